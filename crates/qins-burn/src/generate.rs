@@ -1,0 +1,148 @@
+//! Reading and writing text, token by token.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::Tensor;
+
+use crate::{
+    Error, KvCache,
+    phi3::{Logits, Phi3, RopeRegime},
+};
+
+/// A sequence being read by a model.
+#[derive(Debug)]
+pub struct Session<'m> {
+    model: &'m Phi3,
+    cache: KvCache,
+    regime: RopeRegime,
+    ids: Vec<u32>,
+}
+
+impl<'m> Session<'m> {
+    /// An empty sequence, with memory for `capacity` tokens.
+    pub fn new(model: &'m Phi3, capacity: usize) -> Self {
+        let cache = KvCache::new(model.config(), capacity, &model.device());
+        Self { model, cache, regime: RopeRegime::Short, ids: Vec::new() }
+    }
+
+    /// All tokens read so far.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Reads more tokens: logits of `[ids.len() or 1, vocabulary]`.
+    ///
+    /// When the sequence grows past the length where LongRoPE changes its frequencies, what was cached under the old
+    /// ones is dropped and the whole sequence read again.
+    ///
+    /// # Errors
+    /// When `ids` is empty, an id is outside the vocabulary, or the model's context is full.
+    pub fn extend(&mut self, ids: &[u32], logits: Logits) -> Result<Tensor<2>, Error> {
+        let config = self.model.config();
+        let (read, len) = (self.ids.len(), self.ids.len() + ids.len());
+        if ids.is_empty() {
+            return Err(Error::Empty);
+        }
+        if let Some(&found) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Err(Error::TokenId { vocabulary: config.vocab_size, found });
+        }
+        if len > config.max_position_embeddings {
+            return Err(Error::ContextFull { limit: config.max_position_embeddings, found: len });
+        }
+        self.ids.extend_from_slice(ids);
+        let regime = self.model.rope().regime(len);
+        if regime == self.regime || read == 0 {
+            self.regime = regime;
+            return Ok(self.model.forward(ids, regime, &mut self.cache, logits));
+        }
+        self.regime = regime;
+        self.cache.clear();
+        let all = self.model.forward(&self.ids, regime, &mut self.cache, logits);
+        Ok(if logits == Logits::All { all.slice([read..len]) } else { all })
+    }
+}
+
+/// How greedy generation ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greedy {
+    /// Tokens at most.
+    pub max_new_tokens: usize,
+    /// Tokens that end the text; the one that does is part of the result.
+    pub stop_ids: Vec<u32>,
+}
+
+/// One generated token.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The token.
+    pub id: u32,
+    /// The logits it was chosen by, over the vocabulary.
+    pub logits: &'a [f32],
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stop {
+    /// A stop token.
+    Eos,
+    /// As many tokens as asked for, or as the context holds.
+    Length,
+    /// The caller's wish.
+    Caller,
+}
+
+/// Generated tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The tokens, the stop token included.
+    pub ids: Vec<u32>,
+    /// Why they end.
+    pub stop: Stop,
+}
+
+impl Greedy {
+    /// Continues `prompt` with the likeliest token each time, the lowest id among equals.
+    ///
+    /// # Errors
+    /// As [`Session::extend`], for the prompt. A context that fills up later ends the text.
+    pub fn generate(
+        &self,
+        model: &Phi3,
+        prompt: &[u32],
+        mut on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let limit = model.config().max_position_embeddings;
+        let room = self.max_new_tokens.min(limit.saturating_sub(prompt.len()));
+        let mut session = Session::new(model, prompt.len() + room);
+        let mut ids = Vec::with_capacity(room);
+        let mut next = prompt.to_vec();
+        let stop = loop {
+            if ids.len() == self.max_new_tokens || session.ids().len() == limit {
+                break Stop::Length;
+            }
+            let logits = to_vec(session.extend(&next, Logits::Last)?);
+            let id = argmax(&logits);
+            ids.push(id);
+            if on_step(Step { id, logits: &logits }).is_break() {
+                break Stop::Caller;
+            }
+            if self.stop_ids.contains(&id) {
+                break Stop::Eos;
+            }
+            next = vec![id];
+        };
+        Ok(Generation { ids, stop })
+    }
+}
+
+/// A tensor's elements, row-major, on the host.
+pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().iter().collect()
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best =
+        logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &l)| if l > best.1 { (i, l) } else { best });
+    best.0 as u32
+}

@@ -1,0 +1,113 @@
+//! The product as an operation of Burn's CPU backends: a thin bridge to the kernels on slices.
+
+use burn::backend::{
+    ExtensionType, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+use qins_quant::{Alpha, FloatDtype, kernel};
+
+/// [`super::Matrix`] with a backend's own tensors.
+#[derive(ExtensionType)]
+pub enum Weight<B: burn::backend::Backend> {
+    /// Plain weights.
+    Dense(FloatTensor<B>),
+    /// The complement form.
+    F32 {
+        /// `[rows, cols]`.
+        u: FloatTensor<B>,
+        /// Shared α.
+        alpha: Alpha,
+        /// Type before encoding.
+        source: FloatDtype,
+    },
+    /// 8-bit codes, four a word.
+    Q8 {
+        /// `[rows, ⌈cols/4⌉]`.
+        words: IntTensor<B>,
+        /// `[rows]`.
+        scale: FloatTensor<B>,
+        /// `[rows]`.
+        curvature: FloatTensor<B>,
+    },
+}
+
+/// What a backend must be able to do beyond Burn's own operations.
+#[backend_extension(Flex: cfg(feature = "flex"), NdArray: cfg(feature = "ndarray"))]
+pub trait QinsBackend: burn::backend::Backend {
+    /// `x[m, cols] · weightᵀ`.
+    fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
+}
+
+/// The kernel's view of the weights; every slice is a whole tensor.
+enum Slices<'a> {
+    Dense(&'a [f32]),
+    F32 { u: &'a [f32], alpha: Alpha, source: FloatDtype },
+    Q8 { words: &'a [u32], scale: &'a [f32], curvature: &'a [f32] },
+}
+
+/// `x[m, cols] · wᵀ`; gives `[m, rows]`.
+fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
+    let (rows, w) = match *w {
+        Slices::Dense(w) => (w.len() / cols, kernel::Rows::Dense(w)),
+        Slices::F32 { u, alpha, source } => (u.len() / cols, kernel::Rows::F32 { u, alpha, source }),
+        Slices::Q8 { words, scale, curvature } => {
+            let codes = bytemuck::cast_slice(words);
+            (scale.len(), kernel::Rows::Q8 { codes, stride: cols.next_multiple_of(4), scale, curvature })
+        }
+    };
+    let mut y = vec![0.0; m * rows];
+    kernel::linear(w, [rows, cols], x, &mut y);
+    (y, [m, rows])
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use burn::{
+        backend::{
+            Flex,
+            flex::{FlexTensor, Layout},
+        },
+        tensor::{Bytes, DType, Shape},
+    };
+
+    use super::*;
+
+    impl QinsBackend for Flex {
+        fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let x = x.to_contiguous();
+            let [m, cols] = [x.layout().shape()[0], x.layout().shape()[1]];
+            let (w, scale, curvature);
+            let slices = match weight {
+                Weight::Dense(dense) => {
+                    w = dense.to_contiguous();
+                    Slices::Dense(whole(&w))
+                }
+                Weight::F32 { u, alpha, source } => {
+                    w = u.to_contiguous();
+                    Slices::F32 { u: whole(&w), alpha, source }
+                }
+                Weight::Q8 { words, scale: s, curvature: k } => {
+                    (w, scale, curvature) = (words.to_contiguous(), s.to_contiguous(), k.to_contiguous());
+                    Slices::Q8 { words: whole(&w), scale: whole(&scale), curvature: whole(&curvature) }
+                }
+            };
+            let (y, shape) = product(whole(&x), [m, cols], &slices);
+            FlexTensor::new(Bytes::from_elems(y), Layout::contiguous(Shape::from(shape)), DType::F32)
+        }
+    }
+
+    /// All elements of a contiguous tensor.
+    fn whole<E: burn::tensor::Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
+        tensor.as_slice().expect("contiguous, and of the type the module made")
+    }
+}
+
+#[cfg(feature = "ndarray")]
+mod ndarray {
+    use burn::backend::{
+        NdArray,
+        ndarray::{NdArrayTensor, SharedArray},
+    };
+
+    use super::*;
+}

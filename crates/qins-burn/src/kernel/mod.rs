@@ -1,0 +1,93 @@
+//! The product of activations with weights that stay as they rest.
+//!
+//! On CPU backends an operation of our own decodes a tile of rows into cache and multiplies it there; elsewhere the
+//! weights are decoded by plain Burn operations before an ordinary matrix product.
+
+mod cpu;
+mod portable;
+
+use burn::{
+    backend::{Dispatch, DispatchDevice},
+    tensor::{Int, Tensor},
+};
+use qins_quant::{Alpha, FloatDtype};
+
+use cpu::{QinsBackend, Weight};
+
+/// A `[rows, cols]` matrix on a device, in the form it rests in.
+#[derive(Clone, Debug)]
+pub enum Matrix {
+    /// Plain weights `[rows, cols]`.
+    Dense(Tensor<2>),
+    /// The complement form `[rows, cols]`.
+    F32 {
+        /// The companded values.
+        u: Tensor<2>,
+        /// The α they share.
+        alpha: Alpha,
+        /// The type the weights had before; CPU backends round to it.
+        source: FloatDtype,
+    },
+    /// 8-bit codes.
+    Q8 {
+        /// Four codes a word, little-endian, `[rows, ⌈cols/4⌉]`, as unsigned 32-bit integers.
+        words: Tensor<2, Int>,
+        /// `[rows]`.
+        scale: Tensor<1>,
+        /// `[rows]`.
+        curvature: Tensor<1>,
+        /// Weights per row.
+        cols: usize,
+    },
+}
+
+/// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
+pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
+    if !on_cpu(&x) {
+        return x.matmul(decode(w).transpose());
+    }
+    let weight = match w {
+        Matrix::Dense(w) => Weight::Dense(w.into_dispatch()),
+        Matrix::F32 { u, alpha, source } => Weight::F32 { u: u.into_dispatch(), alpha, source },
+        Matrix::Q8 { words, scale, curvature, .. } => Weight::Q8 {
+            words: words.into_dispatch(),
+            scale: scale.into_dispatch(),
+            curvature: curvature.into_dispatch(),
+        },
+    };
+    Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), weight))
+}
+
+/// The weights themselves, `[rows, cols]`, by plain Burn operations on any backend.
+pub fn decode(w: Matrix) -> Tensor<2> {
+    match w {
+        Matrix::Dense(w) => w,
+        Matrix::F32 { u, alpha, .. } => portable::decode_u(u, alpha),
+        Matrix::Q8 { words, scale, curvature, cols } => portable::decode_q8(words, scale, curvature, cols),
+    }
+}
+
+/// Some rows of a matrix, in the form it rests in.
+pub fn select_rows(w: Matrix, rows: Tensor<1, Int>) -> Matrix {
+    match w {
+        Matrix::Dense(w) => Matrix::Dense(w.select(0, rows)),
+        Matrix::F32 { u, alpha, source } => Matrix::F32 { u: u.select(0, rows), alpha, source },
+        Matrix::Q8 { words, scale, curvature, cols } => Matrix::Q8 {
+            words: words.select(0, rows.clone()),
+            scale: scale.select(0, rows.clone()),
+            curvature: curvature.select(0, rows),
+            cols,
+        },
+    }
+}
+
+fn on_cpu(x: &Tensor<2>) -> bool {
+    match x.device().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        #[allow(unreachable_patterns)]
+        _ => false,
+    }
+}

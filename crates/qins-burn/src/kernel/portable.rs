@@ -1,0 +1,22 @@
+//! Decoding by plain Burn operations: the same formula in the same order as the codec, on any backend.
+
+use burn::tensor::{Int, Tensor};
+use qins_quant::Alpha;
+
+/// x = sign(u)·|u| / (1−|u|) / α.
+pub(super) fn decode_u(u: Tensor<2>, alpha: Alpha) -> Tensor<2> {
+    let complement = u.clone().abs().neg().add_scalar(1.0);
+    u.div(complement).div_scalar(alpha.get())
+}
+
+/// x = ±s·(q / (127 + k·(127−q))).
+pub(super) fn decode_q8(words: Tensor<2, Int>, scale: Tensor<1>, k: Tensor<1>, cols: usize) -> Tensor<2> {
+    let [rows, width] = words.dims();
+    let bytes = (0..4).map(|i| words.clone().bitwise_right_shift_scalar(8 * i).bitwise_and_scalar(0xff)).collect();
+    let codes: Tensor<2, Int> = Tensor::stack::<3>(bytes, 2).reshape([rows, width * 4]).slice([0..rows, 0..cols]);
+    let q = codes.clone().bitwise_and_scalar(0x7f).float();
+    let sign = codes.bitwise_right_shift_scalar(7).float().mul_scalar(-2.0).add_scalar(1.0);
+    let steps = q.clone().neg().add_scalar(127.0);
+    let t = q.div(steps.mul(k.reshape([rows, 1])).add_scalar(127.0));
+    t.mul(sign).mul(scale.reshape([rows, 1]))
+}

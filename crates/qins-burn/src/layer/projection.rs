@@ -1,0 +1,86 @@
+//! The choice between the two.
+
+use burn::{
+    module::Module,
+    nn::Linear,
+    tensor::{Int, Tensor},
+};
+use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Scheme};
+
+use super::{DenseLinear, QinsLinear};
+use crate::kernel::{self, Matrix};
+
+/// A linear map without bias: plain, or encoded at rest. Both go through one forward.
+#[derive(Module, Debug)]
+pub enum Projection {
+    /// Plain weights.
+    Dense(DenseLinear),
+    /// Encoded weights.
+    Qins(QinsLinear),
+}
+
+impl Projection {
+    /// `x[m, in] → [m, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        kernel::linear(x, self.matrix())
+    }
+
+    /// Rows of the weights, decoded: `ids[n] → [n, in]`, the lookup of an embedding.
+    pub fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        kernel::decode(kernel::select_rows(self.matrix(), ids))
+    }
+
+    /// `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(w) => w.weight().dims(),
+            Self::Qins(w) => w.shape(),
+        }
+    }
+
+    /// The scheme, or `None` for plain weights.
+    pub fn scheme(&self) -> Option<Scheme> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Qins(w) => Some(w.scheme()),
+        }
+    }
+
+    /// The same map with its weights encoded. One that is encoded already is given back as it is.
+    ///
+    /// # Errors
+    /// When a weight is not finite, or beyond the range of a scale.
+    pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
+        let Self::Dense(dense) = self else { return Ok(self) };
+        let (weight, shape) = (dense.weight(), dense.weight().dims());
+        let device = weight.device();
+        let weights: Vec<f32> = weight.into_data().iter().collect();
+        let encoded = EncodedTensor::encode(&weights, shape, dense.source(), scheme, options)?;
+        Ok(Self::Qins(QinsLinear::new(encoded, &device)))
+    }
+
+    fn matrix(&self) -> Matrix {
+        match self {
+            Self::Dense(w) => w.matrix(),
+            Self::Qins(w) => w.matrix(),
+        }
+    }
+}
+
+impl From<DenseLinear> for Projection {
+    fn from(dense: DenseLinear) -> Self {
+        Self::Dense(dense)
+    }
+}
+
+impl From<QinsLinear> for Projection {
+    fn from(qins: QinsLinear) -> Self {
+        Self::Qins(qins)
+    }
+}
+
+impl From<Linear> for Projection {
+    fn from(linear: Linear) -> Self {
+        Self::Dense(linear.into())
+    }
+}

@@ -1,0 +1,28 @@
+//! Phi-3 in Burn, with linears that stay encoded.
+//!
+//! A [`Projection`] is a linear map whose weights are plain or encoded; [`phi3::Phi3`] is built of them, and so can any
+//! other module be: [`convert_linear_to_qins`] encodes the projections of everything that implements [`Projections`].
+//! The device is chosen at run time among the backends compiled in ([`Backend`]).
+
+#![recursion_limit = "256"]
+
+mod cache;
+mod device;
+mod error;
+mod generate;
+pub mod kernel;
+mod layer;
+mod load;
+pub mod phi3;
+mod swap;
+mod tokenizer;
+
+pub use cache::KvCache;
+pub use device::Backend;
+pub use error::Error;
+pub use generate::{Generation, Greedy, Session, Step, Stop};
+pub use layer::{DenseLinear, Projection, QinsLinear};
+pub use load::{LoadOptions, LoadReport, Loaded, load};
+pub use qins_quant::{Alpha, EncodeOptions, Scheme};
+pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};
+pub use tokenizer::{Tokenizer, stop_ids};

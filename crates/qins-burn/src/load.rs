@@ -1,0 +1,207 @@
+//! From a checkpoint to a model, one matrix at a time: the plain model is never whole in memory when an encoded one is
+//! asked for.
+
+use std::collections::BTreeSet;
+
+use burn::{
+    module::Param,
+    nn::RmsNorm,
+    tensor::{Device, Tensor, TensorData},
+};
+use qins_quant::{
+    EncodeOptions, EncodedTensor, Error as QuantError, Scheme,
+    checkpoint::{Checkpoint, Plain},
+};
+
+use crate::{
+    DenseLinear, Error, LinearSpec, Projection, QinsLinear, Targets, linears,
+    phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
+};
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Encode plain linears with this scheme while loading; `None` takes the checkpoint as it is.
+    pub scheme: Option<Scheme>,
+    /// Which linears to encode.
+    pub targets: Targets,
+    /// How to encode them.
+    pub encode: EncodeOptions,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { scheme: None, targets: Targets::Safe, encode: EncodeOptions::default() }
+    }
+}
+
+/// What became of the checkpoint's tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors that are now in the model.
+    pub applied: usize,
+    /// Tensors the model has no use for.
+    pub unused: Vec<String>,
+    /// Encoded linears.
+    pub encoded: Vec<String>,
+    /// Weights in encoded linears.
+    pub encoded_weights: usize,
+    /// Bytes at rest of the encoded linears, parameters included.
+    pub encoded_bytes: usize,
+    /// Bytes at rest of everything else, in the checkpoint's own types.
+    pub plain_bytes: usize,
+}
+
+impl LoadReport {
+    /// Bytes at rest of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.encoded_bytes + self.plain_bytes
+    }
+
+    /// Bits per encoded weight, parameters included; none when nothing is encoded.
+    pub fn bits_per_weight(&self) -> Option<f64> {
+        (self.encoded_weights > 0).then(|| self.encoded_bytes as f64 * 8.0 / self.encoded_weights as f64)
+    }
+}
+
+/// A model and how it came to be.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Phi3,
+    /// What was loaded.
+    pub report: LoadReport,
+}
+
+/// Loads a model. `progress` is called with linears done and linears in all.
+///
+/// # Errors
+/// When the configuration is of another kind of model, a tensor is missing, of the wrong shape or not finite, or when a
+/// scheme is asked for and the checkpoint is encoded already.
+pub fn load(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    device: &Device,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Loaded, Error> {
+    let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
+    if options.scheme.is_some() && checkpoint.quantization().is_some() {
+        let message = "expected a plain checkpoint to encode, found one that is encoded already";
+        return Err(QuantError::file(checkpoint.config_path(), message).into());
+    }
+    let specs = linears(&config);
+    let total = specs.len();
+    let mut loader = Loader { checkpoint, options, device, used: BTreeSet::new(), report: LoadReport::default() };
+    let mut specs = specs.iter().enumerate().inspect(|(i, _)| progress(*i, total)).map(|(_, spec)| spec);
+    let mut linear = |loader: &mut Loader<'_>| match specs.next() {
+        Some(spec) => loader.linear(spec),
+        None => unreachable!("the list of linears and the model are built from one configuration"),
+    };
+    let embed_tokens = linear(&mut loader)?;
+    let mut layers = Vec::with_capacity(config.num_hidden_layers);
+    for layer in 0..config.num_hidden_layers {
+        let norm = |loader: &mut Loader<'_>, name: &str| loader.norm(&config, &format!("model.layers.{layer}.{name}"));
+        layers.push(Block {
+            input_layernorm: norm(&mut loader, "input_layernorm")?,
+            self_attn: Attention::new(
+                &config,
+                [linear(&mut loader)?, linear(&mut loader)?, linear(&mut loader)?, linear(&mut loader)?],
+            ),
+            post_attention_layernorm: norm(&mut loader, "post_attention_layernorm")?,
+            mlp: Mlp {
+                gate_proj: linear(&mut loader)?,
+                up_proj: linear(&mut loader)?,
+                down_proj: linear(&mut loader)?,
+            },
+        });
+    }
+    let norm = loader.norm(&config, "model.norm")?;
+    let lm_head = if config.tie_word_embeddings { None } else { Some(linear(&mut loader)?) };
+    drop(specs);
+    progress(total, total);
+    let report = loader.finish();
+    Ok(Loaded { model: Phi3::new(config, embed_tokens, layers, norm, lm_head), report })
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    options: &'a LoadOptions,
+    device: &'a Device,
+    /// Stored tensors read so far.
+    used: BTreeSet<String>,
+    report: LoadReport,
+}
+
+impl<'a> Loader<'a> {
+    fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
+        let encoded = if self.checkpoint.is_encoded(&spec.module) {
+            for name in ["packed", "scale", "curvature"] {
+                self.used.insert(format!("{}.weight_{name}", spec.module));
+            }
+            self.checkpoint.encoded(&spec.module, spec.shape)?
+        } else {
+            let (name, plain) = self.plain_rows(spec)?;
+            let weights = finite(&plain, &name)?;
+            match self.options.scheme.filter(|_| self.options.targets.contains(spec.kind)) {
+                None => {
+                    self.report.plain_bytes += plain.bytes.len();
+                    return Ok(DenseLinear::new(weights, spec.shape, plain.dtype, self.device).into());
+                }
+                Some(scheme) => EncodedTensor::encode(&weights, spec.shape, plain.dtype, scheme, &self.options.encode)
+                    .map_err(|e| QuantError::tensor(plain.path, name, e))?,
+            }
+        };
+        self.report.encoded.push(spec.module.clone());
+        self.report.encoded_weights += spec.shape[0] * spec.shape[1];
+        self.report.encoded_bytes += encoded.bytes();
+        Ok(QinsLinear::new(encoded, self.device).into())
+    }
+
+    /// The linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
+    fn plain_rows(&mut self, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
+        let own = format!("{}.weight", spec.module);
+        let [rows, cols] = spec.shape;
+        let (name, shape, range) = match &spec.fused {
+            Some((fused, total, range)) if !self.checkpoint.contains(&own) => {
+                (format!("{fused}.weight"), [*total, cols], range.clone())
+            }
+            _ => (own, spec.shape, 0..rows),
+        };
+        self.used.insert(name.clone());
+        let plain = self.checkpoint.plain_rows(&name, shape, range)?;
+        Ok((name, plain))
+    }
+
+    fn norm(&mut self, config: &ModelConfig, module: &str) -> Result<RmsNorm, Error> {
+        let name = format!("{module}.weight");
+        let plain = self.checkpoint.plain(&name)?;
+        let width = config.hidden_size;
+        if plain.shape != [width] {
+            let message = format!("expected shape [{width}], found {:?}", plain.shape);
+            return Err(QuantError::tensor(plain.path, name, message).into());
+        }
+        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [width]), self.device);
+        self.report.plain_bytes += plain.bytes.len();
+        self.used.insert(name);
+        Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: config.rms_norm_eps })
+    }
+
+    fn finish(mut self) -> LoadReport {
+        let (used, unused): (Vec<_>, Vec<_>) = self.checkpoint.tensors().partition(|name| self.used.contains(*name));
+        self.report.applied = used.len();
+        self.report.unused = unused.into_iter().map(str::to_owned).collect();
+        self.report
+    }
+}
+
+/// The tensor's elements, all of which must be finite: one NaN in a weight makes every word the model says NaN.
+fn finite(plain: &Plain<'_>, name: &str) -> Result<Vec<f32>, Error> {
+    let values = plain.widen();
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(index) => {
+            let message = format!("expected finite weights, found {} at element {index}", values[index]);
+            Err(QuantError::tensor(plain.path, name, message).into())
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Self-attention with grouped heads, a cache and an optional sliding window.
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData, activation::softmax},
+};
+
+use super::{ModelConfig, rope::Rotation};
+use crate::{Projection, cache::LayerCache};
+
+/// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
+/// keys and values can each rest in their own form.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[heads·head_dim, hidden]`.
+    pub q_proj: Projection,
+    /// `[kv_heads·head_dim, hidden]`.
+    pub k_proj: Projection,
+    /// `[kv_heads·head_dim, hidden]`.
+    pub v_proj: Projection,
+    /// `[hidden, heads·head_dim]`.
+    pub o_proj: Projection,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    sliding_window: Option<usize>,
+}
+
+impl Attention {
+    pub(crate) fn new(config: &ModelConfig, [q_proj, k_proj, v_proj, o_proj]: [Projection; 4]) -> Self {
+        Self {
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            sliding_window: config.sliding_window,
+        }
+    }
+
+    /// `x[n, hidden] → [n, hidden]`; appends the keys and values of x to the cache.
+    pub(super) fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: &Mask, cache: &mut LayerCache) -> Tensor<2> {
+        let [n, _] = x.dims();
+        let heads = |y: Tensor<2>, heads: usize| y.reshape([n, heads, self.head_dim]).swap_dims(0, 1);
+        let q = rotation.apply(heads(self.q_proj.forward(x.clone()), self.heads));
+        let k = rotation.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads));
+        let v = heads(self.v_proj.forward(x), self.kv_heads);
+        let (k, v) = cache.append(k, v, mask.first);
+        // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
+        let group = self.heads / self.kv_heads;
+        let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        let mut scores = q.matmul(k.swap_dims(1, 2)).mul_scalar(scale);
+        if let Some(bias) = &mask.bias {
+            let [_, _, len] = scores.dims();
+            scores = (scores.reshape([self.kv_heads, group, n, len]) + bias.clone()).reshape([
+                self.kv_heads,
+                group * n,
+                len,
+            ]);
+        }
+        let y = softmax(scores, 2).matmul(v);
+        let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
+        self.o_proj.forward(y)
+    }
+}
+
+/// What the tokens of one forward may see.
+pub(super) struct Mask {
+    /// The first cached position any of them sees.
+    first: usize,
+    /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; none when all of it is seen.
+    bias: Option<Tensor<4>>,
+}
+
+impl Mask {
+    /// For positions `start..start + n`: each sees itself and what precedes it, at most `window` positions in all.
+    pub(super) fn new(start: usize, n: usize, window: Option<usize>, device: &Device) -> Self {
+        let window = window.unwrap_or(usize::MAX);
+        let oldest = |position: usize| (position + 1).saturating_sub(window);
+        let first = oldest(start);
+        let len = start + n - first;
+        let bias = (n > 1).then(|| {
+            let visible = |row: usize, column: usize| {
+                let (position, seen) = (start + row, first + column);
+                seen <= position && seen >= oldest(position)
+            };
+            let values: Vec<f32> =
+                (0..n * len).map(|i| if visible(i / len, i % len) { 0.0 } else { f32::NEG_INFINITY }).collect();
+            Tensor::from_data(TensorData::new(values, [1, 1, n, len]), device)
+        });
+        Self { first, bias }
+    }
+}

@@ -1,0 +1,235 @@
+//! `config.json`, in the hub's style (`rope_theta`, `rope_scaling`) and the newer one (`rope_parameters`).
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::Error;
+
+/// The shape of a model, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// `phi3` or `llama`.
+    pub model_type: String,
+    /// Rows of the embedding and of the head.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How much of each head is rotated, an even number.
+    pub rotary_dim: usize,
+    /// Base of the rotation frequencies.
+    pub rope_theta: f64,
+    /// LongRoPE, if the model has it.
+    pub long_rope: Option<LongRope>,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Positions a token sees, itself included, if bounded.
+    pub sliding_window: Option<usize>,
+    /// ε of every RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Whether the head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Tokens that end a text, from this file.
+    pub eos_token_ids: Vec<u32>,
+}
+
+/// Two sets of frequency divisors, one up to the original length and one beyond.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongRope {
+    /// Divisors while the sequence has at most `original_max_position_embeddings` tokens.
+    pub short_factor: Vec<f32>,
+    /// Divisors, for all positions, once it has more.
+    pub long_factor: Vec<f32>,
+    /// The length the model was first trained for.
+    pub original_max_position_embeddings: usize,
+    /// Multiplies cos and sin under both sets.
+    pub attention_factor: f32,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: usize,
+    original_max_position_embeddings: Option<usize>,
+    rms_norm_eps: f64,
+    hidden_act: String,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    sliding_window: Option<usize>,
+    eos_token_id: Option<OneOrMany>,
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    rope_scaling: Option<RawRope>,
+    rope_parameters: Option<RawRope>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawRope {
+    rope_type: Option<String>,
+    r#type: Option<String>,
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+    short_factor: Option<Vec<f32>>,
+    long_factor: Option<Vec<f32>>,
+    attention_factor: Option<f32>,
+}
+
+/// A token id, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl OneOrMany {
+    pub(crate) fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Reads and checks the content of `config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// When a field is missing or contradicts another, or the model is not of a kind built here.
+    pub fn parse(value: &Value, path: &Path) -> Result<Self, Error> {
+        let error = |message: String| Error::Config { path: path.to_owned(), message };
+        let model_type = value.get("model_type").and_then(Value::as_str).unwrap_or("none");
+        if !["phi3", "llama"].contains(&model_type) {
+            return Err(error(format!("expected model_type `phi3` or `llama`, found `{model_type}`")));
+        }
+        let raw = Raw::deserialize(value).map_err(|e| error(e.to_string()))?;
+        raw.check().map_err(error)
+    }
+
+    /// Bytes of keys and values of one token, in `f32`.
+    pub fn cache_bytes_per_token(&self) -> usize {
+        2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * 4
+    }
+}
+
+impl Raw {
+    fn check(self) -> Result<ModelConfig, String> {
+        let is_phi3 = self.model_type == "phi3";
+        if self.attention_bias || self.mlp_bias {
+            return Err("expected linears without biases, found attention_bias or mlp_bias".to_owned());
+        }
+        if self.hidden_act != "silu" {
+            return Err(format!("expected hidden_act `silu`, found `{}`", self.hidden_act));
+        }
+        for (name, n) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            // Products of two sizes must not overflow, and no model comes near.
+            if n == 0 || n > 1 << 28 {
+                return Err(format!("expected {name} from 1 to 2^28, found {n}"));
+            }
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
+            return Err(format!("expected a positive rms_norm_eps, found {}", self.rms_norm_eps));
+        }
+        let heads = self.num_attention_heads;
+        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(format!("expected num_key_value_heads to divide {heads} heads, found {kv_heads}"));
+        }
+        let head_dim = match self.head_dim {
+            Some(dim) if dim > 0 && dim <= 1 << 20 => dim,
+            Some(dim) => return Err(format!("expected head_dim from 1 to 2^20, found {dim}")),
+            None if self.hidden_size.is_multiple_of(heads) => self.hidden_size / heads,
+            None => {
+                return Err(format!(
+                    "expected hidden_size to be a multiple of {heads} heads, found {}",
+                    self.hidden_size
+                ));
+            }
+        };
+        let rope = self.rope_parameters.or(self.rope_scaling).unwrap_or_default();
+        let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
+        let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
+        let rotary_dim = (head_dim as f64 * partial) as usize;
+        if !(theta > 0.0 && theta.is_finite()) {
+            return Err(format!("expected a positive rope_theta, found {theta}"));
+        }
+        if rotary_dim == 0 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
+            return Err(format!("expected an even number of rotated dimensions up to {head_dim}, found {rotary_dim}"));
+        }
+        let original = rope.original_max_position_embeddings.or(self.original_max_position_embeddings);
+        let long_rope = match rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default") {
+            "default" => None,
+            // `su` is what the first Phi-3 called it.
+            "longrope" | "su" => {
+                let factors = |name: &str, factors: Option<Vec<f32>>| {
+                    let factors = factors.unwrap_or_default();
+                    if factors.len() == rotary_dim / 2 && factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
+                        Ok(factors)
+                    } else {
+                        Err(format!("expected {} positive numbers in {name}, found {}", rotary_dim / 2, factors.len()))
+                    }
+                };
+                let original = original.unwrap_or(4096).max(2);
+                let extension = self.max_position_embeddings as f64 / original as f64;
+                let default =
+                    if extension <= 1.0 { 1.0 } else { (1.0 + extension.ln() / (original as f64).ln()).sqrt() };
+                Some(LongRope {
+                    short_factor: factors("short_factor", rope.short_factor)?,
+                    long_factor: factors("long_factor", rope.long_factor)?,
+                    original_max_position_embeddings: original,
+                    attention_factor: rope.attention_factor.unwrap_or(default as f32),
+                })
+            }
+            other => return Err(format!("expected rope type `default` or `longrope`, found `{other}`")),
+        };
+        Ok(ModelConfig {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            rotary_dim,
+            rope_theta: theta,
+            long_rope,
+            max_position_embeddings: self.max_position_embeddings,
+            // Llama's configuration may carry the field, but the model ignores it.
+            sliding_window: self.sliding_window.filter(|_| is_phi3).map(|w| w.max(1)),
+            rms_norm_eps: self.rms_norm_eps,
+            tie_word_embeddings: self.tie_word_embeddings,
+            eos_token_ids: self.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+            model_type: self.model_type,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! The whole model: ids in, logits out.
+
+use burn::{
+    module::Module,
+    nn::RmsNorm,
+    tensor::{Device, Int, Tensor, TensorData},
+};
+
+use super::{Block, ModelConfig, Rope, RopeRegime, attention::Mask};
+use crate::{KvCache, Projection};
+
+/// A decoder-only language model.
+#[derive(Module, Debug)]
+pub struct Phi3 {
+    /// `[vocabulary, hidden]`; also the head when that is tied.
+    pub embed_tokens: Projection,
+    /// The blocks.
+    pub layers: Vec<Block>,
+    /// After the last block.
+    pub norm: RmsNorm,
+    /// `[vocabulary, hidden]`; `None` when tied to the embedding.
+    pub lm_head: Option<Projection>,
+    #[module(skip)]
+    config: ModelConfig,
+    #[module(skip)]
+    rope: Rope,
+}
+
+/// Of which positions logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// The last one: the next token.
+    Last,
+    /// Every one: teacher forcing.
+    All,
+}
+
+impl Phi3 {
+    pub(crate) fn new(
+        config: ModelConfig,
+        embed_tokens: Projection,
+        layers: Vec<Block>,
+        norm: RmsNorm,
+        lm_head: Option<Projection>,
+    ) -> Self {
+        let rope = Rope::new(&config);
+        Self { embed_tokens, layers, norm, lm_head, config, rope }
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its rotations.
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    /// The device its weights are on.
+    pub fn device(&self) -> Device {
+        self.norm.gamma.val().device()
+    }
+
+    /// Reads `ids` after the tokens in `cache`: `[n] → [n or 1, vocabulary]`. The ids must be below the vocabulary's
+    /// size, and the cache filled in the same regime; [`Session`](crate::Session) sees to both.
+    pub fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
+        let device = self.device();
+        let (start, n) = (cache.len(), ids.len());
+        let indices: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let mut x = self.embed_tokens.rows(Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device));
+        let rotation = self.rope.tables(regime, start, n, &device);
+        let mask = Mask::new(start, n, self.config.sliding_window, &device);
+        for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
+            x = layer.forward(x, &rotation, &mask, cache);
+        }
+        if logits == Logits::Last {
+            x = x.slice([n - 1..n]);
+        }
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(self.norm.forward(x))
+    }
+}

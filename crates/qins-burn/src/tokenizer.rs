@@ -1,0 +1,65 @@
+//! Text and token ids.
+
+use std::path::PathBuf;
+
+use qins_quant::checkpoint::Files;
+use serde::Deserialize;
+
+use crate::{Error, phi3::ModelConfig};
+
+const FILE: &str = "tokenizer.json";
+
+/// A model's `tokenizer.json`.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer beside a model's weights.
+    ///
+    /// # Errors
+    /// When the file is missing or no tokenizer.
+    pub fn open(files: &Files) -> Result<Self, Error> {
+        let path = files.path(FILE);
+        let inner = tokenizers::Tokenizer::from_bytes(files.read(FILE)?)
+            .map_err(|e| Error::Tokenizer { path: path.clone(), message: e.to_string() })?;
+        Ok(Self { inner, path })
+    }
+
+    /// Ids of a text. Special tokens written out in it are recognised; none is added.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| self.error(e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids, special tokens written out.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.inner.decode(ids, false).map_err(|e| self.error(e))
+    }
+
+    fn error(&self, e: tokenizers::Error) -> Error {
+        Error::Tokenizer { path: self.path.clone(), message: e.to_string() }
+    }
+}
+
+/// The tokens that end a text: of `generation_config.json` where it names any, else of `config.json`.
+///
+/// # Errors
+/// When a file is unreadable.
+pub fn stop_ids(files: &Files, config: &ModelConfig) -> Result<Vec<u32>, Error> {
+    #[derive(Deserialize)]
+    struct GenerationConfig {
+        eos_token_id: Option<crate::phi3::OneOrMany>,
+    }
+    const FILE: &str = "generation_config.json";
+    let named = if files.contains(FILE) { files.read_json::<GenerationConfig>(FILE)?.eos_token_id } else { None };
+    Ok(named.map_or_else(|| config.eos_token_ids.clone(), crate::phi3::OneOrMany::into_vec))
+}

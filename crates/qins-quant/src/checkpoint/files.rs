@@ -1,0 +1,133 @@
+//! Where a model's files lie: in a directory, or inside the program.
+
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+use memmap2::Mmap;
+
+use crate::Error;
+
+/// A model's files by name.
+#[derive(Clone, Debug)]
+pub enum Files {
+    /// A directory.
+    Directory(PathBuf),
+    /// Files compiled into the program.
+    Embedded {
+        /// What to call them in messages.
+        name: &'static str,
+        /// Name and content of each.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+/// A file's bytes, mapped or embedded.
+#[derive(Debug)]
+pub enum OpenFile {
+    /// Mapped from a directory.
+    Mapped(Mmap),
+    /// Embedded in the program.
+    Embedded(&'static [u8]),
+}
+
+impl Deref for OpenFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+impl Files {
+    /// The path of a file, for opening and for messages.
+    pub fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Directory(dir) => dir.join(name),
+            Self::Embedded { name: model, .. } => Path::new(model).join(name),
+        }
+    }
+
+    /// Whether there is such a file.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Directory(dir) => dir.join(name).is_file(),
+            Self::Embedded { files, .. } => files.iter().any(|(n, _)| *n == name),
+        }
+    }
+
+    /// The names of all files, sorted; directories inside are left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let mut names: Vec<String> = match self {
+            Self::Directory(dir) => fs::read_dir(dir)
+                .and_then(|entries| {
+                    entries
+                        .filter_map(|entry| entry.map(|e| e.path().is_file().then(|| e.file_name())).transpose())
+                        .collect::<io::Result<Vec<_>>>()
+                })
+                .map_err(Error::io(dir))?
+                .into_iter()
+                .filter_map(|name| name.into_string().ok())
+                .collect(),
+            Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        };
+        names.sort();
+        Ok(names)
+    }
+
+    /// The content of a small file.
+    ///
+    /// # Errors
+    /// When it is missing or unreadable.
+    pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, Error> {
+        match self {
+            Self::Directory(dir) => fs::read(dir.join(name)).map(Cow::Owned).map_err(Error::io(dir.join(name))),
+            Self::Embedded { .. } => self.embedded(name).map(Cow::Borrowed),
+        }
+    }
+
+    /// A JSON file.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable or no JSON of this form.
+    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+        serde_json::from_slice(&self.read(name)?).map_err(|e| Error::file(self.path(name), e))
+    }
+
+    /// A large file, mapped.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be mapped.
+    #[allow(unsafe_code)]
+    pub fn open(&self, name: &str) -> Result<OpenFile, Error> {
+        match self {
+            Self::Directory(dir) => {
+                let path = dir.join(name);
+                let file = File::open(&path).map_err(Error::io(&path))?;
+                // SAFETY: the usual bargain of reading weights by mmap: the file must not be truncated while the
+                // program runs. Everything read from it is checked as bytes, never assumed to be valid.
+                let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
+                Ok(OpenFile::Mapped(map))
+            }
+            Self::Embedded { .. } => self.embedded(name).map(OpenFile::Embedded),
+        }
+    }
+
+    fn embedded(&self, name: &str) -> Result<&'static [u8], Error> {
+        let Self::Embedded { files, .. } = self else { unreachable!("asked of a directory") };
+        files
+            .iter()
+            .find_map(|(n, bytes)| (*n == name).then_some(*bytes))
+            .ok_or_else(|| Error::file(self.path(name), "not embedded in this program"))
+    }
+}

@@ -1,0 +1,297 @@
+//! Reading a checkpoint: the index, the shards, and matrices in either form.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+    path::Path,
+};
+
+use qins_codec::Alpha;
+use safetensors::Dtype;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Files,
+    layout::{FORMAT_VERSION, Group, QUANT_METHOD, QuantizationConfig, tensor},
+    shard::Shard,
+};
+use crate::{Codes, EncodedTensor, Error, FloatDtype, Scheme, dtype::chunks};
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// An open checkpoint. Nothing is read until it is asked for.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Files,
+    config: Value,
+    quantization: Option<QuantizationConfig>,
+    shards: Vec<(String, Shard)>,
+    /// Tensor name → shard.
+    tensors: BTreeMap<String, usize>,
+    /// Encoded module → group.
+    encoded: HashMap<String, String>,
+}
+
+/// A plain tensor where it rests.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'a> {
+    /// Its type.
+    pub dtype: FloatDtype,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its elements, little-endian, row-major; not aligned.
+    pub bytes: &'a [u8],
+    /// The file it lies in.
+    pub path: &'a Path,
+}
+
+impl Plain<'_> {
+    /// Its elements as `f32`.
+    pub fn widen(&self) -> Vec<f32> {
+        self.dtype.widen(self.bytes)
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face directory, sharded or not, encoded or not.
+    ///
+    /// # Errors
+    /// When a file is missing, unreadable or incomplete, when shards and index disagree, or when the checkpoint is
+    /// encoded by another method or in a newer format.
+    pub fn open(files: Files) -> Result<Self, Error> {
+        let config: Value = files.read_json(CONFIG)?;
+        let quantization = quantization(&files, &config)?;
+        let names = shard_names(&files)?;
+        let mut shards = Vec::new();
+        let mut tensors = BTreeMap::new();
+        for name in &names.files {
+            let shard = Shard::open(&files, name)?;
+            for tensor in shard.names() {
+                if let Some(other) = tensors.insert(tensor.clone(), shards.len()) {
+                    let (other, _): &(String, Shard) = shards.get(other).unwrap_or(&shards[0]);
+                    return Err(Error::tensor(&shard.path, tensor, format!("expected once, found in {other} as well")));
+                }
+            }
+            shards.push((name.clone(), shard));
+        }
+        for (tensor, file) in &names.map {
+            if !tensors.get(tensor).is_some_and(|&s| shards[s].0 == *file) {
+                return Err(Error::tensor(files.path(file), tensor, format!("named by {INDEX}, but not in the file")));
+            }
+        }
+        let mut encoded = HashMap::new();
+        for (name, group) in quantization.iter().flat_map(|q| &q.config_groups) {
+            for target in &group.targets {
+                if !tensors.contains_key(&tensor::packed(target)) {
+                    let message = format!("expected by quantization_config ({name}), found no such tensor");
+                    return Err(Error::tensor(files.path(CONFIG), tensor::packed(target), message));
+                }
+                encoded.insert(target.clone(), name.clone());
+            }
+        }
+        Ok(Self { files, config, quantization, shards, tensors, encoded })
+    }
+
+    /// The files it was opened from.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The content of `config.json`.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The path of `config.json`, for messages.
+    pub fn config_path(&self) -> std::path::PathBuf {
+        self.files.path(CONFIG)
+    }
+
+    /// What is encoded, if anything is.
+    pub fn quantization(&self) -> Option<&QuantizationConfig> {
+        self.quantization.as_ref()
+    }
+
+    /// The shards' file names, in order.
+    pub fn shards(&self) -> impl Iterator<Item = &str> {
+        self.shards.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The names of all stored tensors, sorted.
+    pub fn tensors(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The names of one shard's tensors, sorted.
+    pub fn tensors_of<'a>(&'a self, shard: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors.iter().filter(move |(_, s)| self.shards[**s].0 == shard).map(|(name, _)| name.as_str())
+    }
+
+    /// Bytes of all tensors at rest.
+    pub fn tensor_bytes(&self) -> usize {
+        self.tensors().filter_map(|name| self.raw(name)).map(|(_, _, bytes)| bytes.len()).sum()
+    }
+
+    /// Any tensor as it rests: type, shape, bytes.
+    pub fn raw(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
+        self.shards[*self.tensors.get(name)?].1.get(name)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The file a tensor lies in, or the directory's index if it lies in none.
+    pub fn path_of(&self, name: &str) -> &Path {
+        let shard = self.tensors.get(name).copied().unwrap_or(0);
+        self.shards.get(shard).map_or(Path::new(SINGLE), |(_, s)| &s.path)
+    }
+
+    /// A floating-point tensor.
+    ///
+    /// # Errors
+    /// When it is missing or of another type.
+    pub fn plain(&self, name: &str) -> Result<Plain<'_>, Error> {
+        let (dtype, shape, bytes) = self.require(name)?;
+        let path = self.path_of(name);
+        let float = FloatDtype::from_safetensors(dtype)
+            .ok_or_else(|| Error::tensor(path, name, format!("expected F32, F16 or BF16, found {dtype:?}")))?;
+        Ok(Plain { dtype: float, shape, bytes, path })
+    }
+
+    /// Rows `rows` of a plain matrix of `cols` columns.
+    ///
+    /// # Errors
+    /// When it is missing, of another type, or not of shape `[total, cols]`.
+    pub fn plain_rows(&self, name: &str, [total, cols]: [usize; 2], rows: Range<usize>) -> Result<Plain<'_>, Error> {
+        let all = self.plain(name)?;
+        if all.shape != [total, cols] {
+            let message = format!("expected shape [{total}, {cols}], found {:?}", all.shape);
+            return Err(Error::tensor(all.path, name, message));
+        }
+        let row = cols * all.dtype.size();
+        let bytes = all
+            .bytes
+            .get(rows.start * row..rows.end * row)
+            .ok_or_else(|| Error::tensor(all.path, name, format!("expected rows {rows:?}, found {total} rows")))?;
+        Ok(Plain { bytes, ..all })
+    }
+
+    /// Whether a module rests encoded.
+    pub fn is_encoded(&self, module: &str) -> bool {
+        self.encoded.contains_key(module)
+    }
+
+    /// An encoded module of this shape.
+    ///
+    /// # Errors
+    /// When one of its tensors is missing, or of a type, shape or value its scheme does not allow.
+    pub fn encoded(&self, module: &str, shape: [usize; 2]) -> Result<EncodedTensor, Error> {
+        let packed = tensor::packed(module);
+        let group =
+            self.encoded.get(module).and_then(|name| self.quantization.as_ref()?.config_groups.get(name)).ok_or_else(
+                || Error::tensor(self.config_path(), &packed, "expected in quantization_config, found no such target"),
+            )?;
+        let codes = self.codes(module, shape, group)?;
+        EncodedTensor::from_parts(shape, group.source_dtype, codes)
+            .map_err(|e| Error::tensor(self.path_of(&packed), packed, e))
+    }
+
+    fn codes(&self, module: &str, [rows, cols]: [usize; 2], group: &Group) -> Result<Codes, Error> {
+        let packed = tensor::packed(module);
+        Ok(match group.scheme {
+            Scheme::F32 => {
+                let u = FloatDtype::F32.widen(self.stored(&packed, Dtype::F32, &[rows, cols])?);
+                if let Some(index) = u.iter().position(|u| u.is_nan() || u.abs() >= 1.0) {
+                    let message =
+                        format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
+                    return Err(Error::tensor(self.path_of(&packed), packed, message));
+                }
+                let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
+                    .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
+                Codes::F32 { u, alpha }
+            }
+            Scheme::Q8 => Codes::Q8 {
+                codes: self.stored(&packed, Dtype::U8, &[rows, cols])?.to_vec(),
+                scale: self.f16_rows(&tensor::scale(module), rows)?,
+                curvature: self.f16_rows(&tensor::curvature(module), rows)?,
+            },
+        })
+    }
+
+    fn f16_rows(&self, name: &str, rows: usize) -> Result<Vec<f32>, Error> {
+        Ok(chunks(self.stored(name, Dtype::F16, &[rows])?).map(|b| half::f16::from_le_bytes(b).to_f32()).collect())
+    }
+
+    fn stored(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8], Error> {
+        let (found_dtype, found_shape, bytes) = self.require(name)?;
+        if (found_dtype, found_shape) != (dtype, shape) {
+            let message =
+                format!("expected {dtype:?} of shape {shape:?}, found {found_dtype:?} of shape {found_shape:?}");
+            return Err(Error::tensor(self.path_of(name), name, message));
+        }
+        Ok(bytes)
+    }
+
+    fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
+        self.raw(name).ok_or_else(|| {
+            let shards: HashSet<_> = self.shards().collect();
+            let file = if shards.contains(SINGLE) { SINGLE } else { INDEX };
+            Error::tensor(self.files.path(file), name, "expected in the checkpoint, found no such tensor")
+        })
+    }
+}
+
+/// The shard files, and what the index says lies in which.
+struct ShardNames {
+    files: Vec<String>,
+    map: BTreeMap<String, String>,
+}
+
+fn shard_names(files: &Files) -> Result<ShardNames, Error> {
+    if files.contains(SINGLE) {
+        return Ok(ShardNames { files: vec![SINGLE.to_owned()], map: BTreeMap::new() });
+    }
+    if !files.contains(INDEX) {
+        return Err(Error::file(files.path(SINGLE), format!("not found, and no {INDEX} beside it")));
+    }
+    let Index { weight_map: map } = files.read_json(INDEX)?;
+    let mut names: Vec<String> = map.values().cloned().collect();
+    names.sort();
+    names.dedup();
+    if let Some(name) = names.iter().find(|name| Path::new(name).file_name().is_none_or(|n| n != name.as_str())) {
+        return Err(Error::file(files.path(INDEX), format!("expected names of files beside it, found `{name}`")));
+    }
+    if names.is_empty() {
+        return Err(Error::file(files.path(INDEX), "expected a weight_map naming shards, found none"));
+    }
+    Ok(ShardNames { files: names, map })
+}
+
+fn quantization(files: &Files, config: &Value) -> Result<Option<QuantizationConfig>, Error> {
+    let Some(value) = config.get("quantization_config").filter(|v| !v.is_null()) else { return Ok(None) };
+    let error = |message: String| Error::file(files.path(CONFIG), format!("quantization_config: {message}"));
+    let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("none");
+    if method != QUANT_METHOD {
+        return Err(error(format!("expected quant_method `{QUANT_METHOD}`, found `{method}`")));
+    }
+    // The version is looked at before the rest, whose form it decides.
+    let version = value.get("format_version").and_then(Value::as_u64);
+    match version {
+        Some(v) if v == u64::from(FORMAT_VERSION) => {}
+        Some(v) => {
+            return Err(error(format!("expected format_version {FORMAT_VERSION}, found {v}; a newer qins may read it")));
+        }
+        None => return Err(error("expected a format_version, found none".to_owned())),
+    }
+    serde_json::from_value(value.clone()).map(Some).map_err(|e| error(e.to_string()))
+}

@@ -1,0 +1,217 @@
+//! One checkpoint into another, one tensor in memory.
+
+use std::{collections::BTreeMap, ops::Range, path::Path};
+
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+use crate::{
+    Codes, EncodeOptions, EncodedTensor, Error, Scheme,
+    checkpoint::{Checkpoint, Directory, FORMAT_VERSION, Group, QuantizationConfig, TensorSpec},
+};
+
+/// Rows of a stored matrix that are one linear module, and how they shall rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The module's full name, without `.weight`.
+    pub module: String,
+    /// Its rows in the stored matrix.
+    pub rows: Range<usize>,
+    /// `None` leaves them as they are.
+    pub scheme: Option<Scheme>,
+}
+
+/// Writes `source` to `out` with some of its linears encoded.
+///
+/// `parts` says of a tensor which linears it holds, in the order of their rows (`None`: no linear, copied as it is). A
+/// fused matrix of which any part is encoded is split into its parts; all other tensors are copied bit for bit, and so
+/// are the files beside the weights. `progress` is called with the bytes read since its last call.
+///
+/// # Errors
+/// When `source` is encoded already, a tensor cannot be read or encoded, or `out` cannot be written. Nothing is left
+/// at `out` then.
+pub fn convert(
+    source: &Checkpoint,
+    out: &Path,
+    options: &EncodeOptions,
+    parts: &dyn Fn(&str, &[usize]) -> Option<Vec<Part>>,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    if source.quantization().is_some() {
+        return Err(Error::file(
+            source.config_path(),
+            "expected a plain checkpoint, found one that is encoded already",
+        ));
+    }
+    let directory = Directory::create(out)?;
+    let mut groups: BTreeMap<(Scheme, crate::FloatDtype), Vec<String>> = BTreeMap::new();
+    let mut ignore = Vec::new();
+    let mut weight_map = BTreeMap::new();
+    let mut total = 0;
+    let shards: Vec<&str> = source.shards().collect();
+    for shard in &shards {
+        let plan = plan(source, shard, parts)?;
+        let specs: Vec<TensorSpec> = plan.iter().flat_map(|step| step.specs.iter().cloned()).collect();
+        total += specs.iter().map(TensorSpec::bytes).sum::<usize>();
+        weight_map.extend(specs.iter().map(|spec| (spec.name.clone(), (*shard).to_owned())));
+        let mut writer = directory.shard(shard, specs)?;
+        for Step { tensor, specs, encode } in plan {
+            let (_, _, bytes) =
+                source.raw(&tensor).ok_or_else(|| Error::file(source.path_of(&tensor), "changed while read"))?;
+            match encode {
+                Encode::No { module, rows } => {
+                    writer.write(&specs[0].name, &bytes[rows])?;
+                    ignore.extend(module);
+                }
+                Encode::Rows { part, scheme, shape } => {
+                    let plain = source.plain(&tensor)?;
+                    let row = shape[1] * plain.dtype.size();
+                    let weights = plain.dtype.widen(&bytes[part.rows.start * row..part.rows.end * row]);
+                    let encoded = EncodedTensor::encode(&weights, shape, plain.dtype, scheme, options)
+                        .map_err(|e| Error::tensor(plain.path, &tensor, e))?;
+                    for (spec, bytes) in specs.iter().zip(stored_bytes(encoded.codes())) {
+                        writer.write(&spec.name, &bytes)?;
+                    }
+                    groups.entry((scheme, plain.dtype)).or_default().push(part.module);
+                }
+            }
+            progress(specs.iter().map(TensorSpec::bytes).sum::<usize>() as u64);
+        }
+        writer.finish()?;
+    }
+    copy_other_files(source, &directory, &shards)?;
+    if shards.len() > 1 || shards.first() != Some(&"model.safetensors") {
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        directory.write("model.safetensors.index.json", pretty(&index).as_bytes())?;
+    }
+    let alpha = options.alpha.map(qins_codec::Alpha::get);
+    let quantization = QuantizationConfig {
+        quant_method: "qins".to_owned(),
+        format_version: FORMAT_VERSION,
+        config_groups: groups
+            .into_iter()
+            .enumerate()
+            .map(|(i, ((scheme, source_dtype), targets))| {
+                (format!("group_{i}"), Group { targets, scheme, source_dtype, alpha })
+            })
+            .collect(),
+        ignore,
+    };
+    let mut config = source.config().clone();
+    if let Value::Object(config) = &mut config {
+        config.insert("quantization_config".to_owned(), json!(quantization));
+    }
+    directory.write("config.json", pretty(&config).as_bytes())?;
+    directory.commit()
+}
+
+/// What is done with (a part of) one stored tensor.
+struct Step {
+    tensor: String,
+    specs: Vec<TensorSpec>,
+    encode: Encode,
+}
+
+enum Encode {
+    /// Copied: these bytes, and the linear they are, if any.
+    No { module: Option<String>, rows: Range<usize> },
+    /// Encoded: rows that become a matrix of this shape.
+    Rows { part: Part, scheme: Scheme, shape: [usize; 2] },
+}
+
+fn plan(
+    source: &Checkpoint,
+    shard: &str,
+    parts: &dyn Fn(&str, &[usize]) -> Option<Vec<Part>>,
+) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    for tensor in source.tensors_of(shard) {
+        let Some((dtype, shape, bytes)) = source.raw(tensor) else { continue };
+        let linears = parts(tensor, shape).unwrap_or_default();
+        if linears.iter().all(|part| part.scheme.is_none()) {
+            let specs = vec![TensorSpec { name: tensor.to_owned(), dtype, shape: shape.to_vec() }];
+            let mut modules = linears.into_iter().map(|part| part.module);
+            // A fused matrix left whole is ignored under each of its names; one step carries the first.
+            steps.push(Step {
+                tensor: tensor.to_owned(),
+                specs,
+                encode: Encode::No { module: modules.next(), rows: 0..bytes.len() },
+            });
+            continue;
+        }
+        let &[total, cols] = shape else {
+            return Err(Error::tensor(
+                source.path_of(tensor),
+                tensor,
+                format!("expected a matrix, found shape {shape:?}"),
+            ));
+        };
+        source.plain(tensor)?;
+        let row = bytes.len() / total.max(1);
+        let mut next = 0;
+        for part in linears {
+            if part.rows.start != next || part.rows.end > total {
+                let message =
+                    format!("expected rows from {next} on within {total}, found {:?} for {}", part.rows, part.module);
+                return Err(Error::tensor(source.path_of(tensor), tensor, message));
+            }
+            next = part.rows.end;
+            let shape = [part.rows.len(), cols];
+            let (specs, encode) = match part.scheme {
+                None => (
+                    vec![TensorSpec { name: format!("{}.weight", part.module), dtype, shape: shape.to_vec() }],
+                    Encode::No { rows: part.rows.start * row..part.rows.end * row, module: Some(part.module) },
+                ),
+                Some(scheme) => (specs(&part.module, scheme, shape), Encode::Rows { part, scheme, shape }),
+            };
+            steps.push(Step { tensor: tensor.to_owned(), specs, encode });
+        }
+        if next != total {
+            let message = format!("expected its linears to have {total} rows, found {next}");
+            return Err(Error::tensor(source.path_of(tensor), tensor, message));
+        }
+    }
+    Ok(steps)
+}
+
+/// The tensors an encoded module rests in, in the order of [`stored_bytes`].
+fn specs(module: &str, scheme: Scheme, [rows, cols]: [usize; 2]) -> Vec<TensorSpec> {
+    let spec = |suffix: &str, dtype, shape: &[usize]| TensorSpec {
+        name: format!("{module}.weight_{suffix}"),
+        dtype,
+        shape: shape.to_vec(),
+    };
+    match scheme {
+        Scheme::F32 => vec![spec("packed", Dtype::F32, &[rows, cols])],
+        Scheme::Q8 => vec![
+            spec("packed", Dtype::U8, &[rows, cols]),
+            spec("scale", Dtype::F16, &[rows]),
+            spec("curvature", Dtype::F16, &[rows]),
+        ],
+    }
+}
+
+fn stored_bytes(codes: &Codes) -> Vec<Vec<u8>> {
+    let f16 = |values: &[f32]| values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+    match codes {
+        Codes::F32 { u, .. } => vec![u.iter().flat_map(|u| u.to_le_bytes()).collect()],
+        Codes::Q8 { codes, scale, curvature } => vec![codes.clone(), f16(scale), f16(curvature)],
+    }
+}
+
+/// Tokenizer, generation settings, licence: whatever lies beside the weights.
+fn copy_other_files(source: &Checkpoint, directory: &Directory, shards: &[&str]) -> Result<(), Error> {
+    let weights = |name: &str| {
+        [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"].iter().any(|suffix| name.ends_with(suffix))
+    };
+    for name in source.files().names()? {
+        if name != "config.json" && !weights(&name) && !shards.contains(&name.as_str()) {
+            directory.write(&name, &source.files().read(&name)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

@@ -1,0 +1,63 @@
+//! The floating-point types a plain checkpoint stores.
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+/// A floating-point storage type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum FloatDtype {
+    /// IEEE binary32.
+    #[serde(rename = "float32")]
+    F32,
+    /// IEEE binary16.
+    #[serde(rename = "float16")]
+    F16,
+    /// bfloat16: the upper half of binary32.
+    #[serde(rename = "bfloat16")]
+    Bf16,
+}
+
+impl FloatDtype {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The safetensors type, if it is one of the three.
+    pub fn from_safetensors(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    /// Little-endian bytes of this type, widened to `f32` without loss.
+    ///
+    /// The length of `bytes` must be a multiple of [`size`](Self::size); a rest is ignored.
+    pub fn widen(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F32 => chunks(bytes).map(f32::from_le_bytes).collect(),
+            Self::F16 => chunks(bytes).map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+            Self::Bf16 => chunks(bytes).map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        }
+    }
+
+    /// `x` rounded to this type, to nearest even, as `f32`.
+    #[inline]
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Self::F32 => x,
+            Self::F16 => f16::from_f32(x).to_f32(),
+            Self::Bf16 => bf16::from_f32(x).to_f32(),
+        }
+    }
+}
+
+pub(crate) fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().copied()
+}

@@ -1,0 +1,91 @@
+//! What can go wrong, in one sentence each.
+
+use std::path::PathBuf;
+
+/// A matrix that cannot be encoded, or stored parts that are no matrix.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// The number of elements does not match the shape.
+    #[error("expected {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
+    Length {
+        /// The shape the elements should fill.
+        expected: [usize; 2],
+        /// How many there are.
+        found: usize,
+    },
+    /// A weight is NaN or infinite.
+    #[error("expected finite weights, found {value} at row {row}, column {col}")]
+    NonFinite {
+        /// Row of the first such weight.
+        row: usize,
+        /// Column of the first such weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+    },
+    /// A row's largest weight is beyond what an `f16` scale can hold.
+    #[error("expected weights within an f16 scale (65504), found a scale of {scale} in row {row}")]
+    Scale {
+        /// The row.
+        row: usize,
+        /// The scale it would need.
+        scale: f32,
+    },
+    /// A stored scale or curvature is not a finite number ≥ 0.
+    #[error("expected a finite {name} of at least 0, found {value} in row {row}")]
+    Parameter {
+        /// `scale` or `curvature`.
+        name: &'static str,
+        /// The row.
+        row: usize,
+        /// What is stored.
+        value: f32,
+    },
+}
+
+/// A checkpoint that cannot be read, converted or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file's content is not what its place in a checkpoint asks for.
+    #[error("{path}: {message}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Expected and found.
+        message: String,
+    },
+    /// A tensor is not what it should be.
+    #[error("{path}: tensor `{tensor}`: {message}")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Expected and found.
+        message: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        |source| Self::Io { path: path.into(), source }
+    }
+
+    /// An error about a whole file.
+    pub fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
+        Self::File { path: path.into(), message: message.to_string() }
+    }
+
+    /// An error about one tensor of a file.
+    pub fn tensor(path: impl Into<PathBuf>, tensor: impl Into<String>, message: impl ToString) -> Self {
+        Self::Tensor { path: path.into(), tensor: tensor.into(), message: message.to_string() }
+    }
+}

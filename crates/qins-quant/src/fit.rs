@@ -1,0 +1,83 @@
+//! The curvature that suits a distribution of weights.
+
+/// The curvature k minimising the expected squared error of a companded code of many levels, for the magnitudes
+/// `t ∈ [0, 1]` (each |x| divided by the scale).
+///
+/// The step of the code in t is proportional to (1+kt)²/(1+k), so the error is E(1+kt)⁴/(1+k)². Setting the derivative
+/// to zero, with mᵢ = E tⁱ, gives
+///
+/// ```text
+/// 2m₄k⁴ + 4(m₃+m₄)k³ + 12m₃k² + (12m₂−4m₁)k + (4m₁−2) = 0
+/// ```
+///
+/// which has exactly one positive root iff m₁ < ½; otherwise (and for an empty or all-zero row) the best k is 0.
+pub fn fit_curvature(magnitudes: impl IntoIterator<Item = f32>) -> f32 {
+    let (mut m, mut n) = ([0.0_f64; 4], 0_u64);
+    for t in magnitudes {
+        let t = f64::from(t);
+        let square = t * t;
+        m[0] += t;
+        m[1] += square;
+        m[2] += square * t;
+        m[3] += square * square;
+        n += 1;
+    }
+    if n == 0 || m[0] == 0.0 {
+        return 0.0;
+    }
+    root(m.map(|sum| sum / n as f64)) as f32
+}
+
+fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
+    let p = |k: f64| {
+        (((2.0 * m4 * k + 4.0 * (m3 + m4)) * k + 12.0 * m3) * k + (12.0 * m2 - 4.0 * m1)) * k + (4.0 * m1 - 2.0)
+    };
+    if m1 >= 0.5 {
+        return 0.0;
+    }
+    let mut high = 1.0;
+    // (1+k)⁴ ≈ 1/m₁ bounds the root even for a single large weight among 2³², so this ends.
+    while p(high) < 0.0 && high < 1e4 {
+        high *= 2.0;
+    }
+    let mut low = 0.0;
+    // Bisection to well below the resolution of the f16 that stores k.
+    for _ in 0..40 {
+        let mid = 0.5 * (low + high);
+        if p(mid) < 0.0 { low = mid } else { high = mid }
+    }
+    0.5 * (low + high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error the fit minimises, evaluated directly.
+    fn expected_error(t: &[f32], k: f64) -> f64 {
+        t.iter().map(|&t| (1.0 + k * f64::from(t)).powi(4)).sum::<f64>() / (1.0 + k).powi(2)
+    }
+
+    #[test]
+    fn the_root_is_the_minimum_of_the_error() {
+        for power in [1, 2, 3, 6] {
+            let t: Vec<f32> = (0..1000).map(|i| (i as f32 / 999.0).powi(power)).collect();
+            let k = f64::from(fit_curvature(t.iter().copied()));
+            let best = expected_error(&t, k);
+            for other in [k * 0.9 - 0.01, k * 1.1 + 0.01] {
+                assert!(best <= expected_error(&t, other.max(0.0)), "power {power}: {k} is worse than {other}");
+            }
+            // A peaked distribution wants curvature; one as heavy above the middle as below wants none.
+            assert_eq!(k > 0.0, power > 1, "power {power}: k = {k}");
+        }
+    }
+
+    #[test]
+    fn degenerate_rows_are_linear_or_bounded() {
+        assert_eq!(fit_curvature([]), 0.0);
+        assert_eq!(fit_curvature([0.0; 8]), 0.0);
+        assert_eq!(fit_curvature([1.0; 8]), 0.0);
+        let lonely = fit_curvature((0..1_000_000).map(|i| if i == 0 { 1.0 } else { 0.0 }));
+        assert!((20.0..60.0).contains(&lonely), "{lonely}");
+    }
+}

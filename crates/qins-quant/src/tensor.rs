@@ -1,0 +1,189 @@
+//! One encoded matrix in memory.
+
+use half::f16;
+use qins_codec::{Alpha, Curvature};
+use rayon::prelude::*;
+
+use crate::{EncodeError, EncodeOptions, FloatDtype, Scheme, fit::fit_curvature, kernel::Rows};
+
+/// A `[rows, cols]` matrix of weights at rest, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedTensor {
+    shape: [usize; 2],
+    source: FloatDtype,
+    codes: Codes,
+}
+
+/// The stored form of a matrix, by scheme.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Codes {
+    /// [`Scheme::F32`]: `rows·cols` values in the complement form, and the α they share.
+    F32 {
+        /// The companded values u ∈ [−1, 1].
+        u: Vec<f32>,
+        /// The α of u = α|x|/(1+α|x|).
+        alpha: Alpha,
+    },
+    /// [`Scheme::Q8`]: `rows·cols` codes, and per row a scale and a curvature.
+    Q8 {
+        /// Sign in bit 7, companded magnitude in bits 0–6.
+        codes: Vec<u8>,
+        /// The scale of each row, exactly representable in `f16`.
+        scale: Vec<f32>,
+        /// The curvature of each row, exactly representable in `f16`.
+        curvature: Vec<f32>,
+    },
+}
+
+impl EncodedTensor {
+    /// Encodes `weights`, a row-major `shape` matrix whose values came from a checkpoint of type `source`.
+    ///
+    /// # Errors
+    /// When the length does not match the shape, a weight is NaN or infinite, or a row is too large for an `f16` scale.
+    pub fn encode(
+        weights: &[f32],
+        shape: [usize; 2],
+        source: FloatDtype,
+        scheme: Scheme,
+        options: &EncodeOptions,
+    ) -> Result<Self, EncodeError> {
+        let [rows, cols] = shape;
+        if rows.checked_mul(cols) != Some(weights.len()) {
+            return Err(EncodeError::Length { expected: shape, found: weights.len() });
+        }
+        if let Some(index) = weights.par_iter().position_first(|w| !w.is_finite()) {
+            return Err(EncodeError::NonFinite { row: index / cols, col: index % cols, value: weights[index] });
+        }
+        let codes = match scheme {
+            Scheme::F32 => {
+                let alpha = options.alpha.unwrap_or(Alpha::ONE);
+                Codes::F32 { u: weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect(), alpha }
+            }
+            Scheme::Q8 => {
+                let mut codes = vec![0; weights.len()];
+                let parameters = codes
+                    .par_chunks_mut(cols.max(1))
+                    .zip(weights.par_chunks(cols.max(1)))
+                    .enumerate()
+                    .map(|(row, (out, x))| encode_row(row, x, options.alpha, out))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let (mut scale, mut curvature): (Vec<f32>, Vec<f32>) = parameters.into_iter().unzip();
+                // A matrix without columns still has its rows' parameters.
+                scale.resize(rows, 0.0);
+                curvature.resize(rows, 0.0);
+                Codes::Q8 { codes, scale, curvature }
+            }
+        };
+        Ok(Self { shape, source, codes })
+    }
+
+    /// Puts a matrix together from its stored parts.
+    ///
+    /// # Errors
+    /// When a part's length does not fit `shape`, or a scale or curvature is not a finite number ≥ 0.
+    pub fn from_parts(shape: [usize; 2], source: FloatDtype, codes: Codes) -> Result<Self, EncodeError> {
+        let [rows, cols] = shape;
+        let length = |expected: [usize; 2], found: usize| {
+            if expected[0].checked_mul(expected[1]) == Some(found) {
+                Ok(())
+            } else {
+                Err(EncodeError::Length { expected, found })
+            }
+        };
+        match &codes {
+            Codes::F32 { u, .. } => length([rows, cols], u.len())?,
+            Codes::Q8 { codes, scale, curvature } => {
+                length([rows, cols], codes.len())?;
+                length([rows, 1], scale.len())?;
+                length([rows, 1], curvature.len())?;
+                for (name, values) in [("scale", scale), ("curvature", curvature)] {
+                    if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !(v.is_finite() && **v >= 0.0))
+                    {
+                        return Err(EncodeError::Parameter { name, row, value });
+                    }
+                }
+            }
+        }
+        Ok(Self { shape, source, codes })
+    }
+
+    /// `[rows, cols]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The type the weights had before they were encoded.
+    pub fn source(&self) -> FloatDtype {
+        self.source
+    }
+
+    /// The scheme of the codes.
+    pub fn scheme(&self) -> Scheme {
+        match self.codes {
+            Codes::F32 { .. } => Scheme::F32,
+            Codes::Q8 { .. } => Scheme::Q8,
+        }
+    }
+
+    /// The stored parts.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// Takes the matrix apart.
+    pub fn into_codes(self) -> Codes {
+        self.codes
+    }
+
+    /// Bytes at rest.
+    pub fn bytes(&self) -> usize {
+        self.scheme().bytes(self.shape)
+    }
+
+    /// The rows as kernels read them.
+    pub fn rows(&self) -> Rows<'_> {
+        match &self.codes {
+            Codes::F32 { u, alpha } => Rows::F32 { u, alpha: *alpha, source: self.source },
+            Codes::Q8 { codes, scale, curvature } => Rows::Q8 { codes, stride: self.shape[1], scale, curvature },
+        }
+    }
+
+    /// Decodes every weight into `out`, row-major.
+    ///
+    /// # Panics
+    /// When `out` does not have `rows·cols` elements.
+    pub fn decode_into(&self, out: &mut [f32]) {
+        let [rows, cols] = self.shape;
+        assert_eq!(out.len(), rows * cols, "decode_into: wrong length of the output");
+        if cols > 0 {
+            out.par_chunks_mut(cols).enumerate().for_each(|(row, out)| self.rows().decode_row(row, out));
+        }
+    }
+}
+
+/// Encodes one row of finite weights; gives its scale and curvature.
+fn encode_row(row: usize, x: &[f32], alpha: Option<Alpha>, out: &mut [u8]) -> Result<(f32, f32), EncodeError> {
+    let (scale, k) = match alpha {
+        None => {
+            let scale = f16_at_least(x.iter().fold(0.0_f32, |max, w| max.max(w.abs())));
+            let k = if scale > 0.0 { fit_curvature(x.iter().map(|w| w.abs() / scale)) } else { 0.0 };
+            (scale, k)
+        }
+        // With s → ∞ and k = α·s, v = (1+k)t/(1+kt) tends to u = α|x|/(1+α|x|): the report's code over the whole of
+        // [0, 1]. 2¹⁵ is the largest power of two an f16 holds; it is there to 2⁻¹⁵/α.
+        Some(alpha) => {
+            let scale = 32768.0 / alpha.get().max(1.0);
+            (scale, alpha.get() * scale)
+        }
+    };
+    let (scale, k) = (f16::from_f32(scale).to_f32(), f16::from_f32(k).to_f32());
+    let curvature = Curvature::new(k).ok().filter(|_| scale.is_finite()).ok_or(EncodeError::Scale { row, scale })?;
+    qins_codec::slice::encode(x, scale, curvature, out).map_err(|_| EncodeError::Scale { row, scale })?;
+    Ok((scale, k))
+}
+
+/// The smallest `f16` not below `x ≥ 0`, so that the largest weight of a row has |t| ≤ 1.
+fn f16_at_least(x: f32) -> f32 {
+    let nearest = f16::from_f32(x);
+    if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1).to_f32() } else { nearest.to_f32() }
+}

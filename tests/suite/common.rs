@@ -1,0 +1,37 @@
+//! Fixtures and how to open them.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use qins_burn::{Backend, LoadOptions, Loaded, load};
+use qins_quant::checkpoint::{Checkpoint, Files};
+use safetensors::SafeTensors;
+
+/// A file or folder under `tests/fixtures`.
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+/// Loads a directory as it is.
+pub(crate) fn load_dir(dir: &Path, options: &LoadOptions) -> Loaded {
+    let checkpoint = Checkpoint::open(Files::Directory(dir.to_owned())).unwrap();
+    load(&checkpoint, options, &Backend::Flex.device().unwrap(), |_, _| {}).unwrap()
+}
+
+/// Elements of an `f32` tensor of a safetensors file.
+pub(crate) fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let tensor = file.tensor(name).unwrap();
+    assert_eq!(tensor.dtype(), safetensors::Dtype::F32, "{name}");
+    tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// A tensor's elements.
+pub(crate) fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().iter().collect()
+}
+
+/// The largest difference of two slices of one length.
+pub(crate) fn max_abs_diff(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

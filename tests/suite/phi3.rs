@@ -1,0 +1,194 @@
+//! The model against Transformers: seven tiny random models, each in f32 and bf16, each through both styles of
+//! `config.json`; and the wrong models that the same numbers tell from the right one.
+
+use std::{fs, ops::ControlFlow, path::Path};
+
+use qins_burn::{
+    Backend, Greedy, LoadOptions, Session, load,
+    phi3::{Logits, ModelConfig, Phi3, Rope, RopeRegime},
+};
+use qins_quant::checkpoint::{Checkpoint, Files};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::{fixture, floats, max_abs_diff, values};
+
+const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
+
+/// What two right implementations in f32 may differ by: the logits reach ±40 and pass through 2–3 blocks.
+const LOGIT_TOLERANCE: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Goldens {
+    prompts: Vec<Golden>,
+    #[serde(default)]
+    controls: Value,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    input_ids: Vec<u32>,
+    generated: Vec<u32>,
+}
+
+/// A fixture, its `config.json` put through `edit`.
+fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Phi3) {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let mut config: Value = serde_json::from_slice(&fs::read(dir.join(style)).unwrap()).unwrap();
+    edit(&mut config);
+    fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+    let checkpoint = Checkpoint::open(Files::Directory(copy.path().to_owned())).unwrap();
+    let device = Backend::Flex.device().unwrap();
+    let loaded = load(&checkpoint, &LoadOptions::default(), &device, |_, _| {}).unwrap();
+    assert_eq!(loaded.report.unused, Vec::<String>::new());
+    (copy, loaded.model)
+}
+
+fn prefill(model: &Phi3, ids: &[u32]) -> Vec<f32> {
+    values(Session::new(model, ids.len()).extend(ids, Logits::All).unwrap())
+}
+
+fn goldens(dir: &Path) -> (Goldens, Vec<u8>) {
+    let goldens = serde_json::from_slice(&fs::read(dir.join("goldens.json")).unwrap()).unwrap();
+    (goldens, fs::read(dir.join("goldens.safetensors")).unwrap())
+}
+
+/// Generates 64 tokens; gives their ids and logits.
+fn generate(model: &Phi3, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
+    let mut logits = Vec::new();
+    let greedy = Greedy { max_new_tokens: 64, stop_ids: vec![] };
+    let generation = greedy.generate(model, prompt, |step| {
+        logits.extend_from_slice(step.logits);
+        ControlFlow::Continue(())
+    });
+    (generation.unwrap().ids, logits)
+}
+
+#[test]
+fn logits_and_greedy_ids_are_those_of_transformers() {
+    for name in MODELS {
+        for dtype in ["f32", "bf16"] {
+            let dir = fixture("phi3").join(name).join(dtype);
+            let (goldens, data) = goldens(&dir);
+            let data = SafeTensors::deserialize(&data).unwrap();
+            for style in ["config.json", "config.hub.json"] {
+                let (_copy, model) = open(&dir, style, |_| {});
+                for (i, golden) in goldens.prompts.iter().enumerate() {
+                    let what = format!("{name} {dtype} {style} prompt {i}");
+                    let diff =
+                        max_abs_diff(&prefill(&model, &golden.input_ids), &floats(&data, &format!("p{i}.logits")));
+                    assert!(diff <= LOGIT_TOLERANCE, "{what}: prefill logits differ by {diff}");
+                    let (ids, logits) = generate(&model, &golden.input_ids);
+                    assert_eq!(ids, golden.generated, "{what}");
+                    let diff = max_abs_diff(&logits, &floats(&data, &format!("p{i}.gen_logits")));
+                    assert!(diff <= LOGIT_TOLERANCE, "{what}: generation logits differ by {diff}");
+                }
+            }
+        }
+    }
+}
+
+/// Models that are wrong in a way seen elsewhere. Transformers measured how far each moves the logits of a prompt; a
+/// model made wrong in the same way here must land in the same place, so the fixtures tell these faults apart, and the
+/// test above would have failed for each that moves its prompts.
+#[test]
+fn wrong_models_are_as_wrong_as_transformers_says() {
+    type Edit = fn(&mut Value);
+    let always_short: Edit = |c| c["rope_scaling"]["long_factor"] = c["rope_scaling"]["short_factor"].clone();
+    let always_long: Edit = |c| c["rope_scaling"]["short_factor"] = c["rope_scaling"]["long_factor"].clone();
+    let no_attn_scaling: Edit = |c| c["rope_scaling"]["attention_factor"] = json!(1.0);
+    let no_window: Edit = |c| c["sliding_window"] = Value::Null;
+    let narrow: Edit = |c| c["sliding_window"] = json!(7);
+    let wide: Edit = |c| c["sliding_window"] = json!(9);
+    let wrong: [(&str, &str, Edit); 9] = [
+        ("c_longrope", "always_short", always_short),
+        ("c_longrope", "always_long", always_long),
+        ("c_longrope", "no_attn_scaling", no_attn_scaling),
+        ("g_phi4mini", "always_short", always_short),
+        ("g_phi4mini", "always_long", always_long),
+        ("g_phi4mini", "no_attn_scaling", no_attn_scaling),
+        ("d_sliding", "window_None", no_window),
+        ("d_sliding", "window_7", narrow),
+        ("d_sliding", "window_9", wide),
+    ];
+    for (name, control, edit) in wrong {
+        let dir = fixture("phi3").join(name).join("f32");
+        let (goldens, data) = goldens(&dir);
+        let data = SafeTensors::deserialize(&data).unwrap();
+        let (_copy, model) = open(&dir, "config.hub.json", edit);
+        let mut caught = false;
+        for (i, golden) in goldens.prompts.iter().enumerate() {
+            let reference = floats(&data, &format!("p{i}.logits"));
+            let expected = goldens.controls[control][format!("p{i}.prefill_max_abs_diff")].as_f64().unwrap() as f32;
+            let found = max_abs_diff(&prefill(&model, &golden.input_ids), &reference);
+            assert!(
+                (found - expected).abs() <= LOGIT_TOLERANCE,
+                "{name} {control} prompt {i}: {found}, not {expected}"
+            );
+            caught |= found > LOGIT_TOLERANCE;
+        }
+        assert!(caught, "{name}: no prompt tells `{control}` from the right model");
+    }
+}
+
+/// A cache kept across the length where LongRoPE changes its frequencies gives other words: Transformers measured from
+/// which step on, and there the same fault made here departs too.
+#[test]
+fn a_cache_kept_across_the_crossing_is_told_apart() {
+    for name in ["c_longrope", "g_phi4mini"] {
+        let dir = fixture("phi3").join(name).join("f32");
+        let (goldens, _) = goldens(&dir);
+        let (_copy, model) = open(&dir, "config.json", |_| {});
+        let mut caught = false;
+        for (i, golden) in goldens.prompts.iter().enumerate() {
+            let expected = goldens.controls["cache_kept_across_switch"][format!("p{i}.first_diff_step")].as_u64();
+            let ids = generate_keeping_cache(&model, &golden.input_ids);
+            let found = ids.iter().zip(&golden.generated).position(|(a, b)| a != b);
+            assert_eq!(found.map(|f| f as u64), expected, "{name} prompt {i}");
+            caught |= found.is_some();
+        }
+        assert!(caught, "{name}: no prompt tells a kept cache from a dropped one");
+    }
+}
+
+/// Greedy generation with the fault: new frequencies for new tokens, old ones left in the cache.
+fn generate_keeping_cache(model: &Phi3, prompt: &[u32]) -> Vec<u32> {
+    let mut cache = qins_burn::KvCache::new(model.config(), prompt.len() + 64, &model.device());
+    let mut next = prompt.to_vec();
+    let mut ids = Vec::new();
+    for _ in 0..64 {
+        let regime = model.rope().regime(cache.len() + next.len());
+        let logits = values(model.forward(&next, regime, &mut cache, Logits::Last));
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        next = vec![best as u32];
+        ids.push(best as u32);
+    }
+    ids
+}
+
+#[test]
+fn phi_3_5_rotates_by_the_published_tables() {
+    let dir = fixture("phi35");
+    let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let config = ModelConfig::parse(&config, &dir).unwrap();
+    let rope = Rope::new(&config);
+    // √(1 + ln 32 / ln 4096)
+    assert!((rope.scaling() - 1.190_238_1).abs() < 1e-6, "{}", rope.scaling());
+    assert_eq!((rope.regime(4096), rope.regime(4097)), (RopeRegime::Short, RopeRegime::Long));
+    let data = fs::read(dir.join("rope_tables.safetensors")).unwrap();
+    let tables = SafeTensors::deserialize(&data).unwrap();
+    for (name, regime) in [("short", RopeRegime::Short), ("long", RopeRegime::Long)] {
+        let expected = floats(&tables, &format!("inv_freq_{name}"));
+        let found = rope.frequencies(regime);
+        assert_eq!(found.len(), 48);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found / expected - 1.0).abs() < 1e-6, "{name}: {found}, not {expected}");
+        }
+    }
+}
