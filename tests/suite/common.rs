@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
-use qins_burn::{Backend, LoadOptions, Loaded, load};
-use qins_quant::checkpoint::{Checkpoint, Files};
+use burn::tensor::{Device, Tensor};
+use qins_burn::Backend;
 use safetensors::SafeTensors;
 
 /// A file or folder under `tests/fixtures`.
@@ -12,10 +11,10 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-/// Loads a directory as it is.
-pub(crate) fn load_dir(dir: &Path, options: &LoadOptions) -> Loaded {
-    let checkpoint = Checkpoint::open(Files::Directory(dir.to_owned())).unwrap();
-    load(&checkpoint, options, &Backend::Flex.device().unwrap(), |_, _| {}).unwrap()
+/// The device under test: of the backend that `cargo xtask test --backend` names, or the default one.
+pub(crate) fn device() -> Device {
+    let backend = std::env::var("QINS_TEST_BACKEND").map_or(Ok(Backend::Flex), |name| name.parse());
+    backend.unwrap().device().unwrap()
 }
 
 /// Elements of an `f32` tensor of a safetensors file.

@@ -4,7 +4,7 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Backend, Greedy, LoadOptions, Session, load,
+    Greedy, LoadOptions, Session, load,
     phi3::{Logits, ModelConfig, Phi3, Rope, RopeRegime},
 };
 use qins_quant::checkpoint::{Checkpoint, Files};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{fixture, floats, max_abs_diff, values};
+use crate::common::{device, fixture, floats, max_abs_diff, values};
 
 const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
 
@@ -44,8 +44,7 @@ fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Phi
     edit(&mut config);
     fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
     let checkpoint = Checkpoint::open(Files::Directory(copy.path().to_owned())).unwrap();
-    let device = Backend::Flex.device().unwrap();
-    let loaded = load(&checkpoint, &LoadOptions::default(), &device, |_, _| {}).unwrap();
+    let loaded = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap();
     assert_eq!(loaded.report.unused, Vec::<String>::new());
     (copy, loaded.model)
 }

@@ -1,1 +1,51 @@
-fn main() {}
+//! The project's commands: `cargo xtask validate`, `cargo xtask test` and their like.
+//!
+//! This program parses, chooses and spawns; it links nothing of what it starts.
+
+mod cargo;
+mod qins;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's commands. Everything they need is built on the first call, which takes some minutes.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare encoded forms of a model with its plain weights (without arguments: of the embedded model)
+    Validate(qins::Arguments),
+    /// Continue prompts
+    Generate(qins::Arguments),
+    /// Write a checkpoint with encoded linears
+    Convert(qins::Arguments),
+    /// Show how a checkpoint's tensors rest, and what they cost
+    Inspect(qins::Arguments),
+    /// Run the tests
+    Test(test::Test),
+    /// Check the layering and the house rules
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Validate(arguments) => arguments.run("validate"),
+        Command::Generate(arguments) => arguments.run("generate"),
+        Command::Convert(arguments) => arguments.run("convert"),
+        Command::Inspect(arguments) => arguments.run("inspect"),
+        Command::Test(test) => test.run(),
+        Command::Tidy => tidy::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}

@@ -136,6 +136,19 @@ impl Greedy {
     }
 }
 
+/// Teacher forcing: the logits by which each token of `continuation` is predicted after `prompt` and the tokens before
+/// it, `[continuation.len(), vocabulary]` row-major, read in one go.
+///
+/// # Errors
+/// As [`Session::extend`].
+pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
+    let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
+    let ids = [prompt, read].concat();
+    let logits = Session::new(model, ids.len()).extend(&ids, Logits::All)?;
+    // The last token of the prompt predicts the first of the continuation.
+    Ok(to_vec(logits.slice([prompt.len().saturating_sub(1)..ids.len()])))
+}
+
 /// A tensor's elements, row-major, on the host.
 pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter().collect()

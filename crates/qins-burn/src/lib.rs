@@ -17,10 +17,11 @@ pub mod phi3;
 mod swap;
 mod tokenizer;
 
+pub use burn::tensor::Device;
 pub use cache::KvCache;
 pub use device::Backend;
 pub use error::Error;
-pub use generate::{Generation, Greedy, Session, Step, Stop};
+pub use generate::{Generation, Greedy, Session, Step, Stop, score};
 pub use layer::{DenseLinear, Projection, QinsLinear};
 pub use load::{LoadOptions, LoadReport, Loaded, load};
 pub use qins_quant::{Alpha, EncodeOptions, Scheme};

@@ -37,12 +37,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, special tokens written out.
+    /// The text of ids, with special tokens written out or left out.
     ///
     /// # Errors
     /// When the tokenizer's decoder fails.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        self.inner.decode(ids, false).map_err(|e| self.error(e))
+    pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, Error> {
+        self.inner.decode(ids, !special).map_err(|e| self.error(e))
     }
 
     fn error(&self, e: tokenizers::Error) -> Error {

@@ -23,7 +23,17 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
-    /// A row's largest weight is beyond what an `f16` scale can hold.
+    /// A weight is so large that [`Scheme::F32`](crate::Scheme::F32) would give it back as ±∞.
+    #[error("expected weights below 2^25/α, found {value} at row {row}, column {col}")]
+    Saturated {
+        /// Row of the first such weight.
+        row: usize,
+        /// Column of the first such weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+    },
+    /// A row's largest weight, or the α it is to be encoded with, asks for a scale no `f16` holds.
     #[error("expected weights within an f16 scale (65504), found a scale of {scale} in row {row}")]
     Scale {
         /// The row.
@@ -31,7 +41,7 @@ pub enum EncodeError {
         /// The scale it would need.
         scale: f32,
     },
-    /// A stored scale or curvature is not a finite number ≥ 0.
+    /// A stored scale or curvature is not a finite number ≥ 0, or a curvature too large.
     #[error("expected a finite {name} of at least 0, found {value} in row {row}")]
     Parameter {
         /// `scale` or `curvature`.

@@ -9,7 +9,8 @@ use qins_codec::Alpha;
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Pattern A as first validated: the encoded value itself, as `f32`, in the complement form
-    /// `u = sign(x)·α|x|/(1+α|x|)`. Saves nothing; decodes to the very bits of a bf16 or f16 source.
+    /// `u = sign(x)·α|x|/(1+α|x|)`. Saves nothing; decodes to the very bits of a bf16 source up to |x| = 2¹⁶/α, of an
+    /// f16 source up to 2¹¹/α.
     F32,
     /// One byte per weight: sign and seven bits of the companded magnitude, with an `f16` scale and an `f16` curvature
     /// per row.

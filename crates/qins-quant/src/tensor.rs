@@ -39,7 +39,7 @@ impl EncodedTensor {
     /// Encodes `weights`, a row-major `shape` matrix whose values came from a checkpoint of type `source`.
     ///
     /// # Errors
-    /// When the length does not match the shape, a weight is NaN or infinite, or a row is too large for an `f16` scale.
+    /// When the length does not match the shape, a weight is NaN or infinite, or too large for the scheme.
     pub fn encode(
         weights: &[f32],
         shape: [usize; 2],
@@ -57,7 +57,11 @@ impl EncodedTensor {
         let codes = match scheme {
             Scheme::F32 => {
                 let alpha = options.alpha.unwrap_or(Alpha::ONE);
-                Codes::F32 { u: weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect(), alpha }
+                let u: Vec<f32> = weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect();
+                if let Some(index) = u.par_iter().position_first(|u| u.abs() >= 1.0) {
+                    return Err(EncodeError::Saturated { row: index / cols, col: index % cols, value: weights[index] });
+                }
+                Codes::F32 { u, alpha }
             }
             Scheme::Q8 => {
                 let mut codes = vec![0; weights.len()];
@@ -96,9 +100,9 @@ impl EncodedTensor {
                 length([rows, cols], codes.len())?;
                 length([rows, 1], scale.len())?;
                 length([rows, 1], curvature.len())?;
-                for (name, values) in [("scale", scale), ("curvature", curvature)] {
-                    if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !(v.is_finite() && **v >= 0.0))
-                    {
+                for (name, values, most) in [("scale", scale, f32::MAX), ("curvature", curvature, Curvature::MAX.get())]
+                {
+                    if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !(0.0..=most).contains(*v)) {
                         return Err(EncodeError::Parameter { name, row, value });
                     }
                 }
@@ -177,7 +181,8 @@ fn encode_row(row: usize, x: &[f32], alpha: Option<Alpha>, out: &mut [u8]) -> Re
         }
     };
     let (scale, k) = (f16::from_f32(scale).to_f32(), f16::from_f32(k).to_f32());
-    let curvature = Curvature::new(k).ok().filter(|_| scale.is_finite()).ok_or(EncodeError::Scale { row, scale })?;
+    let held = scale.is_finite() && (scale > 0.0 || alpha.is_none());
+    let curvature = Curvature::new(k).ok().filter(|_| held).ok_or(EncodeError::Scale { row, scale })?;
     qins_codec::slice::encode(x, scale, curvature, out).map_err(|_| EncodeError::Scale { row, scale })?;
     Ok((scale, k))
 }

@@ -8,6 +8,7 @@ use qins_quant::{Alpha, FloatDtype, kernel};
 
 /// [`super::Matrix`] with a backend's own tensors.
 #[derive(ExtensionType)]
+#[allow(unreachable_pub)] // The derived and generated code is public.
 pub enum Weight<B: burn::backend::Backend> {
     /// Plain weights.
     Dense(FloatTensor<B>),
@@ -33,6 +34,7 @@ pub enum Weight<B: burn::backend::Backend> {
 
 /// What a backend must be able to do beyond Burn's own operations.
 #[backend_extension(Flex: cfg(feature = "flex"), NdArray: cfg(feature = "ndarray"))]
+#[allow(unreachable_pub)]
 pub trait QinsBackend: burn::backend::Backend {
     /// `x[m, cols] · weightᵀ`.
     fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
@@ -103,11 +105,52 @@ mod flex {
 }
 
 #[cfg(feature = "ndarray")]
+#[allow(deprecated)] // Burn prefers flex, and so do we; ndarray is a promise to those who use it.
 mod ndarray {
     use burn::backend::{
         NdArray,
-        ndarray::{NdArrayTensor, SharedArray},
+        ndarray::{NdArrayStorage, NdArrayTensor, SharedArray},
     };
 
     use super::*;
+
+    impl QinsBackend for NdArray {
+        fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let x = floats(x);
+            let [m, cols] = [x.shape()[0], x.shape()[1]];
+            let (w, words, scale, curvature);
+            let slices = match weight {
+                Weight::Dense(dense) => {
+                    w = floats(dense);
+                    Slices::Dense(whole(&w))
+                }
+                Weight::F32 { u, alpha, source } => {
+                    w = floats(u);
+                    Slices::F32 { u: whole(&w), alpha, source }
+                }
+                Weight::Q8 { words: codes, scale: s, curvature: k } => {
+                    let NdArrayTensor::U32(codes) = codes else { unreachable!("the module makes codes of U32") };
+                    (words, scale, curvature) = (shared(codes), floats(s), floats(k));
+                    Slices::Q8 { words: whole(&words), scale: whole(&scale), curvature: whole(&curvature) }
+                }
+            };
+            let (y, shape) = product(whole(&x), [m, cols], &slices);
+            SharedArray::from_shape_vec(shape.to_vec(), y).expect("the product fills its shape").into()
+        }
+    }
+
+    fn floats(tensor: NdArrayTensor) -> SharedArray<f32> {
+        let NdArrayTensor::F32(storage) = tensor else { unreachable!("the model computes in F32") };
+        shared(storage)
+    }
+
+    /// Row-major; shared, not copied, where it is that already.
+    fn shared<E: burn::tensor::Element>(storage: NdArrayStorage<E>) -> SharedArray<E> {
+        let array = storage.into_shared();
+        if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned().into_shared() }
+    }
+
+    fn whole<E>(array: &SharedArray<E>) -> &[E] {
+        array.as_slice().expect("row-major")
+    }
 }

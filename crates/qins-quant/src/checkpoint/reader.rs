@@ -289,7 +289,9 @@ fn quantization(files: &Files, config: &Value) -> Result<Option<QuantizationConf
     match version {
         Some(v) if v == u64::from(FORMAT_VERSION) => {}
         Some(v) => {
-            return Err(error(format!("expected format_version {FORMAT_VERSION}, found {v}; a newer qins may read it")));
+            return Err(error(format!(
+                "expected format_version {FORMAT_VERSION}, found {v}; a newer qins may read it"
+            )));
         }
         None => return Err(error("expected a format_version, found none".to_owned())),
     }

@@ -7,10 +7,13 @@ use super::Rows;
 /// Decoded weights in flight per thread: half of a common 512 KiB second-level cache.
 const TILE_BYTES: usize = 256 * 1024;
 
+/// Rows of a tile at most, so that a small matrix has tiles for several threads; a multiple of common register blocks.
+const TILE_ROWS: usize = 48;
+
 /// `y[m, rows] = x[m, cols] · w[rows, cols]ᵀ` in `f32`.
 ///
 /// Every form of `w` is multiplied by the same routine in the same order, so two forms that decode to the same weights
-/// give the same bits.
+/// give the same bits, and so does any number of threads.
 ///
 /// # Panics
 /// When a slice does not have the length its shape asks for.
@@ -22,11 +25,11 @@ pub fn linear(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
     let m = x.len() / cols;
     assert_eq!((x.len(), y.len()), (m * cols, m * rows), "linear: input or output does not fit [{rows}, {cols}]");
     if m == 1 {
-        return transposed(w, [rows, cols], x, y);
+        return transposed(w, cols, x, y);
     }
     // Threads share rows of W, which are columns of Y: they write Yᵀ, whose rows are theirs alone.
     let mut yt = vec![0.0; y.len()];
-    transposed(w, [rows, cols], x, &mut yt);
+    transposed(w, cols, x, &mut yt);
     y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
         for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {
             *y = *yt;
@@ -35,13 +38,13 @@ pub fn linear(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
 }
 
 /// `yt[rows, m] = w[rows, cols] · x[m, cols]ᵀ`.
-fn transposed(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], yt: &mut [f32]) {
+fn transposed(w: Rows<'_>, cols: usize, x: &[f32], yt: &mut [f32]) {
     let m = x.len() / cols;
     if m == 0 {
         return;
     }
-    // Enough tiles for every thread, none larger than the cache.
-    let tile = (TILE_BYTES / (4 * cols)).min(rows.div_ceil(rayon::current_num_threads())).max(1);
+    // The shape alone decides: a product of fewer rows may be summed in another order.
+    let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
     yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
         gemm(w.tile(i * tile, out.len() / m, cols, scratch), x, cols, out);
     });

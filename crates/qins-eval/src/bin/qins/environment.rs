@@ -1,0 +1,32 @@
+//! The machine a command runs on.
+
+use std::fs;
+
+use qins_eval::report::Environment;
+
+use crate::args::DeviceArgs;
+
+/// Describes the machine.
+pub(crate) fn environment(device: &DeviceArgs) -> Environment {
+    Environment {
+        qins: env!("CARGO_PKG_VERSION").to_owned(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        cpu: field("/proc/cpuinfo", "model name").map(|name| name.trim().to_owned()),
+        threads: rayon::current_num_threads(),
+        backend: device.backend.to_string(),
+        peak_rss_bytes: peak_rss_bytes(),
+    }
+}
+
+/// The most memory this process ever had, where the system tells.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    let kib = field("/proc/self/status", "VmHWM")?;
+    kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The first `name: value` of a file under /proc.
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.to_owned())
+}

@@ -1,0 +1,122 @@
+//! `qins generate`.
+
+use std::{error::Error, io::Write, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Instant};
+
+use clap::Args;
+use qins_burn::{Generation, Greedy, Tokenizer, stop_ids};
+use serde_json::json;
+
+use crate::{
+    Outcome,
+    args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
+    environment::peak_rss_bytes,
+    model::Source,
+    prompts::{self, Prompt},
+};
+
+/// Continue prompts greedily.
+///
+/// Examples:
+///   qins generate --prompt "The capital of France is"
+///   qins generate --prompt "The capital of France is" --scheme q8 --targets all
+///   qins generate --model DIR --prompts prompts.jsonl --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Encode the weights while loading: none, f32 or q8; `none` takes the checkpoint as it is
+    #[arg(long, default_value = "none")]
+    scheme: SchemeOrNone,
+    #[command(flatten)]
+    encode: EncodeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    input: Input,
+    /// Tokens to generate at most, where a prompt does not say
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    max_new_tokens: usize,
+    /// Go on after a token that ends the text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print one JSON object a prompt (id, input_ids, generated_ids, text, stop), and last a summary
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Input {
+    /// The text to continue; special tokens may be written out
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The token ids to continue, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    prompt_ids: Option<Vec<u32>>,
+    /// A file with one JSON object a line: {"id", "prompt" or "input_ids", "max_new_tokens"}
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+}
+
+impl Input {
+    fn read(self, tokenizer: Option<&Tokenizer>) -> Result<Vec<Prompt>, Box<dyn Error>> {
+        let one = |input_ids| vec![Prompt { id: "prompt".to_owned(), input_ids, max_new_tokens: None }];
+        match self {
+            Self { prompt: Some(text), .. } => Ok(one(prompts::encode(&text, tokenizer)?)),
+            Self { prompt_ids: Some(ids), .. } => Ok(one(ids)),
+            Self { prompts: Some(path), .. } => prompts::read(&path, tokenizer),
+            _ => Err("expected a prompt".into()),
+        }
+    }
+}
+
+impl Generate {
+    pub(crate) fn run(self) -> Outcome {
+        let source = Source::open(&self.model)?;
+        let tokenizer = source.tokenizer()?;
+        let prompts = self.input.read(tokenizer.as_ref())?;
+        let device = self.device.device()?;
+        let loaded = source.load(self.scheme.scheme(), &self.encode.targets, self.encode.options(), &device)?;
+        let model = loaded.model;
+        let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
+        let mut out = std::io::stdout().lock();
+        let (mut tokens, mut seconds) = (0, 0.0);
+        for prompt in &prompts {
+            let greedy = Greedy {
+                max_new_tokens: prompt.max_new_tokens.unwrap_or(self.max_new_tokens),
+                stop_ids: stops.clone(),
+            };
+            let start = Instant::now();
+            let Generation { ids, stop } = greedy.generate(&model, &prompt.input_ids, |_| ControlFlow::Continue(()))?;
+            seconds += start.elapsed().as_secs_f64();
+            tokens += ids.len();
+            let text = |special| tokenizer.as_ref().map(|t| t.decode(&ids, special)).transpose();
+            if self.json {
+                let line = json!({
+                    "id": prompt.id, "input_ids": prompt.input_ids, "generated_ids": ids, "text": text(true)?, "stop": stop,
+                });
+                writeln!(out, "{line}")?;
+            } else {
+                let prefix = match &tokenizer {
+                    Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
+                    None => format!("{:?}", prompt.input_ids),
+                };
+                writeln!(out, "{prefix}{}", text(false)?.unwrap_or_else(|| format!(" → {ids:?}")))?;
+            }
+        }
+        let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
+        let (bytes, peak) = (loaded.report.weight_bytes(), peak_rss_bytes());
+        if self.json {
+            let summary = json!({
+                "weight_bytes": bytes, "bits_per_weight": loaded.report.bits_per_weight(), "peak_rss_bytes": peak,
+                "tokens_per_second": speed, "generated_tokens": tokens,
+            });
+            writeln!(out, "{summary}")?;
+        } else {
+            let memory = peak.map_or(String::new(), |p| format!(", {} of memory at most", indicatif::HumanBytes(p)));
+            eprintln!("{tokens} tokens, {speed:.1} tokens/s, weights {}{memory}", indicatif::HumanBytes(bytes as u64));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

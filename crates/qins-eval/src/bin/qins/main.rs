@@ -1,0 +1,54 @@
+//! `qins`: generate, validate, convert and inspect encoded language models.
+
+mod args;
+mod convert;
+mod embedded;
+mod environment;
+mod generate;
+mod inspect;
+mod model;
+mod prompts;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Language models whose weights rest encoded.
+///
+/// Every command works on a Hugging Face directory (`--model DIR`), or without one on the small reference model that is
+/// part of this program. Exit codes: 0 done or passed, 1 a validation failed, 2 could not run.
+#[derive(Debug, Parser)]
+#[command(name = "qins", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Continue prompts greedily.
+    Generate(generate::Generate),
+    /// Compare encoded forms of a model with its plain weights, token against token.
+    Validate(validate::Validate),
+    /// Write a checkpoint with encoded linears.
+    Convert(convert::Convert),
+    /// Show how a checkpoint's tensors rest, and what they cost.
+    Inspect(inspect::Inspect),
+}
+
+/// What a command gives: how the process exits, or why it could not run.
+type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Generate(command) => command.run(),
+        Command::Validate(command) => command.run(),
+        Command::Convert(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}

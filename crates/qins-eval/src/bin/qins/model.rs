@@ -1,0 +1,64 @@
+//! Opening and loading models, with progress.
+
+use std::{error::Error, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use qins_burn::{Device, EncodeOptions, LoadOptions, Loaded, Scheme, Targets, Tokenizer, load};
+use qins_quant::checkpoint::{Checkpoint, Files};
+
+use crate::{args::ModelArgs, embedded};
+
+/// An open model directory.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+impl Source {
+    pub(crate) fn open(args: &ModelArgs) -> Result<Self, Box<dyn Error>> {
+        let (name, files) = match &args.model {
+            Some(dir) => (dir.display().to_string(), Files::Directory(dir.clone())),
+            None => ("atlas (embedded)".to_owned(), embedded::files()),
+        };
+        Ok(Self { name, checkpoint: Checkpoint::open(files)? })
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        self.checkpoint.files()
+    }
+
+    /// The tokenizer, where there is one.
+    pub(crate) fn tokenizer(&self) -> Result<Option<Tokenizer>, Box<dyn Error>> {
+        if !self.files().contains("tokenizer.json") {
+            return Ok(None);
+        }
+        Ok(Some(Tokenizer::open(self.files())?))
+    }
+
+    pub(crate) fn load(
+        &self,
+        scheme: Option<Scheme>,
+        targets: &Targets,
+        encode: EncodeOptions,
+        device: &Device,
+    ) -> Result<Loaded, Box<dyn Error>> {
+        let options = LoadOptions { scheme, targets: targets.clone(), encode };
+        let what = scheme.map_or("plain".to_owned(), |s| s.to_string());
+        let bar = progress(0, format!("loading {what}"));
+        let loaded = load(&self.checkpoint, &options, device, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        Ok(loaded)
+    }
+}
+
+/// A bar on stderr with an estimate of the time left; invisible where that is no terminal.
+pub(crate) fn progress(length: u64, message: String) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(length).with_style(style).with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,106 @@
+//! A figure and how far it can be trusted.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use statrs::distribution::{Beta, ContinuousCDF};
+
+/// A figure with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    /// The figure.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+const RESAMPLES: usize = 2000;
+const SEED: u64 = 0x51_4e_53;
+
+/// The mean over all tokens, with a bootstrap interval that resamples whole prompts: tokens of one prompt are not
+/// independent, and resampling them singly would promise too much. Percentile method, 2,000 resamples, fixed seed.
+///
+/// `None` without a single token.
+pub fn mean_by_prompt(prompts: &[Vec<f64>]) -> Option<Estimate> {
+    let sums: Vec<(f64, usize)> = prompts.iter().map(|tokens| (tokens.iter().sum(), tokens.len())).collect();
+    let mean = |picked: &mut dyn Iterator<Item = &(f64, usize)>| {
+        let (sum, n) = picked.fold((0.0, 0), |(sum, n), (s, m)| (sum + s, n + m));
+        (n > 0).then(|| sum / n as f64)
+    };
+    let value = mean(&mut sums.iter())?;
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .filter_map(|_| mean(&mut (0..sums.len()).map(|_| &sums[rng.random_range(0..sums.len())])))
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let at = |q: f64| means[((means.len() - 1) as f64 * q).round() as usize];
+    Some(Estimate { value, low: at(0.025), high: at(0.975) })
+}
+
+/// A share `hits / n` with its exact (Clopper–Pearson) interval: all of n is evidence for less than 100 %.
+///
+/// `None` when n is 0.
+///
+/// ```
+/// // The ten generated tokens of the source report bound the rate of agreement only from 69 %.
+/// let e = qins_eval::estimate::share(10, 10).unwrap();
+/// assert!((e.low - 0.6915).abs() < 1e-4 && e.high == 1.0);
+/// ```
+pub fn share(hits: u64, n: u64) -> Option<Estimate> {
+    let quantile = |a: u64, b: u64, q: f64| Beta::new(a as f64, b as f64).map(|beta| beta.inverse_cdf(q)).ok();
+    let low = if hits == 0 { Some(0.0) } else { quantile(hits, n - hits + 1, 0.025) };
+    let high = if hits == n { Some(1.0) } else { quantile(hits + 1, n - hits, 0.975) };
+    (n > 0).then_some(Estimate { value: hits as f64 / n as f64, low: low?, high: high? })
+}
+
+/// The `q` quantile of `values`, nearest rank; `None` of none.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize - 1;
+    sorted.get(rank.min(sorted.len().saturating_sub(1))).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_textbook_interval() {
+        // Clopper–Pearson for 8 of 10, from tables.
+        let e = share(8, 10).unwrap();
+        assert!((e.low - 0.4439).abs() < 1e-4 && (e.high - 0.9748).abs() < 1e-4, "{e:?}");
+        assert_eq!(share(0, 10).unwrap().low, 0.0);
+        assert_eq!(share(0, 0), None);
+    }
+
+    #[test]
+    fn the_bootstrap_resamples_prompts_not_tokens() {
+        // Two prompts that disagree: their tokens hardly vary within a prompt, so only prompts tell the uncertainty.
+        let prompts = vec![vec![0.0; 100], vec![1.0; 100]];
+        let e = mean_by_prompt(&prompts).unwrap();
+        assert_eq!((e.value, e.low, e.high), (0.5, 0.0, 1.0));
+        // Of equal tokens there is nothing to be uncertain of.
+        let e = mean_by_prompt(&[vec![0.25; 3], vec![0.25; 9]]).unwrap();
+        assert_eq!((e.value, e.low, e.high), (0.25, 0.25, 0.25));
+        assert_eq!(mean_by_prompt(&[vec![]]), None);
+    }
+
+    #[test]
+    fn the_bootstrap_interval_is_about_two_standard_errors() {
+        let prompts: Vec<Vec<f64>> = (0..400).map(|i| vec![f64::from(i % 2)]).collect();
+        let e = mean_by_prompt(&prompts).unwrap();
+        // σ/√n = 0.5/20
+        assert!((e.high - e.low - 2.0 * 1.96 * 0.025).abs() < 0.01, "{e:?}");
+    }
+
+    #[test]
+    fn quantiles_are_of_the_values() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(quantile(&values, 0.5), Some(50.0));
+        assert_eq!(quantile(&values, 0.99), Some(99.0));
+        assert_eq!(quantile(&values, 1.0), Some(100.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! The bars a candidate is judged by, each printed beside what was found.
+
+use serde::Serialize;
+
+use super::Figures;
+
+/// Why a candidate is in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It must meet its bars.
+    Judged,
+    /// It must miss them: a harness that cannot fail proves nothing.
+    Control,
+    /// Its figures are shown, and decide nothing.
+    Information,
+}
+
+impl Role {
+    /// Whether a candidate that met (or missed) its bars did what its role asks for.
+    pub fn is_satisfied(self, met: bool) -> bool {
+        match self {
+            Self::Judged => met,
+            Self::Control => !met,
+            Self::Information => true,
+        }
+    }
+}
+
+/// A bar, and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Criterion {
+    /// What is measured.
+    pub name: String,
+    /// The bar, written out.
+    pub bar: String,
+    /// What was found.
+    pub found: f64,
+    /// Whether the bar is met.
+    pub met: bool,
+}
+
+impl Criterion {
+    fn at_least(name: &str, bar: f64, found: Option<f64>) -> Self {
+        let found = found.unwrap_or(f64::NAN);
+        Self { name: name.to_owned(), bar: format!("≥ {bar}"), found, met: found >= bar }
+    }
+
+    fn at_most(name: &str, bar: f64, found: Option<f64>) -> Self {
+        let found = found.unwrap_or(f64::NAN);
+        Self { name: name.to_owned(), bar: format!("≤ {bar}"), found, met: found <= bar }
+    }
+}
+
+/// The bars of a scheme: a form that keeps the weights must keep every token; one that rounds them is held to the
+/// published fidelity of 8-bit formats.
+pub fn criteria(scheme: &str, figures: &Figures) -> Vec<Criterion> {
+    let same_top = figures.same_top_rate.map(|e| e.value);
+    let mean_kl = figures.mean_kl.map(|e| e.value);
+    match scheme {
+        // The baseline against itself.
+        "none" => vec![
+            Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value)),
+            Criterion::at_most("largest KL", 0.0, figures.max_kl),
+        ],
+        "f32" => vec![Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value))],
+        _ => vec![Criterion::at_least("same-top rate", 0.98, same_top), Criterion::at_most("mean KL", 2e-3, mean_kl)],
+    }
+}

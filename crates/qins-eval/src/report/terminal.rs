@@ -1,0 +1,154 @@
+//! The report for people.
+
+use std::fmt;
+
+use super::{Candidate, Report, Role};
+use crate::estimate::Estimate;
+
+/// Shows a report as text.
+#[derive(Debug)]
+pub struct Terminal<'a>(pub &'a Report);
+
+impl fmt::Display for Terminal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { environment: e, model: m, baseline: b, candidates, passed, .. } = self.0;
+        writeln!(
+            f,
+            "machine    {}, {}, {} threads, backend {}",
+            e.platform,
+            e.cpu.as_deref().unwrap_or("unknown processor"),
+            e.threads,
+            e.backend
+        )?;
+        writeln!(
+            f,
+            "model      {} ({}), {} weights, {}",
+            m.name,
+            m.model_type,
+            thousands(m.parameters),
+            bytes(m.weight_bytes)
+        )?;
+        writeln!(
+            f,
+            "baseline   plain weights, FP32 arithmetic: {} prompts, {} tokens, {:.1} tokens/s",
+            b.prompts, b.generated_tokens, b.tokens_per_second
+        )?;
+        prompts(f, self.0)?;
+        totals(f, candidates, m.weight_bytes)?;
+        writeln!(f, "\ncriteria")?;
+        for candidate in candidates.iter().filter(|c| c.role != Role::Information) {
+            for criterion in &candidate.criteria {
+                let verdict = match (candidate.role, criterion.met) {
+                    (_, true) => "met",
+                    (Role::Control, false) => "missed, as a control must",
+                    (_, false) => "MISSED",
+                };
+                let (name, bar) = (&criterion.name, &criterion.bar);
+                writeln!(
+                    f,
+                    "  {:<16} {name:<14} {bar:<9} found {:<10} {verdict}",
+                    candidate.name,
+                    figure(criterion.found)
+                )?;
+            }
+        }
+        writeln!(f, "\nverdict    {}", if *passed { "PASS" } else { "FAIL" })
+    }
+}
+
+/// A row a prompt, a column a candidate: tokens that match, and where not all do, the baseline's margin there.
+fn prompts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    writeln!(
+        f,
+        "\nmatching tokens a prompt (where the text departs: the baseline's lead over its second choice there)"
+    )?;
+    write!(f, "  {:<14} {:>6}", "prompt", "tokens")?;
+    for candidate in &report.candidates {
+        write!(f, " {:>16}", candidate.name)?;
+    }
+    writeln!(f)?;
+    for (i, run) in report.baseline.runs.iter().enumerate() {
+        write!(f, "  {:<14} {:>6}", run.id, run.generated_ids.len())?;
+        for candidate in &report.candidates {
+            let cell = match candidate.prompts.get(i) {
+                Some(result) => match &result.divergence {
+                    None => "all".to_owned(),
+                    Some(d) => match d.margin {
+                        Some(margin) => format!("{} (by {margin:.3})", result.match_length),
+                        None => format!("{} (ended)", result.match_length),
+                    },
+                },
+                None => String::new(),
+            };
+            write!(f, " {cell:>16}")?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64) -> fmt::Result {
+    writeln!(f, "\ntotals (95 % intervals: exact match binomial, the others resampled by prompt)")?;
+    writeln!(
+        f,
+        "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9}",
+        "candidate",
+        "bits",
+        "weights",
+        "of FP32",
+        "prompts word for word",
+        "same-top rate",
+        "mean KL (nats)",
+        "99 % KL"
+    )?;
+    for c in candidates {
+        let encoded = c.encoded_weights as f64 * 4.0;
+        let at_rest = c.bits_per_weight.map_or(encoded, |b| c.encoded_weights as f64 * b / 8.0);
+        writeln!(
+            f,
+            "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9}",
+            c.name,
+            c.bits_per_weight.map_or("–".to_owned(), |b| format!("{b:.2}")),
+            bytes(c.weight_bytes),
+            if encoded > 0.0 { format!("{:.1} %", 100.0 * at_rest / encoded) } else { "–".to_owned() },
+            percent(c.figures.exact_match, 1),
+            percent(c.figures.same_top_rate, 2),
+            c.figures.mean_kl.map_or("–".to_owned(), |e| format!(
+                "{} [{}, {}]",
+                figure(e.value),
+                figure(e.low),
+                figure(e.high)
+            )),
+            c.figures.p99_kl.map_or("–".to_owned(), figure),
+        )?;
+    }
+    writeln!(
+        f,
+        "  `of FP32`: the encoded weights against 4 bytes each; the plain checkpoint has {}",
+        bytes(plain_bytes)
+    )
+}
+
+fn percent(estimate: Option<Estimate>, digits: usize) -> String {
+    estimate.map_or("–".to_owned(), |e| {
+        format!("{:.digits$} % [{:.digits$}, {:.digits$}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)
+    })
+}
+
+fn figure(x: f64) -> String {
+    if x == 0.0 {
+        "0".to_owned()
+    } else if x.abs() < 0.01 {
+        format!("{x:.2e}")
+    } else {
+        format!("{x:.4}")
+    }
+}
+
+fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}
+
+fn thousands(n: u64) -> String {
+    indicatif::HumanCount(n).to_string()
+}

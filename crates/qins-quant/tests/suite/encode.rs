@@ -1,0 +1,260 @@
+//! One matrix, encoded and decoded.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+use qins_codec::{Curvature, slice};
+use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
+
+use crate::common::{Random, bits};
+
+fn options(alpha: f32) -> EncodeOptions {
+    EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()) }
+}
+
+fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<EncodedTensor, EncodeError> {
+    EncodedTensor::encode(weights, shape, FloatDtype::F32, scheme, &EncodeOptions::default())
+}
+
+fn decode(encoded: &EncodedTensor) -> Vec<f32> {
+    let [rows, cols] = encoded.shape();
+    let mut out = vec![f32::NAN; rows * cols];
+    encoded.decode_into(&mut out);
+    out
+}
+
+/// The codes, and the scale and curvature of each row.
+fn q8(encoded: &EncodedTensor) -> (&[u8], &[f32], &[f32]) {
+    let Codes::Q8 { codes, scale, curvature } = encoded.codes() else { panic!("not q8") };
+    (codes, scale, curvature)
+}
+
+/// How far each weight lies from its decoded value, in steps of its row's code: ½ is what rounding may leave.
+fn steps_off(weights: &[f32], encoded: &EncodedTensor) -> Vec<f64> {
+    let (codes, scale, curvature) = q8(encoded);
+    let cols = encoded.shape()[1];
+    let off = |(i, &w): (usize, &f32)| {
+        let (s, k) = (f64::from(scale[i / cols]), f64::from(curvature[i / cols]));
+        let t = f64::from(w.abs()) / s;
+        let v = if s == 0.0 { 0.0 } else { (1.0 + k) * t / (1.0 + k * t) };
+        (127.0 * v - f64::from(codes[i] & 0x7f)).abs()
+    };
+    weights.iter().enumerate().map(off).collect()
+}
+
+/// Rounding in f32 can move 127·v by some 127·4 units in the last place.
+const HALF: f64 = 0.5 + 1e-4;
+
+#[test]
+fn q8_is_off_by_half_a_step_at_most() {
+    let weights = Random(1).normals(64 * 300, 0.02);
+    let encoded = encode(&weights, [64, 300], Scheme::Q8).unwrap();
+    let worst = steps_off(&weights, &encoded).into_iter().fold(0.0, f64::max);
+    // The lower end shows that the measure sees what rounding leaves: a code one off would be at ½ and beyond.
+    assert!((0.49..=HALF).contains(&worst), "{worst}");
+    // And what was measured in steps is what decoding gives.
+    let (codes, scale, curvature) = q8(&encoded);
+    for (i, decoded) in decode(&encoded).into_iter().enumerate() {
+        let (q, k, s) = (f64::from(codes[i] & 0x7f), f64::from(curvature[i / 300]), f64::from(scale[i / 300]));
+        let expected = s * q / (127.0 + k * (127.0 - q));
+        assert!((f64::from(decoded.abs()) - expected).abs() <= 4.0 * f64::from(f32::EPSILON) * expected);
+    }
+}
+
+/// Weights of any size an `f16` scale reaches, with zeros of both signs among them.
+fn weight() -> impl Strategy<Value = f32> {
+    let sized = (-40.0..15.99_f32, any::<bool>()).prop_map(|(e, minus)| if minus { -e.exp2() } else { e.exp2() });
+    prop_oneof![8 => sized, 1 => Just(0.0), 1 => Just(-0.0)]
+}
+
+fn matrix() -> impl Strategy<Value = (Vec<f32>, [usize; 2])> {
+    (0..5_usize, 0..40_usize)
+        .prop_flat_map(|(rows, cols)| (prop::collection::vec(weight(), rows * cols), Just([rows, cols])))
+}
+
+proptest! {
+    #[test]
+    fn every_row_of_q8_is_off_by_half_a_step_at_most_and_keeps_its_signs((weights, shape) in matrix()) {
+        let encoded = encode(&weights, shape, Scheme::Q8).unwrap();
+        prop_assert!(steps_off(&weights, &encoded).into_iter().all(|steps| steps <= HALF));
+        for (w, d) in weights.iter().zip(decode(&encoded)) {
+            prop_assert_eq!(w.is_sign_negative(), d.is_sign_negative(), "{} became {}", w, d);
+            prop_assert!(*w != 0.0 || d == 0.0, "{} became {}", w, d);
+        }
+        let (_, scale, curvature) = q8(&encoded);
+        prop_assert_eq!((scale.len(), curvature.len()), (shape[0], shape[0]));
+        for parameter in scale.iter().chain(curvature) {
+            prop_assert_eq!(f16::from_f32(*parameter).to_f32(), *parameter, "an f16 holds it");
+        }
+    }
+
+    #[test]
+    fn encoding_decoded_weights_gives_their_codes_again((weights, shape) in matrix(), alpha in -10.0..10.0_f32) {
+        // Under a fixed α the whole of it, parameters included.
+        let options = options(alpha.exp2());
+        let once = EncodedTensor::encode(&weights, shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
+        let again = EncodedTensor::encode(&decode(&once), shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
+        prop_assert_eq!(&again, &once);
+        // A fitted curvature is fitted anew, so here the codes under the row's own.
+        let once = encode(&weights, shape, Scheme::Q8).unwrap();
+        let (codes, scale, curvature) = q8(&once);
+        let cols = shape[1].max(1);
+        for (row, x) in decode(&once).chunks(cols).enumerate() {
+            let mut again = vec![0; cols];
+            slice::encode(x, scale[row], Curvature::new(curvature[row]).unwrap(), &mut again).unwrap();
+            prop_assert_eq!(&again, &codes[row * cols..][..cols]);
+        }
+    }
+
+    #[test]
+    fn f32_gives_back_f32_weights_within_a_millionth(weights in prop::collection::vec(weight(), 1..200)) {
+        let small: Vec<f32> = weights.iter().copied().filter(|w| w.abs() <= 4.0).collect();
+        let encoded = encode(&small, [1, small.len()], Scheme::F32).unwrap();
+        for (w, d) in small.iter().zip(decode(&encoded)) {
+            prop_assert!((w - d).abs() <= 1e-6 * w.abs() && w.is_sign_negative() == d.is_sign_negative(), "{w}: {d}");
+        }
+    }
+}
+
+/// Every value of a two-byte type that is finite and within the domain the codec documents.
+fn all(dtype: FloatDtype, limit: f32) -> Vec<f32> {
+    (0..=u16::MAX)
+        .map(|bits| match dtype {
+            FloatDtype::F16 => f16::from_bits(bits).to_f32(),
+            _ => bf16::from_bits(bits).to_f32(),
+        })
+        .filter(|x| x.is_finite() && x.abs() <= limit)
+        .collect()
+}
+
+#[test]
+fn f32_gives_back_every_bf16_and_f16_bit_for_bit() {
+    for alpha in [1.0, 0.0078125, 0.37, 50.0] {
+        // A type of p bits has (4 + α|x|)·ε below half a step of 2⁻ᵖ up to about these.
+        for (dtype, limit) in [(FloatDtype::Bf16, 65_536.0), (FloatDtype::F16, 2048.0)] {
+            let weights = all(dtype, limit / alpha);
+            assert!(weights.len() > 35_000, "{alpha} {dtype:?}: only {} values", weights.len());
+            let shape = [weights.len(), 1];
+            let through =
+                |source| decode(&EncodedTensor::encode(&weights, shape, source, Scheme::F32, &options(alpha)).unwrap());
+            assert!(bits(&through(dtype)) == bits(&weights), "α = {alpha}: some {dtype:?} came back different");
+            // It is the rounding to the source type that does it.
+            assert!(bits(&through(FloatDtype::F32)) != bits(&weights), "α = {alpha}: {dtype:?} was never at risk");
+        }
+    }
+}
+
+#[test]
+fn rows_of_zeros_are_zeros_of_their_signs_under_scale_zero() {
+    let weights = [0.0, -0.0, 0.0, 1.0, -1.0, 0.5];
+    let encoded = encode(&weights, [2, 3], Scheme::Q8).unwrap();
+    assert_eq!(bits(&decode(&encoded)[..3]), bits(&weights[..3]));
+    assert_eq!(q8(&encoded).1, [0.0, 1.0]);
+}
+
+#[test]
+fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
+    for scheme in Scheme::ALL {
+        for shape in [[0, 0], [0, 5], [5, 0], [1, 1], [1, 5], [5, 1]] {
+            let weights = vec![0.25; shape[0] * shape[1]];
+            let encoded = encode(&weights, shape, scheme).unwrap();
+            assert_eq!(decode(&encoded), weights, "{scheme} {shape:?}");
+            assert_eq!(encoded.bytes(), scheme.bytes(shape));
+            let again = EncodedTensor::from_parts(shape, encoded.source(), encoded.codes().clone());
+            assert_eq!(again.unwrap(), encoded, "{scheme} {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn one_column_comes_back_as_its_scale() {
+    let weights = [0.3_f32, -0.007, 100.0, 65_504.0, -1e-6];
+    let encoded = encode(&weights, [5, 1], Scheme::Q8).unwrap();
+    for (w, d) in weights.iter().zip(decode(&encoded)) {
+        // The scale is the next f16: 2⁻¹⁰ above, or the smallest subnormal where that is more.
+        assert!((d - w).abs() <= (w.abs() / 1024.0).max(6e-8), "{w} became {d}");
+    }
+}
+
+#[test]
+fn a_scale_below_the_normal_f16_still_covers_its_row() {
+    for largest in [6.1e-5_f32, 1e-6, 7e-8, 1e-9, 1e-38, f32::from_bits(1)] {
+        let weights = [largest, -largest / 3.0, 0.0];
+        let encoded = encode(&weights, [1, 3], Scheme::Q8).unwrap();
+        let scale = q8(&encoded).1[0];
+        assert!(scale >= largest && scale <= largest + 6e-8, "{largest}: scale {scale}");
+        assert!(steps_off(&weights, &encoded).into_iter().all(|steps| steps <= HALF), "{largest}");
+    }
+}
+
+#[test]
+fn a_row_beyond_an_f16_scale_is_named() {
+    for (largest, fits) in [(65_504.0, true), (65_505.0, false), (-70_000.0, false), (f32::MAX, false)] {
+        let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], Scheme::Q8);
+        assert_eq!(result.is_ok(), fits, "{largest}");
+        if let Err(error) = result {
+            assert!(matches!(error, EncodeError::Scale { row: 1, .. }), "{error:?}");
+            assert!(error.to_string().contains("row 1") && error.to_string().contains("65504"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_weight_f32_would_give_back_as_infinite_is_named() {
+    for (weight, fits) in [(3.3e7, true), (3.4e7, false), (-1e30, false)] {
+        let result = encode(&[1.0, 2.0, 3.0, weight, 5.0, 6.0], [2, 3], Scheme::F32);
+        assert_eq!(result.is_ok(), fits, "{weight}");
+        if let Err(error) = result {
+            assert!(error.to_string().contains("row 1, column 0"), "{error}");
+        }
+    }
+    // It is α·|x| that counts.
+    let encode = |alpha| EncodedTensor::encode(&[1e7], [1, 1], FloatDtype::F32, Scheme::F32, &options(alpha));
+    assert!(encode(1.0).is_ok() && encode(8.0).is_err());
+}
+
+#[test]
+fn nan_and_infinity_are_named_by_row_and_column() {
+    for scheme in Scheme::ALL {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut weights = [0.5; 12];
+            assert!(encode(&weights, [3, 4], scheme).is_ok());
+            weights[6] = value;
+            weights[9] = value;
+            let error = encode(&weights, [3, 4], scheme).unwrap_err();
+            assert!(matches!(error, EncodeError::NonFinite { row: 1, col: 2, .. }), "{error:?}");
+            assert!(error.to_string().contains("row 1, column 2"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_length_that_is_not_the_shapes_is_refused_even_where_their_product_overflows() {
+    for scheme in Scheme::ALL {
+        for shape in [[2, 2], [1, 4], [usize::MAX, 2], [1 << 40, 1 << 40], [1 << 32, 1 << 32]] {
+            let found = if shape == [1 << 32, 1 << 32] { 0 } else { 3 };
+            let error = encode(&vec![0.5; found], shape, scheme).unwrap_err();
+            assert_eq!(error, EncodeError::Length { expected: shape, found });
+        }
+    }
+}
+
+#[test]
+fn stored_parts_that_are_no_matrix_are_refused() {
+    let shape = [2, 3];
+    let make = |codes: usize, scale: &[f32], curvature: &[f32]| {
+        let codes = Codes::Q8 { codes: vec![1; codes], scale: scale.to_vec(), curvature: curvature.to_vec() };
+        EncodedTensor::from_parts(shape, FloatDtype::Bf16, codes)
+    };
+    assert!(make(6, &[1.0, 0.0], &[0.0, 65_504.0]).is_ok());
+    assert!(make(5, &[1.0, 1.0], &[0.0, 0.0]).is_err());
+    assert!(make(6, &[1.0], &[0.0, 0.0]).is_err());
+    assert!(make(6, &[1.0, 1.0], &[0.0; 3]).is_err());
+    for bad in [f32::NAN, f32::INFINITY, -1.0, -f32::MIN_POSITIVE] {
+        let error = make(6, &[1.0, bad], &[0.0, 0.0]).unwrap_err().to_string();
+        assert!(error.contains("scale") && error.contains("row 1"), "{error}");
+        let error = make(6, &[1.0, 1.0], &[bad, 0.0]).unwrap_err().to_string();
+        assert!(error.contains("curvature") && error.contains("row 0"), "{error}");
+    }
+    // Beyond what the codec decodes: never silently another curve.
+    assert!(make(6, &[1.0, 1.0], &[0.0, 65_537.0]).is_err());
+}

@@ -1,0 +1,11 @@
+//! The laws of stored tensors and checkpoints, one module per subject.
+
+mod common;
+mod convert;
+mod encode;
+mod fuzz;
+mod golden;
+mod linear;
+mod refuse_checkpoint;
+mod refuse_convert;
+mod sqnr;

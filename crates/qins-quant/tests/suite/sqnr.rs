@@ -1,0 +1,62 @@
+//! What `q8` keeps of a signal, against the int8 anybody would use in its place.
+
+use qins_quant::{Alpha, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
+
+use crate::common::{Random, nmse};
+
+const SHAPE: [usize; 2] = [64, 3072];
+
+fn decibels(weights: &[f32], decoded: &[f32]) -> f64 {
+    -10.0 * nmse(weights, decoded).log10()
+}
+
+fn q8(weights: &[f32], alpha: Option<f32>) -> Vec<f32> {
+    let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()) };
+    let mut decoded = vec![0.0; weights.len()];
+    EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, Scheme::Q8, &options).unwrap().decode_into(&mut decoded);
+    decoded
+}
+
+/// Symmetric int8 with the largest magnitude of each row as its scale.
+fn int8(weights: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let step = row.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / 127.0;
+        row.iter().map(|w| (w / step).round() * step).collect::<Vec<_>>()
+    };
+    weights.chunks(SHAPE[1]).flat_map(row).collect()
+}
+
+fn gaussian() -> Vec<f32> {
+    Random(11).normals(SHAPE[0] * SHAPE[1], 0.02)
+}
+
+fn student() -> Vec<f32> {
+    let mut random = Random(12);
+    (0..SHAPE[0] * SHAPE[1]).map(|_| (0.02 * random.student()) as f32).collect()
+}
+
+#[test]
+fn q8_keeps_more_than_int8_of_gaussian_and_much_more_of_heavy_tailed_rows() {
+    for (name, weights, at_least, ahead) in [("Gaussian", gaussian(), 0.0, 2.0), ("Student-t(5)", student(), 0.0, 2.0)]
+    {
+        let (ours, theirs) = (decibels(&weights, &q8(&weights, None)), decibels(&weights, &int8(&weights)));
+        println!("{name}: q8 {ours:.2} dB, int8 {theirs:.2} dB");
+        assert!(ours >= at_least, "{name}: q8 keeps {ours:.2} dB");
+        assert!(ours >= theirs + ahead, "{name}: q8 keeps {ours:.2} dB, int8 {theirs:.2} dB");
+    }
+}
+
+#[test]
+fn a_fixed_alpha_collapses_the_codes_of_small_weights() {
+    let weights = gaussian();
+    let fitted = decibels(&weights, &q8(&weights, None));
+    let one = decibels(&weights, &q8(&weights, Some(1.0)));
+    println!("α = 1: {one:.2} dB");
+    assert!(one < fitted - 20.0, "α = 1 keeps {one:.2} dB, a fitted curvature {fitted:.2} dB");
+    let hundredth = q8(&weights, Some(0.01));
+    assert!(hundredth.iter().all(|d| *d == 0.0), "α = 0.01 sends every weight below 0.39 to zero");
+    // An α of their own size serves them: it is not the fixing that fails.
+    let own = decibels(&weights, &q8(&weights, Some(50.0)));
+    println!("α = 50: {own:.2} dB");
+    assert!(own > one + 10.0, "α = 50 keeps {own:.2} dB, α = 1 {one:.2} dB");
+}

@@ -1,0 +1,30 @@
+//! Starting cargo.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+/// What a command gives: how the process exits, or why it could not run.
+pub(crate) type Outcome = Result<ExitCode, String>;
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map(PathBuf::from).unwrap_or(xtask)
+}
+
+/// The cargo that runs this program, with the lock file as it is committed.
+pub(crate) fn cargo(command: &str) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([command, "--locked"]);
+    cargo
+}
+
+/// Runs a command to its end; its exit code becomes ours.
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
+    let code = status.code().ok_or_else(|| format!("{}: {status}", command.get_program().to_string_lossy()))?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)))
+}

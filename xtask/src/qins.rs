@@ -1,0 +1,46 @@
+//! The model commands: the program `qins`, built with the backend that is asked for.
+
+use std::{ffi::OsString, path::Path};
+
+use clap::Args;
+
+use crate::cargo::{self, Outcome};
+
+/// Everything after the command's name is for `qins`, which also answers `--help`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<OsString>,
+}
+
+impl Arguments {
+    pub(crate) fn run(&self, command: &str) -> Outcome {
+        let mut run = cargo::cargo("run");
+        run.args(["--quiet", "--package", "qins-eval", "--bin", "qins"]);
+        run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
+        run.args(self.features());
+        announce_build(&cargo::root());
+        cargo::run(run.arg("--").arg(command).args(&self.arguments))
+    }
+
+    /// The cargo feature of `--backend NAME`; the default backend is always there.
+    fn features(&self) -> Vec<String> {
+        let texts: Vec<&str> = self.arguments.iter().filter_map(|a| a.to_str()).collect();
+        let after = texts.iter().position(|a| *a == "--backend").and_then(|i| texts.get(i + 1));
+        let joined = texts.iter().find_map(|a| a.strip_prefix("--backend="));
+        match after.copied().or(joined) {
+            Some(backend @ ("ndarray" | "wgpu" | "cuda")) => vec!["--features".to_owned(), backend.to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The first build is long and cargo is told to be quiet: say so.
+fn announce_build(root: &Path) {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let program = target.join("debug").join("qins").with_extension(std::env::consts::EXE_EXTENSION);
+    if !program.exists() {
+        eprintln!("building qins for the first time: 5 to 15 minutes on 2 cores");
+    }
+}
