@@ -1,4 +1,11 @@
 //! Tests across crates.
 
+mod atlas;
 mod common;
+mod kernel;
 mod phi3;
+mod smollm2;
+mod swap;
+
+#[path = "../../crates/qins-burn/examples/encode_and_generate.rs"]
+mod example;

@@ -17,10 +17,14 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(&self, command: &str) -> Outcome {
         let mut run = cargo::cargo("run");
-        run.args(["--quiet", "--package", "qins-eval", "--bin", "qins"]);
+        run.args(["--package", "qins-eval", "--bin", "qins"]);
         run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
         run.args(self.features());
-        announce_build(&cargo::root());
+        if is_built(&cargo::root()) {
+            run.arg("--quiet");
+        } else {
+            eprintln!("building qins for the first time: about 5 minutes on 2 cores");
+        }
         cargo::run(run.arg("--").arg(command).args(&self.arguments))
     }
 
@@ -36,11 +40,8 @@ impl Arguments {
     }
 }
 
-/// The first build is long and cargo is told to be quiet: say so.
-fn announce_build(root: &Path) {
+/// Whether a build was here before: then cargo need not tell what it compiles.
+fn is_built(root: &Path) -> bool {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let program = target.join("debug").join("qins").with_extension(std::env::consts::EXE_EXTENSION);
-    if !program.exists() {
-        eprintln!("building qins for the first time: 5 to 15 minutes on 2 cores");
-    }
+    target.join("debug").join("qins").with_extension(std::env::consts::EXE_EXTENSION).exists()
 }

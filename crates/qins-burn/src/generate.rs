@@ -114,8 +114,9 @@ impl Greedy {
     ) -> Result<Generation, Error> {
         let limit = model.config().max_position_embeddings;
         let room = self.max_new_tokens.min(limit.saturating_sub(prompt.len()));
-        let mut session = Session::new(model, prompt.len() + room);
-        let mut ids = Vec::with_capacity(room);
+        // Room for what is likely; a longer text finds more on the way, and one that ends early took none in vain.
+        let mut session = Session::new(model, prompt.len() + room.min(1024));
+        let mut ids = Vec::new();
         let mut next = prompt.to_vec();
         let stop = loop {
             if ids.len() == self.max_new_tokens || session.ids().len() == limit {

@@ -23,7 +23,10 @@ pub use device::Backend;
 pub use error::Error;
 pub use generate::{Generation, Greedy, Session, Step, Stop, score};
 pub use layer::{DenseLinear, Projection, QinsLinear};
-pub use load::{LoadOptions, LoadReport, Loaded, load};
-pub use qins_quant::{Alpha, EncodeOptions, Scheme};
+pub use load::{LoadOptions, LoadReport, Loaded, check, load};
+pub use qins_quant::{
+    Alpha, EncodeOptions, Scheme,
+    checkpoint::{Checkpoint, Files},
+};
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};
 pub use tokenizer::{Tokenizer, stop_ids};

@@ -123,6 +123,46 @@ pub fn load(
     Ok(Loaded { model: Phi3::new(config, embed_tokens, layers, norm, lm_head), report })
 }
 
+/// Checks that a plain checkpoint has all of a model's tensors, each with its shape.
+///
+/// # Errors
+/// For the first that is missing, no floating-point tensor, or of the wrong shape.
+pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
+    linears(config).iter().try_for_each(|spec| plain_rows(checkpoint, spec).map(drop))?;
+    let blocks = (0..config.num_hidden_layers)
+        .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|name| format!("model.layers.{i}.{name}")));
+    blocks.chain(["model.norm".to_owned()]).try_for_each(|norm| plain_norm(checkpoint, config, &norm).map(drop))
+}
+
+/// A linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
+fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
+    let own = format!("{}.weight", spec.module);
+    let [rows, cols] = spec.shape;
+    let (name, shape, range) = match &spec.fused {
+        Some((fused, total, range)) if !checkpoint.contains(&own) => {
+            (format!("{fused}.weight"), [*total, cols], range.clone())
+        }
+        _ => (own, spec.shape, 0..rows),
+    };
+    let plain = checkpoint.plain_rows(&name, shape, range)?;
+    Ok((name, plain))
+}
+
+/// A norm's scale, and its tensor's name.
+fn plain_norm<'a>(
+    checkpoint: &'a Checkpoint,
+    config: &ModelConfig,
+    module: &str,
+) -> Result<(String, Plain<'a>), Error> {
+    let name = format!("{module}.weight");
+    let plain = checkpoint.plain(&name)?;
+    if plain.shape != [config.hidden_size] {
+        let message = format!("expected shape [{}], found {:?}", config.hidden_size, plain.shape);
+        return Err(QuantError::tensor(plain.path, name, message).into());
+    }
+    Ok((name, plain))
+}
+
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     options: &'a LoadOptions,
@@ -132,7 +172,7 @@ struct Loader<'a> {
     report: LoadReport,
 }
 
-impl<'a> Loader<'a> {
+impl Loader<'_> {
     fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
         let encoded = if self.checkpoint.is_encoded(&spec.module) {
             for name in ["packed", "scale", "curvature"] {
@@ -140,7 +180,8 @@ impl<'a> Loader<'a> {
             }
             self.checkpoint.encoded(&spec.module, spec.shape)?
         } else {
-            let (name, plain) = self.plain_rows(spec)?;
+            let (name, plain) = plain_rows(self.checkpoint, spec)?;
+            self.used.insert(name.clone());
             let weights = finite(&plain, &name)?;
             match self.options.scheme.filter(|_| self.options.targets.contains(spec.kind)) {
                 None => {
@@ -157,30 +198,9 @@ impl<'a> Loader<'a> {
         Ok(QinsLinear::new(encoded, self.device).into())
     }
 
-    /// The linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
-    fn plain_rows(&mut self, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
-        let own = format!("{}.weight", spec.module);
-        let [rows, cols] = spec.shape;
-        let (name, shape, range) = match &spec.fused {
-            Some((fused, total, range)) if !self.checkpoint.contains(&own) => {
-                (format!("{fused}.weight"), [*total, cols], range.clone())
-            }
-            _ => (own, spec.shape, 0..rows),
-        };
-        self.used.insert(name.clone());
-        let plain = self.checkpoint.plain_rows(&name, shape, range)?;
-        Ok((name, plain))
-    }
-
     fn norm(&mut self, config: &ModelConfig, module: &str) -> Result<RmsNorm, Error> {
-        let name = format!("{module}.weight");
-        let plain = self.checkpoint.plain(&name)?;
-        let width = config.hidden_size;
-        if plain.shape != [width] {
-            let message = format!("expected shape [{width}], found {:?}", plain.shape);
-            return Err(QuantError::tensor(plain.path, name, message).into());
-        }
-        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [width]), self.device);
+        let (name, plain) = plain_norm(self.checkpoint, config, module)?;
+        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [config.hidden_size]), self.device);
         self.report.plain_bytes += plain.bytes.len();
         self.used.insert(name);
         Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: config.rms_norm_eps })

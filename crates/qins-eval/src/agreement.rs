@@ -8,6 +8,7 @@ pub fn top(logits: &[f32]) -> usize {
 /// KL(p‖q) in nats of the distributions softmax(`p`) and softmax(`q`), computed in `f64`.
 ///
 /// It is ≥ 0, and exactly 0 for equal logits. A difference below the rounding of the sum, about 1e-15, is given as 0.
+/// Of logits that are not finite it is NaN.
 ///
 /// ```
 /// use qins_eval::agreement::kl;
@@ -31,7 +32,8 @@ pub fn kl(p: &[f32], q: &[f32]) -> f64 {
             log_p.exp() * (log_p - log_q)
         })
         .sum();
-    sum.max(0.0)
+    // Not `max`, which would make 0 of NaN.
+    if sum < 0.0 { 0.0 } else { sum }
 }
 
 fn log_sum_exp(logits: &[f32]) -> f64 {
@@ -72,6 +74,14 @@ mod tests {
         let q: Vec<f32> = vec![-3.0, -2.0, -4.0];
         assert!(kl(&p, &q) < 1e-12, "{}", kl(&p, &q));
         assert!(kl(&[0.0, 0.0], &[0.0, 1.0]) > 0.05);
+    }
+
+    #[test]
+    fn a_model_that_says_nan_agrees_with_nobody() {
+        let nan = [f32::NAN; 3];
+        for (p, q) in [(nan, nan), ([0.0; 3], nan), (nan, [0.0; 3])] {
+            assert!(kl(&p, &q).is_nan());
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Part {
     pub scheme: Option<Scheme>,
 }
 
+/// What linears a tensor of this name and shape holds; [`convert`] says how it is asked.
+pub type Parts<'a> = dyn Fn(&str, &[usize]) -> Option<Vec<Part>> + 'a;
+
 /// Writes `source` to `out` with some of its linears encoded.
 ///
 /// `parts` says of a tensor which linears it holds, in the order of their rows (`None`: no linear, copied as it is). A
@@ -34,7 +37,7 @@ pub fn convert(
     source: &Checkpoint,
     out: &Path,
     options: &EncodeOptions,
-    parts: &dyn Fn(&str, &[usize]) -> Option<Vec<Part>>,
+    parts: &Parts<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<(), Error> {
     if source.quantization().is_some() {
@@ -53,15 +56,20 @@ pub fn convert(
         let plan = plan(source, shard, parts)?;
         let specs: Vec<TensorSpec> = plan.iter().flat_map(|step| step.specs.iter().cloned()).collect();
         total += specs.iter().map(TensorSpec::bytes).sum::<usize>();
-        weight_map.extend(specs.iter().map(|spec| (spec.name.clone(), (*shard).to_owned())));
+        for spec in &specs {
+            if weight_map.insert(spec.name.clone(), (*shard).to_owned()).is_some() {
+                let message = "expected once in what is written, found twice";
+                return Err(Error::tensor(source.files().path(shard), &spec.name, message));
+            }
+        }
         let mut writer = directory.shard(shard, specs)?;
         for Step { tensor, specs, encode } in plan {
             let (_, _, bytes) =
                 source.raw(&tensor).ok_or_else(|| Error::file(source.path_of(&tensor), "changed while read"))?;
             match encode {
-                Encode::No { module, rows } => {
+                Encode::No { modules, rows } => {
                     writer.write(&specs[0].name, &bytes[rows])?;
-                    ignore.extend(module);
+                    ignore.extend(modules);
                 }
                 Encode::Rows { part, scheme, shape } => {
                     let plain = source.plain(&tensor)?;
@@ -78,6 +86,10 @@ pub fn convert(
             progress(specs.iter().map(TensorSpec::bytes).sum::<usize>() as u64);
         }
         writer.finish()?;
+    }
+    if let Some(module) = groups.values().flatten().find(|m| weight_map.contains_key(&format!("{m}.weight"))) {
+        let message = format!("expected none, as {module} is encoded, found one");
+        return Err(Error::tensor(source.path_of(&format!("{module}.weight")), format!("{module}.weight"), message));
     }
     copy_other_files(source, &directory, &shards)?;
     if shards.len() > 1 || shards.first() != Some(&"model.safetensors") {
@@ -113,33 +125,26 @@ struct Step {
 }
 
 enum Encode {
-    /// Copied: these bytes, and the linear they are, if any.
-    No { module: Option<String>, rows: Range<usize> },
+    /// Copied: these bytes, and the linears they are, if any.
+    No { modules: Vec<String>, rows: Range<usize> },
     /// Encoded: rows that become a matrix of this shape.
     Rows { part: Part, scheme: Scheme, shape: [usize; 2] },
 }
 
-fn plan(
-    source: &Checkpoint,
-    shard: &str,
-    parts: &dyn Fn(&str, &[usize]) -> Option<Vec<Part>>,
-) -> Result<Vec<Step>, Error> {
+fn plan(source: &Checkpoint, shard: &str, parts: &Parts<'_>) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::new();
     for tensor in source.tensors_of(shard) {
         let Some((dtype, shape, bytes)) = source.raw(tensor) else { continue };
         let linears = parts(tensor, shape).unwrap_or_default();
         if linears.iter().all(|part| part.scheme.is_none()) {
             let specs = vec![TensorSpec { name: tensor.to_owned(), dtype, shape: shape.to_vec() }];
-            let mut modules = linears.into_iter().map(|part| part.module);
-            // A fused matrix left whole is ignored under each of its names; one step carries the first.
-            steps.push(Step {
-                tensor: tensor.to_owned(),
-                specs,
-                encode: Encode::No { module: modules.next(), rows: 0..bytes.len() },
-            });
+            // A fused matrix left whole is ignored under each of its names.
+            let modules = linears.into_iter().map(|part| part.module).collect();
+            let encode = Encode::No { modules, rows: 0..bytes.len() };
+            steps.push(Step { tensor: tensor.to_owned(), specs, encode });
             continue;
         }
-        let &[total, cols] = shape else {
+        let &[total, cols @ (1..)] = shape else {
             return Err(Error::tensor(
                 source.path_of(tensor),
                 tensor,
@@ -150,7 +155,7 @@ fn plan(
         let row = bytes.len() / total.max(1);
         let mut next = 0;
         for part in linears {
-            if part.rows.start != next || part.rows.end > total {
+            if part.rows.start != next || !(next..=total).contains(&part.rows.end) {
                 let message =
                     format!("expected rows from {next} on within {total}, found {:?} for {}", part.rows, part.module);
                 return Err(Error::tensor(source.path_of(tensor), tensor, message));
@@ -160,7 +165,7 @@ fn plan(
             let (specs, encode) = match part.scheme {
                 None => (
                     vec![TensorSpec { name: format!("{}.weight", part.module), dtype, shape: shape.to_vec() }],
-                    Encode::No { rows: part.rows.start * row..part.rows.end * row, module: Some(part.module) },
+                    Encode::No { rows: part.rows.start * row..part.rows.end * row, modules: vec![part.module] },
                 ),
                 Some(scheme) => (specs(&part.module, scheme, shape), Encode::Rows { part, scheme, shape }),
             };

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use crate::Error;
 
@@ -57,7 +57,29 @@ pub struct LongRope {
     pub attention_factor: f32,
 }
 
-#[derive(Deserialize)]
+/// Structures read field by field, so that an error can say which one it is about. Null is as good as none.
+macro_rules! read_by_field {
+    ($(struct $name:ident { $($field:ident: $type:ty,)* })*) => { $(
+        struct $name {
+            $($field: $type,)*
+        }
+
+        impl $name {
+            fn read(value: &Value) -> Result<Self, String> {
+                Ok(Self { $($field: field(value, stringify!($field).trim_start_matches("r#"))?,)* })
+            }
+        }
+    )* };
+}
+
+fn field<T: DeserializeOwned>(object: &Value, name: &str) -> Result<T, String> {
+    match object.get(name) {
+        Some(value) => T::deserialize(value).map_err(|e| format!("{name}: {e}")),
+        None => T::deserialize(Value::Null).map_err(|_| format!("expected a field `{name}`, found none")),
+    }
+}
+
+read_by_field! {
 struct Raw {
     model_type: String,
     vocab_size: usize,
@@ -71,21 +93,17 @@ struct Raw {
     original_max_position_embeddings: Option<usize>,
     rms_norm_eps: f64,
     hidden_act: String,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
+    tie_word_embeddings: Option<bool>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
     sliding_window: Option<usize>,
     eos_token_id: Option<OneOrMany>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
-    rope_scaling: Option<RawRope>,
-    rope_parameters: Option<RawRope>,
+    rope_scaling: Option<Map<String, Value>>,
+    rope_parameters: Option<Map<String, Value>>,
 }
 
-#[derive(Deserialize, Default)]
 struct RawRope {
     rope_type: Option<String>,
     r#type: Option<String>,
@@ -96,10 +114,11 @@ struct RawRope {
     long_factor: Option<Vec<f32>>,
     attention_factor: Option<f32>,
 }
+}
 
 /// A token id, or a list of them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token id or a list of them")]
 pub(crate) enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
@@ -125,8 +144,7 @@ impl ModelConfig {
         if !["phi3", "llama"].contains(&model_type) {
             return Err(error(format!("expected model_type `phi3` or `llama`, found `{model_type}`")));
         }
-        let raw = Raw::deserialize(value).map_err(|e| error(e.to_string()))?;
-        raw.check().map_err(error)
+        Raw::read(value).and_then(Raw::check).map_err(error)
     }
 
     /// Bytes of keys and values of one token, in `f32`.
@@ -138,23 +156,23 @@ impl ModelConfig {
 impl Raw {
     fn check(self) -> Result<ModelConfig, String> {
         let is_phi3 = self.model_type == "phi3";
-        if self.attention_bias || self.mlp_bias {
+        if self.attention_bias == Some(true) || self.mlp_bias == Some(true) {
             return Err("expected linears without biases, found attention_bias or mlp_bias".to_owned());
         }
         if self.hidden_act != "silu" {
             return Err(format!("expected hidden_act `silu`, found `{}`", self.hidden_act));
         }
-        for (name, n) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("max_position_embeddings", self.max_position_embeddings),
+        // Products of two sizes must not overflow, nor a list of all layers fill the memory; no model comes near.
+        for (name, n, bits) in [
+            ("vocab_size", self.vocab_size, 28),
+            ("hidden_size", self.hidden_size, 28),
+            ("intermediate_size", self.intermediate_size, 28),
+            ("num_hidden_layers", self.num_hidden_layers, 12),
+            ("num_attention_heads", self.num_attention_heads, 28),
+            ("max_position_embeddings", self.max_position_embeddings, 28),
         ] {
-            // Products of two sizes must not overflow, and no model comes near.
-            if n == 0 || n > 1 << 28 {
-                return Err(format!("expected {name} from 1 to 2^28, found {n}"));
+            if n == 0 || n > 1 << bits {
+                return Err(format!("expected {name} from 1 to 2^{bits}, found {n}"));
             }
         }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
@@ -176,10 +194,13 @@ impl Raw {
                 ));
             }
         };
-        let rope = self.rope_parameters.or(self.rope_scaling).unwrap_or_default();
+        let rope = RawRope::read(&self.rope_parameters.or(self.rope_scaling).unwrap_or_default().into())?;
         let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
         let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
         let rotary_dim = (head_dim as f64 * partial) as usize;
+        if !rope.attention_factor.is_none_or(|f| f > 0.0 && f.is_finite()) {
+            return Err(format!("expected a positive attention_factor, found {:?}", rope.attention_factor));
+        }
         if !(theta > 0.0 && theta.is_finite()) {
             return Err(format!("expected a positive rope_theta, found {theta}"));
         }
@@ -227,7 +248,7 @@ impl Raw {
             // Llama's configuration may carry the field, but the model ignores it.
             sliding_window: self.sliding_window.filter(|_| is_phi3).map(|w| w.max(1)),
             rms_norm_eps: self.rms_norm_eps,
-            tie_word_embeddings: self.tie_word_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             eos_token_ids: self.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
             model_type: self.model_type,
         })

@@ -68,6 +68,9 @@ impl Checkpoint {
     /// encoded by another method or in a newer format.
     pub fn open(files: Files) -> Result<Self, Error> {
         let config: Value = files.read_json(CONFIG)?;
+        if !config.is_object() {
+            return Err(Error::file(files.path(CONFIG), "expected a JSON object, found another value"));
+        }
         let quantization = quantization(&files, &config)?;
         let names = shard_names(&files)?;
         let mut shards = Vec::new();
@@ -83,7 +86,7 @@ impl Checkpoint {
             shards.push((name.clone(), shard));
         }
         for (tensor, file) in &names.map {
-            if !tensors.get(tensor).is_some_and(|&s| shards[s].0 == *file) {
+            if tensors.get(tensor).is_none_or(|&s| shards[s].0 != *file) {
                 return Err(Error::tensor(files.path(file), tensor, format!("named by {INDEX}, but not in the file")));
             }
         }
@@ -94,7 +97,15 @@ impl Checkpoint {
                     let message = format!("expected by quantization_config ({name}), found no such tensor");
                     return Err(Error::tensor(files.path(CONFIG), tensor::packed(target), message));
                 }
-                encoded.insert(target.clone(), name.clone());
+                let plain = format!("{target}.weight");
+                if tensors.contains_key(&plain) {
+                    let message = format!("expected none, as {target} is encoded ({name}), found one");
+                    return Err(Error::tensor(files.path(CONFIG), plain, message));
+                }
+                if let Some(other) = encoded.insert(target.clone(), name.clone()) {
+                    let message = format!("quantization_config: expected {target} once, found in {other} and {name}");
+                    return Err(Error::file(files.path(CONFIG), message));
+                }
             }
         }
         Ok(Self { files, config, quantization, shards, tensors, encoded })
@@ -178,12 +189,11 @@ impl Checkpoint {
             let message = format!("expected shape [{total}, {cols}], found {:?}", all.shape);
             return Err(Error::tensor(all.path, name, message));
         }
-        let row = cols * all.dtype.size();
-        let bytes = all
-            .bytes
-            .get(rows.start * row..rows.end * row)
-            .ok_or_else(|| Error::tensor(all.path, name, format!("expected rows {rows:?}, found {total} rows")))?;
-        Ok(Plain { bytes, ..all })
+        if rows.start > rows.end || rows.end > total {
+            return Err(Error::tensor(all.path, name, format!("expected rows {rows:?}, found {total} rows")));
+        }
+        let row = all.bytes.len() / total.max(1);
+        Ok(Plain { bytes: &all.bytes[rows.start * row..rows.end * row], ..all })
     }
 
     /// Whether a module rests encoded.
@@ -208,6 +218,8 @@ impl Checkpoint {
 
     fn codes(&self, module: &str, [rows, cols]: [usize; 2], group: &Group) -> Result<Codes, Error> {
         let packed = tensor::packed(module);
+        let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
+            .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
         Ok(match group.scheme {
             Scheme::F32 => {
                 let u = FloatDtype::F32.widen(self.stored(&packed, Dtype::F32, &[rows, cols])?);
@@ -216,8 +228,6 @@ impl Checkpoint {
                         format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
                     return Err(Error::tensor(self.path_of(&packed), packed, message));
                 }
-                let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
-                    .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
                 Codes::F32 { u, alpha }
             }
             Scheme::Q8 => Codes::Q8 {
@@ -285,15 +295,10 @@ fn quantization(files: &Files, config: &Value) -> Result<Option<QuantizationConf
         return Err(error(format!("expected quant_method `{QUANT_METHOD}`, found `{method}`")));
     }
     // The version is looked at before the rest, whose form it decides.
-    let version = value.get("format_version").and_then(Value::as_u64);
-    match version {
-        Some(v) if v == u64::from(FORMAT_VERSION) => {}
-        Some(v) => {
-            return Err(error(format!(
-                "expected format_version {FORMAT_VERSION}, found {v}; a newer qins may read it"
-            )));
-        }
-        None => return Err(error("expected a format_version, found none".to_owned())),
+    let version = &value["format_version"];
+    if *version != FORMAT_VERSION {
+        let newer = if version.as_u64() > Some(FORMAT_VERSION.into()) { "; a newer qins may read it" } else { "" };
+        return Err(error(format!("expected format_version {FORMAT_VERSION}, found {version}{newer}")));
     }
     serde_json::from_value(value.clone()).map(Some).map_err(|e| error(e.to_string()))
 }

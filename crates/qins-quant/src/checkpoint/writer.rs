@@ -1,7 +1,7 @@
 //! Writing a checkpoint: all of it or none of it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -18,8 +18,10 @@ use crate::Error;
 /// A directory under construction, beside its final place; it takes that place in one rename, or leaves no trace.
 #[derive(Debug)]
 pub struct Directory {
-    work: TempDir,
+    work: PathBuf,
     target: PathBuf,
+    /// Holds `work`, and removes whatever is still there in the end.
+    _temp: TempDir,
 }
 
 impl Directory {
@@ -40,9 +42,13 @@ impl Directory {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let work = tempfile::Builder::new().prefix(".qins-").tempdir_in(parent).map_err(Error::io(parent))?;
-        Ok(Self { work, target: target.to_owned() })
+        // What is missing on the way there is made in the end: a directory that fails leaves none of it.
+        let near = parent.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+        let temp = tempfile::Builder::new().prefix(".qins-").tempdir_in(near).map_err(Error::io(near))?;
+        // Temporary directories are private; one made inside is as readable as any directory made here.
+        let work = temp.path().join("checkpoint");
+        fs::create_dir(&work).map_err(Error::io(&work))?;
+        Ok(Self { work, target: target.to_owned(), _temp: temp })
     }
 
     /// Writes a small file.
@@ -50,7 +56,7 @@ impl Directory {
     /// # Errors
     /// When the disk does.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        fs::write(self.work.path().join(name), content).map_err(Error::io(self.target.join(name)))
+        fs::write(self.work.join(name), content).map_err(Error::io(self.target.join(name)))
     }
 
     /// Begins a safetensors file holding exactly `tensors`, in this order.
@@ -58,7 +64,7 @@ impl Directory {
     /// # Errors
     /// When the disk does, or a tensor is named twice.
     pub fn shard(&self, name: &str, tensors: Vec<TensorSpec>) -> Result<ShardWriter, Error> {
-        ShardWriter::create(&self.work.path().join(name), self.target.join(name), tensors)
+        ShardWriter::create(&self.work.join(name), self.target.join(name), tensors)
     }
 
     /// Puts the directory in its place.
@@ -66,18 +72,12 @@ impl Directory {
     /// # Errors
     /// When the rename fails; nothing is left at the target then.
     pub fn commit(self) -> Result<(), Error> {
-        // Temporary directories are private; a checkpoint is as readable as any directory made here.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(self.work.path(), mode).map_err(Error::io(&self.target))?;
+        if let Some(parent) = self.target.parent() {
+            fs::create_dir_all(parent).map_err(Error::io(parent))?;
         }
-        let work = self.work.keep();
-        fs::rename(&work, &self.target).map_err(|e| {
-            let _ = fs::remove_dir_all(&work);
-            Error::io(&self.target)(e)
-        })
+        // Not every system renames onto an empty directory. One with files in it stays, and the rename fails.
+        let _ = fs::remove_dir(&self.target);
+        fs::rename(&self.work, &self.target).map_err(Error::io(&self.target))
     }
 }
 
@@ -95,7 +95,8 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// Its size in bytes.
     pub fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+        // An overflow stays larger than any file; the header of such a tensor is refused.
+        self.shape.iter().fold(self.dtype.bitsize(), |bits, &n| bits.saturating_mul(n)) / 8
     }
 }
 
@@ -114,7 +115,11 @@ impl ShardWriter {
         tensors.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
         let mut end = 0;
         let mut infos = Vec::with_capacity(tensors.len());
+        let mut names = HashSet::new();
         for spec in tensors {
+            if !names.insert(spec.name.clone()) {
+                return Err(Error::tensor(&path, spec.name, "expected once, found announced twice"));
+            }
             let offsets = (end, end + spec.bytes());
             end = offsets.1;
             infos.push((spec.name, TensorInfo { dtype: spec.dtype, shape: spec.shape, data_offsets: offsets }));

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use half::{bf16, f16};
@@ -134,6 +135,8 @@ pub(crate) enum Shards {
     Two,
 }
 
+type FilesByName = Vec<(String, Vec<u8>)>;
+
 /// Directories in a place of their own: `plain`, and `encoded` where it was asked for.
 pub(crate) struct Home(TempDir);
 
@@ -158,10 +161,20 @@ impl Home {
         home
     }
 
-    /// Also converts `plain` to `encoded`.
+    /// Also `encoded`, as converted from `plain`: once, because a conversion waits for the disk.
     pub(crate) fn encoded(shards: Shards) -> Self {
+        static FILES: [OnceLock<FilesByName>; 2] = [const { OnceLock::new() }; 2];
+        let files = FILES[shards as usize].get_or_init(|| {
+            let home = Self::new(FloatDtype::Bf16, shards);
+            home.convert("plain", "encoded").unwrap();
+            let dir = home.path("encoded");
+            list(&dir).into_iter().map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
+        });
         let home = Self::new(FloatDtype::Bf16, shards);
-        home.convert("plain", "encoded").unwrap();
+        fs::create_dir(home.path("encoded")).unwrap();
+        for (name, content) in files {
+            fs::write(home.path("encoded").join(name), content).unwrap();
+        }
         home
     }
 

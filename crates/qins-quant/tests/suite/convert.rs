@@ -1,6 +1,6 @@
 //! A checkpoint converted, reopened, and compared with what it was made of.
 
-use std::{cell::Cell, fs};
+use std::{cell::Cell, fs, thread};
 
 use qins_quant::{
     EncodeOptions, EncodedTensor, FloatDtype, Scheme,
@@ -214,7 +214,8 @@ fn symbolic_links_to_files_are_files() {
 #[cfg(unix)]
 fn a_checkpoint_is_as_readable_as_any_directory_made_here() {
     use std::os::unix::fs::PermissionsExt;
-    let home = Home::encoded(Shards::One);
+    let home = Home::new(FloatDtype::Bf16, Shards::One);
+    home.convert("plain", "encoded").unwrap();
     let mode = |name: &str| fs::metadata(home.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("encoded"), mode("plain"));
     for file in ["model.safetensors", "config.json"] {
@@ -225,9 +226,9 @@ fn a_checkpoint_is_as_readable_as_any_directory_made_here() {
 #[test]
 fn of_several_conversions_to_one_place_one_wins_and_none_is_mixed() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
-    let won = std::thread::scope(|scope| {
+    let won = thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(|| home.convert("plain", "out").is_ok())).collect();
-        all.into_iter().filter(|_| true).map(|thread| thread.join().unwrap()).filter(|won| *won).count()
+        all.into_iter().map(|one| one.join().unwrap()).filter(|won| *won).count()
     });
     assert_eq!(won, 1);
     read(&home.path("out")).unwrap();

@@ -36,8 +36,7 @@ fn fault(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &[f32]) -> Option<
         for (i, x) in x.chunks(cols).enumerate() {
             let size: f64 = row.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum();
             let off = (f64::from(y[i * rows + r]) - expected[i * rows + r]).abs();
-            // Also false for NaN.
-            if !(off <= 1.001 * n * U * size) {
+            if off.is_nan() || off > 1.001 * n * U * size {
                 return Some(format!("row {r} of input {i} is off by {off}, {} of its terms", off / size));
             }
         }
@@ -92,18 +91,16 @@ fn every_form_gives_the_product_within_the_bound_of_its_sums() {
 
 #[test]
 fn the_bound_sees_one_wrong_weight() {
-    for (rows, cols) in [(5, 3), (24, 33), (70, 300)] {
+    for (rows, cols) in [(7, 3), (24, 33), (70, 300)] {
         let mut random = Random(4);
         let forms = Forms::new([rows, cols], &mut random);
         let x = random.normals(17 * cols, 1.0);
         let mut wrong = forms.dense.clone();
+        // By about the last bit of a bf16.
         wrong[rows * cols / 2] *= 1.0 + 1.0 / 256.0;
         let y = run(Rows::Dense(&wrong), [rows, cols], &x);
         let w = Rows::Dense(&forms.dense);
-        assert!(fault(w, [rows, cols], &x, &y).is_some() || y.len() < 100, "{rows}×{cols}: bf16's last bit");
-        wrong[rows * cols / 2] += 0.05;
-        let y = run(Rows::Dense(&wrong), [rows, cols], &x);
-        assert!(fault(w, [rows, cols], &x, &y).is_some(), "{rows}×{cols}: a weight one σ off");
+        assert!(fault(w, [rows, cols], &x, &y).is_some(), "{rows}×{cols}");
     }
 }
 

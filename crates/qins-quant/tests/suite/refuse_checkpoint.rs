@@ -311,7 +311,7 @@ fn a_file_that_may_not_be_read_is_named() {
     for file in ["config.json", "model.safetensors"] {
         let home = Home::encoded(Shards::One);
         let path = home.path("encoded").join(file);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         // Root may read it all the same.
         if fs::File::open(&path).is_err() {
             let error = read(&home.path("encoded")).unwrap_err().to_string();

@@ -30,7 +30,7 @@ fn element(dir: &Path, tensor: &str, row: usize, col: usize, value: f32) {
 
 #[test]
 fn sources_that_cannot_be_encoded() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         ("no config.json", |dir| fs::remove_file(dir.join("config.json")).unwrap(), &["config.json"]),
         ("config.json a number", |dir| fs::write(dir.join("config.json"), "3").unwrap(), &["config.json", "object"]),
         (
@@ -94,6 +94,11 @@ fn sources_that_cannot_be_encoded() {
             &["layer.qkv_proj.weight", "within 4", "found 4..6", "layer.k_proj"],
         ),
         (
+            "a tensor under the name of an encoded linear",
+            |dir| weights(dir, |t| t[0].name = "layer.q_proj.weight"),
+            &["model.safetensors", "layer.q_proj.weight", "encoded"],
+        ),
+        (
             "a tensor under the name of a packed one",
             |dir| weights(dir, |t| t[0].name = "layer.o_proj.weight_packed"),
             &["layer.o_proj.weight_packed", "expected once"],
@@ -150,7 +155,7 @@ fn linears_that_do_not_tile_their_matrix_are_refused() {
         };
         convert(&source, &home.path("out"), &EncodeOptions::default(), &split, &|_| {})
     };
-    #[allow(clippy::reversed_empty_ranges)]
+    #[allow(clippy::reversed_empty_ranges, clippy::single_range_in_vec_init)]
     let wrong: [&[Range<usize>]; 8] =
         [&[0..2], &[1..3], &[0..4], &[0..2, 1..3], &[0..1, 2..3], &[2..3, 0..2], &[0..3, 3..2, 2..3], &[0..usize::MAX]];
     for ranges in wrong {

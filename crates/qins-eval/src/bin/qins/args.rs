@@ -1,6 +1,6 @@
 //! Options that commands share.
 
-use std::{num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use qins_burn::{Alpha, Backend, EncodeOptions, Scheme, Targets};
@@ -21,7 +21,7 @@ pub(crate) struct EncodeArgs {
     #[arg(long, default_value = "safe", value_name = "POLICY")]
     pub(crate) targets: Targets,
     /// Fix α of z = 1/(1+α|x|) instead of fitting the curve to each row
-    #[arg(long, value_name = "A", value_parser = parse_alpha)]
+    #[arg(long, value_name = "A", value_parser = parse_alpha, allow_negative_numbers = true)]
     pub(crate) alpha: Option<Alpha>,
 }
 
@@ -32,8 +32,8 @@ pub(crate) struct DeviceArgs {
     #[arg(long, default_value = "flex")]
     pub(crate) backend: Backend,
     /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 /// `--scheme` where plain weights are a choice.
@@ -55,7 +55,7 @@ impl DeviceArgs {
     /// Sets up the threads; gives the device.
     pub(crate) fn device(&self) -> Result<qins_burn::Device, Box<dyn std::error::Error>> {
         if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
         }
         Ok(self.backend.device()?)
     }

@@ -1,9 +1,9 @@
 //! `qins convert`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_burn::{Scheme, phi3::ModelConfig};
+use qins_burn::{Scheme, check, phi3::ModelConfig};
 use qins_quant::{
     checkpoint::{Checkpoint, Files},
     convert::convert,
@@ -39,19 +39,21 @@ impl Convert {
         let source = Source::open(&self.model)?;
         let checkpoint = &source.checkpoint;
         let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
+        check(checkpoint, &config)?;
         let parts = self.encode.targets.parts(&config, self.scheme);
         let bar = progress(checkpoint.tensor_bytes() as u64, format!("encoding {}", self.scheme));
         convert(checkpoint, &self.out, &self.encode.options(), &parts, &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
         let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
         let (before, after) = (checkpoint.tensor_bytes(), written.tensor_bytes());
-        println!(
+        writeln!(
+            std::io::stdout(),
             "{}: {} → {} ({:.1} %)",
             self.out.display(),
             indicatif::HumanBytes(before as u64),
             indicatif::HumanBytes(after as u64),
             100.0 * after as f64 / before.max(1) as f64
-        );
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

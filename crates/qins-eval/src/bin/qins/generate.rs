@@ -88,7 +88,17 @@ impl Generate {
                 stop_ids: stops.clone(),
             };
             let start = Instant::now();
-            let Generation { ids, stop } = greedy.generate(&model, &prompt.input_ids, |_| ControlFlow::Continue(()))?;
+            let mut finite = true;
+            let generation = greedy.generate(&model, &prompt.input_ids, |step| {
+                finite = step.logits[step.id as usize].is_finite();
+                if finite { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            let Generation { ids, stop } = generation.map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
+            if !finite {
+                return Err(
+                    format!("prompt `{}`: expected finite logits, found none: the model overflows", prompt.id).into()
+                );
+            }
             seconds += start.elapsed().as_secs_f64();
             tokens += ids.len();
             let text = |special| tokenizer.as_ref().map(|t| t.decode(&ids, special)).transpose();

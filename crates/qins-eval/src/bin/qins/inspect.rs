@@ -1,6 +1,6 @@
 //! `qins inspect`.
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use qins_quant::{Scheme, checkpoint::Checkpoint};
@@ -42,22 +42,23 @@ impl Inspect {
     pub(crate) fn run(self) -> Outcome {
         let source = Source::open(&ModelArgs { model: self.dir })?;
         let inspection = inspect(&source.checkpoint)?;
+        let mut out = std::io::stdout().lock();
         if self.json {
-            println!("{}", serde_json::to_string(&inspection)?);
+            writeln!(out, "{}", serde_json::to_string(&inspection)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:<52} {:<8} {:>16} {:>10}", "tensor", "scheme", "shape", "bits");
+        writeln!(out, "{:<52} {:<8} {:>16} {:>10}", "tensor", "scheme", "shape", "bits")?;
         for tensor in &inspection.tensors {
             let Tensor { name, scheme, bits_per_weight, .. } = tensor;
-            println!("{name:<52} {scheme:<8} {:>16} {bits_per_weight:>10.3}", format!("{:?}", tensor.shape));
+            writeln!(out, "{name:<52} {scheme:<8} {:>16} {bits_per_weight:>10.3}", format!("{:?}", tensor.shape))?;
         }
-        println!("\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64));
+        writeln!(out, "\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64))?;
         match inspection.bits_per_weight {
             Some(bits) => {
                 let weights = indicatif::HumanCount(inspection.encoded_weights as u64);
-                println!("encoded: {weights} weights at {bits:.3} bits each, parameters included");
+                writeln!(out, "encoded: {weights} weights at {bits:.3} bits each, parameters included")?;
             }
-            None => println!("nothing is encoded"),
+            None => writeln!(out, "nothing is encoded")?,
         }
         Ok(ExitCode::SUCCESS)
     }

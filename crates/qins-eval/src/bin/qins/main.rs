@@ -10,7 +10,7 @@ mod model;
 mod prompts;
 mod validate;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -48,7 +48,13 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        match error.downcast_ref::<io::Error>() {
+            // A reader that has had enough, such as `head`, needs no message.
+            Some(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            // An error of a file names the file, so this is none.
+            Some(e) => eprintln!("error: standard output: {e}"),
+            None => eprintln!("error: {error}"),
+        }
         ExitCode::from(2)
     })
 }

@@ -1,6 +1,14 @@
 //! `qins validate`.
 
-use std::{error::Error, fs, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    fs,
+    io::Write,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::Args;
 use qins_burn::{
@@ -68,6 +76,11 @@ impl Validate {
         let source = Source::open(&self.model)?;
         let tokenizer = source.tokenizer()?;
         let prompts = self.prompts(tokenizer.as_ref())?;
+        if let Some(prompt) = prompts.iter().find(|p| p.max_new_tokens.unwrap_or(self.max_new_tokens) == 0) {
+            let message = "expected max_new_tokens of at least 1, to have something to compare, found 0";
+            return Err(format!("prompt `{}`: {message}", prompt.id).into());
+        }
+        expect_writable(&self.report)?;
         let forms = self.forms()?;
         let device = self.device.device()?;
 
@@ -135,11 +148,11 @@ impl Validate {
         };
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(&self.report, json.as_bytes()).map_err(|e| format!("{}: {e}", self.report.display()))?;
+        let mut out = std::io::stdout().lock();
         if self.json {
-            println!("{json}");
+            writeln!(out, "{json}")?;
         } else {
-            print!("{}", Terminal(&report));
-            println!("report     {}", self.report.display());
+            writeln!(out, "{}report     {}", Terminal(&report), self.report.display())?;
         }
         Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
@@ -148,8 +161,10 @@ impl Validate {
         match &self.prompts {
             Some(path) => prompts::read(path, tokenizer),
             None => {
-                let text = embedded::files().read(embedded::PROMPTS)?;
-                prompts::parse(&String::from_utf8_lossy(&text), embedded::PROMPTS, tokenizer)
+                let files = embedded::files();
+                let text = files.read(embedded::PROMPTS)?;
+                let name = files.path(embedded::PROMPTS).display().to_string();
+                prompts::parse(&String::from_utf8_lossy(&text), &name, tokenizer)
             }
         }
     }
@@ -177,6 +192,16 @@ impl Validate {
         forms.push(form("q8 α=1", Role::Information, Scheme::Q8, Some(Alpha::ONE)));
         forms.push(form("q8 α=0.01", Role::Control, Scheme::Q8, Some(collapsed)));
         Ok(forms)
+    }
+}
+
+/// Refuses what can be no file, before the work whose result it is to hold.
+fn expect_writable(file: &Path) -> Result<(), String> {
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (file.is_dir(), parent.is_dir()) {
+        (true, _) => Err(format!("{}: expected a file to write the report to, found a directory", file.display())),
+        (_, false) => Err(format!("{}: expected a directory to write the report into, found none", file.display())),
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,1 @@
+//! The program `qins`, from its command line.

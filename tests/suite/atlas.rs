@@ -1,0 +1,91 @@
+//! The embedded model: its goldens are Transformers' own.
+
+use std::{collections::BTreeMap, fs, ops::ControlFlow, path::PathBuf};
+
+use qins_burn::{Checkpoint, Files, Greedy, LoadOptions, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+
+use crate::common::{device, floats, max_abs_diff, values};
+
+#[derive(Deserialize)]
+struct Goldens {
+    goldens: Vec<Golden>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    id: String,
+    prompt: String,
+    input_ids: Vec<u32>,
+    generated_ids: Vec<u32>,
+    text: String,
+    margin: Vec<f32>,
+    max_new_tokens: usize,
+}
+
+/// Where two FP32 implementations may disagree: the lead of the first choice is within their rounding.
+const NEAR_TIE: f32 = 1e-4;
+
+fn dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/atlas")
+}
+
+fn goldens() -> Vec<Golden> {
+    let goldens: Goldens = serde_json::from_slice(&fs::read(dir().join("goldens.json")).unwrap()).unwrap();
+    assert!(goldens.goldens.len() >= 24);
+    goldens.goldens
+}
+
+/// Greedy texts of all goldens under `scheme`, compared with theirs: how many are the same to the end or to a near-tie.
+fn matching(scheme: Option<Scheme>, targets: Targets) -> usize {
+    let checkpoint = Checkpoint::open(Files::Directory(dir())).unwrap();
+    let options = LoadOptions { scheme, targets, ..LoadOptions::default() };
+    let model = load(&checkpoint, &options, &device(), |_, _| {}).unwrap().model;
+    let stop_ids = stop_ids(checkpoint.files(), model.config()).unwrap();
+    let same = goldens().into_iter().filter(|golden| {
+        let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: stop_ids.clone() };
+        let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
+        let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
+        departs.is_none_or(|i| golden.margin[i] < NEAR_TIE)
+    });
+    same.count()
+}
+
+#[test]
+fn plain_and_exactly_encoded_weights_speak_as_transformers_does() {
+    let all = goldens().len();
+    assert_eq!(matching(None, Targets::Safe), all);
+    assert_eq!(matching(Some(Scheme::F32), Targets::Full), all);
+}
+
+#[test]
+fn logits_of_whole_prompts_are_those_of_transformers() {
+    let checkpoint = Checkpoint::open(Files::Directory(dir())).unwrap();
+    let model = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap().model;
+    let data = fs::read(dir().join("goldens.safetensors")).unwrap();
+    let data = SafeTensors::deserialize(&data).unwrap();
+    let prompts: BTreeMap<String, Vec<u32>> = goldens().into_iter().map(|g| (g.id, g.input_ids)).collect();
+    for name in data.names() {
+        let ids = &prompts[name.strip_suffix(".logits").unwrap()];
+        let logits = values(qins_burn::Session::new(&model, ids.len()).extend(ids, Logits::All).unwrap());
+        let diff = max_abs_diff(&logits, &floats(&data, name));
+        assert!(diff <= 1e-3, "{name}: {diff}");
+    }
+    assert!(data.len() >= 4);
+}
+
+#[test]
+fn prompts_and_texts_go_through_the_tokenizer_as_in_transformers() {
+    let tokenizer = Tokenizer::open(&Files::Directory(dir())).unwrap();
+    for golden in goldens() {
+        assert_eq!(tokenizer.encode(&golden.prompt).unwrap(), golden.input_ids, "{}", golden.id);
+        assert_eq!(tokenizer.decode(&golden.generated_ids, false).unwrap(), golden.text, "{}", golden.id);
+    }
+}
+
+#[test]
+fn the_example_answers() {
+    let text = crate::example::continue_text(dir(), "The capital of France is").unwrap();
+    assert!(text.starts_with(" Paris"), "{text}");
+}

@@ -1,0 +1,86 @@
+//! The product in Burn, against the slices' naive truth, and the two ways to decode against each other.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use qins_burn::{DenseLinear, EncodeOptions, Projection, QinsLinear, Scheme};
+use qins_quant::{EncodedTensor, FloatDtype, kernel};
+
+use crate::common::{device, values};
+
+/// Deterministic numbers in (−1, 1), dense near zero as weights are.
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let x = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
+            x * x * x
+        })
+        .collect()
+}
+
+/// Mean squared error over mean square.
+fn nmse(found: &[f32], truth: &[f64]) -> f64 {
+    assert_eq!(found.len(), truth.len());
+    let error: f64 = found.iter().zip(truth).map(|(f, t)| (f64::from(*f) - t).powi(2)).sum();
+    error / truth.iter().map(|t| t * t).sum::<f64>().max(f64::MIN_POSITIVE)
+}
+
+/// Rounding of an f32 sum of up to 100 terms, squared, with room: (100·2⁻²⁴)² ≈ 4e-11.
+const PRODUCT_NMSE: f64 = 4e-11;
+
+const SHAPES: [[usize; 2]; 7] = [[1, 1], [1, 9], [7, 1], [5, 3], [17, 31], [64, 48], [33, 97]];
+
+fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, EncodedTensor)> {
+    Scheme::ALL
+        .into_iter()
+        .map(|scheme| {
+            let options = EncodeOptions::default();
+            let encoded = EncodedTensor::encode(weights, shape, FloatDtype::F32, scheme, &options).unwrap();
+            (scheme.to_string(), QinsLinear::new(encoded.clone(), &device()).into(), encoded)
+        })
+        .collect()
+}
+
+#[test]
+fn products_agree_with_the_naive_truth() {
+    for shape @ [rows, cols] in SHAPES {
+        let weights = numbers(rows * cols, 7);
+        for (name, projection, encoded) in forms(&weights, shape) {
+            assert_eq!(projection.shape(), shape);
+            for m in [1, 2, 5, 19] {
+                let x = numbers(m * cols, 11);
+                let y = projection.forward(Tensor::from_data(TensorData::new(x.clone(), [m, cols]), &device()));
+                assert_eq!(y.dims(), [m, rows]);
+                let truth = kernel::naive(encoded.rows(), shape, &x);
+                let error = nmse(&values(y), &truth);
+                assert!(error <= PRODUCT_NMSE, "{name} {shape:?} × {m}: NMSE {error}");
+                // A bound that one wrong weight does not break would be no bound.
+                let mut wrong = weights.clone();
+                wrong[rows * cols - 1] += 0.01;
+                let dense: Projection = DenseLinear::new(wrong, shape, FloatDtype::F32, &device()).into();
+                let y = dense.forward(Tensor::from_data(TensorData::new(x, [m, cols]), &device()));
+                assert!(nmse(&values(y), &truth) > PRODUCT_NMSE, "{name} {shape:?} × {m}: the control passed");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_looked_up_by_burn_are_the_rows_the_codec_decodes() {
+    for shape @ [rows, cols] in SHAPES {
+        let weights = numbers(rows * cols, 3);
+        for (name, projection, encoded) in forms(&weights, shape) {
+            let ids: Vec<i32> = (0..rows as i32).rev().collect();
+            let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device());
+            let found = values(projection.rows(ids));
+            let mut expected = vec![0.0; rows * cols];
+            encoded.decode_into(&mut expected);
+            for (i, row) in expected.chunks(cols).rev().enumerate() {
+                for (f, e) in found[i * cols..][..cols].iter().zip(row) {
+                    // GPUs may divide to within 2.5 ulp; CPUs give the very bits.
+                    assert!((f - e).abs() <= 4e-7 * e.abs(), "{name} {shape:?}: {f}, not {e}");
+                }
+            }
+        }
+    }
+}

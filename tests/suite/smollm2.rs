@@ -1,0 +1,65 @@
+//! SmolLM2-135M-Instruct in both layouts. The checkpoint is 2 × 257 MiB and made from a 93 MB package, so these tests
+//! run where `QINS_SMOLLM2` names the folder that `tools/smollm2/make_smollm2.py` wrote, and say so where it does not.
+
+use std::{fs, ops::ControlFlow, path::PathBuf};
+
+use qins_burn::{Checkpoint, Files, Greedy, LoadOptions, Scheme, Targets, load};
+use serde::Deserialize;
+
+use crate::common::{device, fixture};
+
+#[derive(Deserialize)]
+struct Goldens {
+    prompts: Vec<Golden>,
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    id: String,
+    input_ids: Vec<u32>,
+    generated_ids: Vec<u32>,
+    max_new_tokens: usize,
+    margin: Vec<f32>,
+}
+
+/// Steps with a smaller lead are near-ties, where the rounding of another summation order may decide.
+const NEAR_TIE: f32 = 0.01;
+
+fn checkpoint(layout: &str) -> Option<Checkpoint> {
+    let Some(dir) = std::env::var_os("QINS_SMOLLM2") else {
+        eprintln!("left out: set QINS_SMOLLM2 to the folder that tools/smollm2/make_smollm2.py wrote");
+        return None;
+    };
+    Some(Checkpoint::open(Files::Directory(PathBuf::from(dir).join(layout))).unwrap())
+}
+
+fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
+    let Some(checkpoint) = checkpoint(layout) else { return };
+    let options = LoadOptions { scheme, targets: Targets::Full, ..LoadOptions::default() };
+    let model = load(&checkpoint, &options, &device(), |_, _| {}).unwrap().model;
+    let goldens: Goldens = serde_json::from_slice(&fs::read(fixture("smollm2/goldens.json")).unwrap()).unwrap();
+    for golden in goldens.prompts {
+        let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: model.config().eos_token_ids.clone() };
+        let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
+        let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
+        if let Some(i) = departs {
+            assert!(golden.margin[i] < NEAR_TIE, "{layout} {}: departs at {i}, by {}", golden.id, golden.margin[i]);
+            eprintln!("{layout} {}: departs at {i}, a near-tie ({})", golden.id, golden.margin[i]);
+        }
+    }
+}
+
+#[test]
+fn the_fused_layout_speaks_as_transformers_does() {
+    speaks_as_transformers_does("phi3", None);
+}
+
+#[test]
+fn the_unfused_layout_speaks_as_transformers_does() {
+    speaks_as_transformers_does("llama", None);
+}
+
+#[test]
+fn exactly_encoded_weights_speak_as_transformers_does() {
+    speaks_as_transformers_does("phi3", Some(Scheme::F32));
+}

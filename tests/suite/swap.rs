@@ -1,0 +1,121 @@
+//! Which linears are encoded, and that every way to encode them is the same.
+
+use std::{fs, ops::ControlFlow};
+
+use qins_burn::{
+    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Greedy, LinearKind, LoadOptions, Projection,
+    Projections, Scheme, Targets, Visit, convert_linear_to_qins, linears, load,
+    phi3::{ModelConfig, Phi3},
+};
+use qins_quant::{FloatDtype, convert::convert};
+use tempfile::TempDir;
+
+use crate::common::{device, fixture};
+
+fn open(name: &str) -> Checkpoint {
+    Checkpoint::open(Files::Directory(fixture("phi3").join(name).join("bf16"))).unwrap()
+}
+
+fn ids(model: &Phi3) -> Vec<u32> {
+    let greedy = Greedy { max_new_tokens: 48, stop_ids: vec![] };
+    greedy.generate(model, &[5, 17, 40, 3], |_| ControlFlow::Continue(())).unwrap().ids
+}
+
+/// Encoding while loading, encoding a loaded model, and loading a converted checkpoint are three ways to one model.
+#[test]
+fn every_way_to_an_encoded_model_speaks_alike() {
+    for name in ["a_mha", "b_gqa", "e_tied", "g_phi4mini"] {
+        let checkpoint = open(name);
+        for scheme in Scheme::ALL {
+            for targets in [Targets::Safe, Targets::All, Targets::Full, "k,down".parse().unwrap()] {
+                let options = LoadOptions { scheme: Some(scheme), targets: targets.clone(), ..LoadOptions::default() };
+                let loaded = load(&checkpoint, &options, &device(), |_, _| {}).unwrap();
+
+                let mut swapped = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap().model;
+                let report = convert_linear_to_qins(&mut swapped, &targets, scheme, &EncodeOptions::default()).unwrap();
+
+                let out = TempDir::new().unwrap();
+                let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path()).unwrap();
+                let parts = targets.parts(&config, scheme);
+                convert(&checkpoint, &out.path().join("q"), &EncodeOptions::default(), &parts, &|_| ()).unwrap();
+                let converted = Checkpoint::open(Files::Directory(out.path().join("q"))).unwrap();
+                let reopened = load(&converted, &LoadOptions::default(), &device(), |_, _| {}).unwrap();
+
+                let what = format!("{name} {scheme} {targets}");
+                assert_eq!(loaded.report.encoded, report.encoded, "{what}");
+                assert_eq!(loaded.report.encoded, reopened.report.encoded, "{what}");
+                assert_eq!(loaded.report.weight_bytes(), reopened.report.weight_bytes(), "{what}");
+                assert_eq!(reopened.report.unused, Vec::<String>::new(), "{what}");
+                let expected = ids(&loaded.model);
+                assert_eq!(ids(&swapped), expected, "{what}: encoded after loading");
+                assert_eq!(ids(&reopened.model), expected, "{what}: converted");
+            }
+        }
+    }
+}
+
+#[test]
+fn policies_name_the_linears_they_promise() {
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(fixture("phi35/config.json")).unwrap()).unwrap();
+    let config = ModelConfig::parse(&config, &fixture("phi35")).unwrap();
+    let bytes = |targets: Targets| -> usize {
+        linears(&config).iter().filter(|s| targets.contains(s.kind)).map(|s| s.shape[0] * s.shape[1] * 4).sum()
+    };
+    // The report's 13,824 MiB are all linears of the blocks; what it meant to encode is 11,520 MiB.
+    assert_eq!(bytes(Targets::All), 13_824 << 20);
+    assert_eq!(bytes(Targets::Safe), 11_520 << 20);
+    assert_eq!(bytes("q,k".parse().unwrap()), 2_304 << 20);
+    assert_eq!(bytes(Targets::Full), (13_824 << 20) + 2 * 32_064 * 3072 * 4);
+    // Rows, not names, tell q, k and v apart in the fused matrix.
+    let v = linears(&config).into_iter().find(|s| s.kind == LinearKind::V).unwrap();
+    assert_eq!(v.fused, Some(("model.layers.0.self_attn.qkv_proj".to_owned(), 9216, 6144..9216)));
+}
+
+/// Every linear and shape of the published index is one the loader knows, and the other way round.
+#[test]
+fn phi_3_5_has_the_tensors_the_loader_asks_for() {
+    let read = |name: &str| serde_json::from_slice(&fs::read(fixture("phi35").join(name)).unwrap()).unwrap();
+    let config: serde_json::Value = read("config.json");
+    let shapes: std::collections::BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(read("tensor_shapes.json")).unwrap();
+    let config = ModelConfig::parse(&config, &fixture("phi35")).unwrap();
+    let mut weights = 0;
+    for spec in linears(&config) {
+        let (name, rows) = spec.fused.map_or((spec.module, spec.shape[0]), |(fused, total, _)| (fused, total));
+        assert_eq!(shapes[&format!("{name}.weight")], [rows, spec.shape[1]], "{name}");
+        weights += spec.shape[0] * spec.shape[1];
+    }
+    let norms: usize = shapes.values().filter(|shape| shape.len() == 1).map(|shape| shape[0]).sum();
+    assert_eq!((shapes.len(), weights + norms), (195, 3_821_079_552));
+}
+
+/// A module of somebody else's that holds a projection.
+struct Own {
+    head: Projection,
+}
+
+impl Projections for Own {
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
+        visit(LinearKind::Head, &format!("{name}.head"), &mut self.head)
+    }
+}
+
+#[test]
+fn any_module_with_projections_can_be_encoded() {
+    let weights = vec![0.5, -0.25, 0.125, 1.0, 0.0, -1.0];
+    let head = DenseLinear::new(weights, [2, 3], FloatDtype::F32, &device());
+    let mut own = Own { head: head.into() };
+    let convert = |own: &mut Own, targets| convert_linear_to_qins(own, &targets, Scheme::Q8, &EncodeOptions::default());
+    let plain = ConvertReport { encoded: vec![], plain: vec!["model.head".to_owned()] };
+    assert_eq!((convert(&mut own, Targets::Safe).unwrap(), own.head.scheme()), (plain, None));
+    let encoded = ConvertReport { encoded: vec!["model.head".to_owned()], plain: vec![] };
+    assert_eq!((convert(&mut own, Targets::Full).unwrap(), own.head.scheme()), (encoded, Some(Scheme::Q8)));
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named_when_a_module_is_encoded() {
+    let head = DenseLinear::new(vec![0.5, f32::NAN], [1, 2], FloatDtype::F32, &device());
+    let mut own = Own { head: head.into() };
+    let error = convert_linear_to_qins(&mut own, &Targets::Full, Scheme::Q8, &EncodeOptions::default()).unwrap_err();
+    assert_eq!(error.to_string(), "`model.head`: expected finite weights, found NaN at row 0, column 1");
+}
