@@ -67,27 +67,27 @@ pub struct Model {
 /// The plain model's run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Baseline {
-    /// Prompts in the run.
-    pub prompts: usize,
     /// Tokens it generated.
     pub generated_tokens: usize,
     /// Generation speed.
     pub tokens_per_second: f64,
-    /// Its texts.
-    pub runs: Vec<BaselineRun>,
+    /// What it wrote, prompt by prompt.
+    pub texts: Vec<Text>,
 }
 
-/// The plain model on one prompt.
+/// What a model wrote, greedily and on its own.
 #[derive(Clone, Debug, Serialize)]
-pub struct BaselineRun {
+pub struct Text {
     /// The prompt's name.
     pub id: String,
-    /// The prompt.
+    /// The prompt, where there is a tokenizer.
+    pub prompt: Option<String>,
+    /// The prompt's tokens.
     pub input_ids: Vec<u32>,
-    /// What was generated, greedily.
-    pub generated_ids: Vec<u32>,
-    /// As text, where there is a tokenizer.
+    /// What was generated, where there is a tokenizer.
     pub text: Option<String>,
+    /// The generated tokens.
+    pub generated_ids: Vec<u32>,
     /// The lead of each token's logit over the next.
     #[serde(skip)]
     pub margins: Vec<f32>,
@@ -112,6 +112,8 @@ pub struct Candidate {
     pub encoded_weights: u64,
     /// Bits per encoded weight, parameters included.
     pub bits_per_weight: Option<f64>,
+    /// Generation speed.
+    pub tokens_per_second: f64,
     /// The comparison.
     pub figures: Figures,
     /// The bars, and whether they were met.
@@ -133,6 +135,8 @@ pub struct PromptResult {
     pub match_length: usize,
     /// Where it left the baseline's text, if it did.
     pub divergence: Option<Divergence>,
+    /// What the candidate wrote, where that is something else and there is a tokenizer.
+    pub text: Option<String>,
     /// Share of positions with the same likeliest token, teacher-forced.
     pub same_top_rate: Option<f64>,
     /// Mean KL over the positions, teacher-forced, in nats.
@@ -161,15 +165,18 @@ pub struct Figures {
 }
 
 /// Compares one prompt's runs.
-pub fn prompt_result(baseline: &BaselineRun, candidate_ids: &[u32], positions: &[Position]) -> PromptResult {
+pub fn prompt_result(baseline: &Text, candidate: Text, positions: &[Position]) -> PromptResult {
     let mean = |f: &dyn Fn(&Position) -> f64| {
         (!positions.is_empty()).then(|| positions.iter().map(f).sum::<f64>() / positions.len() as f64)
     };
+    let (written, candidate_ids) = (&baseline.generated_ids, &candidate.generated_ids);
+    let divergence = token_match::divergence(written, candidate_ids, &baseline.margins);
     PromptResult {
-        id: baseline.id.clone(),
-        tokens: baseline.generated_ids.len(),
-        match_length: token_match::match_length(&baseline.generated_ids, candidate_ids),
-        divergence: token_match::divergence(&baseline.generated_ids, candidate_ids, &baseline.margins),
+        id: candidate.id,
+        tokens: written.len(),
+        match_length: token_match::match_length(written, candidate_ids),
+        text: candidate.text.filter(|_| divergence.is_some()),
+        divergence,
         same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
         mean_kl: mean(&|p| p.kl),
     }

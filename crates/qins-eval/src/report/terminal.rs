@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Candidate, Report, Role};
+use super::{Candidate, PromptResult, Report, Role};
 use crate::estimate::Estimate;
 
 /// Shows a report as text.
@@ -31,9 +31,12 @@ impl fmt::Display for Terminal<'_> {
         writeln!(
             f,
             "baseline   plain weights, FP32 arithmetic: {} prompts, {} tokens, {:.1} tokens/s",
-            b.prompts, b.generated_tokens, b.tokens_per_second
+            b.texts.len(),
+            b.generated_tokens,
+            b.tokens_per_second
         )?;
         prompts(f, self.0)?;
+        texts(f, self.0)?;
         totals(f, candidates, m.weight_bytes)?;
         writeln!(f, "\ncriteria")?;
         for candidate in candidates.iter().filter(|c| c.role != Role::Information) {
@@ -67,7 +70,7 @@ fn prompts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         write!(f, " {:>16}", candidate.name)?;
     }
     writeln!(f)?;
-    for (i, run) in report.baseline.runs.iter().enumerate() {
+    for (i, run) in report.baseline.texts.iter().enumerate() {
         write!(f, "  {:<14} {:>6}", run.id, run.generated_ids.len())?;
         for candidate in &report.candidates {
             let cell = match candidate.prompts.get(i) {
@@ -85,6 +88,35 @@ fn prompts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         writeln!(f)?;
     }
     Ok(())
+}
+
+/// The first text all judged candidates agree on, and the first each of them departs from.
+fn texts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    let judged: Vec<&Candidate> = report.candidates.iter().filter(|c| c.role == Role::Judged).collect();
+    let line = |f: &mut fmt::Formatter<'_>, id: &str, name: &str, prompt: &str, text: &str| {
+        writeln!(f, "  {id:<14} {name:<12} {prompt}⟶{text}", prompt = one_line(prompt), text = one_line(text))
+    };
+    writeln!(f, "\nin their own words")?;
+    let alike = |i: usize| judged.iter().all(|c| c.prompts.get(i).is_some_and(|p| p.divergence.is_none()));
+    if let Some((_, t)) = report.baseline.texts.iter().enumerate().find(|(i, _)| alike(*i))
+        && let (Some(prompt), Some(text)) = (&t.prompt, &t.text)
+    {
+        line(f, &t.id, "all alike", prompt, text)?;
+    }
+    for candidate in judged {
+        let departed = report.baseline.texts.iter().zip(&candidate.prompts).find(|(_, p)| p.text.is_some());
+        if let Some((t, PromptResult { text: Some(own), .. })) = departed
+            && let (Some(prompt), Some(text)) = (&t.prompt, &t.text)
+        {
+            line(f, &t.id, "plain", prompt, text)?;
+            line(f, &t.id, &candidate.name, prompt, own)?;
+        }
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', "↵")
 }
 
 fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64) -> fmt::Result {
@@ -106,7 +138,7 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
         let at_rest = c.bits_per_weight.map_or(encoded, |b| c.encoded_weights as f64 * b / 8.0);
         writeln!(
             f,
-            "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9}",
+            "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8.1}",
             c.name,
             c.bits_per_weight.map_or("–".to_owned(), |b| format!("{b:.2}")),
             bytes(c.weight_bytes),
@@ -120,6 +152,7 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
                 figure(e.high)
             )),
             c.figures.p99_kl.map_or("–".to_owned(), figure),
+            c.tokens_per_second,
         )?;
     }
     writeln!(

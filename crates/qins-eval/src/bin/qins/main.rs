@@ -1,6 +1,7 @@
 //! `qins`: generate, validate, convert and inspect encoded language models.
 
 mod args;
+mod compare;
 mod convert;
 mod embedded;
 mod environment;

@@ -4,30 +4,21 @@ use std::{
     error::Error,
     fs,
     io::Write,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
 };
 
 use clap::Args;
-use qins_burn::{
-    Alpha, Device, EncodeOptions, Greedy, Loaded, Scheme, Targets, Tokenizer, phi3::Phi3, score, stop_ids,
-};
-use qins_eval::{
-    agreement,
-    report::{
-        self, Baseline, BaselineRun, Candidate, Model, REPORT_VERSION, Report, Role, Terminal, criteria, figures,
-    },
-    token_match::margin,
-};
+use qins_burn::{Alpha, EncodeOptions, Loaded, Scheme, Tokenizer, stop_ids};
+use qins_eval::report::{Model, REPORT_VERSION, Report, Role, Terminal};
 
 use crate::{
     Outcome,
     args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
+    compare::{Comparison, Form},
     embedded,
     environment::environment,
-    model::{Source, progress},
+    model::Source,
     prompts::{self, Prompt},
 };
 
@@ -63,14 +54,6 @@ pub(crate) struct Validate {
     json: bool,
 }
 
-/// The form a candidate takes.
-struct Form {
-    name: String,
-    role: Role,
-    scheme: Option<Scheme>,
-    options: EncodeOptions,
-}
-
 impl Validate {
     pub(crate) fn run(self) -> Outcome {
         let source = Source::open(&self.model)?;
@@ -81,7 +64,6 @@ impl Validate {
             return Err(format!("prompt `{}`: {message}", prompt.id).into());
         }
         expect_writable(&self.report)?;
-        let forms = self.forms()?;
         let device = self.device.device()?;
 
         let Loaded { model, report: plain } =
@@ -89,39 +71,19 @@ impl Validate {
         if !plain.encoded.is_empty() {
             return Err(format!("{}: expected a plain model as the baseline, found an encoded one", source.name).into());
         }
-        let run = Run {
-            source: &source,
-            targets: &self.encode.targets,
-            device: &device,
-            stops: stop_ids(source.files(), model.config())?,
-            max_new_tokens: self.max_new_tokens,
+        let comparison = Comparison {
             prompts: &prompts,
+            max_new_tokens: self.max_new_tokens,
+            stop_ids: stop_ids(source.files(), model.config())?,
+            tokenizer: tokenizer.as_ref(),
+            targets: &self.encode.targets,
         };
-        let start = Instant::now();
-        let texts = run.texts(&model, "plain")?;
-        let seconds = start.elapsed().as_secs_f64();
-        let references = run.references(&model, &texts)?;
-        let itself = run.candidate(
-            &Form {
-                name: "plain again".to_owned(),
-                role: Role::Judged,
-                scheme: None,
-                options: EncodeOptions::default(),
-            },
-            Loaded { model, report: plain.clone() },
-            &texts,
-            &references,
-        )?;
-        let mut candidates = vec![itself];
-        for form in &forms {
+        let baseline = comparison.baseline(&model)?;
+        let itself = Form::plain("plain again");
+        let mut candidates = vec![comparison.candidate(&itself, Loaded { model, report: plain }, &baseline)?];
+        for form in &self.forms()? {
             let loaded = source.load(form.scheme, &self.encode.targets, form.options, &device)?;
-            candidates.push(run.candidate(form, loaded, &texts, &references)?);
-        }
-
-        let tokens = texts.iter().map(|text| text.generated_ids.len()).sum();
-        let mut runs = texts;
-        for text in &mut runs {
-            text.text = tokenizer.as_ref().map(|t| t.decode(&text.generated_ids, true)).transpose()?;
+            candidates.push(comparison.candidate(form, loaded, &baseline)?);
         }
         let checkpoint = &source.checkpoint;
         let report = Report {
@@ -138,12 +100,7 @@ impl Validate {
                     .sum(),
                 weight_bytes: checkpoint.tensor_bytes() as u64,
             },
-            baseline: Baseline {
-                prompts: runs.len(),
-                generated_tokens: tokens,
-                tokens_per_second: tokens as f64 / seconds.max(f64::MIN_POSITIVE),
-                runs,
-            },
+            baseline: baseline.summary,
             candidates,
         };
         let json = serde_json::to_string_pretty(&report)?;
@@ -202,88 +159,5 @@ fn expect_writable(file: &Path) -> Result<(), String> {
         (true, _) => Err(format!("{}: expected a file to write the report to, found a directory", file.display())),
         (_, false) => Err(format!("{}: expected a directory to write the report into, found none", file.display())),
         _ => Ok(()),
-    }
-}
-
-/// One baseline, and everything compared with it.
-struct Run<'a> {
-    source: &'a Source,
-    targets: &'a Targets,
-    device: &'a Device,
-    stops: Vec<u32>,
-    max_new_tokens: usize,
-    prompts: &'a [Prompt],
-}
-
-impl Run<'_> {
-    /// What a model writes on its own.
-    fn texts(&self, model: &Phi3, name: &str) -> Result<Vec<BaselineRun>, Box<dyn Error>> {
-        let bar = progress(self.prompts.len() as u64, format!("generating {name}"));
-        let texts = self.prompts.iter().map(|prompt| {
-            let greedy = Greedy {
-                max_new_tokens: prompt.max_new_tokens.unwrap_or(self.max_new_tokens),
-                stop_ids: self.stops.clone(),
-            };
-            let mut margins = Vec::new();
-            let generation = greedy.generate(model, &prompt.input_ids, |step| {
-                margins.push(margin(step.logits));
-                ControlFlow::Continue(())
-            });
-            bar.inc(1);
-            Ok(BaselineRun {
-                id: prompt.id.clone(),
-                input_ids: prompt.input_ids.clone(),
-                generated_ids: generation.map_err(|e| format!("prompt `{}`: {e}", prompt.id))?.ids,
-                text: None,
-                margins,
-            })
-        });
-        let texts = texts.collect::<Result<_, Box<dyn Error>>>();
-        bar.finish_and_clear();
-        texts
-    }
-
-    /// The plain model's logits along its own texts, in `f32`: all that is kept of it while candidates run.
-    fn references(&self, model: &Phi3, texts: &[BaselineRun]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-        texts.iter().map(|text| Ok(score(model, &text.input_ids, &text.generated_ids)?)).collect()
-    }
-
-    fn candidate(
-        &self,
-        form: &Form,
-        Loaded { model, report: weights }: Loaded,
-        texts: &[BaselineRun],
-        references: &[Vec<f32>],
-    ) -> Result<Candidate, Box<dyn Error>> {
-        let written = self.texts(&model, &form.name)?;
-        let vocabulary = model.config().vocab_size;
-        let bar = progress(texts.len() as u64, format!("scoring {}", form.name));
-        let (mut results, mut positions) = (Vec::new(), Vec::new());
-        for ((text, reference), own) in texts.iter().zip(references).zip(&written) {
-            let logits = score(&model, &text.input_ids, &text.generated_ids)?;
-            let compared = agreement::compare(reference, &logits, vocabulary);
-            results.push(report::prompt_result(text, &own.generated_ids, &compared));
-            positions.push(compared);
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        let scheme = form.scheme.map_or("none".to_owned(), |s| s.to_string());
-        let figures = figures(&results, &positions);
-        let criteria = criteria(&scheme, &figures);
-        let met = criteria.iter().all(|c| c.met);
-        Ok(Candidate {
-            name: form.name.clone(),
-            role: form.role,
-            scheme,
-            targets: self.targets.to_string(),
-            alpha: form.options.alpha.map(Alpha::get),
-            weight_bytes: weights.weight_bytes() as u64,
-            encoded_weights: weights.encoded_weights as u64,
-            bits_per_weight: weights.bits_per_weight(),
-            figures,
-            criteria,
-            passed: form.role.is_satisfied(met),
-            prompts: results,
-        })
     }
 }

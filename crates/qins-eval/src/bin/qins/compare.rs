@@ -1,0 +1,124 @@
+//! One baseline, and everything compared with it.
+
+use std::{error::Error, ops::ControlFlow, time::Instant};
+
+use qins_burn::{Alpha, EncodeOptions, Greedy, Loaded, Scheme, Targets, Tokenizer, phi3::Phi3, score};
+use qins_eval::{
+    agreement,
+    report::{self, Candidate, Role, Text, criteria, figures},
+    token_match::margin,
+};
+
+use crate::{model::progress, prompts::Prompt};
+
+/// What is the same for every model of a run.
+pub(crate) struct Comparison<'a> {
+    pub(crate) prompts: &'a [Prompt],
+    /// Where a prompt does not say.
+    pub(crate) max_new_tokens: usize,
+    pub(crate) stop_ids: Vec<u32>,
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    pub(crate) targets: &'a Targets,
+}
+
+/// The form a candidate takes.
+pub(crate) struct Form {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// `None`: the plain model once more.
+    pub(crate) scheme: Option<Scheme>,
+    pub(crate) options: EncodeOptions,
+}
+
+/// The plain model's run, and all of it that candidates are compared with.
+pub(crate) struct Baseline {
+    pub(crate) summary: report::Baseline,
+    /// Per prompt, the logits along its text in `f32`: `[tokens, vocabulary]`.
+    logits: Vec<Vec<f32>>,
+}
+
+impl Form {
+    pub(crate) fn plain(name: &str) -> Self {
+        Self { name: name.to_owned(), role: Role::Judged, scheme: None, options: EncodeOptions::default() }
+    }
+}
+
+impl Comparison<'_> {
+    pub(crate) fn baseline(&self, model: &Phi3) -> Result<Baseline, Box<dyn Error>> {
+        let (texts, tokens_per_second) = self.write(model, "plain")?;
+        let logits = texts.iter().map(|text| score(model, &text.input_ids, &text.generated_ids));
+        let logits = logits.collect::<Result<_, _>>()?;
+        let generated_tokens = texts.iter().map(|text| text.generated_ids.len()).sum();
+        Ok(Baseline { summary: report::Baseline { generated_tokens, tokens_per_second, texts }, logits })
+    }
+
+    pub(crate) fn candidate(
+        &self,
+        form: &Form,
+        Loaded { model, report: weights }: Loaded,
+        baseline: &Baseline,
+    ) -> Result<Candidate, Box<dyn Error>> {
+        let (own, tokens_per_second) = self.write(&model, &form.name)?;
+        let bar = progress(own.len() as u64, format!("scoring {}", form.name));
+        let (mut prompts, mut positions) = (Vec::new(), Vec::new());
+        for ((text, logits), own) in baseline.summary.texts.iter().zip(&baseline.logits).zip(own) {
+            let candidate = score(&model, &text.input_ids, &text.generated_ids)?;
+            let compared = agreement::compare(logits, &candidate, model.config().vocab_size);
+            prompts.push(report::prompt_result(text, own, &compared));
+            positions.push(compared);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let scheme = form.scheme.map_or("none".to_owned(), |s| s.to_string());
+        let figures = figures(&prompts, &positions);
+        let criteria = criteria(&scheme, &figures);
+        let met = criteria.iter().all(|c| c.met);
+        Ok(Candidate {
+            name: form.name.clone(),
+            role: form.role,
+            scheme,
+            targets: self.targets.to_string(),
+            alpha: form.options.alpha.map(Alpha::get),
+            weight_bytes: weights.weight_bytes() as u64,
+            encoded_weights: weights.encoded_weights as u64,
+            bits_per_weight: weights.bits_per_weight(),
+            tokens_per_second,
+            figures,
+            criteria,
+            passed: form.role.is_satisfied(met),
+            prompts,
+        })
+    }
+
+    /// What a model writes on its own, and how fast.
+    fn write(&self, model: &Phi3, name: &str) -> Result<(Vec<Text>, f64), Box<dyn Error>> {
+        let bar = progress(self.prompts.len() as u64, format!("generating {name}"));
+        let start = Instant::now();
+        let texts = self.prompts.iter().inspect(|_| bar.inc(1)).map(|prompt| self.text(model, prompt));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        bar.finish_and_clear();
+        let tokens: usize = texts.iter().map(|text| text.generated_ids.len()).sum();
+        Ok((texts, tokens as f64 / start.elapsed().as_secs_f64()))
+    }
+
+    fn text(&self, model: &Phi3, prompt: &Prompt) -> Result<Text, Box<dyn Error>> {
+        let max_new_tokens = prompt.max_new_tokens.unwrap_or(self.max_new_tokens);
+        let greedy = Greedy { max_new_tokens, stop_ids: self.stop_ids.clone() };
+        let mut margins = Vec::new();
+        let generation = greedy
+            .generate(model, &prompt.input_ids, |step| {
+                margins.push(margin(step.logits));
+                ControlFlow::Continue(())
+            })
+            .map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
+        let decode = |ids: &[u32]| self.tokenizer.map(|t| t.decode(ids, true)).transpose();
+        Ok(Text {
+            id: prompt.id.clone(),
+            prompt: decode(&prompt.input_ids)?,
+            input_ids: prompt.input_ids.clone(),
+            text: decode(&generation.ids)?,
+            generated_ids: generation.ids,
+            margins,
+        })
+    }
+}
