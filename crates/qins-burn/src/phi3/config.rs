@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::Error;
 
@@ -57,29 +57,7 @@ pub struct LongRope {
     pub attention_factor: f32,
 }
 
-/// Structures read field by field, so that an error can say which one it is about. Null is as good as none.
-macro_rules! read_by_field {
-    ($(struct $name:ident { $($field:ident: $type:ty,)* })*) => { $(
-        struct $name {
-            $($field: $type,)*
-        }
-
-        impl $name {
-            fn read(value: &Value) -> Result<Self, String> {
-                Ok(Self { $($field: field(value, stringify!($field).trim_start_matches("r#"))?,)* })
-            }
-        }
-    )* };
-}
-
-fn field<T: DeserializeOwned>(object: &Value, name: &str) -> Result<T, String> {
-    match object.get(name) {
-        Some(value) => T::deserialize(value).map_err(|e| format!("{name}: {e}")),
-        None => T::deserialize(Value::Null).map_err(|_| format!("expected a field `{name}`, found none")),
-    }
-}
-
-read_by_field! {
+#[derive(Deserialize)]
 struct Raw {
     model_type: String,
     vocab_size: usize,
@@ -100,10 +78,11 @@ struct Raw {
     eos_token_id: Option<OneOrMany>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
-    rope_scaling: Option<Map<String, Value>>,
-    rope_parameters: Option<Map<String, Value>>,
+    rope_scaling: Option<RawRope>,
+    rope_parameters: Option<RawRope>,
 }
 
+#[derive(Deserialize, Default)]
 struct RawRope {
     rope_type: Option<String>,
     r#type: Option<String>,
@@ -113,7 +92,6 @@ struct RawRope {
     short_factor: Option<Vec<f32>>,
     long_factor: Option<Vec<f32>>,
     attention_factor: Option<f32>,
-}
 }
 
 /// A token id, or a list of them.
@@ -144,7 +122,9 @@ impl ModelConfig {
         if !["phi3", "llama"].contains(&model_type) {
             return Err(error(format!("expected model_type `phi3` or `llama`, found `{model_type}`")));
         }
-        Raw::read(value).and_then(Raw::check).map_err(error)
+        // Names the field that is wrong, which serde alone does not.
+        let raw: Raw = serde_path_to_error::deserialize(value).map_err(|e| error(e.to_string()))?;
+        raw.check().map_err(error)
     }
 
     /// Bytes of keys and values of one token, in `f32`.
@@ -194,7 +174,7 @@ impl Raw {
                 ));
             }
         };
-        let rope = RawRope::read(&self.rope_parameters.or(self.rope_scaling).unwrap_or_default().into())?;
+        let rope = self.rope_parameters.or(self.rope_scaling).unwrap_or_default();
         let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
         let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
         let rotary_dim = (head_dim as f64 * partial) as usize;
