@@ -8,4 +8,5 @@ mod smollm2;
 mod swap;
 
 #[path = "../../crates/qins-burn/examples/encode_and_generate.rs"]
+#[allow(unreachable_pub)]
 mod example;

@@ -7,6 +7,7 @@ use qins_burn::{
     load,
 };
 
+/// Ten lines from a directory to a text.
 pub fn continue_text(dir: PathBuf, prompt: &str) -> Result<String, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Files::Directory(dir))?;
     let mut model = load(&checkpoint, &LoadOptions::default(), &Backend::Flex.device()?, |_, _| {})?.model;

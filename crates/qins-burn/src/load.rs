@@ -85,9 +85,8 @@ pub fn load(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Loaded, Error> {
     let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
-    if options.scheme.is_some() && checkpoint.quantization().is_some() {
-        let message = "expected a plain checkpoint to encode, found one that is encoded already";
-        return Err(QuantError::file(checkpoint.config_path(), message).into());
+    if options.scheme.is_some() {
+        expect_plain(checkpoint)?;
     }
     let specs = linears(&config);
     let total = specs.len();
@@ -126,12 +125,24 @@ pub fn load(
 /// Checks that a plain checkpoint has all of a model's tensors, each with its shape.
 ///
 /// # Errors
-/// For the first that is missing, no floating-point tensor, or of the wrong shape.
+/// When the checkpoint is encoded already; for the first tensor that is missing, no floating-point one, or of the wrong
+/// shape.
 pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
+    expect_plain(checkpoint)?;
     linears(config).iter().try_for_each(|spec| plain_rows(checkpoint, spec).map(drop))?;
     let blocks = (0..config.num_hidden_layers)
         .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|name| format!("model.layers.{i}.{name}")));
     blocks.chain(["model.norm".to_owned()]).try_for_each(|norm| plain_norm(checkpoint, config, &norm).map(drop))
+}
+
+fn expect_plain(checkpoint: &Checkpoint) -> Result<(), Error> {
+    match checkpoint.quantization() {
+        None => Ok(()),
+        Some(_) => {
+            let message = "expected a plain checkpoint to encode, found one that is encoded already";
+            Err(QuantError::file(checkpoint.config_path(), message).into())
+        }
+    }
 }
 
 /// A linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.

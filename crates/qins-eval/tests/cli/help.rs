@@ -1,0 +1,73 @@
+//! `--help`: every flag, each with a sentence.
+
+use crate::common::Home;
+
+#[test]
+fn every_flag_of_every_command_is_explained() {
+    let home = Home::new("e_tied/f32");
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            "generate",
+            &[
+                "--model",
+                "--scheme",
+                "--targets",
+                "--alpha",
+                "--backend",
+                "--threads",
+                "--prompt",
+                "--prompt-ids",
+                "--prompts",
+                "--max-new-tokens",
+                "--ignore-eos",
+                "--json",
+                "--help",
+            ],
+        ),
+        (
+            "validate",
+            &[
+                "--model",
+                "--scheme",
+                "--targets",
+                "--alpha",
+                "--backend",
+                "--threads",
+                "--prompts",
+                "--max-new-tokens",
+                "--report",
+                "--json",
+                "--help",
+            ],
+        ),
+        ("convert", &["--model", "--scheme", "--targets", "--alpha", "--out", "--help"]),
+        ("inspect", &["[DIR]", "--json", "--help"]),
+    ];
+    let summary = home.qins("--help").done();
+    for (command, flags) in cases {
+        let short = summary.lines().find_map(|line| line.trim().strip_prefix(command)).unwrap();
+        assert!(short.trim().len() > 10, "{command}: {summary}");
+        let help = home.run(&[command, "--help"]).done();
+        assert_eq!(explained(&help), flags, "{command}");
+        assert_eq!(home.run(&["help", command]).done(), help);
+        assert!(home.run(&[command, "-h"]).done().lines().count() > flags.len(), "{command}");
+    }
+    assert!(home.qins("--version").done().starts_with("qins "));
+}
+
+/// The flags and arguments of a help, each of which must be explained: beside it, or below.
+fn explained(help: &str) -> Vec<&str> {
+    let mut flags = Vec::new();
+    let lines: Vec<&str> = help.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let is_flag = line.trim_start().starts_with("-") || line.trim_start().starts_with("[DIR]");
+        if !is_flag || !line.starts_with("  ") {
+            continue;
+        }
+        let beside = line.trim_start().split_once("  ").map(|(_, text)| text);
+        let text = beside.unwrap_or_else(|| lines.get(i + 1).unwrap_or(&"")).trim();
+        assert!(text.split(' ').count() > 1 && text.starts_with(char::is_uppercase), "{line}: {text:?}");
+        flags.extend(line.split([' ', ',']).find(|word| word.starts_with("--") || word.starts_with("[DIR")));
+    }
+    flags
+}
