@@ -58,7 +58,7 @@ impl<'m> Session<'m> {
         self.regime = regime;
         self.cache.clear();
         let all = self.model.forward(&self.ids, regime, &mut self.cache, logits);
-        Ok(if logits == Logits::All { all.slice([read..len]) } else { all })
+        Ok(if logits == Logits::All { all.narrow(0, read, len - read) } else { all })
     }
 }
 
@@ -147,7 +147,7 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
     let ids = [prompt, read].concat();
     let logits = Session::new(model, ids.len()).extend(&ids, Logits::All)?;
     // The last token of the prompt predicts the first of the continuation.
-    Ok(to_vec(logits.slice([prompt.len().saturating_sub(1)..ids.len()])))
+    Ok(to_vec(logits.narrow(0, ids.len() - continuation.len(), continuation.len())))
 }
 
 /// A tensor's elements, row-major, on the host.

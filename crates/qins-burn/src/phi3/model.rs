@@ -75,7 +75,7 @@ impl Phi3 {
             x = layer.forward(x, &rotation, &mask, cache);
         }
         if logits == Logits::Last {
-            x = x.slice([n - 1..n]);
+            x = x.narrow(0, n - 1, 1);
         }
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(self.norm.forward(x))
     }

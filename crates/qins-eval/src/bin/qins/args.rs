@@ -49,6 +49,17 @@ impl EncodeArgs {
     pub(crate) fn options(&self) -> EncodeOptions {
         EncodeOptions { alpha: self.alpha }
     }
+
+    /// How to encode with `scheme`.
+    ///
+    /// # Errors
+    /// When an α is given and nothing is encoded with it.
+    pub(crate) fn options_for(&self, scheme: SchemeOrNone) -> Result<EncodeOptions, String> {
+        match (scheme, self.alpha) {
+            (SchemeOrNone::None, Some(_)) => Err("expected a --scheme to encode with --alpha, found none".to_owned()),
+            _ => Ok(self.options()),
+        }
+    }
 }
 
 impl DeviceArgs {

@@ -73,11 +73,12 @@ impl Input {
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
+        let options = self.encode.options_for(self.scheme)?;
         let source = Source::open(&self.model)?;
         let tokenizer = source.tokenizer()?;
         let prompts = self.input.read(tokenizer.as_ref())?;
         let device = self.device.device()?;
-        let loaded = source.load(self.scheme.scheme(), &self.encode.targets, self.encode.options(), &device)?;
+        let loaded = source.load(self.scheme.scheme(), &self.encode.targets, options, &device)?;
         let model = loaded.model;
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
         let mut out = std::io::stdout().lock();

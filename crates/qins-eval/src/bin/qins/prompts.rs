@@ -53,6 +53,7 @@ pub(crate) fn parse(text: &str, name: &str, tokenizer: Option<&Tokenizer>) -> Re
 
 /// Tokenises a text.
 pub(crate) fn encode(text: &str, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, Box<dyn Error>> {
-    let tokenizer = tokenizer.ok_or("expected a tokenizer.json beside the model to read text with, found none")?;
+    let tokenizer =
+        tokenizer.ok_or("expected a tokenizer.json beside the model's weights to read text with, found none")?;
     Ok(tokenizer.encode(text)?)
 }

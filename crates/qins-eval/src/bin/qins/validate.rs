@@ -104,7 +104,7 @@ impl Validate {
             candidates,
         };
         let json = serde_json::to_string_pretty(&report)?;
-        fs::write(&self.report, json.as_bytes()).map_err(|e| format!("{}: {e}", self.report.display()))?;
+        write_whole(&self.report, &json).map_err(|e| format!("{}: {e}", self.report.display()))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{json}")?;
@@ -152,10 +152,24 @@ impl Validate {
     }
 }
 
+/// Writes a file that is there whole or not at all.
+fn write_whole(file: &Path, content: &str) -> std::io::Result<()> {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    fs::write(&partial, content).and_then(|()| fs::rename(&partial, file)).inspect_err(|_| {
+        // What could not be written whole is removed; if that fails too, the first error is the one to tell.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+fn parent(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Refuses what can be no file, before the work whose result it is to hold.
 fn expect_writable(file: &Path) -> Result<(), String> {
-    let parent = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (file.is_dir(), parent.is_dir()) {
+    match (file.is_dir(), parent(file).is_dir()) {
         (true, _) => Err(format!("{}: expected a file to write the report to, found a directory", file.display())),
         (_, false) => Err(format!("{}: expected a directory to write the report into, found none", file.display())),
         _ => Ok(()),
