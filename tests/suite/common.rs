@@ -17,6 +17,11 @@ pub(crate) fn device() -> Device {
     backend.unwrap().device().unwrap()
 }
 
+/// Whether that backend computes on the CPU, with the codec's own arithmetic.
+pub(crate) fn on_cpu() -> bool {
+    !std::env::var("QINS_TEST_BACKEND").is_ok_and(|name| name == "wgpu")
+}
+
 /// Elements of an `f32` tensor of a safetensors file.
 pub(crate) fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     let tensor = file.tensor(name).unwrap();

@@ -171,6 +171,53 @@ fn generate_keeping_cache(model: &Phi3, prompt: &[u32]) -> Vec<u32> {
     ids
 }
 
+/// A sequence read in two pieces, wherever it is cut, gives the logits of the sequence read whole: through the window, and
+/// through the crossing at 32 tokens, after which the first piece is read again.
+#[test]
+fn a_sequence_can_be_read_in_pieces() {
+    for name in ["b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
+        let dir = fixture("phi3").join(name).join("f32");
+        let (goldens, _) = goldens(&dir);
+        let (_copy, model) = open(&dir, "config.json", |_| {});
+        for golden in goldens.prompts {
+            let ids = [golden.input_ids, golden.generated].concat();
+            let ids = &ids[..44];
+            let whole = prefill(&model, ids);
+            for cut in [1, 5, 12, 31, 32, 33, 43] {
+                // Room for less than is read, so that the cache has to grow as well.
+                let mut session = Session::new(&model, 8);
+                session.extend(&ids[..cut], Logits::Last).unwrap();
+                let rest = values(session.extend(&ids[cut..], Logits::All).unwrap());
+                let expected = &whole[whole.len() - rest.len()..];
+                let diff = max_abs_diff(&rest, expected);
+                assert!(diff <= LOGIT_TOLERANCE, "{name}, cut at {cut}: logits differ by {diff}");
+                assert_eq!(rest.len() / model.config().vocab_size, ids.len() - cut);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_changes_nothing() {
+    let (_copy, model) = open(&fixture("phi3/a_mha/f32"), "config.json", |_| {});
+    let mut session = Session::new(&model, usize::MAX);
+    session.extend(&[5, 6], Logits::Last).unwrap();
+    let vocabulary = model.config().vocab_size as u32;
+    let too_long = vec![5; model.config().max_position_embeddings - 1];
+    for (ids, message) in [
+        (vec![], "expected at least one token, found an empty sequence"),
+        (vec![7, vocabulary], "expected token ids below 96, the model's vocabulary, found 96"),
+        (too_long, "expected at most 512 tokens, the model's context, found 513"),
+    ] {
+        assert_eq!(session.extend(&ids, Logits::Last).unwrap_err().to_string(), message);
+        assert_eq!(session.ids(), [5, 6]);
+    }
+    let after = values(session.extend(&[7], Logits::Last).unwrap());
+    let whole = prefill(&model, &[5, 6, 7]);
+    assert!(max_abs_diff(&after, &whole[whole.len() - after.len()..]) <= LOGIT_TOLERANCE);
+    assert!(qins_burn::score(&model, &[], &[5, 6]).is_err());
+}
+
 #[test]
 fn phi_3_5_rotates_by_the_published_tables() {
     let dir = fixture("phi35");

@@ -42,6 +42,7 @@ fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
         let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: model.config().eos_token_ids.clone() };
         let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
         let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
+        assert!(departs.is_some() || ids.len() == golden.generated_ids.len(), "{layout} {}: goes on", golden.id);
         if let Some(i) = departs {
             assert!(golden.margin[i] < NEAR_TIE, "{layout} {}: departs at {i}, by {}", golden.id, golden.margin[i]);
             eprintln!("{layout} {}: departs at {i}, a near-tie ({})", golden.id, golden.margin[i]);

@@ -19,11 +19,12 @@ impl Arguments {
         let mut run = cargo::cargo("run");
         run.args(["--package", "qins-eval", "--bin", "qins"]);
         run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
-        run.args(self.features());
-        if is_built(&cargo::root()) {
+        let features = self.features();
+        run.args(&features);
+        if features.is_empty() && is_built(&cargo::root()) {
             run.arg("--quiet");
         } else {
-            eprintln!("building qins for the first time: about 5 minutes on 2 cores");
+            eprintln!("building qins, unless it was built before: 5 to 15 minutes on 2 cores");
         }
         cargo::run(run.arg("--").arg(command).args(&self.arguments))
     }

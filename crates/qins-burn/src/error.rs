@@ -35,6 +35,9 @@ pub enum Error {
     /// A sequence is empty.
     #[error("expected at least one token, found an empty sequence")]
     Empty,
+    /// The model's arithmetic overflowed.
+    #[error("expected finite logits, found none: the model overflows")]
+    NotFinite,
     /// A token is outside the vocabulary.
     #[error("expected token ids below {vocabulary}, the model's vocabulary, found {found}")]
     TokenId {

@@ -19,8 +19,9 @@ pub struct Session<'m> {
 }
 
 impl<'m> Session<'m> {
-    /// An empty sequence, with memory for `capacity` tokens.
+    /// An empty sequence, with memory for `capacity` tokens, or for the model's context where that is less.
     pub fn new(model: &'m Phi3, capacity: usize) -> Self {
+        let capacity = capacity.min(model.config().max_position_embeddings);
         let cache = KvCache::new(model.config(), capacity, &model.device());
         Self { model, cache, regime: RopeRegime::Short, ids: Vec::new() }
     }
@@ -105,7 +106,7 @@ impl Greedy {
     /// Continues `prompt` with the likeliest token each time, the lowest id among equals.
     ///
     /// # Errors
-    /// As [`Session::extend`], for the prompt. A context that fills up later ends the text.
+    /// As [`Session::extend`], for the prompt, and when no logit is finite. A context that fills up later ends the text.
     pub fn generate(
         &self,
         model: &Phi3,
@@ -123,7 +124,7 @@ impl Greedy {
                 break Stop::Length;
             }
             let logits = to_vec(session.extend(&next, Logits::Last)?);
-            let id = argmax(&logits);
+            let id = argmax(&logits).ok_or(Error::NotFinite)?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
                 break Stop::Caller;
@@ -138,11 +139,17 @@ impl Greedy {
 }
 
 /// Teacher forcing: the logits by which each token of `continuation` is predicted after `prompt` and the tokens before
-/// it, `[continuation.len(), vocabulary]` row-major, read in one go.
+/// it, `[continuation.len(), vocabulary]` row-major.
+///
+/// All is read in one go, so that a continuation which crosses LongRoPE's original length is read throughout with the
+/// frequencies of its full length, where generation changed to them on the way.
 ///
 /// # Errors
-/// As [`Session::extend`].
+/// As [`Session::extend`]; an empty prompt predicts nothing.
 pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
+    if prompt.is_empty() {
+        return Err(Error::Empty);
+    }
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
     let ids = [prompt, read].concat();
     let logits = Session::new(model, ids.len()).extend(&ids, Logits::All)?;
@@ -155,8 +162,9 @@ pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter().collect()
 }
 
-fn argmax(logits: &[f32]) -> u32 {
-    let best =
-        logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &l)| if l > best.1 { (i, l) } else { best });
-    best.0 as u32
+/// The index of the largest finite logit, the lowest among equals.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let finite = logits.iter().enumerate().filter(|(_, l)| l.is_finite());
+    let best = finite.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map(|(i, _)| i as u32)
 }

@@ -1,7 +1,7 @@
 //! From a checkpoint to a model, one matrix at a time: the plain model is never whole in memory when an encoded one is
 //! asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use burn::{
     module::Param,
@@ -88,37 +88,32 @@ pub fn load(
     if options.scheme.is_some() {
         expect_plain(checkpoint)?;
     }
-    let specs = linears(&config);
-    let total = specs.len();
+    let specs: HashMap<String, LinearSpec> = linears(&config).into_iter().map(|s| (s.module.clone(), s)).collect();
     let mut loader = Loader { checkpoint, options, device, used: BTreeSet::new(), report: LoadReport::default() };
-    let mut specs = specs.iter().enumerate().inspect(|(i, _)| progress(*i, total)).map(|(_, spec)| spec);
-    let mut linear = |loader: &mut Loader<'_>| match specs.next() {
-        Some(spec) => loader.linear(spec),
-        None => unreachable!("the list of linears and the model are built from one configuration"),
+    let mut done = 0;
+    let mut linear = |loader: &mut Loader<'_>, module: &str| {
+        progress(done, specs.len());
+        done += 1;
+        loader.linear(&specs[module])
     };
-    let embed_tokens = linear(&mut loader)?;
+    let embed_tokens = linear(&mut loader, "model.embed_tokens")?;
     let mut layers = Vec::with_capacity(config.num_hidden_layers);
     for layer in 0..config.num_hidden_layers {
-        let norm = |loader: &mut Loader<'_>, name: &str| loader.norm(&config, &format!("model.layers.{layer}.{name}"));
+        let name = |last: &str| format!("model.layers.{layer}.{last}");
+        let mut block = |last: &str| linear(&mut loader, &name(last));
+        let [q, k, v, o] = ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| block(&format!("self_attn.{last}")));
+        let [gate, up, down] = ["gate_proj", "up_proj", "down_proj"].map(|last| block(&format!("mlp.{last}")));
         layers.push(Block {
-            input_layernorm: norm(&mut loader, "input_layernorm")?,
-            self_attn: Attention::new(
-                &config,
-                [linear(&mut loader)?, linear(&mut loader)?, linear(&mut loader)?, linear(&mut loader)?],
-            ),
-            post_attention_layernorm: norm(&mut loader, "post_attention_layernorm")?,
-            mlp: Mlp {
-                gate_proj: linear(&mut loader)?,
-                up_proj: linear(&mut loader)?,
-                down_proj: linear(&mut loader)?,
-            },
+            input_layernorm: loader.norm(&config, &name("input_layernorm"))?,
+            self_attn: Attention::new(&config, [q?, k?, v?, o?]),
+            post_attention_layernorm: loader.norm(&config, &name("post_attention_layernorm"))?,
+            mlp: Mlp { gate_proj: gate?, up_proj: up?, down_proj: down? },
         });
     }
     let norm = loader.norm(&config, "model.norm")?;
-    let lm_head = if config.tie_word_embeddings { None } else { Some(linear(&mut loader)?) };
-    drop(specs);
-    progress(total, total);
-    let report = loader.finish();
+    let lm_head = if config.tie_word_embeddings { None } else { Some(linear(&mut loader, "lm_head")?) };
+    progress(specs.len(), specs.len());
+    let report = loader.finish()?;
     Ok(Loaded { model: Phi3::new(config, embed_tokens, layers, norm, lm_head), report })
 }
 
@@ -217,11 +212,17 @@ impl Loader<'_> {
         Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: config.rms_norm_eps })
     }
 
-    fn finish(mut self) -> LoadReport {
+    /// # Errors
+    /// When the checkpoint has a bias: a model without it would run, and say something else.
+    fn finish(mut self) -> Result<LoadReport, Error> {
         let (used, unused): (Vec<_>, Vec<_>) = self.checkpoint.tensors().partition(|name| self.used.contains(*name));
+        if let Some(bias) = unused.iter().find(|name| name.ends_with(".bias")) {
+            let message = "expected linears and norms without biases, found one";
+            return Err(QuantError::tensor(self.checkpoint.path_of(bias), *bias, message).into());
+        }
         self.report.applied = used.len();
         self.report.unused = unused.into_iter().map(str::to_owned).collect();
-        self.report
+        Ok(self.report)
     }
 }
 

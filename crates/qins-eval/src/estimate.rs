@@ -54,8 +54,11 @@ pub fn share(hits: u64, n: u64) -> Option<Estimate> {
     (n > 0).then_some(Estimate { value: hits as f64 / n as f64, low: low?, high: high? })
 }
 
-/// The `q` quantile of `values`, nearest rank; `None` of none.
+/// The `q` quantile of `values`, nearest rank; `None` of none, and NaN where one of them is.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    if values.iter().any(|v| v.is_nan()) {
+        return Some(f64::NAN);
+    }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize - 1;
@@ -102,5 +105,7 @@ mod tests {
         assert_eq!(quantile(&values, 0.99), Some(99.0));
         assert_eq!(quantile(&values, 1.0), Some(100.0));
         assert_eq!(quantile(&[], 0.5), None);
+        // The NaN that processors make has its sign set, and sorts before every number.
+        assert!(quantile(&[-f64::NAN, 0.0], 1.0).is_some_and(f64::is_nan));
     }
 }

@@ -66,10 +66,12 @@ pub fn convert(
         for Step { tensor, specs, encode } in plan {
             let (_, _, bytes) =
                 source.raw(&tensor).ok_or_else(|| Error::file(source.path_of(&tensor), "changed while read"))?;
-            match encode {
+            let read = match encode {
                 Encode::No { modules, rows } => {
+                    let read = rows.len();
                     writer.write(&specs[0].name, &bytes[rows])?;
                     ignore.extend(modules);
+                    read
                 }
                 Encode::Rows { part, scheme, shape } => {
                     let plain = source.plain(&tensor)?;
@@ -81,9 +83,10 @@ pub fn convert(
                         writer.write(&spec.name, &bytes)?;
                     }
                     groups.entry((scheme, plain.dtype)).or_default().push(part.module);
+                    part.rows.len() * row
                 }
-            }
-            progress(specs.iter().map(TensorSpec::bytes).sum::<usize>() as u64);
+            };
+            progress(read as u64);
         }
         writer.finish()?;
     }

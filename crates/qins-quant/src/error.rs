@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Scheme;
+
 /// A matrix that cannot be encoded, or stored parts that are no matrix.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum EncodeError {
@@ -13,6 +15,9 @@ pub enum EncodeError {
         /// How many there are.
         found: usize,
     },
+    /// The weights are encoded already, in another way.
+    #[error("expected plain weights, found {0}")]
+    Encoded(Scheme),
     /// A weight is NaN or infinite.
     #[error("expected finite weights, found {value} at row {row}, column {col}")]
     NonFinite {

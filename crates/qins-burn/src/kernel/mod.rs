@@ -25,7 +25,7 @@ pub enum Matrix {
         u: Tensor<2>,
         /// The α they share.
         alpha: Alpha,
-        /// The type the weights had before; CPU backends round to it.
+        /// The type the weights had before; decoded values are rounded to it.
         source: FloatDtype,
     },
     /// 8-bit codes.
@@ -62,7 +62,7 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
 pub fn decode(w: Matrix) -> Tensor<2> {
     match w {
         Matrix::Dense(w) => w,
-        Matrix::F32 { u, alpha, .. } => portable::decode_u(u, alpha),
+        Matrix::F32 { u, alpha, source } => portable::decode_u(u, alpha, source),
         Matrix::Q8 { words, scale, curvature, cols } => portable::decode_q8(words, scale, curvature, cols),
     }
 }

@@ -1,12 +1,17 @@
 //! Decoding by plain Burn operations: the same formula in the same order as the codec, on any backend.
 
-use burn::tensor::{Int, Tensor};
-use qins_quant::Alpha;
+use burn::tensor::{DType, Int, Tensor};
+use qins_quant::{Alpha, FloatDtype};
 
-/// x = sign(u)·|u| / (1−|u|) / α.
-pub(super) fn decode_u(u: Tensor<2>, alpha: Alpha) -> Tensor<2> {
+/// x = sign(u)·|u| / (α·(1−|u|)), rounded to the type the weights came from.
+pub(super) fn decode_u(u: Tensor<2>, alpha: Alpha, source: FloatDtype) -> Tensor<2> {
     let complement = u.clone().abs().neg().add_scalar(1.0);
-    u.div(complement).div_scalar(alpha.get())
+    let x = u.div(complement.mul_scalar(alpha.get()));
+    match source {
+        FloatDtype::F32 => x,
+        FloatDtype::F16 => x.cast(DType::F16).cast(DType::F32),
+        FloatDtype::Bf16 => x.cast(DType::BF16).cast(DType::F32),
+    }
 }
 
 /// x = ±s·(q / (127 + k·(127−q))).

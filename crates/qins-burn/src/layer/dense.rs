@@ -44,11 +44,18 @@ impl DenseLinear {
     }
 }
 
-impl From<Linear> for DenseLinear {
-    /// # Panics
-    /// When the linear has a bias: no projection of the models built here has one.
-    fn from(linear: Linear) -> Self {
-        assert!(linear.bias.is_none(), "a projection has no bias");
-        Self { weight: Param::from_tensor(linear.weight.val().transpose()), source: FloatDtype::F32 }
+/// A linear that cannot be a projection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a linear without a bias, found one with it")]
+pub struct Biased;
+
+impl TryFrom<Linear> for DenseLinear {
+    type Error = Biased;
+
+    fn try_from(linear: Linear) -> Result<Self, Biased> {
+        if linear.bias.is_some() {
+            return Err(Biased);
+        }
+        Ok(Self { weight: Param::from_tensor(linear.weight.val().transpose()), source: FloatDtype::F32 })
     }
 }

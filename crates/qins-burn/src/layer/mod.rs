@@ -4,6 +4,6 @@ mod dense;
 mod projection;
 mod qins;
 
-pub use dense::DenseLinear;
+pub use dense::{Biased, DenseLinear};
 pub use projection::Projection;
-pub use qins::QinsLinear;
+pub use qins::{Coded, Companded, QinsLinear};

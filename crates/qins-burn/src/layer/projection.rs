@@ -7,7 +7,7 @@ use burn::{
 };
 use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Scheme};
 
-use super::{DenseLinear, QinsLinear};
+use super::{Biased, DenseLinear, QinsLinear};
 use crate::kernel::{self, Matrix};
 
 /// A linear map without bias: plain, or encoded at rest. Both go through one forward.
@@ -46,12 +46,16 @@ impl Projection {
         }
     }
 
-    /// The same map with its weights encoded. One that is encoded already is given back as it is.
+    /// The same map with its weights encoded. One that rests in this scheme already is given back as it is.
     ///
     /// # Errors
-    /// When a weight is not finite, or beyond the range of a scale.
+    /// When a weight is not finite or beyond the range of a scale, or the weights are encoded in another scheme.
     pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
-        let Self::Dense(dense) = self else { return Ok(self) };
+        let dense = match self {
+            Self::Dense(dense) => dense,
+            Self::Qins(ref encoded) if encoded.scheme() == scheme => return Ok(self),
+            Self::Qins(encoded) => return Err(EncodeError::Encoded(encoded.scheme())),
+        };
         let (weight, shape) = (dense.weight(), dense.weight().dims());
         let device = weight.device();
         let weights: Vec<f32> = weight.into_data().iter().collect();
@@ -79,8 +83,10 @@ impl From<QinsLinear> for Projection {
     }
 }
 
-impl From<Linear> for Projection {
-    fn from(linear: Linear) -> Self {
-        Self::Dense(linear.into())
+impl TryFrom<Linear> for Projection {
+    type Error = Biased;
+
+    fn try_from(linear: Linear) -> Result<Self, Biased> {
+        linear.try_into().map(Self::Dense)
     }
 }

@@ -126,11 +126,6 @@ impl ModelConfig {
         let raw: Raw = serde_path_to_error::deserialize(value).map_err(|e| error(e.to_string()))?;
         raw.check().map_err(error)
     }
-
-    /// Bytes of keys and values of one token, in `f32`.
-    pub fn cache_bytes_per_token(&self) -> usize {
-        2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * 4
-    }
 }
 
 impl Raw {
@@ -174,6 +169,9 @@ impl Raw {
                 ));
             }
         };
+        if self.sliding_window == Some(0) {
+            return Err("expected a sliding_window of at least 1, found 0".to_owned());
+        }
         let rope = self.rope_parameters.or(self.rope_scaling).unwrap_or_default();
         let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
         let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
@@ -200,7 +198,10 @@ impl Raw {
                         Err(format!("expected {} positive numbers in {name}, found {}", rotary_dim / 2, factors.len()))
                     }
                 };
-                let original = original.unwrap_or(4096).max(2);
+                let original = original.unwrap_or(4096);
+                if original < 2 {
+                    return Err(format!("expected original_max_position_embeddings of at least 2, found {original}"));
+                }
                 let extension = self.max_position_embeddings as f64 / original as f64;
                 let default =
                     if extension <= 1.0 { 1.0 } else { (1.0 + extension.ln() / (original as f64).ln()).sqrt() };
@@ -226,7 +227,7 @@ impl Raw {
             long_rope,
             max_position_embeddings: self.max_position_embeddings,
             // Llama's configuration may carry the field, but the model ignores it.
-            sliding_window: self.sliding_window.filter(|_| is_phi3).map(|w| w.max(1)),
+            sliding_window: self.sliding_window.filter(|_| is_phi3),
             rms_norm_eps: self.rms_norm_eps,
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             eos_token_ids: self.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),

@@ -55,6 +55,13 @@ impl fmt::Display for Terminal<'_> {
                 )?;
             }
         }
+        for failed in candidates.iter().filter(|c| c.role == Role::Control && !c.passed) {
+            writeln!(
+                f,
+                "  {:<16} met every bar, which a control must not: the comparison proves nothing",
+                failed.name
+            )?;
+        }
         writeln!(f, "\nverdict    {}", if *passed { "PASS" } else { "FAIL" })
     }
 }
@@ -123,7 +130,7 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
     writeln!(f, "\ntotals (95 % intervals: exact match binomial, the others resampled by prompt)")?;
     writeln!(
         f,
-        "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9}",
+        "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8}",
         "candidate",
         "bits",
         "weights",
@@ -131,7 +138,8 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
         "prompts word for word",
         "same-top rate",
         "mean KL (nats)",
-        "99 % KL"
+        "99 % KL",
+        "tokens/s"
     )?;
     for c in candidates {
         let encoded = c.encoded_weights as f64 * 4.0;

@@ -204,7 +204,7 @@ fn a_model_whose_words_are_nan_says_none_and_passes_nowhere() {
     });
     let says = ["prompt `prompt`", "expected finite logits"];
     home.qins("generate --model model --prompt-ids 5,7").refused("generate", &says);
-    let run = home.qins("validate --model model --prompts prompts.jsonl --scheme none --max-new-tokens 2");
-    assert_eq!(run.code, Some(1), "{}{}", run.out, run.err);
-    assert!(run.out.contains("found NaN") && run.out.contains("verdict    FAIL"), "{}", run.out);
+    let says = ["prompt `a`", "expected finite logits"];
+    home.qins("validate --model model --prompts prompts.jsonl --scheme none --max-new-tokens 2")
+        .refused("validate", &says);
 }

@@ -1,7 +1,7 @@
 //! Reading a checkpoint: the index, the shards, and matrices in either form.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     ops::Range,
     path::Path,
 };
@@ -161,7 +161,7 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
-    /// The file a tensor lies in, or the directory's index if it lies in none.
+    /// The file a tensor lies in, or the first shard if it lies in none.
     pub fn path_of(&self, name: &str) -> &Path {
         let shard = self.tensors.get(name).copied().unwrap_or(0);
         self.shards.get(shard).map_or(Path::new(SINGLE), |(_, s)| &s.path)
@@ -254,8 +254,7 @@ impl Checkpoint {
 
     fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
         self.raw(name).ok_or_else(|| {
-            let shards: HashSet<_> = self.shards().collect();
-            let file = if shards.contains(SINGLE) { SINGLE } else { INDEX };
+            let file = if self.shards().any(|shard| shard == SINGLE) { SINGLE } else { INDEX };
             Error::tensor(self.files.path(file), name, "expected in the checkpoint, found no such tensor")
         })
     }

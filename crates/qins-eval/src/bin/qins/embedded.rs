@@ -16,6 +16,8 @@ pub(crate) fn files() -> Files {
     Files::Embedded {
         name: "atlas (embedded)",
         files: files!(
+            // Carries the notices of the data it was trained on.
+            "README.md",
             "config.json",
             "generation_config.json",
             "model.safetensors",

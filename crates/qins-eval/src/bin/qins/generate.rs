@@ -1,6 +1,13 @@
 //! `qins generate`.
 
-use std::{error::Error, io::Write, ops::ControlFlow, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    io::{self, Write},
+    ops::ControlFlow,
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::Args;
 use qins_burn::{Generation, Greedy, Tokenizer, stop_ids};
@@ -81,7 +88,7 @@ impl Generate {
         let loaded = source.load(self.scheme.scheme(), &self.encode.targets, options, &device)?;
         let model = loaded.model;
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
-        let mut out = std::io::stdout().lock();
+        let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);
         for prompt in &prompts {
             let greedy = Greedy {
@@ -89,17 +96,8 @@ impl Generate {
                 stop_ids: stops.clone(),
             };
             let start = Instant::now();
-            let mut finite = true;
-            let generation = greedy.generate(&model, &prompt.input_ids, |step| {
-                finite = step.logits[step.id as usize].is_finite();
-                if finite { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
+            let generation = greedy.generate(&model, &prompt.input_ids, |_| ControlFlow::Continue(()));
             let Generation { ids, stop } = generation.map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
-            if !finite {
-                return Err(
-                    format!("prompt `{}`: expected finite logits, found none: the model overflows", prompt.id).into()
-                );
-            }
             seconds += start.elapsed().as_secs_f64();
             tokens += ids.len();
             let text = |special| tokenizer.as_ref().map(|t| t.decode(&ids, special)).transpose();
@@ -126,7 +124,8 @@ impl Generate {
             writeln!(out, "{summary}")?;
         } else {
             let memory = peak.map_or(String::new(), |p| format!(", {} of memory at most", indicatif::HumanBytes(p)));
-            eprintln!("{tokens} tokens, {speed:.1} tokens/s, weights {}{memory}", indicatif::HumanBytes(bytes as u64));
+            let weights = indicatif::HumanBytes(bytes as u64);
+            writeln!(io::stderr(), "{tokens} tokens, {speed:.1} tokens/s, weights {weights}{memory}")?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,7 +3,7 @@
 use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_quant::{Scheme, checkpoint::Checkpoint};
+use qins_quant::checkpoint::Checkpoint;
 use serde::Serialize;
 
 use crate::{Outcome, args::ModelArgs, model::Source};
@@ -67,13 +67,9 @@ impl Inspect {
 fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
     let mut tensors = Vec::new();
     let (mut weights, mut bytes) = (0, 0);
-    let groups = checkpoint.quantization().iter().flat_map(|q| q.config_groups.values()).collect::<Vec<_>>();
-    let scheme_of = |module: &str| -> Option<Scheme> {
-        groups.iter().find(|g| g.targets.iter().any(|t| t == module)).map(|g| g.scheme)
-    };
     for name in checkpoint.tensors() {
         let Some((dtype, shape, _)) = checkpoint.raw(name) else { continue };
-        let encoded = name.rsplit_once(".weight_").and_then(|(module, part)| Some((module, part, scheme_of(module)?)));
+        let encoded = name.rsplit_once(".weight_").filter(|(module, _)| checkpoint.is_encoded(module));
         let tensor = match encoded {
             None => Tensor {
                 name: name.to_owned(),
@@ -82,7 +78,7 @@ fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
                 bits_per_weight: dtype.bitsize() as f64,
             },
             // The matrix stands for the tensors it rests in; it is read, so that a damaged one is not passed over.
-            Some((module, "packed", _)) => {
+            Some((module, "packed")) => {
                 let &[rows, cols] = shape else {
                     return Err(format!("`{name}`: expected a matrix, found shape {shape:?}").into());
                 };

@@ -11,7 +11,10 @@ mod model;
 mod prompts;
 mod validate;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -53,9 +56,14 @@ fn main() -> ExitCode {
             // A reader that has had enough, such as `head`, needs no message.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
             // An error of a file names the file, so this is none.
-            Some(e) => eprintln!("error: standard output: {e}"),
-            None => eprintln!("error: {error}"),
+            Some(e) => complain(&format!("error: standard output: {e}")),
+            None => complain(&format!("error: {error}")),
         }
         ExitCode::from(2)
     })
+}
+
+/// Tells on stderr; where even that is closed, the exit code has to do.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }

@@ -1,6 +1,10 @@
 //! Opening and loading models, with progress.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qins_burn::{Device, EncodeOptions, LoadOptions, Loaded, Scheme, Targets, Tokenizer, load};
@@ -50,6 +54,10 @@ impl Source {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
+        if !loaded.report.unused.is_empty() {
+            let names = loaded.report.unused.join(", ");
+            writeln!(io::stderr(), "note: {}: the model has no use for {names}", self.name)?;
+        }
         Ok(loaded)
     }
 }

@@ -56,6 +56,9 @@ pub(crate) struct Validate {
 
 impl Validate {
     pub(crate) fn run(self) -> Outcome {
+        if let Some(scheme) = self.scheme {
+            self.encode.options_for(scheme)?;
+        }
         let source = Source::open(&self.model)?;
         let tokenizer = source.tokenizer()?;
         let prompts = self.prompts(tokenizer.as_ref())?;
