@@ -1,6 +1,6 @@
 //! The model commands: the program `qins`, built with the backend that is asked for.
 
-use std::{ffi::OsString, path::Path};
+use std::ffi::OsString;
 
 use clap::Args;
 
@@ -20,7 +20,7 @@ impl Arguments {
         run.args(["--package", "qins-eval", "--bin", "qins"]);
         run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
         run.args(self.features());
-        if is_built(&cargo::root()) {
+        if cargo::is_built("qins") {
             run.arg("--quiet");
         } else {
             eprintln!("building qins for the first time: about 5 minutes on 2 cores");
@@ -38,10 +38,4 @@ impl Arguments {
             _ => Vec::new(),
         }
     }
-}
-
-/// Whether a build was here before: then cargo need not tell what it compiles.
-fn is_built(root: &Path) -> bool {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    target.join("debug").join("qins").with_extension(std::env::consts::EXE_EXTENSION).exists()
 }
