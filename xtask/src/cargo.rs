@@ -22,6 +22,12 @@ pub(crate) fn cargo(command: &str) -> Command {
     cargo
 }
 
+/// Whether a program was built before: then cargo need not tell what it compiles.
+pub(crate) fn is_built(program: &str) -> bool {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    target.join("debug").join(program).with_extension(env::consts::EXE_EXTENSION).exists()
+}
+
 /// Runs a command to its end; its exit code becomes ours.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;

@@ -2,6 +2,7 @@
 //!
 //! This program parses, chooses and spawns; it links nothing of what it starts.
 
+mod bench;
 mod cargo;
 mod qins;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Inspect(qins::Arguments),
     /// Run the tests
     Test(test::Test),
+    /// Measure
+    Bench(bench::Bench),
     /// Check the layering and the house rules
     Tidy,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => arguments.run("convert"),
         Command::Inspect(arguments) => arguments.run("inspect"),
         Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Tidy => tidy::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 //! The model commands: the program `qins`, built with the backend that is asked for.
 
-use std::{ffi::OsString, path::Path};
+use std::ffi::OsString;
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ impl Arguments {
         run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
         let features = self.features();
         run.args(&features);
-        if features.is_empty() && is_built(&cargo::root()) {
+        if features.is_empty() && cargo::is_built("qins") {
             run.arg("--quiet");
         } else {
             eprintln!("building qins, unless it was built before: 5 to 15 minutes on 2 cores");
@@ -39,10 +39,4 @@ impl Arguments {
             _ => Vec::new(),
         }
     }
-}
-
-/// Whether a build was here before: then cargo need not tell what it compiles.
-fn is_built(root: &Path) -> bool {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    target.join("debug").join("qins").with_extension(std::env::consts::EXE_EXTENSION).exists()
 }

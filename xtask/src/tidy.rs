@@ -11,12 +11,13 @@ use serde_json::Value;
 use crate::cargo::{self, Outcome};
 
 /// Which of the workspace's crates a crate may depend on. Nothing points the other way.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("qins-codec", &[]),
     ("codec-no-std", &["qins-codec"]),
     ("qins-quant", &["qins-codec"]),
     ("qins-burn", &["qins-quant"]),
     ("qins-eval", &["qins-burn", "qins-quant"]),
+    ("qins-bench-quality", &["qins-quant"]),
     ("qins-tests", &["qins-burn", "qins-eval", "qins-quant"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,78 @@
+//! The weights to measure on, the same at every call.
+
+use std::{f64::consts::TAU, path::Path};
+
+use qins_quant::{
+    Error, FloatDtype,
+    checkpoint::{Checkpoint, Files},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A matrix of weights, row-major.
+pub(crate) struct Matrix {
+    pub(crate) shape: [usize; 2],
+    pub(crate) source: FloatDtype,
+    pub(crate) weights: Vec<f32>,
+}
+
+/// Matrices that are measured together.
+pub(crate) struct DataSet {
+    pub(crate) name: &'static str,
+    pub(crate) matrices: Vec<Matrix>,
+}
+
+/// As many columns as a linear of a small language model has, and enough rows for the second decimal of a dB.
+const SHAPE: [usize; 2] = [256, 3072];
+
+/// Weights before training: Gaussian.
+pub(crate) fn gaussian() -> DataSet {
+    drawn("Gaussian", 1, normal)
+}
+
+/// Student's t with 5 degrees of freedom: tails as heavy as those of trained weights.
+pub(crate) fn student() -> DataSet {
+    drawn("Student-t(5)", 2, |random| {
+        let square: f64 = (0..5).map(|_| normal(random).powi(2)).sum();
+        normal(random) / (square / 5.0).sqrt()
+    })
+}
+
+/// The linears in the blocks of a checkpoint.
+pub(crate) fn trained(directory: &Path) -> Result<DataSet, Error> {
+    let checkpoint = Checkpoint::open(Files::Directory(directory.to_owned()))?;
+    let mut matrices = Vec::new();
+    for name in checkpoint.tensors().filter(|name| name.contains(".layers.")) {
+        let plain = checkpoint.plain(name)?;
+        if let &[rows, cols] = plain.shape {
+            matrices.push(Matrix { shape: [rows, cols], source: plain.dtype, weights: plain.widen() });
+        }
+    }
+    Ok(DataSet { name: "atlas", matrices })
+}
+
+fn drawn(name: &'static str, seed: u64, draw: impl Fn(&mut ChaCha8Rng) -> f64) -> DataSet {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let weights = (0..SHAPE[0] * SHAPE[1]).map(|_| (0.02 * draw(&mut random)) as f32).collect();
+    DataSet { name, matrices: vec![Matrix { shape: SHAPE, source: FloatDtype::F32, weights }] }
+}
+
+/// Box and Muller's transform.
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    let (radius, angle) = (-2.0 * (1.0 - random.random::<f64>()).ln(), TAU * random.random::<f64>());
+    radius.sqrt() * angle.cos()
+}
+
+#[cfg(test)]
+#[test]
+fn the_sets_are_what_they_are_called() {
+    let moment = |data: &DataSet, power| {
+        let weights = &data.matrices[0].weights;
+        weights.iter().map(|w| (f64::from(*w) / 0.02).powi(power)).sum::<f64>() / weights.len() as f64
+    };
+    let (gaussian, student) = (gaussian(), student());
+    assert!((moment(&gaussian, 2) - 1.0).abs() < 0.01 && (moment(&gaussian, 4) - 3.0).abs() < 0.05);
+    // Variance 5/3, and a kurtosis of 9 instead of 3.
+    assert!((moment(&student, 2) - 5.0 / 3.0).abs() < 0.03, "{}", moment(&student, 2));
+    assert!(moment(&student, 4) / moment(&student, 2).powi(2) > 6.0);
+}

@@ -1,0 +1,142 @@
+//! The plot: dB against bits per weight, one panel for each data set, as an SVG that needs nothing else.
+
+use std::fmt::Write;
+
+use crate::measure::{Point, Row};
+
+/// A panel's plot area, the margins around it, and the height of its heading, in pixels.
+const AREA: [f64; 2] = [340.0, 400.0];
+const MARGIN: [f64; 2] = [52.0, 46.0];
+const HEADING: f64 = 36.0;
+/// Size of the labels, and the width of one of their letters, roughly.
+const FONT: f64 = 11.0;
+const LETTER: f64 = 6.5;
+
+/// Colours follow the reader's light or dark mode; a renderer that knows no modes gets the light ones.
+const STYLE: &str = "
+.back { fill: #fff } text { fill: #1f2328 } .grid { stroke: #d5d9de } .bound { stroke: #6b7280; stroke-dasharray: 4 4 }
+.others { fill: none; stroke: #6b7280; stroke-width: 1.5 } .ours { fill: #0b62d6 } text.ours { font-weight: bold }
+.label { paint-order: stroke; stroke: #fff; stroke-width: 3 }
+@media (prefers-color-scheme: dark) {
+  .back { fill: #0d1117 } text { fill: #e6edf3 } .grid { stroke: #30363d } .bound { stroke: #9aa4af }
+  .others { stroke: #9aa4af } .ours { fill: #58a6ff } .label { stroke: #0d1117 }
+}";
+
+/// Whole numbers that hold every value, for an axis in steps.
+fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.fold(f64::NEG_INFINITY, f64::max);
+    [(low / step - 0.1).floor() * step, (high / step + 0.1).ceil() * step]
+}
+
+/// The plot of `rows` on the data sets `names`. What is exact has no place on it.
+pub(crate) fn plot(names: &[&str], rows: &[Row]) -> String {
+    let points = rows.iter().flat_map(|row| &row.points);
+    let bits = span(points.clone().map(|p| p.bits), 1.0);
+    let decibels = span(points.filter_map(|p| p.decibels), 5.0);
+    let panel = [AREA[0] + MARGIN[0] + 12.0, AREA[1] + MARGIN[1] + HEADING];
+    let (width, height) = (panel[0] * names.len() as f64, panel[1]);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"system-ui, sans-serif\" font-size=\"{FONT}\">\n\
+         <title>Signal-to-quantisation-noise ratio against bits per weight</title>\n<style>{STYLE}\n</style>\n\
+         <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
+    );
+    for (i, name) in names.iter().enumerate() {
+        let points = rows.iter().filter_map(|row| place(row, row.points.get(i)?, bits, decibels));
+        svg += &format!("<g transform=\"translate({}, {HEADING})\">\n", panel[0] * i as f64 + MARGIN[0]);
+        axes(&mut svg, name, bits, decibels);
+        labelled(&mut svg, &points.collect::<Vec<_>>());
+        svg += "</g>\n";
+    }
+    svg + "</svg>\n"
+}
+
+/// A point of the plot, in pixels.
+struct Dot<'a> {
+    row: &'a Row,
+    at: [f64; 2],
+}
+
+fn place<'a>(row: &'a Row, point: &Point, bits: [f64; 2], decibels: [f64; 2]) -> Option<Dot<'a>> {
+    Some(Dot { row, at: [x(point.bits, bits), y(point.decibels?, decibels)] })
+}
+
+fn x(bits: f64, [low, high]: [f64; 2]) -> f64 {
+    AREA[0] * (bits - low) / (high - low)
+}
+
+fn y(decibels: f64, [low, high]: [f64; 2]) -> f64 {
+    AREA[1] * (high - decibels) / (high - low)
+}
+
+fn axes(svg: &mut String, name: &str, bits: [f64; 2], decibels: [f64; 2]) {
+    let [right, bottom] = AREA;
+    *svg += &format!("<text x=\"{}\" y=\"-14\" font-size=\"14\" text-anchor=\"middle\">{name}</text>\n", right / 2.0);
+    for tick in (bits[0] as i32)..=(bits[1] as i32) {
+        let x = x(f64::from(tick), bits);
+        let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{bottom}\"/>");
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>", bottom + 16.0);
+    }
+    for tick in ((decibels[0] as i32)..=(decibels[1] as i32)).step_by(5) {
+        let y = y(f64::from(tick), decibels);
+        let _ = writeln!(svg, "<line class=\"grid\" x1=\"0\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>");
+        let _ = writeln!(svg, "<text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", y + 4.0);
+    }
+    let middle = right / 2.0;
+    let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">bits per weight</text>", bottom + 34.0);
+    let _ = writeln!(svg, "<text x=\"-6\" y=\"-14\" text-anchor=\"end\">dB</text>");
+    // What no code of independent Gaussian weights can exceed: 20·log₁₀2 dB for each bit.
+    let per_bit = 20.0 * 2.0_f64.log10();
+    let end = |b: f64| [x(b, bits), y(per_bit * b, decibels)];
+    let ([x1, y1], [x2, y2]) = (end(bits[0].max(decibels[0] / per_bit)), end(bits[1].min(decibels[1] / per_bit)));
+    let _ = writeln!(svg, "<line class=\"bound\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>");
+    let _ =
+        writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB a bit</text>", x2 - 16.0, y2 + 10.0);
+}
+
+/// Dots, then labels, each on the first side of its dot where it covers nothing.
+fn labelled(svg: &mut String, dots: &[Dot]) {
+    let around = |Dot { at: [x, y], .. }: &Dot| [x - 4.0, y - 4.0, x + 4.0, y + 4.0];
+    let mut taken: Vec<[f64; 4]> = dots.iter().map(around).collect();
+    for Dot { row, at: [x, y] } in dots {
+        let class = if row.ours { "ours" } else { "others" };
+        let _ = writeln!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>");
+        let width = LETTER * row.name.len() as f64;
+        let side = |anchor, before: f64, dx, dy| {
+            let [x, y] = [x + dx, y + dy];
+            (anchor, [x, y], [x - before * width, y - FONT, x + (1.0 - before) * width, y + 1.0])
+        };
+        let sides = [
+            side("start", 0.0, 7.0, 4.0),
+            side("end", 1.0, -7.0, 4.0),
+            side("middle", 0.5, 0.0, -8.0),
+            side("middle", 0.5, 0.0, 17.0),
+        ];
+        let free = |(_, _, b): &&(_, _, [f64; 4])| {
+            let apart = |t: &[f64; 4]| b[2] < t[0] || t[2] < b[0] || b[3] < t[1] || t[3] < b[1];
+            b[0] >= 0.0 && b[2] <= AREA[0] && taken.iter().all(apart)
+        };
+        let (anchor, [x, y], area) = *sides.iter().find(free).unwrap_or(&sides[0]);
+        let class = if row.ours { "label ours" } else { "label" };
+        let name = row.name;
+        let _ =
+            writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{name}</text>");
+        taken.push(area);
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn every_point_is_drawn_and_nothing_that_is_exact() {
+    let point = |bits, decibels| Point { bits, decibels };
+    let row = |name, points| Row { name, ours: name == "a", points };
+    let rows = [
+        row("a", vec![point(4.5, Some(22.0)), point(4.6, Some(21.0))]),
+        row("b", vec![point(8.0, Some(44.0)), point(8.2, None)]),
+    ];
+    let svg = plot(&["first", "second"], &rows);
+    let count = |text: &str| svg.matches(text).count();
+    assert_eq!((count("<circle"), count("<circle class=\"ours\""), count(">b</text>")), (3, 2, 1));
+    assert_eq!((count("<g "), count("</g>"), count("NaN")), (2, 2, 0));
+}
