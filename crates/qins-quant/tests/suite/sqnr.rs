@@ -1,4 +1,4 @@
-//! What `q8` keeps of a signal, against the int8 anybody would use in its place.
+//! What the schemes keep of a signal, against the int8 anybody would use in place of `q8`.
 
 use qins_quant::{Alpha, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
 
@@ -14,6 +14,13 @@ fn q8(weights: &[f32], alpha: Option<f32>) -> Vec<f32> {
     let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()) };
     let mut decoded = vec![0.0; weights.len()];
     EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, Scheme::Q8, &options).unwrap().decode_into(&mut decoded);
+    decoded
+}
+
+fn decoded(weights: &[f32], scheme: Scheme) -> Vec<f32> {
+    let options = EncodeOptions::default();
+    let mut decoded = vec![0.0; weights.len()];
+    EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap().decode_into(&mut decoded);
     decoded
 }
 
@@ -60,4 +67,24 @@ fn a_fixed_alpha_collapses_the_codes_of_small_weights() {
     let own = decibels(&weights, &q8(&weights, Some(50.0)));
     println!("α = 50: {own:.2} dB");
     assert!(own > one + 10.0, "α = 50 keeps {own:.2} dB, α = 1 {one:.2} dB");
+}
+
+#[test]
+fn every_grouped_scheme_keeps_what_its_bits_allow() {
+    let table = [
+        (Scheme::Q8g, 47.0, 46.3),
+        (Scheme::Q6, 35.2, 34.5),
+        (Scheme::Q5, 29.2, 28.5),
+        (Scheme::Q4, 23.0, 22.4),
+        (Scheme::Q3, 16.4, 15.9),
+    ];
+    let (gaussian, student) = (gaussian(), student());
+    for (scheme, of_gaussian, of_student) in table {
+        let keeps = |weights| decibels(weights, &decoded(weights, scheme));
+        let (g, t) = (keeps(&gaussian), keeps(&student));
+        println!("{scheme}: Gaussian {g:.2} dB, Student-t(5) {t:.2} dB");
+        assert!(g >= of_gaussian && t >= of_student, "{scheme} keeps {g:.2} dB and {t:.2} dB");
+        // No more than so many bits can keep of a Gaussian signal: 6.02 dB each.
+        assert!(g < 6.03 * scheme.bytes(SHAPE) as f64 * 8.0 / gaussian.len() as f64, "{scheme}");
+    }
 }
