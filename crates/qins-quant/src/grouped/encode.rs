@@ -14,21 +14,18 @@ pub(crate) fn encode(
     layout: Layout,
     importance: Option<&[f32]>,
 ) -> Result<Grouped, EncodeError> {
-    let curvature: Vec<f32> = curvatures(layout).iter().map(|&k| f16::from_f32(k).to_f32()).collect();
+    let stored = |k: f32| Curvature::new(f16::from_f32(k).to_f32()).unwrap_or(Curvature::LINEAR);
+    let curves = curvatures(layout).map(stored);
     let mut grouped = Grouped {
         layout,
         packed: vec![0; rows * layout.packed(cols)],
         scale: vec![0.0; rows * layout.scales(cols)],
         group_scale: vec![0; rows * layout.group_scales(cols)],
         selector: vec![0; rows * layout.selectors(cols)],
-        curvature,
+        curvature: curves.map(Curvature::get).to_vec(),
     };
     if weights.is_empty() {
         return Ok(grouped);
-    }
-    let mut curves = [Curvature::LINEAR; Layout::CURVES];
-    for (curve, &k) in curves.iter_mut().zip(&grouped.curvature) {
-        *curve = Curvature::new(k).unwrap_or(Curvature::LINEAR);
     }
     let fit = Fit::new(layout, curves);
     // Its size does not matter; so scaled, sums of squares stay finite.

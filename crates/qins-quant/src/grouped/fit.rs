@@ -33,7 +33,7 @@ impl Fit {
         } else {
             &[1.0, 1.03, 1.06, 1.09]
         };
-        Self { steps: layout.steps(), curves, scales }
+        Self { steps: Layout::steps(layout.bits()), curves, scales }
     }
 
     /// Fits up to 32 weights under the scale `d` of their super-block.
@@ -46,9 +46,10 @@ impl Fit {
         }
         let x = padded;
         let peak = x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak });
-        let candidate = |scale: f32, curve: usize| {
-            let (_, t) = self.nearest(&x, d * scale, self.curves[curve]);
-            Candidate { error: squared_error(&x, &t, &weight, d * scale), scale, curve }
+        let candidate = |scale: f32, curve: usize| Candidate {
+            error: squared_error(self.grid(d * scale, curve), &x, &weight),
+            scale,
+            curve,
         };
         // All zeros, under a scale of zero.
         let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
@@ -64,34 +65,51 @@ impl Fit {
             for multiple in FINE {
                 best = best.or(candidate(whole(near.scale * multiple), near.curve));
             }
-            let (_, t) = self.nearest(&x, d * best.scale, self.curves[best.curve]);
-            if let Some(refit) = least_squares(&x, &t, &weight) {
+            if let Some(refit) = least_squares(self.grid(d * best.scale, best.curve), &x, &weight) {
                 best = best.or(candidate(whole(refit / d), best.curve));
             }
         }
-        let (q, _) = self.nearest(&x, d * best.scale, self.curves[best.curve]);
-        Group { scale: best.scale as i8, curve: best.curve as u8, codes: q.map(|q| (q + self.steps) as u8) }
+        let grid = self.grid(d * best.scale, best.curve);
+        Group { scale: best.scale as i8, curve: best.curve as u8, codes: x.map(|x| (grid.code(x) + self.steps) as u8) }
     }
 
-    /// The code q of each weight, and its level t.
+    fn grid(&self, scale: f32, curve: usize) -> Grid {
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        Grid { steps: self.steps, curve: self.curves[curve], scale, inverse }
+    }
+}
+
+/// What a group can hold under one scale and curve.
+#[derive(Clone, Copy)]
+struct Grid {
+    steps: f32,
+    curve: Curvature,
+    scale: f32,
+    inverse: f32,
+}
+
+impl Grid {
+    /// The code of a weight, from −steps to steps − 1.
     ///
     /// The nearest in v, as in [`Code::encode`](qins_codec::Code::encode), for the same reason: choosing the nearest in
-    /// t instead is worth less than 0.02 dB even at three bits.
-    fn nearest(&self, x: &[f32; GROUP], scale: f32, curve: Curvature) -> ([f32; GROUP], [f32; GROUP]) {
-        let (mut q, mut t) = ([0.0; GROUP], [0.0; GROUP]);
-        if scale == 0.0 {
-            return (q, t);
-        }
+    /// t instead is worth 0.02 dB at most, even at three bits.
+    #[inline]
+    fn code(self, x: f32) -> f32 {
         // Added to 1.5·2²³, whose ulp is 1, a number is rounded to an integer, negative or not.
         const ROUND: f32 = 12_582_912.0;
-        let (k, inverse) = (curve.get(), 1.0 / scale);
-        for ((&x, q), t) in x.iter().zip(&mut q).zip(&mut t) {
-            let y = x * inverse;
-            let v = (1.0 + k) * y / (1.0 + k * y.abs());
-            *q = ((v * self.steps + ROUND) - ROUND).max(-self.steps).min(self.steps - 1.0);
-            *t = curve.level(*q, self.steps);
+        let (k, y) = (self.curve.get(), x * self.inverse);
+        let v = (1.0 + k) * y / (1.0 + k * y.abs());
+        ((v * self.steps + ROUND) - ROUND).max(-self.steps).min(self.steps - 1.0)
+    }
+
+    /// The level t of the code of each weight; apart from any sum over them, so that it runs at vector width.
+    #[inline]
+    fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
+        let mut t = [0.0; GROUP];
+        for (t, x) in t.iter_mut().zip(x) {
+            *t = self.curve.level(self.code(*x), self.steps);
         }
-        (q, t)
+        t
     }
 }
 
@@ -115,28 +133,31 @@ fn whole(scale: f32) -> f32 {
     scale.round().clamp(f32::from(-i8::MAX), f32::from(i8::MAX))
 }
 
-/// Σ w·(x − s·t)², in lanes that vectorise.
-fn squared_error(x: &[f32; GROUP], t: &[f32; GROUP], w: &[f32; GROUP], s: f32) -> f32 {
+/// Σ w·(x − s·t)².
+fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
+    let t = grid.levels(x);
     sum(|i| {
-        let e = x[i] - s * t[i];
+        let e = x[i] - grid.scale * t[i];
         w[i] * e * e
     })
 }
 
-/// The s of least Σ w·(x − s·t)², if there is one.
-fn least_squares(x: &[f32; GROUP], t: &[f32; GROUP], w: &[f32; GROUP]) -> Option<f32> {
+/// The s of least Σ w·(x − s·t)² for the levels t that `grid` gives, if there is one.
+fn least_squares(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> Option<f32> {
+    let t = grid.levels(x);
     let square = sum(|i| w[i] * t[i] * t[i]);
     (square > 0.0).then(|| sum(|i| w[i] * x[i] * t[i]) / square)
 }
 
+/// The sum of a term of each weight; by halves, so that it runs at vector width.
 #[inline]
 fn sum(term: impl Fn(usize) -> f32) -> f32 {
-    const LANES: usize = 8;
-    let mut lanes = [0.0; LANES];
-    for first in (0..GROUP).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(first + lane);
+    let mut terms: [f32; GROUP] = std::array::from_fn(term);
+    for half in [16, 8, 4, 2, 1] {
+        let (left, right) = terms.split_at_mut(half);
+        for (left, right) in left.iter_mut().zip(right) {
+            *left += *right;
         }
     }
-    lanes.iter().sum()
+    terms[0]
 }

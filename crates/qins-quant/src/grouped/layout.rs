@@ -36,8 +36,8 @@ impl Layout {
     }
 
     /// 2ᵇ⁻¹: codes go from minus this to one less than this.
-    pub(super) const fn steps(self) -> f32 {
-        (1_u32 << (self.bits - 1)) as f32
+    pub(super) const fn steps(bits: usize) -> f32 {
+        (1_u32 << (bits - 1)) as f32
     }
 
     /// Bytes of the codes of one group.

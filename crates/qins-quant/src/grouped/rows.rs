@@ -27,35 +27,44 @@ impl GroupedRows<'_> {
     /// # Panics
     /// When the row lies outside the matrix.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let (layout, cols) = (self.layout, out.len());
+        // A loop of its own for each number of bits: all shifts and masks become constants.
+        match self.layout.bits() {
+            3 => self.decode::<3>(row, out),
+            4 => self.decode::<4>(row, out),
+            5 => self.decode::<5>(row, out),
+            6 => self.decode::<6>(row, out),
+            _ => self.decode::<8>(row, out),
+        }
+    }
+
+    fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
+        let (layout, cols, steps) = (self.layout, out.len(), Layout::steps(BITS));
         let of_row = |width: usize| row * width..(row + 1) * width;
         let packed = &self.packed[of_row(layout.packed(cols))];
         let scale = &self.scale[of_row(layout.scales(cols))];
         let group_scale = &self.group_scale[of_row(layout.group_scales(cols))];
         let selector = &self.selector[of_row(layout.selectors(cols))];
         // They were checked when the matrix was made; a curvature that is none decodes as linear.
-        let curve = |j: u8| Curvature::new(self.curvature[usize::from(j)]).unwrap_or(Curvature::LINEAR);
+        let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
         let curves = [0, 1, 2, 3].map(curve);
         let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(layout.group_bytes()));
         for (g, (out, packed)) in groups.enumerate() {
             let curve = curves[usize::from(selector[g / 4] >> (2 * (g % 4)) & 3)];
             let scale = scale[g / Layout::SUPER] * f32::from(group_scale[g].cast_signed());
-            let decoded = decode_group(packed, layout, scale, curve);
-            out.copy_from_slice(&decoded[..out.len()]);
+            let level = |code: u8| scale * curve.level(f32::from(code) - steps, steps);
+            let codes = planes::unpack(packed, BITS);
+            match <&mut [f32; Layout::GROUP]>::try_from(&mut *out) {
+                Ok(out) => each(&codes, out, level),
+                Err(_) => each(&codes, out, level),
+            }
         }
     }
 }
 
-/// A loop of its own for each number of bits: the shifts of the planes become constants.
-#[inline]
-fn decode_group(packed: &[u8], layout: Layout, scale: f32, curve: Curvature) -> [f32; Layout::GROUP] {
-    let steps = layout.steps();
-    let level = |code: u8| scale * curve.level(f32::from(code) - steps, steps);
-    match layout.bits() {
-        3 => planes::unpack(packed, 3).map(level),
-        4 => planes::unpack(packed, 4).map(level),
-        5 => planes::unpack(packed, 5).map(level),
-        6 => planes::unpack(packed, 6).map(level),
-        bits => planes::unpack(packed, bits).map(level),
+/// Inlined twice: a whole group has a length known beforehand.
+#[inline(always)]
+fn each(codes: &[u8], out: &mut [f32], level: impl Fn(u8) -> f32) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = level(*code);
     }
 }

@@ -158,6 +158,37 @@ fn what_a_row_keeps_does_not_depend_on_its_neighbours() {
 }
 
 #[test]
+fn a_row_is_filled_up_with_zeros_that_are_not_read() {
+    let weights = Random(25).normals(300, 0.02);
+    for layout in layouts() {
+        let encoded = encode(&weights, [1, 300], layout.scheme()).unwrap();
+        let decoded = decode(&encoded);
+        // 320 columns fill the same groups: what follows the 300 is there, and zero.
+        let read = |cols: usize, stored: &Grouped| {
+            let codes = Codes::Grouped(stored.clone());
+            bits(&decode(&EncodedTensor::from_parts([1, cols], FloatDtype::F32, codes).unwrap()))
+        };
+        let stored = grouped(&encoded);
+        assert_eq!(read(320, stored)[..300], bits(&decoded));
+        assert!(read(320, stored)[300..].iter().all(|bits| f32::from_bits(*bits) == 0.0), "{}", layout.scheme());
+        // Of the bits of the last group, those of its 12 weights matter.
+        let last = stored.packed.len() - layout.group_bytes()..stored.packed.len();
+        let matter = last.flat_map(|byte| (0..8).map(move |bit| (byte, bit))).filter(|(byte, bit)| {
+            let mut flipped = stored.clone();
+            flipped.packed[*byte] ^= 1 << bit;
+            read(300, &flipped) != bits(&decoded)
+        });
+        assert_eq!(matter.count(), 12 * layout.bits(), "{}", layout.scheme());
+        let mut filled = stored.clone();
+        filled.group_scale[10..].fill(0x55);
+        filled.selector[3..].fill(0x55);
+        assert_eq!(read(300, &filled), bits(&decoded));
+        filled.group_scale[9] ^= 0x55;
+        assert_ne!(read(300, &filled), bits(&decoded));
+    }
+}
+
+#[test]
 fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
     for layout in layouts() {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
@@ -188,6 +219,16 @@ fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
     let schemes =
         ENCODED.map(|(module, shape)| open(&home.path("out")).unwrap().encoded(module, shape).unwrap().scheme());
     assert_eq!(schemes, [Scheme::Q5, Scheme::Q3, Scheme::Q5]);
+}
+
+#[test]
+fn every_scheme_has_one_name() {
+    for scheme in Scheme::ALL {
+        assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
+        assert_eq!(serde_json::to_value(scheme).unwrap(), scheme.to_string());
+    }
+    let error = "q7".parse::<Scheme>().unwrap_err().to_string();
+    assert!(error.contains("`q7`") && error.contains("f32, q8g, q8, q6, q5, q4, q3"), "{error}");
 }
 
 #[test]
