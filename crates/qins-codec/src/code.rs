@@ -70,13 +70,11 @@ impl Code {
 
     /// t in −1..=1, to be multiplied by the scale.
     ///
-    /// Computed as q / (127 + k·(127−q)), each operation rounded to `f32` on its own, then given the
-    /// sign; whatever does the same gets the same bits. 127−q is exact, and ±127 gives exactly ±1.
+    /// [`Curvature::level`] of q steps of 127, then given the sign: ±127 gives exactly ±1.
     #[inline]
     #[must_use]
     pub const fn decode(self, k: Curvature) -> f32 {
-        let q = self.magnitude() as f32;
-        let t = q / (STEPS + k.get() * (STEPS - q));
+        let t = k.level(self.magnitude() as f32, STEPS);
         let sign = ((self.0 & SIGN) as u32) << 24;
         f32::from_bits(t.to_bits() | sign)
     }

@@ -80,6 +80,24 @@ impl Curvature {
     pub const fn expand(self, v: f32) -> f32 {
         v / (1.0 + self.0 * (1.0 - v))
     }
+
+    /// t at step `q` of `steps`, both whole numbers with |q| ≤ `steps`: [`Curvature::expand`] of v = q/steps, with the
+    /// sign of q.
+    ///
+    /// Computed as q / (steps + k·(steps−|q|)), each operation rounded to `f32` on its own; whatever does the same gets
+    /// the same bits. steps−|q| is exact, 0 is a level, and ±steps gives exactly ±1.
+    ///
+    /// ```
+    /// # use qins_codec::Curvature;
+    /// let k = Curvature::new(1.0)?;
+    /// assert_eq!([-8.0, -4.0, 0.0, 7.0].map(|q| k.level(q, 8.0)), [-1.0, -4.0 / 12.0, 0.0, 7.0 / 9.0]);
+    /// # Ok::<(), qins_codec::ParameterError>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn level(self, q: f32, steps: f32) -> f32 {
+        q / (steps + self.0 * (steps - q.abs()))
+    }
 }
 
 /// A parameter outside its range; holds the value that was refused.

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
-use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use crate::{
-    Codes, EncodeOptions, EncodedTensor, Error, Scheme,
+    EncodeOptions, EncodedTensor, Error, Scheme,
     checkpoint::{Checkpoint, Directory, FORMAT_VERSION, Group, QuantizationConfig, TensorSpec},
 };
 
@@ -79,7 +78,7 @@ pub fn convert(
                     let weights = plain.dtype.widen(&bytes[part.rows.start * row..part.rows.end * row]);
                     let encoded = EncodedTensor::encode(&weights, shape, plain.dtype, scheme, options)
                         .map_err(|e| Error::tensor(plain.path, &tensor, e))?;
-                    for (spec, bytes) in specs.iter().zip(stored_bytes(encoded.codes())) {
+                    for (spec, bytes) in specs.iter().zip(encoded.codes().stored()) {
                         writer.write(&spec.name, &bytes)?;
                     }
                     groups.entry((scheme, plain.dtype)).or_default().push(part.module);
@@ -170,7 +169,7 @@ fn plan(source: &Checkpoint, shard: &str, parts: &Parts<'_>) -> Result<Vec<Step>
                     vec![TensorSpec { name: format!("{}.weight", part.module), dtype, shape: shape.to_vec() }],
                     Encode::No { rows: part.rows.start * row..part.rows.end * row, modules: vec![part.module] },
                 ),
-                Some(scheme) => (specs(&part.module, scheme, shape), Encode::Rows { part, scheme, shape }),
+                Some(scheme) => (scheme.tensors(&part.module, shape), Encode::Rows { part, scheme, shape }),
             };
             steps.push(Step { tensor: tensor.to_owned(), specs, encode });
         }
@@ -180,31 +179,6 @@ fn plan(source: &Checkpoint, shard: &str, parts: &Parts<'_>) -> Result<Vec<Step>
         }
     }
     Ok(steps)
-}
-
-/// The tensors an encoded module rests in, in the order of [`stored_bytes`].
-fn specs(module: &str, scheme: Scheme, [rows, cols]: [usize; 2]) -> Vec<TensorSpec> {
-    let spec = |suffix: &str, dtype, shape: &[usize]| TensorSpec {
-        name: format!("{module}.weight_{suffix}"),
-        dtype,
-        shape: shape.to_vec(),
-    };
-    match scheme {
-        Scheme::F32 => vec![spec("packed", Dtype::F32, &[rows, cols])],
-        Scheme::Q8 => vec![
-            spec("packed", Dtype::U8, &[rows, cols]),
-            spec("scale", Dtype::F16, &[rows]),
-            spec("curvature", Dtype::F16, &[rows]),
-        ],
-    }
-}
-
-fn stored_bytes(codes: &Codes) -> Vec<Vec<u8>> {
-    let f16 = |values: &[f32]| values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
-    match codes {
-        Codes::F32 { u, .. } => vec![u.iter().flat_map(|u| u.to_le_bytes()).collect()],
-        Codes::Q8 { codes, scale, curvature } => vec![codes.clone(), f16(scale), f16(curvature)],
-    }
 }
 
 /// Tokenizer, generation settings, licence: whatever lies beside the weights.

@@ -46,12 +46,23 @@ pub enum EncodeError {
         /// The scale it would need.
         scale: f32,
     },
+    /// A fixed α was asked of a scheme that fits its curves.
+    #[error("expected no fixed α for {0}, which fits its curves")]
+    Alpha(crate::Scheme),
+    /// The importance of a column is not a finite number ≥ 0.
+    #[error("expected a finite importance of at least 0, found {value} of column {col}")]
+    Importance {
+        /// The first such column.
+        col: usize,
+        /// Its importance.
+        value: f32,
+    },
     /// A stored scale or curvature is not a finite number ≥ 0, or a curvature too large.
     #[error("expected a finite {name} of at least 0, found {value} in row {row}")]
     Parameter {
         /// `scale` or `curvature`.
         name: &'static str,
-        /// The row.
+        /// The row of the tensor it is stored in.
         row: usize,
         /// What is stored.
         value: f32,

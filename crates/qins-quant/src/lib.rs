@@ -21,13 +21,16 @@ pub mod convert;
 mod dtype;
 mod error;
 mod fit;
+mod grouped;
 pub mod kernel;
 mod scheme;
+mod stored;
 mod tensor;
 
 pub use dtype::FloatDtype;
 pub use error::{EncodeError, Error};
 pub use fit::fit_curvature;
+pub use grouped::{Grouped, GroupedRows, Layout};
 pub use qins_codec::Alpha;
-pub use scheme::{EncodeOptions, ParseSchemeError, Scheme};
+pub use scheme::{EncodeOptions, Form, ParseSchemeError, Scheme};
 pub use tensor::{Codes, EncodedTensor};

@@ -4,7 +4,9 @@ use half::f16;
 use qins_codec::{Alpha, Curvature};
 use rayon::prelude::*;
 
-use crate::{EncodeError, EncodeOptions, FloatDtype, Scheme, fit::fit_curvature, kernel::Rows};
+use crate::{
+    EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Scheme, fit::fit_curvature, grouped, kernel::Rows,
+};
 
 /// A `[rows, cols]` matrix of weights at rest, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,8 @@ pub enum Codes {
         /// The curvature of each row, exactly representable in `f16`.
         curvature: Vec<f32>,
     },
+    /// The grouped schemes.
+    Grouped(Grouped),
 }
 
 impl EncodedTensor {
@@ -47,6 +51,22 @@ impl EncodedTensor {
         scheme: Scheme,
         options: &EncodeOptions,
     ) -> Result<Self, EncodeError> {
+        Self::encode_weighted(weights, shape, source, scheme, options, None)
+    }
+
+    /// As [`encode`](Self::encode), with the squared errors of each column counted `importance` times: the mean square
+    /// of its inputs makes it the error of the product that is kept small. The schemes of whole rows have no use for it.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and when `importance` is not one finite number ≥ 0 for each column.
+    pub fn encode_weighted(
+        weights: &[f32],
+        shape: [usize; 2],
+        source: FloatDtype,
+        scheme: Scheme,
+        options: &EncodeOptions,
+        importance: Option<&[f32]>,
+    ) -> Result<Self, EncodeError> {
         let [rows, cols] = shape;
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(EncodeError::Length { expected: shape, found: weights.len() });
@@ -54,8 +74,18 @@ impl EncodedTensor {
         if let Some(index) = weights.par_iter().position_first(|w| !w.is_finite()) {
             return Err(EncodeError::NonFinite { row: index / cols, col: index % cols, value: weights[index] });
         }
-        let codes = match scheme {
-            Scheme::F32 => {
+        if let Some(importance) = importance {
+            if importance.len() != cols {
+                return Err(EncodeError::Length { expected: [1, cols], found: importance.len() });
+            }
+            if let Some(col) = importance.iter().position(|w| !(0.0..=f32::MAX).contains(w)) {
+                return Err(EncodeError::Importance { col, value: importance[col] });
+            }
+        }
+        let codes = match scheme.form() {
+            Form::Grouped(_) if options.alpha.is_some() => return Err(EncodeError::Alpha(scheme)),
+            Form::Grouped(layout) => Codes::Grouped(grouped::encode(weights, shape, layout, importance)?),
+            Form::F32 => {
                 let alpha = options.alpha.unwrap_or(Alpha::ONE);
                 let u: Vec<f32> = weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect();
                 if let Some(index) = u.par_iter().position_first(|u| u.abs() >= 1.0) {
@@ -63,7 +93,7 @@ impl EncodedTensor {
                 }
                 Codes::F32 { u, alpha }
             }
-            Scheme::Q8 => {
+            Form::Q8 => {
                 let mut codes = vec![0; weights.len()];
                 let parameters = codes
                     .par_chunks_mut(cols.max(1))
@@ -94,18 +124,27 @@ impl EncodedTensor {
                 Err(EncodeError::Length { expected, found })
             }
         };
+        let parameters = |name, values: &[f32], [rows, per_row]: [usize; 2], most: f32| {
+            length([rows, per_row], values.len())?;
+            match values.iter().position(|v| !(0.0..=most).contains(v)) {
+                Some(i) => Err(EncodeError::Parameter { name, row: i / per_row, value: values[i] }),
+                None => Ok(()),
+            }
+        };
         match &codes {
             Codes::F32 { u, .. } => length([rows, cols], u.len())?,
             Codes::Q8 { codes, scale, curvature } => {
                 length([rows, cols], codes.len())?;
-                length([rows, 1], scale.len())?;
-                length([rows, 1], curvature.len())?;
-                for (name, values, most) in [("scale", scale, f32::MAX), ("curvature", curvature, Curvature::MAX.get())]
-                {
-                    if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !(0.0..=most).contains(*v)) {
-                        return Err(EncodeError::Parameter { name, row, value });
-                    }
-                }
+                parameters("scale", scale, [rows, 1], f32::MAX)?;
+                parameters("curvature", curvature, [rows, 1], Curvature::MAX.get())?;
+            }
+            Codes::Grouped(Grouped { layout, packed, scale, group_scale, selector, curvature }) => {
+                length([rows, layout.packed(cols)], packed.len())?;
+                length([rows, layout.group_scales(cols)], group_scale.len())?;
+                length([rows, layout.selectors(cols)], selector.len())?;
+                // Times a scale of a group and a level, an f16 stays finite.
+                parameters("scale", scale, [rows, layout.scales(cols)], f16::MAX.to_f32())?;
+                parameters("curvature", curvature, [Layout::CURVES, 1], Curvature::MAX.get())?;
             }
         }
         Ok(Self { shape, source, codes })
@@ -123,9 +162,10 @@ impl EncodedTensor {
 
     /// The scheme of the codes.
     pub fn scheme(&self) -> Scheme {
-        match self.codes {
+        match &self.codes {
             Codes::F32 { .. } => Scheme::F32,
             Codes::Q8 { .. } => Scheme::Q8,
+            Codes::Grouped(grouped) => grouped.layout.scheme(),
         }
     }
 
@@ -149,6 +189,7 @@ impl EncodedTensor {
         match &self.codes {
             Codes::F32 { u, alpha } => Rows::F32 { u, alpha: *alpha, source: self.source },
             Codes::Q8 { codes, scale, curvature } => Rows::Q8 { codes, stride: self.shape[1], scale, curvature },
+            Codes::Grouped(grouped) => Rows::Grouped(grouped.rows()),
         }
     }
 
@@ -187,8 +228,8 @@ fn encode_row(row: usize, x: &[f32], alpha: Option<Alpha>, out: &mut [u8]) -> Re
     Ok((scale, k))
 }
 
-/// The smallest `f16` not below `x ≥ 0`, so that the largest weight of a row has |t| ≤ 1.
-fn f16_at_least(x: f32) -> f32 {
+/// The smallest `f16` not below `x ≥ 0`, so that the largest weight under that scale has |t| ≤ 1.
+pub(crate) fn f16_at_least(x: f32) -> f32 {
     let nearest = f16::from_f32(x);
     if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1).to_f32() } else { nearest.to_f32() }
 }

@@ -39,15 +39,7 @@ pub struct Group {
     pub alpha: Option<f32>,
 }
 
-/// The tensors of an encoded module.
-pub(super) mod tensor {
-    pub(crate) fn packed(module: &str) -> String {
-        format!("{module}.weight_packed")
-    }
-    pub(crate) fn scale(module: &str) -> String {
-        format!("{module}.weight_scale")
-    }
-    pub(crate) fn curvature(module: &str) -> String {
-        format!("{module}.weight_curvature")
-    }
+/// The tensor every encoded module has.
+pub(super) fn packed(module: &str) -> String {
+    format!("{module}.weight_packed")
 }

@@ -1,7 +1,7 @@
 //! Checkpoints: a Hugging Face directory in safetensors, plain or encoded.
 //!
-//! An encoded linear `<module>` rests as `<module>.weight_packed`, with `<module>.weight_scale` and
-//! `<module>.weight_curvature` where its scheme has them; `quantization_config` in `config.json` names the schemes and
+//! An encoded linear `<module>` rests as `<module>.weight_packed`, with `<module>.weight_scale` and whatever else its
+//! scheme has; `quantization_config` in `config.json` names the schemes and
 //! the format's version. Everything else is as it was.
 
 mod files;

@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use super::{
     Files,
-    layout::{FORMAT_VERSION, Group, QUANT_METHOD, QuantizationConfig, tensor},
+    layout::{FORMAT_VERSION, Group, QUANT_METHOD, QuantizationConfig, packed},
     shard::Shard,
+    writer::TensorSpec,
 };
-use crate::{Codes, EncodedTensor, Error, FloatDtype, Scheme, dtype::chunks};
+use crate::{Codes, EncodedTensor, Error, FloatDtype};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -93,9 +94,9 @@ impl Checkpoint {
         let mut encoded = HashMap::new();
         for (name, group) in quantization.iter().flat_map(|q| &q.config_groups) {
             for target in &group.targets {
-                if !tensors.contains_key(&tensor::packed(target)) {
+                if !tensors.contains_key(&packed(target)) {
                     let message = format!("expected by quantization_config ({name}), found no such tensor");
-                    return Err(Error::tensor(files.path(CONFIG), tensor::packed(target), message));
+                    return Err(Error::tensor(files.path(CONFIG), packed(target), message));
                 }
                 let plain = format!("{target}.weight");
                 if tensors.contains_key(&plain) {
@@ -206,7 +207,7 @@ impl Checkpoint {
     /// # Errors
     /// When one of its tensors is missing, or of a type, shape or value its scheme does not allow.
     pub fn encoded(&self, module: &str, shape: [usize; 2]) -> Result<EncodedTensor, Error> {
-        let packed = tensor::packed(module);
+        let packed = packed(module);
         let group =
             self.encoded.get(module).and_then(|name| self.quantization.as_ref()?.config_groups.get(name)).ok_or_else(
                 || Error::tensor(self.config_path(), &packed, "expected in quantization_config, found no such target"),
@@ -216,35 +217,24 @@ impl Checkpoint {
             .map_err(|e| Error::tensor(self.path_of(&packed), packed, e))
     }
 
-    fn codes(&self, module: &str, [rows, cols]: [usize; 2], group: &Group) -> Result<Codes, Error> {
-        let packed = tensor::packed(module);
+    fn codes(&self, module: &str, shape: [usize; 2], group: &Group) -> Result<Codes, Error> {
         let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
             .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
-        Ok(match group.scheme {
-            Scheme::F32 => {
-                let u = FloatDtype::F32.widen(self.stored(&packed, Dtype::F32, &[rows, cols])?);
-                if let Some(index) = u.iter().position(|u| u.is_nan() || u.abs() >= 1.0) {
-                    let message =
-                        format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
-                    return Err(Error::tensor(self.path_of(&packed), packed, message));
-                }
-                Codes::F32 { u, alpha }
-            }
-            Scheme::Q8 => Codes::Q8 {
-                codes: self.stored(&packed, Dtype::U8, &[rows, cols])?.to_vec(),
-                scale: self.f16_rows(&tensor::scale(module), rows)?,
-                curvature: self.f16_rows(&tensor::curvature(module), rows)?,
-            },
-        })
+        let tensors = group.scheme.tensors(module, shape);
+        let bytes: Vec<&[u8]> = tensors.iter().map(|tensor| self.stored(tensor)).collect::<Result<_, _>>()?;
+        let codes = Codes::from_stored(group.scheme, alpha, bytes);
+        if let Codes::F32 { u, .. } = &codes
+            && let Some(index) = u.iter().position(|u| u.is_nan() || u.abs() >= 1.0)
+        {
+            let message = format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
+            return Err(Error::tensor(self.path_of(&packed(module)), packed(module), message));
+        }
+        Ok(codes)
     }
 
-    fn f16_rows(&self, name: &str, rows: usize) -> Result<Vec<f32>, Error> {
-        Ok(chunks(self.stored(name, Dtype::F16, &[rows])?).map(|b| half::f16::from_le_bytes(b).to_f32()).collect())
-    }
-
-    fn stored(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8], Error> {
+    fn stored(&self, TensorSpec { name, dtype, shape }: &TensorSpec) -> Result<&[u8], Error> {
         let (found_dtype, found_shape, bytes) = self.require(name)?;
-        if (found_dtype, found_shape) != (dtype, shape) {
+        if (found_dtype, found_shape) != (*dtype, shape) {
             let message =
                 format!("expected {dtype:?} of shape {shape:?}, found {found_dtype:?} of shape {found_shape:?}");
             return Err(Error::tensor(self.path_of(name), name, message));

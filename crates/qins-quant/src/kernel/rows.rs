@@ -2,7 +2,7 @@
 
 use qins_codec::{Alpha, Curvature};
 
-use crate::FloatDtype;
+use crate::{FloatDtype, GroupedRows};
 
 /// The rows of a matrix as a kernel reads them. `cols` is the caller's: the length of the output of
 /// [`decode_row`](Self::decode_row).
@@ -30,6 +30,8 @@ pub enum Rows<'a> {
         /// One curvature per row.
         curvature: &'a [f32],
     },
+    /// Codes of 3 to 8 bits in groups.
+    Grouped(GroupedRows<'a>),
 }
 
 impl<'a> Rows<'a> {
@@ -52,6 +54,7 @@ impl<'a> Rows<'a> {
                 let codes = &codes[row * stride..][..cols];
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
             }
+            Self::Grouped(grouped) => grouped.decode_row(row, out),
         }
     }
 

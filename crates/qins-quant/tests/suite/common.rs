@@ -124,6 +124,15 @@ pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     })
 }
 
+/// As [`parts`], with the encoded ones in groups: k becomes `q3`, q and o `q5`.
+pub(crate) fn grouped_parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
+    let mut parts = parts(tensor, shape)?;
+    for part in &mut parts {
+        part.scheme = part.scheme.map(|scheme| if scheme == Scheme::F32 { Scheme::Q3 } else { Scheme::Q5 });
+    }
+    Some(parts)
+}
+
 /// The modules [`parts`] encodes.
 pub(crate) const ENCODED: [(&str, [usize; 2]); 3] =
     [("layer.q_proj", [4, 8]), ("layer.k_proj", [2, 8]), ("layer.o_proj", [3, 8])];
@@ -164,9 +173,19 @@ impl Home {
     /// Also `encoded`, as converted from `plain`: once, because a conversion waits for the disk.
     pub(crate) fn encoded(shards: Shards) -> Self {
         static FILES: [OnceLock<FilesByName>; 2] = [const { OnceLock::new() }; 2];
-        let files = FILES[shards as usize].get_or_init(|| {
+        Self::copy(&FILES[shards as usize], shards, &parts)
+    }
+
+    /// As [`encoded`](Self::encoded), with the encoded modules in groups.
+    pub(crate) fn grouped() -> Self {
+        static FILES: OnceLock<FilesByName> = OnceLock::new();
+        Self::copy(&FILES, Shards::One, &grouped_parts)
+    }
+
+    fn copy(files: &OnceLock<FilesByName>, shards: Shards, parts: &convert::Parts<'_>) -> Self {
+        let files = files.get_or_init(|| {
             let home = Self::new(FloatDtype::Bf16, shards);
-            home.convert("plain", "encoded").unwrap();
+            home.convert_parts("plain", "encoded", parts).unwrap();
             let dir = home.path("encoded");
             list(&dir).into_iter().map(|name| (name.clone(), fs::read(dir.join(name)).unwrap())).collect()
         });
@@ -183,7 +202,11 @@ impl Home {
     }
 
     pub(crate) fn convert(&self, from: &str, to: &str) -> Result<(), Error> {
-        convert::convert(&open(&self.path(from))?, &self.path(to), &EncodeOptions::default(), &parts, &|_| {})
+        self.convert_parts(from, to, &parts)
+    }
+
+    pub(crate) fn convert_parts(&self, from: &str, to: &str, parts: &convert::Parts<'_>) -> Result<(), Error> {
+        convert::convert(&open(&self.path(from))?, &self.path(to), &EncodeOptions::default(), parts, &|_| {})
     }
 
     /// Everything that lies here, hidden things too.

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use qins_codec::{Curvature, slice};
-use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
+use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Scheme};
 
 use crate::common::{Random, bits};
 
@@ -157,7 +157,9 @@ fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
         for shape in [[0, 0], [0, 5], [5, 0], [1, 1], [1, 5], [5, 1]] {
             let weights = vec![0.25; shape[0] * shape[1]];
             let encoded = encode(&weights, shape, scheme).unwrap();
-            assert_eq!(decode(&encoded), weights, "{scheme} {shape:?}");
+            // The largest weight of a group is not exactly a level: its scale is a whole number of steps of its block's.
+            let slack = if matches!(scheme.form(), Form::Grouped(_)) { 0.002 } else { 0.0 };
+            assert!(decode(&encoded).iter().all(|d| (d - 0.25).abs() <= slack), "{scheme} {shape:?}");
             assert_eq!(encoded.bytes(), scheme.bytes(shape));
             let again = EncodedTensor::from_parts(shape, encoded.source(), encoded.codes().clone());
             assert_eq!(again.unwrap(), encoded, "{scheme} {shape:?}");

@@ -62,9 +62,10 @@ proptest! {
 
     #[test]
     fn an_encoded_checkpoint_with_wrong_bytes_is_read_or_refused(
-        edits in edits(), file in 0..3_usize, shards in prop_oneof![Just(Shards::One), Just(Shards::Two)],
+        edits in edits(), file in 0..3_usize,
+        (shards, grouped) in prop_oneof![Just((Shards::One, false)), Just((Shards::Two, false)), Just((Shards::One, true))],
     ) {
-        let home = Home::encoded(shards);
+        let home = if grouped { Home::grouped() } else { Home::encoded(shards) };
         let dir = home.path("encoded");
         let weights = if shards == Shards::One { "model.safetensors" } else { "a-1-of-2.safetensors" };
         match file {

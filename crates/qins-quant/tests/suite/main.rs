@@ -5,6 +5,7 @@ mod convert;
 mod encode;
 mod fuzz;
 mod golden;
+mod grouped;
 mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;

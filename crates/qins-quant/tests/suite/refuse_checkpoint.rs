@@ -10,8 +10,12 @@ use crate::common::{Home, Shards, edit_header, edit_json, edit_tensor, list, rea
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 fn check(shards: Shards, cases: &[Case]) {
+    check_copies_of(|| Home::encoded(shards), cases);
+}
+
+fn check_copies_of(home: impl Fn() -> Home, cases: &[Case]) {
     for (name, spoil, says) in cases {
-        let home = Home::encoded(shards);
+        let home = home();
         let dir = home.path("encoded");
         read(&dir).unwrap_or_else(|e| panic!("{name}: refused before it was spoilt: {e}"));
         spoil(&dir);
@@ -173,6 +177,54 @@ fn stored_tensors_that_are_no_matrix() {
 }
 
 #[test]
+fn stored_groups_that_are_no_matrix() {
+    const PACKED: &str = "layer.o_proj.weight_packed";
+    const SCALE: &str = "layer.o_proj.weight_scale";
+    const GROUP_SCALE: &str = "layer.o_proj.weight_group_scale";
+    const SELECTOR: &str = "layer.o_proj.weight_selector";
+    const CURVATURE: &str = "layer.o_proj.weight_curvature";
+    check_copies_of(
+        Home::grouped,
+        &[
+            ("no packed", |dir| rename(dir, PACKED, "x"), &[PACKED, "expected", "found no such tensor"]),
+            ("no scale", |dir| rename(dir, SCALE, "x"), &[SCALE, "expected", "found no such tensor"]),
+            ("no group_scale", |dir| rename(dir, GROUP_SCALE, "x"), &[GROUP_SCALE, "expected", "no such tensor"]),
+            ("no selector", |dir| rename(dir, SELECTOR, "x"), &[SELECTOR, "expected", "found no such tensor"]),
+            ("no curvature", |dir| rename(dir, CURVATURE, "x"), &[CURVATURE, "expected", "found no such tensor"]),
+            ("packed I8", |dir| header(dir, |h| h[PACKED]["dtype"] = json!("I8")), &[PACKED, "U8", "found I8"]),
+            ("packed flat", |dir| header(dir, |h| h[PACKED]["shape"] = json!([60])), &[PACKED, "[3, 20]", "[60]"]),
+            ("scale a vector", |dir| header(dir, |h| h[SCALE]["shape"] = json!([3])), &[SCALE, "[3, 1]", "[3]"]),
+            (
+                "group_scale U8",
+                |dir| header(dir, |h| h[GROUP_SCALE]["dtype"] = json!("U8")),
+                &[GROUP_SCALE, "I8", "found U8"],
+            ),
+            (
+                "selector transposed",
+                |dir| header(dir, |h| h[SELECTOR]["shape"] = json!([4, 3])),
+                &[SELECTOR, "[3, 4]", "[4, 3]"],
+            ),
+            (
+                "curvature a column",
+                |dir| header(dir, |h| h[CURVATURE]["shape"] = json!([4, 1])),
+                &[CURVATURE, "[4]", "[4, 1]"],
+            ),
+            (
+                "codes of another width",
+                |dir| config(dir, |q| q["config_groups"]["group_0"]["scheme"] = json!("q6")),
+                &["layer.q_proj.weight_packed", "[4, 24]", "[4, 20]"],
+            ),
+            ("scale NaN", |dir| f16_row(dir, SCALE, 2, 0x7e00), &["layer.o_proj", "scale", "NaN", "row 2"]),
+            ("scale negative", |dir| f16_row(dir, SCALE, 1, 0xbc00), &["layer.o_proj", "scale", "-1", "row 1"]),
+            ("scale infinite", |dir| f16_row(dir, SCALE, 0, 0x7c00), &["layer.o_proj", "scale", "inf", "row 0"]),
+            ("curvature NaN", |dir| f16_row(dir, CURVATURE, 3, 0x7e00), &["curvature", "NaN", "row 3"]),
+            ("curvature negative", |dir| f16_row(dir, CURVATURE, 1, 0x8001), &["curvature", "row 1"]),
+            ("curvature infinite", |dir| f16_row(dir, CURVATURE, 0, 0x7c00), &["curvature", "inf", "row 0"]),
+        ],
+    );
+}
+
+#[test]
 fn configurations_that_are_none_or_of_another_format() {
     check(
         Shards::One,
@@ -200,8 +252,8 @@ fn configurations_that_are_none_or_of_another_format() {
             ),
             (
                 "unknown scheme",
-                |dir| config(dir, |q| q["config_groups"]["group_1"]["scheme"] = json!("q3")),
-                &["quantization_config", "q3", "expected"],
+                |dir| config(dir, |q| q["config_groups"]["group_1"]["scheme"] = json!("q9")),
+                &["quantization_config", "q9", "expected"],
             ),
             (
                 "unknown type",

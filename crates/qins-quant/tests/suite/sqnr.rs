@@ -1,6 +1,6 @@
-//! What `q8` keeps of a signal, against the int8 anybody would use in its place.
+//! What the schemes keep of a signal, against the int8 anybody would use in place of `q8`.
 
-use qins_quant::{Alpha, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
+use qins_quant::{Alpha, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Scheme};
 
 use crate::common::{Random, nmse};
 
@@ -17,13 +17,21 @@ fn q8(weights: &[f32], alpha: Option<f32>) -> Vec<f32> {
     decoded
 }
 
-/// Symmetric int8 with the largest magnitude of each row as its scale.
-fn int8(weights: &[f32]) -> Vec<f32> {
-    let row = |row: &[f32]| {
-        let step = row.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / 127.0;
-        row.iter().map(|w| (w / step).round() * step).collect::<Vec<_>>()
+fn decoded(weights: &[f32], scheme: Scheme) -> Vec<f32> {
+    let options = EncodeOptions::default();
+    let mut decoded = vec![0.0; weights.len()];
+    EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap().decode_into(&mut decoded);
+    decoded
+}
+
+/// Symmetric integers of so many bits, with the largest magnitude of so many weights as their scale.
+fn integers(weights: &[f32], bits: usize, group: usize) -> Vec<f32> {
+    let encode = |group: &[f32]| {
+        let largest = ((1 << (bits - 1)) - 1) as f32;
+        let step = group.iter().fold(0.0_f32, |max, w| max.max(w.abs())) / largest;
+        group.iter().map(|w| (w / step).round() * step).collect::<Vec<_>>()
     };
-    weights.chunks(SHAPE[1]).flat_map(row).collect()
+    weights.chunks(group).flat_map(encode).collect()
 }
 
 fn gaussian() -> Vec<f32> {
@@ -40,7 +48,8 @@ fn q8_keeps_more_than_int8_of_gaussian_and_much_more_of_heavy_tailed_rows() {
     for (name, weights, at_least, ahead) in
         [("Gaussian", gaussian(), 43.5, 2.0), ("Student-t(5)", student(), 41.4, 6.0)]
     {
-        let (ours, theirs) = (decibels(&weights, &q8(&weights, None)), decibels(&weights, &int8(&weights)));
+        let (ours, theirs) =
+            (decibels(&weights, &q8(&weights, None)), decibels(&weights, &integers(&weights, 8, SHAPE[1])));
         println!("{name}: q8 {ours:.2} dB, int8 {theirs:.2} dB");
         assert!(ours >= at_least, "{name}: q8 keeps {ours:.2} dB");
         assert!(ours >= theirs + ahead, "{name}: q8 keeps {ours:.2} dB, int8 {theirs:.2} dB");
@@ -60,4 +69,29 @@ fn a_fixed_alpha_collapses_the_codes_of_small_weights() {
     let own = decibels(&weights, &q8(&weights, Some(50.0)));
     println!("α = 50: {own:.2} dB");
     assert!(own > one + 10.0, "α = 50 keeps {own:.2} dB, α = 1 {one:.2} dB");
+}
+
+#[test]
+fn every_grouped_scheme_keeps_what_its_bits_allow() {
+    let table = [
+        (Scheme::Q8g, 47.0, 46.3),
+        (Scheme::Q6, 35.2, 34.5),
+        (Scheme::Q5, 29.2, 28.5),
+        (Scheme::Q4, 23.0, 22.4),
+        (Scheme::Q3, 16.4, 15.9),
+    ];
+    let (gaussian, student) = (gaussian(), student());
+    for (scheme, of_gaussian, of_student) in table {
+        let keeps = |weights| decibels(weights, &decoded(weights, scheme));
+        let (g, t) = (keeps(&gaussian), keeps(&student));
+        let Form::Grouped(layout) = scheme.form() else { panic!("not grouped") };
+        // Integers in the same groups, whose f32 scales cost more than twice what groups cost here.
+        let linear = |weights| decibels(weights, &integers(weights, layout.bits(), Layout::GROUP));
+        let (lg, lt) = (linear(&gaussian), linear(&student));
+        println!("{scheme}: Gaussian {g:.2} dB, Student-t(5) {t:.2} dB; integers {lg:.2} dB, {lt:.2} dB");
+        assert!(g >= of_gaussian && t >= of_student, "{scheme} keeps {g:.2} dB and {t:.2} dB");
+        assert!(g >= lg + 1.3 && t >= lt + 2.0, "{scheme}: integers keep {lg:.2} dB and {lt:.2} dB");
+        // No more than so many bits can keep of a Gaussian signal: 6.02 dB each.
+        assert!(g < 6.03 * scheme.bytes(SHAPE) as f64 * 8.0 / gaussian.len() as f64, "{scheme}");
+    }
 }

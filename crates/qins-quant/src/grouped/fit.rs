@@ -1,0 +1,163 @@
+//! The scale, the curve and the codes of one group.
+
+use qins_codec::Curvature;
+
+use super::Layout;
+
+const GROUP: usize = Layout::GROUP;
+
+/// Scales to try around the best of [`Fit::scales`].
+const FINE: [f32; 6] = [0.97, 0.98, 0.99, 1.01, 1.02, 1.03];
+
+/// The search for a group's least squared error.
+pub(super) struct Fit {
+    steps: f32,
+    curves: [Curvature; Layout::CURVES],
+    /// Scales to try, as multiples of the group's largest magnitude.
+    scales: &'static [f32],
+}
+
+/// A group as it is stored.
+pub(super) struct Group {
+    pub(super) scale: i8,
+    pub(super) curve: u8,
+    pub(super) codes: [u8; GROUP],
+}
+
+impl Fit {
+    pub(super) fn new(layout: Layout, curves: [Curvature; Layout::CURVES]) -> Self {
+        // With few levels it pays to let the largest weight saturate, or to leave levels beyond it unused. With many
+        // it does not, but some scale near the largest weight still suits the other 31 by chance.
+        let scales: &[f32] = if layout.bits() <= 5 {
+            &[0.8, 0.9, 0.96, 1.0, 1.04, 1.08, 1.12, 1.16, 1.2]
+        } else {
+            &[1.0, 1.03, 1.06, 1.09]
+        };
+        Self { steps: Layout::steps(layout.bits()), curves, scales }
+    }
+
+    /// Fits up to 32 weights under the scale `d` of their super-block.
+    pub(super) fn group(&self, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group {
+        let (mut padded, mut weight) = ([0.0; GROUP], [0.0; GROUP]);
+        padded[..x.len()].copy_from_slice(x);
+        match importance {
+            Some(importance) => weight[..x.len()].copy_from_slice(importance),
+            None => weight[..x.len()].fill(1.0),
+        }
+        let x = padded;
+        let peak = x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak });
+        let candidate = |scale: f32, curve: usize| Candidate {
+            error: squared_error(self.grid(d * scale, curve), &x, &weight),
+            scale,
+            curve,
+        };
+        // All zeros, under a scale of zero.
+        let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
+        if d > 0.0 && peak != 0.0 {
+            for curve in 0..self.curves.len() {
+                for multiple in self.scales {
+                    // Turned so that the largest weight is negative, where there is one level more.
+                    let scale = whole(peak.abs() * multiple / d).max(1.0).copysign(-peak);
+                    best = best.or(candidate(scale, curve));
+                }
+            }
+            let near = best;
+            for multiple in FINE {
+                best = best.or(candidate(whole(near.scale * multiple), near.curve));
+            }
+            if let Some(refit) = least_squares(self.grid(d * best.scale, best.curve), &x, &weight) {
+                best = best.or(candidate(whole(refit / d), best.curve));
+            }
+        }
+        let grid = self.grid(d * best.scale, best.curve);
+        Group { scale: best.scale as i8, curve: best.curve as u8, codes: x.map(|x| (grid.code(x) + self.steps) as u8) }
+    }
+
+    fn grid(&self, scale: f32, curve: usize) -> Grid {
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        Grid { steps: self.steps, curve: self.curves[curve], scale, inverse }
+    }
+}
+
+/// What a group can hold under one scale and curve.
+#[derive(Clone, Copy)]
+struct Grid {
+    steps: f32,
+    curve: Curvature,
+    scale: f32,
+    inverse: f32,
+}
+
+impl Grid {
+    /// The code of a weight, from −steps to steps − 1.
+    ///
+    /// The nearest in v, as in [`Code::encode`](qins_codec::Code::encode), for the same reason: choosing the nearest in
+    /// t instead is worth 0.02 dB at most, even at three bits.
+    #[inline]
+    fn code(self, x: f32) -> f32 {
+        // Added to 1.5·2²³, whose ulp is 1, a number is rounded to an integer, negative or not.
+        const ROUND: f32 = 12_582_912.0;
+        let (k, y) = (self.curve.get(), x * self.inverse);
+        let v = (1.0 + k) * y / (1.0 + k * y.abs());
+        ((v * self.steps + ROUND) - ROUND).max(-self.steps).min(self.steps - 1.0)
+    }
+
+    /// The level t of the code of each weight; apart from any sum over them, so that it runs at vector width.
+    #[inline]
+    fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
+        let mut t = [0.0; GROUP];
+        for (t, x) in t.iter_mut().zip(x) {
+            *t = self.curve.level(self.code(*x), self.steps);
+        }
+        t
+    }
+}
+
+/// A choice, and what it costs.
+#[derive(Clone, Copy)]
+struct Candidate {
+    error: f32,
+    scale: f32,
+    curve: usize,
+}
+
+impl Candidate {
+    /// The better of two.
+    fn or(self, other: Self) -> Self {
+        if other.error < self.error { other } else { self }
+    }
+}
+
+/// The nearest scale a group can have.
+fn whole(scale: f32) -> f32 {
+    scale.round().clamp(f32::from(-i8::MAX), f32::from(i8::MAX))
+}
+
+/// Σ w·(x − s·t)².
+fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
+    let t = grid.levels(x);
+    sum(|i| {
+        let e = x[i] - grid.scale * t[i];
+        w[i] * e * e
+    })
+}
+
+/// The s of least Σ w·(x − s·t)² for the levels t that `grid` gives, if there is one.
+fn least_squares(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> Option<f32> {
+    let t = grid.levels(x);
+    let square = sum(|i| w[i] * t[i] * t[i]);
+    (square > 0.0).then(|| sum(|i| w[i] * x[i] * t[i]) / square)
+}
+
+/// The sum of a term of each weight; by halves, so that it runs at vector width.
+#[inline]
+fn sum(term: impl Fn(usize) -> f32) -> f32 {
+    let mut terms: [f32; GROUP] = std::array::from_fn(term);
+    for half in [16, 8, 4, 2, 1] {
+        let (left, right) = terms.split_at_mut(half);
+        for (left, right) in left.iter_mut().zip(right) {
+            *left += *right;
+        }
+    }
+    terms[0]
+}

@@ -1,0 +1,67 @@
+//! Where the parts of a row lie.
+
+use crate::Scheme;
+
+/// The layout of a grouped scheme. Every part of a row is a whole number of 32-bit words, so that a device that has no
+/// bytes can hold it as it rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    scheme: Scheme,
+    bits: usize,
+}
+
+impl Layout {
+    /// Weights that share a scale and a curve.
+    pub const GROUP: usize = 32;
+
+    /// Groups that share an `f16` scale.
+    pub const SUPER: usize = 8;
+
+    /// Curves a group may choose from.
+    pub const CURVES: usize = 4;
+
+    /// The layout of `scheme`, whose codes have `bits` bits.
+    pub(crate) const fn new(scheme: Scheme, bits: usize) -> Self {
+        Self { scheme, bits }
+    }
+
+    /// Whose layout it is.
+    pub const fn scheme(self) -> Scheme {
+        self.scheme
+    }
+
+    /// Bits of a code.
+    pub const fn bits(self) -> usize {
+        self.bits
+    }
+
+    /// 2ᵇ⁻¹: codes go from minus this to one less than this.
+    pub(super) const fn steps(bits: usize) -> f32 {
+        (1_u32 << (bits - 1)) as f32
+    }
+
+    /// Bytes of the codes of one group.
+    pub const fn group_bytes(self) -> usize {
+        Self::GROUP / 8 * self.bits
+    }
+
+    /// Bytes of the codes of a row, whose last group is filled up.
+    pub const fn packed(self, cols: usize) -> usize {
+        cols.div_ceil(Self::GROUP).saturating_mul(self.group_bytes())
+    }
+
+    /// Super-blocks of a row.
+    pub const fn scales(self, cols: usize) -> usize {
+        cols.div_ceil(Self::GROUP * Self::SUPER)
+    }
+
+    /// Bytes of the groups' scales of a row: one a group, four a word.
+    pub const fn group_scales(self, cols: usize) -> usize {
+        cols.div_ceil(4 * Self::GROUP).saturating_mul(4)
+    }
+
+    /// Bytes of the groups' selectors of a row: four a byte, sixteen a word.
+    pub const fn selectors(self, cols: usize) -> usize {
+        cols.div_ceil(16 * Self::GROUP).saturating_mul(4)
+    }
+}

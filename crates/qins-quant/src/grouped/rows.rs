@@ -1,0 +1,70 @@
+//! Groups as a kernel reads them.
+
+use qins_codec::Curvature;
+
+use super::{Layout, planes};
+
+/// A borrowed matrix of groups: the slices of a [`Grouped`](super::Grouped).
+#[derive(Clone, Copy, Debug)]
+pub struct GroupedRows<'a> {
+    /// The form of a row.
+    pub layout: Layout,
+    /// [`Layout::packed`] bytes per row.
+    pub packed: &'a [u8],
+    /// [`Layout::scales`] per row.
+    pub scale: &'a [f32],
+    /// [`Layout::group_scales`] bytes per row.
+    pub group_scale: &'a [u8],
+    /// [`Layout::selectors`] bytes per row.
+    pub selector: &'a [u8],
+    /// [`Layout::CURVES`] in all.
+    pub curvature: &'a [f32],
+}
+
+impl GroupedRows<'_> {
+    /// Decodes row `row` into `out`, one weight per element.
+    ///
+    /// # Panics
+    /// When the row lies outside the matrix.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        // A loop of its own for each number of bits: all shifts and masks become constants.
+        match self.layout.bits() {
+            3 => self.decode::<3>(row, out),
+            4 => self.decode::<4>(row, out),
+            5 => self.decode::<5>(row, out),
+            6 => self.decode::<6>(row, out),
+            _ => self.decode::<8>(row, out),
+        }
+    }
+
+    fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
+        let (layout, cols, steps) = (self.layout, out.len(), Layout::steps(BITS));
+        let of_row = |width: usize| row * width..(row + 1) * width;
+        let packed = &self.packed[of_row(layout.packed(cols))];
+        let scale = &self.scale[of_row(layout.scales(cols))];
+        let group_scale = &self.group_scale[of_row(layout.group_scales(cols))];
+        let selector = &self.selector[of_row(layout.selectors(cols))];
+        // They were checked when the matrix was made; a curvature that is none decodes as linear.
+        let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
+        let curves = [0, 1, 2, 3].map(curve);
+        let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(layout.group_bytes()));
+        for (g, (out, packed)) in groups.enumerate() {
+            let curve = curves[usize::from(selector[g / 4] >> (2 * (g % 4)) & 3)];
+            let scale = scale[g / Layout::SUPER] * f32::from(group_scale[g].cast_signed());
+            let level = |code: u8| scale * curve.level(f32::from(code) - steps, steps);
+            let codes = planes::unpack(packed, BITS);
+            match <&mut [f32; Layout::GROUP]>::try_from(&mut *out) {
+                Ok(out) => each(&codes, out, level),
+                Err(_) => each(&codes, out, level),
+            }
+        }
+    }
+}
+
+/// Inlined twice: a whole group has a length known beforehand.
+#[inline(always)]
+fn each(codes: &[u8], out: &mut [f32], level: impl Fn(u8) -> f32) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = level(*code);
+    }
+}

@@ -1,0 +1,341 @@
+//! The grouped schemes, against their definition in docs/format.md.
+
+use proptest::prelude::*;
+use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme};
+
+use crate::common::{ENCODED, Home, Random, Shards, bits, grouped_parts, nmse, open, parts};
+
+fn layouts() -> impl Iterator<Item = Layout> {
+    Scheme::ALL.into_iter().filter_map(|scheme| match scheme.form() {
+        Form::Grouped(layout) => Some(layout),
+        _ => None,
+    })
+}
+
+fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<EncodedTensor, EncodeError> {
+    EncodedTensor::encode(weights, shape, FloatDtype::F32, scheme, &EncodeOptions::default())
+}
+
+fn decode(encoded: &EncodedTensor) -> Vec<f32> {
+    let [rows, cols] = encoded.shape();
+    let mut out = vec![f32::NAN; rows * cols];
+    encoded.decode_into(&mut out);
+    out
+}
+
+fn grouped(encoded: &EncodedTensor) -> &Grouped {
+    let Codes::Grouped(grouped) = encoded.codes() else { panic!("not grouped") };
+    grouped
+}
+
+/// Weight (row, col) as the format says, bit by bit.
+fn by_definition(g: &Grouped, cols: usize, row: usize, col: usize) -> f32 {
+    let bits = g.layout.bits();
+    let (group, i) = (col / 32, col % 32);
+    let per_row = cols.div_ceil(32);
+    let codes = &g.packed[(row * per_row + group) * 4 * bits..][..4 * bits];
+    let (mut code, mut low, mut plane) = (0_u32, 0, 0);
+    for width in [8, 4, 2, 1].into_iter().filter(|width| bits & width != 0) {
+        let field = u32::from(codes[plane + i % (4 * width)]) >> (i / (4 * width) * width) & ((1 << width) - 1);
+        code |= field << low;
+        (low, plane) = (low + width, plane + 4 * width);
+    }
+    let steps = (1 << (bits - 1)) as f32;
+    let q = code as f32 - steps;
+    let d = g.scale[row * cols.div_ceil(256) + col / 256];
+    let s = f32::from(g.group_scale[row * 4 * cols.div_ceil(128) + group] as i8);
+    let j = g.selector[row * 4 * cols.div_ceil(512) + group / 4] >> (2 * (group % 4)) & 3;
+    let k = g.curvature[usize::from(j)];
+    (d * s) * (q / (steps + k * (steps - q.abs())))
+}
+
+/// Any bytes, and parameters as large as a file can hold.
+fn noise(layout: Layout, [rows, cols]: [usize; 2], random: &mut Random) -> Grouped {
+    let mut bytes = |n: usize| -> Vec<u8> { (0..n).map(|_| (random.normal() * 1e6) as i64 as u8).collect() };
+    Grouped {
+        layout,
+        packed: bytes(rows * layout.packed(cols)),
+        scale: vec![65_504.0; rows * layout.scales(cols)],
+        group_scale: bytes(rows * layout.group_scales(cols)),
+        selector: bytes(rows * layout.selectors(cols)),
+        curvature: vec![0.0, 0.37, 7.0, 65_504.0],
+    }
+}
+
+#[test]
+fn whatever_is_stored_decodes_by_the_definition_and_finite() {
+    let mut random = Random(21);
+    for layout in layouts() {
+        for shape in [[1, 1], [3, 31], [2, 33], [5, 256], [2, 257], [3, 700]] {
+            let stored = noise(layout, shape, &mut random);
+            let encoded = EncodedTensor::from_parts(shape, FloatDtype::F32, Codes::Grouped(stored)).unwrap();
+            let decoded = decode(&encoded);
+            let what = format!("{} {shape:?}", encoded.scheme());
+            assert!(decoded.iter().all(|w| w.is_finite()), "{what}");
+            let expected: Vec<f32> = (0..decoded.len())
+                .map(|i| by_definition(grouped(&encoded), shape[1], i / shape[1], i % shape[1]))
+                .collect();
+            assert_eq!(bits(&decoded), bits(&expected), "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_bytes_of_a_group_mean_the_same_for_ever() {
+    // 2·3·level(q), q = 0, 1, …: five bits, curve 2 of the four, the last three of 35 columns in a group of their own.
+    let Form::Grouped(layout) = Scheme::Q5.form() else { panic!("not grouped") };
+    let (low, high) = ([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe], [0xff, 0x00, 0x0f, 0xf0]);
+    let mut packed = vec![0; layout.packed(35)];
+    packed[..8].copy_from_slice(&low);
+    packed[16..20].copy_from_slice(&high);
+    packed[20..23].copy_from_slice(&[0x0f, 0x08, 0x00]);
+    let stored = Grouped {
+        layout,
+        packed,
+        scale: vec![2.0],
+        group_scale: vec![3, 0xff, 0x55, 0x55],
+        selector: vec![0b1111_0010, 0, 0, 0],
+        curvature: vec![0.25, 1.0, 1.5, 0.5],
+    };
+    let encoded = EncodedTensor::from_parts([1, 35], FloatDtype::F32, Codes::Grouped(stored)).unwrap();
+    let decoded = decode(&encoded);
+    let code = |nibble: f32, high: bool| nibble - if high { 0.0 } else { 16.0 };
+    let level = |q: f32, k: f32| q / (16.0 + k * (16.0 - q.abs()));
+    // Bytes 0..8 hold the low nibbles of codes 0..8 and, in their upper halves, of codes 16..24.
+    let high = |i: usize| high[i % 4] >> (i / 4) & 1 == 1;
+    for i in 0..8_u8 {
+        let at = usize::from(i);
+        assert_eq!(decoded[at], 6.0 * level(code(f32::from(low[at] & 15), high(at)), 1.5), "{i}");
+        assert_eq!(decoded[at + 16], 6.0 * level(code(f32::from(low[at] >> 4), high(at + 16)), 1.5), "{i}");
+    }
+    assert_eq!(decoded[32..], [-2.0 * level(-1.0, 0.25), -2.0 * level(-8.0, 0.25), 2.0]);
+}
+
+/// Weights of any size, with zeros of both signs among them.
+fn weight() -> impl Strategy<Value = f32> {
+    let sized = (-40.0..22.0_f32, any::<bool>()).prop_map(|(e, minus)| if minus { -e.exp2() } else { e.exp2() });
+    prop_oneof![8 => sized, 1 => Just(0.0), 1 => Just(-0.0)]
+}
+
+fn matrix() -> impl Strategy<Value = (Vec<f32>, [usize; 2])> {
+    (0..4_usize, 0..300_usize)
+        .prop_flat_map(|(rows, cols)| (prop::collection::vec(weight(), rows * cols), Just([rows, cols])))
+}
+
+proptest! {
+    #[test]
+    fn a_group_is_never_worse_than_zeros_and_zeros_stay((weights, shape) in matrix(), layout in 0..5_usize) {
+        let layout = layouts().nth(layout).unwrap();
+        let encoded = encode(&weights, shape, layout.scheme()).unwrap();
+        let decoded = decode(&encoded);
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        for (x, d) in weights.chunks(shape[1].max(1)).zip(decoded.chunks(shape[1].max(1))) {
+            for (x, d) in x.chunks(32).zip(d.chunks(32)) {
+                let error: f64 = x.iter().zip(d).map(|(x, d)| square(x - d)).sum();
+                let energy: f64 = x.iter().map(|x| square(*x)).sum();
+                // A weight below the smallest step an f16 allows may become that step.
+                prop_assert!(error <= energy + 32.0 * square(6e-8), "{error} of {energy}");
+                for (x, d) in x.iter().zip(d) {
+                    prop_assert!(*x != 0.0 || *d == 0.0, "zero became {}", d);
+                }
+            }
+        }
+        let again = EncodedTensor::from_parts(shape, FloatDtype::F32, encoded.codes().clone()).unwrap();
+        prop_assert_eq!(again, encoded);
+    }
+}
+
+#[test]
+fn what_a_row_keeps_does_not_depend_on_its_neighbours() {
+    let (rows, cols) = (7, 300);
+    let weights = Random(22).normals(rows * cols, 0.02);
+    for layout in layouts() {
+        let all = decode(&encode(&weights, [rows, cols], layout.scheme()).unwrap());
+        for (x, d) in weights.chunks(cols).zip(all.chunks(cols)) {
+            assert_eq!(bits(&decode(&encode(x, [1, cols], layout.scheme()).unwrap())), bits(d));
+        }
+    }
+}
+
+#[test]
+fn a_row_is_filled_up_with_zeros_that_are_not_read() {
+    let weights = Random(25).normals(300, 0.02);
+    for layout in layouts() {
+        let encoded = encode(&weights, [1, 300], layout.scheme()).unwrap();
+        let decoded = decode(&encoded);
+        // 320 columns fill the same groups: what follows the 300 is there, and zero.
+        let read = |cols: usize, stored: &Grouped| {
+            let codes = Codes::Grouped(stored.clone());
+            bits(&decode(&EncodedTensor::from_parts([1, cols], FloatDtype::F32, codes).unwrap()))
+        };
+        let stored = grouped(&encoded);
+        assert_eq!(read(320, stored)[..300], bits(&decoded));
+        assert!(read(320, stored)[300..].iter().all(|bits| f32::from_bits(*bits) == 0.0), "{}", layout.scheme());
+        // Of the bits of the last group, those of its 12 weights matter.
+        let last = stored.packed.len() - layout.group_bytes()..stored.packed.len();
+        let matter = last.flat_map(|byte| (0..8).map(move |bit| (byte, bit))).filter(|(byte, bit)| {
+            let mut flipped = stored.clone();
+            flipped.packed[*byte] ^= 1 << bit;
+            read(300, &flipped) != bits(&decoded)
+        });
+        assert_eq!(matter.count(), 12 * layout.bits(), "{}", layout.scheme());
+        let mut filled = stored.clone();
+        filled.group_scale[10..].fill(0x55);
+        filled.selector[3..].fill(0x55);
+        assert_eq!(read(300, &filled), bits(&decoded));
+        filled.group_scale[9] ^= 0x55;
+        assert_ne!(read(300, &filled), bits(&decoded));
+    }
+}
+
+#[test]
+fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
+    for layout in layouts() {
+        let home = Home::new(FloatDtype::Bf16, Shards::One);
+        let all = |tensor: &str, shape: &[usize]| {
+            let mut parts = parts(tensor, shape)?;
+            parts.iter_mut().for_each(|part| part.scheme = part.scheme.map(|_| layout.scheme()));
+            Some(parts)
+        };
+        home.convert_parts("plain", "out", &all).unwrap();
+        let (plain, out) = (open(&home.path("plain")).unwrap(), open(&home.path("out")).unwrap());
+        let sources = [("layer.qkv_proj.weight", 0..4), ("layer.qkv_proj.weight", 4..6), ("layer.o_proj.weight", 0..3)];
+        for ((module, shape), (tensor, rows)) in ENCODED.into_iter().zip(sources) {
+            let weights = &plain.plain(tensor).unwrap().widen()[rows.start * 8..rows.end * 8];
+            let options = EncodeOptions::default();
+            let expected = EncodedTensor::encode(weights, shape, FloatDtype::Bf16, layout.scheme(), &options).unwrap();
+            assert_eq!(out.encoded(module, shape).unwrap(), expected);
+            let stored: usize = out
+                .tensors()
+                .filter(|t| t.starts_with(&format!("{module}.weight_")))
+                .map(|t| out.raw(t).unwrap().2.len())
+                .sum();
+            assert_eq!(stored, expected.bytes());
+        }
+    }
+    // And several at once.
+    let home = Home::new(FloatDtype::F16, Shards::Two);
+    home.convert_parts("plain", "out", &grouped_parts).unwrap();
+    let schemes =
+        ENCODED.map(|(module, shape)| open(&home.path("out")).unwrap().encoded(module, shape).unwrap().scheme());
+    assert_eq!(schemes, [Scheme::Q5, Scheme::Q3, Scheme::Q5]);
+}
+
+#[test]
+fn every_scheme_has_one_name() {
+    for scheme in Scheme::ALL {
+        assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
+        assert_eq!(serde_json::to_value(scheme).unwrap(), scheme.to_string());
+    }
+    let error = "q7".parse::<Scheme>().unwrap_err().to_string();
+    assert!(error.contains("`q7`") && error.contains("f32, q8g, q8, q6, q5, q4, q3"), "{error}");
+}
+
+#[test]
+fn a_matrix_costs_its_bits_and_three_eighths() {
+    for layout in layouts() {
+        let (shape, weights) = ([16, 1536], 16 * 1536);
+        let expected = weights * layout.bits() / 8 + weights * 3 / 64 + 8;
+        assert_eq!(layout.scheme().bytes(shape), expected, "{}", layout.scheme());
+    }
+}
+
+#[test]
+fn what_matters_more_is_kept_better() {
+    let shape = [32, 512];
+    let weights = Random(23).normals(shape[0] * shape[1], 0.02);
+    let importance: Vec<f32> = (0..shape[1]).map(|col| if col % 8 == 0 { 100.0 } else { 1.0 }).collect();
+    let options = EncodeOptions::default();
+    let of_importance = |decoded: &[f32]| {
+        let scale = |values: &[f32]| -> Vec<f32> {
+            values.iter().enumerate().map(|(i, v)| v * importance[i % shape[1]].sqrt()).collect()
+        };
+        nmse(&scale(&weights), &scale(decoded))
+    };
+    for layout in layouts() {
+        let weighted = |importance: &[f32]| {
+            let scheme = layout.scheme();
+            let encoded =
+                EncodedTensor::encode_weighted(&weights, shape, FloatDtype::F32, scheme, &options, Some(importance));
+            decode(&encoded.unwrap())
+        };
+        let plain = decode(&encode(&weights, shape, layout.scheme()).unwrap());
+        let ahead = 10.0 * (of_importance(&plain) / of_importance(&weighted(&importance))).log10();
+        println!("{}: {ahead:.2} dB ahead", layout.scheme());
+        assert!(ahead > 0.5, "{}: {ahead:.2} dB", layout.scheme());
+        // What matters alike, however much, is no importance.
+        for alike in [1.0, f32::MAX] {
+            assert_eq!(bits(&weighted(&vec![alike; shape[1]])), bits(&plain));
+        }
+        // Where nothing matters, anything may be kept.
+        assert!(weighted(&vec![0.0; shape[1]]).iter().all(|w| w.is_finite()));
+    }
+}
+
+#[test]
+fn an_importance_that_is_none_is_refused() {
+    let weighted = |importance: &[f32]| {
+        let options = EncodeOptions::default();
+        EncodedTensor::encode_weighted(&[0.5; 6], [2, 3], FloatDtype::F32, Scheme::Q4, &options, Some(importance))
+    };
+    assert!(weighted(&[0.0, 1.0, f32::MAX]).is_ok());
+    assert_eq!(weighted(&[1.0; 2]).unwrap_err(), EncodeError::Length { expected: [1, 3], found: 2 });
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        let error = weighted(&[1.0, bad, 1.0]).unwrap_err().to_string();
+        assert!(error.contains("column 1") && error.contains("importance"), "{error}");
+    }
+}
+
+#[test]
+fn a_fixed_alpha_is_refused_as_there_is_none() {
+    let options = EncodeOptions { alpha: Some(Alpha::ONE) };
+    for layout in layouts() {
+        let error = EncodedTensor::encode(&[0.5], [1, 1], FloatDtype::F32, layout.scheme(), &options).unwrap_err();
+        assert_eq!(error, EncodeError::Alpha(layout.scheme()));
+        assert!(error.to_string().contains(layout.scheme().name()), "{error}");
+    }
+}
+
+#[test]
+fn a_block_beyond_an_f16_scale_is_named() {
+    for layout in layouts() {
+        // 127 steps of 65504, and some more that round to it.
+        for (largest, fits) in [(8.3e6_f32, true), (-8.3e6, true), (8.4e6, false), (f32::MAX, false)] {
+            let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], layout.scheme());
+            assert_eq!(result.is_ok(), fits, "{} {largest}", layout.scheme());
+            if let Err(error) = result {
+                assert!(matches!(error, EncodeError::Scale { row: 1, .. }), "{error:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stored_parts_that_are_no_matrix_are_refused() {
+    let shape = [2, 300];
+    for layout in layouts() {
+        let good = noise(layout, shape, &mut Random(24));
+        let attempt = |spoil: &dyn Fn(&mut Grouped)| {
+            let mut stored = good.clone();
+            spoil(&mut stored);
+            EncodedTensor::from_parts(shape, FloatDtype::F32, Codes::Grouped(stored))
+        };
+        assert!(attempt(&|_| {}).is_ok());
+        let cuts: [&dyn Fn(&mut Grouped); 5] = [
+            &|g| g.packed.truncate(1),
+            &|g| g.scale.truncate(1),
+            &|g| g.group_scale.truncate(1),
+            &|g| g.selector.push(0),
+            &|g| g.curvature.push(0.0),
+        ];
+        for cut in cuts {
+            assert!(matches!(attempt(cut), Err(EncodeError::Length { .. })));
+        }
+        for bad in [f32::NAN, f32::INFINITY, -1.0, 65_537.0] {
+            let error = attempt(&|g| g.scale[3] = bad).unwrap_err().to_string();
+            assert!(error.contains("scale") && error.contains("row 1"), "{error}");
+            let error = attempt(&|g| g.curvature[2] = bad).unwrap_err().to_string();
+            assert!(error.contains("curvature") && error.contains("row 2"), "{error}");
+        }
+    }
+}
