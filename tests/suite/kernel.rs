@@ -35,7 +35,8 @@ fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, Encoded
     for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
         for (scheme, alpha) in Scheme::ALL.map(|s| (s, None)).into_iter().chain([(Scheme::F32, Some(3.7))]) {
             let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()) };
-            let encoded = EncodedTensor::encode(weights, shape, source, scheme, &options).unwrap();
+            let weights: Vec<f32> = weights.iter().map(|&w| source.round(w)).collect();
+            let encoded = EncodedTensor::encode(&weights, shape, source, scheme, &options).unwrap();
             let name = format!("{scheme} α={alpha:?} of {source:?}");
             forms.push((name, QinsLinear::new(encoded.clone(), &device()).into(), encoded));
         }

@@ -105,11 +105,10 @@ mod flex {
 }
 
 #[cfg(feature = "ndarray")]
-#[allow(deprecated)] // Burn prefers flex, and so do we; ndarray is a promise to those who use it.
 mod ndarray {
     use burn::backend::{
         NdArray,
-        ndarray::{NdArrayStorage, NdArrayTensor, SharedArray},
+        ndarray::{NdArrayTensor, SharedArray},
     };
 
     use super::*;
@@ -130,7 +129,7 @@ mod ndarray {
                 }
                 Weight::Q8 { words: codes, scale: s, curvature: k } => {
                     let NdArrayTensor::U32(codes) = codes else { unreachable!("the module makes codes of U32") };
-                    (words, scale, curvature) = (shared(codes), floats(s), floats(k));
+                    (words, scale, curvature) = (row_major(codes.into_shared()), floats(s), floats(k));
                     Slices::Q8 { words: whole(&words), scale: whole(&scale), curvature: whole(&curvature) }
                 }
             };
@@ -141,12 +140,11 @@ mod ndarray {
 
     fn floats(tensor: NdArrayTensor) -> SharedArray<f32> {
         let NdArrayTensor::F32(storage) = tensor else { unreachable!("the model computes in F32") };
-        shared(storage)
+        row_major(storage.into_shared())
     }
 
-    /// Row-major; shared, not copied, where it is that already.
-    fn shared<E: burn::tensor::Element>(storage: NdArrayStorage<E>) -> SharedArray<E> {
-        let array = storage.into_shared();
+    /// Shared, not copied, where it is row-major already.
+    fn row_major<E: Clone>(array: SharedArray<E>) -> SharedArray<E> {
         if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned().into_shared() }
     }
 

@@ -3,6 +3,8 @@
 //! On CPU backends an operation of our own decodes a tile of rows into cache and multiplies it there; elsewhere the
 //! weights are decoded by plain Burn operations before an ordinary matrix product.
 
+// The generated code names NdArray, which Burn has deprecated.
+#[allow(deprecated)]
 mod cpu;
 mod portable;
 

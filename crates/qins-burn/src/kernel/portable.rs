@@ -1,6 +1,6 @@
 //! Decoding by plain Burn operations: the same formula in the same order as the codec, on any backend.
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use qins_quant::{Alpha, FloatDtype};
 
 /// x = sign(u)·|u| / (α·(1−|u|)), rounded to the type the weights came from.
@@ -9,9 +9,17 @@ pub(super) fn decode_u(u: Tensor<2>, alpha: Alpha, source: FloatDtype) -> Tensor
     let x = u.div(complement.mul_scalar(alpha.get()));
     match source {
         FloatDtype::F32 => x,
-        FloatDtype::F16 => x.cast(DType::F16).cast(DType::F32),
-        FloatDtype::Bf16 => x.cast(DType::BF16).cast(DType::F32),
+        FloatDtype::F16 => round(x, 11),
+        FloatDtype::Bf16 => round(x, 8),
     }
+}
+
+/// x rounded to `bits` significant bits by Veltkamp's splitting, as not every backend has the smaller types: with
+/// c = (2²⁴⁻ᵇⁱᵗˢ + 1)·x, c − (c − x) is the upper part of x. A decoded weight lies so near the one it was that ties, which
+/// this may break otherwise than IEEE does, do not arise.
+fn round(x: Tensor<2>, bits: u32) -> Tensor<2> {
+    let c = x.clone().mul_scalar(((1_u32 << (24 - bits)) + 1) as f32);
+    c.clone().sub(c.sub(x))
 }
 
 /// x = ±s·(q / (127 + k·(127−q))).
