@@ -22,7 +22,7 @@ pub use cache::KvCache;
 pub use device::Backend;
 pub use error::Error;
 pub use generate::{Generation, Greedy, Session, Step, Stop, score};
-pub use layer::{Biased, Coded, Companded, DenseLinear, Projection, QinsLinear};
+pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
 pub use load::{LoadOptions, LoadReport, Loaded, check, load};
 pub use qins_quant::{
     Alpha, EncodeOptions, Scheme,

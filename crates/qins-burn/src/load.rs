@@ -181,7 +181,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
         let encoded = if self.checkpoint.is_encoded(&spec.module) {
-            for name in ["packed", "scale", "curvature"] {
+            for name in ["packed", "scale", "curvature", "group_scale", "selector"] {
                 self.used.insert(format!("{}.weight_{name}", spec.module));
             }
             self.checkpoint.encoded(&spec.module, spec.shape)?

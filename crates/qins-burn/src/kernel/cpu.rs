@@ -4,7 +4,7 @@ use burn::backend::{
     ExtensionType, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
-use qins_quant::{Alpha, FloatDtype, kernel};
+use qins_quant::{Alpha, FloatDtype, GroupedRows, Layout, kernel};
 
 /// [`super::Matrix`] with a backend's own tensors.
 #[derive(ExtensionType)]
@@ -30,6 +30,16 @@ pub enum Weight<B: burn::backend::Backend> {
         /// `[rows]`.
         curvature: FloatTensor<B>,
     },
+    /// Codes in groups; the parts of [`super::Groups`].
+    #[allow(missing_docs)]
+    Grouped {
+        layout: Layout,
+        packed: IntTensor<B>,
+        scale: FloatTensor<B>,
+        group_scale: IntTensor<B>,
+        selector: IntTensor<B>,
+        curvature: FloatTensor<B>,
+    },
 }
 
 /// What a backend must be able to do beyond Burn's own operations.
@@ -45,6 +55,7 @@ enum Slices<'a> {
     Dense(&'a [f32]),
     F32 { u: &'a [f32], alpha: Alpha, source: FloatDtype },
     Q8 { words: &'a [u32], scale: &'a [f32], curvature: &'a [f32] },
+    Grouped { layout: Layout, parts: [&'a [u32]; 3], scale: &'a [f32], curvature: &'a [f32] },
 }
 
 /// `x[m, cols] · wᵀ`; gives `[m, rows]`.
@@ -55,6 +66,11 @@ fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usiz
         Slices::Q8 { words, scale, curvature } => {
             let codes = bytemuck::cast_slice(words);
             (scale.len(), kernel::Rows::Q8 { codes, stride: cols.next_multiple_of(4), scale, curvature })
+        }
+        Slices::Grouped { layout, parts, scale, curvature } => {
+            let [packed, group_scale, selector]: [&[u8]; 3] = parts.map(bytemuck::cast_slice);
+            let rows = packed.len() / layout.packed(cols);
+            (rows, kernel::Rows::Grouped(GroupedRows { layout, packed, scale, group_scale, selector, curvature }))
         }
     };
     let mut y = vec![0.0; m * rows];
@@ -78,7 +94,7 @@ mod flex {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = x.to_contiguous();
             let [m, cols] = [x.layout().shape()[0], x.layout().shape()[1]];
-            let (w, scale, curvature);
+            let (w, scale, curvature, group_scale, selector);
             let slices = match weight {
                 Weight::Dense(dense) => {
                     w = dense.to_contiguous();
@@ -91,6 +107,12 @@ mod flex {
                 Weight::Q8 { words, scale: s, curvature: k } => {
                     (w, scale, curvature) = (words.to_contiguous(), s.to_contiguous(), k.to_contiguous());
                     Slices::Q8 { words: whole(&w), scale: whole(&scale), curvature: whole(&curvature) }
+                }
+                Weight::Grouped { layout, packed, scale: d, group_scale: s, selector: j, curvature: k } => {
+                    (w, scale, curvature) = (packed.to_contiguous(), d.to_contiguous(), k.to_contiguous());
+                    (group_scale, selector) = (s.to_contiguous(), j.to_contiguous());
+                    let parts = [whole(&w), whole(&group_scale), whole(&selector)];
+                    Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
                 }
             };
             let (y, shape) = product(whole(&x), [m, cols], &slices);
@@ -117,7 +139,7 @@ mod ndarray {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = floats(x);
             let [m, cols] = [x.shape()[0], x.shape()[1]];
-            let (w, words, scale, curvature);
+            let (w, packed, group_scale, selector, scale, curvature);
             let slices = match weight {
                 Weight::Dense(dense) => {
                     w = floats(dense);
@@ -128,9 +150,14 @@ mod ndarray {
                     Slices::F32 { u: whole(&w), alpha, source }
                 }
                 Weight::Q8 { words: codes, scale: s, curvature: k } => {
-                    let NdArrayTensor::U32(codes) = codes else { unreachable!("the module makes codes of U32") };
-                    (words, scale, curvature) = (row_major(codes.into_shared()), floats(s), floats(k));
-                    Slices::Q8 { words: whole(&words), scale: whole(&scale), curvature: whole(&curvature) }
+                    (packed, scale, curvature) = (words(codes), floats(s), floats(k));
+                    Slices::Q8 { words: whole(&packed), scale: whole(&scale), curvature: whole(&curvature) }
+                }
+                Weight::Grouped { layout, packed: codes, scale: d, group_scale: s, selector: j, curvature: k } => {
+                    (packed, group_scale, selector) = (words(codes), words(s), words(j));
+                    (scale, curvature) = (floats(d), floats(k));
+                    let parts = [whole(&packed), whole(&group_scale), whole(&selector)];
+                    Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
                 }
             };
             let (y, shape) = product(whole(&x), [m, cols], &slices);
@@ -140,6 +167,11 @@ mod ndarray {
 
     fn floats(tensor: NdArrayTensor) -> SharedArray<f32> {
         let NdArrayTensor::F32(storage) = tensor else { unreachable!("the model computes in F32") };
+        row_major(storage.into_shared())
+    }
+
+    fn words(tensor: NdArrayTensor) -> SharedArray<u32> {
+        let NdArrayTensor::U32(storage) = tensor else { unreachable!("the modules make codes of U32") };
         row_major(storage.into_shared())
     }
 

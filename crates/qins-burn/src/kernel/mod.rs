@@ -12,7 +12,7 @@ use burn::{
     backend::{Dispatch, DispatchDevice},
     tensor::{Int, Tensor},
 };
-use qins_quant::{Alpha, FloatDtype};
+use qins_quant::{Alpha, FloatDtype, Layout};
 
 use cpu::{QinsBackend, Weight};
 
@@ -41,6 +41,27 @@ pub enum Matrix {
         /// Weights per row.
         cols: usize,
     },
+    /// Codes of 3 to 8 bits in groups.
+    Grouped(Groups),
+}
+
+/// The parts of a grouped matrix; byte parts as unsigned 32-bit words, little-endian.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    /// The form of a row.
+    pub layout: Layout,
+    /// Codes, `[rows, layout.packed(cols) / 4]`.
+    pub packed: Tensor<2, Int>,
+    /// Scales of the super-blocks, `[rows, layout.scales(cols)]`.
+    pub scale: Tensor<2>,
+    /// Scales of the groups, `[rows, layout.group_scales(cols) / 4]`.
+    pub group_scale: Tensor<2, Int>,
+    /// Curves of the groups, `[rows, layout.selectors(cols) / 4]`.
+    pub selector: Tensor<2, Int>,
+    /// The four curvatures.
+    pub curvature: Tensor<1>,
+    /// Weights per row.
+    pub cols: usize,
 }
 
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
@@ -56,6 +77,14 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
             scale: scale.into_dispatch(),
             curvature: curvature.into_dispatch(),
         },
+        Matrix::Grouped(groups) => Weight::Grouped {
+            layout: groups.layout,
+            packed: groups.packed.into_dispatch(),
+            scale: groups.scale.into_dispatch(),
+            group_scale: groups.group_scale.into_dispatch(),
+            selector: groups.selector.into_dispatch(),
+            curvature: groups.curvature.into_dispatch(),
+        },
     };
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), weight))
 }
@@ -66,6 +95,7 @@ pub fn decode(w: Matrix) -> Tensor<2> {
         Matrix::Dense(w) => w,
         Matrix::F32 { u, alpha, source } => portable::decode_u(u, alpha, source),
         Matrix::Q8 { words, scale, curvature, cols } => portable::decode_q8(words, scale, curvature, cols),
+        Matrix::Grouped(groups) => portable::decode_grouped(groups),
     }
 }
 
@@ -80,6 +110,13 @@ pub fn select_rows(w: Matrix, rows: Tensor<1, Int>) -> Matrix {
             curvature: curvature.select(0, rows),
             cols,
         },
+        Matrix::Grouped(groups) => Matrix::Grouped(Groups {
+            packed: groups.packed.select(0, rows.clone()),
+            scale: groups.scale.select(0, rows.clone()),
+            group_scale: groups.group_scale.select(0, rows.clone()),
+            selector: groups.selector.select(0, rows),
+            ..groups
+        }),
     }
 }
 

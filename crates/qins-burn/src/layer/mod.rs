@@ -6,4 +6,4 @@ mod qins;
 
 pub use dense::{Biased, DenseLinear};
 pub use projection::Projection;
-pub use qins::{Coded, Companded, QinsLinear};
+pub use qins::{Coded, Companded, Grouped, QinsLinear};

@@ -4,9 +4,9 @@ use burn::{
     module::{Module, Param, ParamId},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
-use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Scheme};
+use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Layout, Scheme};
 
-use crate::kernel::Matrix;
+use crate::kernel::{Groups, Matrix};
 
 /// y = x·Wᵀ with W `[out, in]` encoded; decoded just in time, never resident as floats.
 #[derive(Module, Debug)]
@@ -15,6 +15,8 @@ pub enum QinsLinear {
     F32(Companded),
     /// [`Scheme::Q8`].
     Q8(Coded),
+    /// The grouped schemes.
+    Grouped(Grouped),
 }
 
 /// Weights in the complement form.
@@ -36,6 +38,19 @@ pub struct Coded {
     cols: usize,
 }
 
+/// Weights as codes of 3 to 8 bits in groups of 32.
+#[derive(Module, Debug)]
+pub struct Grouped {
+    packed: Param<Tensor<2, Int>>,
+    scale: Param<Tensor<2>>,
+    group_scale: Param<Tensor<2, Int>>,
+    selector: Param<Tensor<2, Int>>,
+    curvature: Param<Tensor<1>>,
+    #[module(skip)]
+    layout: Layout,
+    cols: usize,
+}
+
 impl QinsLinear {
     /// Puts an encoded matrix on a device.
     pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
@@ -50,14 +65,19 @@ impl QinsLinear {
                 Self::F32(Companded { u: Param::from_tensor(u), alpha, source })
             }
             Codes::Q8 { codes, scale, curvature } => {
-                // Four codes a word: WGSL has no bytes, and on a CPU the words read as bytes again.
-                let words: Vec<u32> = codes.chunks(cols.max(1)).flat_map(pack_row).collect();
-                let data = TensorData::new(words, [rows, cols.div_ceil(4)]);
-                let words = Tensor::from_data(data, (device, DType::U32));
-                Self::Q8(Coded {
-                    words: Param::initialized(ParamId::new(), words),
-                    scale: floats(scale),
-                    curvature: floats(curvature),
+                let words = words(&codes, [rows, cols], device);
+                Self::Q8(Coded { words, scale: floats(scale), curvature: floats(curvature), cols })
+            }
+            Codes::Grouped(groups) => {
+                let layout = groups.layout;
+                let scale = TensorData::new(groups.scale, [rows, layout.scales(cols)]);
+                Self::Grouped(Grouped {
+                    packed: words(&groups.packed, [rows, layout.packed(cols)], device),
+                    scale: Param::from_tensor(Tensor::from_data(scale, device)),
+                    group_scale: words(&groups.group_scale, [rows, layout.group_scales(cols)], device),
+                    selector: words(&groups.selector, [rows, layout.selectors(cols)], device),
+                    curvature: floats(groups.curvature),
+                    layout,
                     cols,
                 })
             }
@@ -69,6 +89,7 @@ impl QinsLinear {
         match self {
             Self::F32(_) => Scheme::F32,
             Self::Q8(_) => Scheme::Q8,
+            Self::Grouped(w) => w.layout.scheme(),
         }
     }
 
@@ -77,6 +98,7 @@ impl QinsLinear {
         match self {
             Self::F32(w) => w.u.val().dims(),
             Self::Q8(w) => [w.words.val().dims()[0], w.cols],
+            Self::Grouped(w) => [w.packed.val().dims()[0], w.cols],
         }
     }
 
@@ -86,11 +108,27 @@ impl QinsLinear {
             Self::Q8(w) => {
                 Matrix::Q8 { words: w.words.val(), scale: w.scale.val(), curvature: w.curvature.val(), cols: w.cols }
             }
+            Self::Grouped(w) => Matrix::Grouped(Groups {
+                layout: w.layout,
+                packed: w.packed.val(),
+                scale: w.scale.val(),
+                group_scale: w.group_scale.val(),
+                selector: w.selector.val(),
+                curvature: w.curvature.val(),
+                cols: w.cols,
+            }),
         }
     }
 }
 
-/// A row's codes, four a little-endian word, the last word filled up with zeros.
+/// Rows of bytes as rows of 32-bit words: WGSL has no bytes, and on a CPU the words read as bytes again.
+fn words(bytes: &[u8], [rows, width]: [usize; 2], device: &Device) -> Param<Tensor<2, Int>> {
+    let words: Vec<u32> = bytes.chunks(width.max(1)).flat_map(pack_row).collect();
+    let data = TensorData::new(words, [rows, width.div_ceil(4)]);
+    Param::initialized(ParamId::new(), Tensor::from_data(data, (device, DType::U32)))
+}
+
+/// A row's bytes, four a little-endian word, the last word filled up with zeros.
 fn pack_row(row: &[u8]) -> impl Iterator<Item = u32> {
     row.chunks(4).map(|codes| {
         let mut word = [0; 4];

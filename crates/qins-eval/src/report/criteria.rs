@@ -64,6 +64,24 @@ pub fn criteria(scheme: &str, figures: &Figures) -> Vec<Criterion> {
             Criterion::at_most("largest KL", 0.0, figures.max_kl),
         ],
         "f32" => vec![Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value))],
-        _ => vec![Criterion::at_least("same-top rate", 0.98, same_top), Criterion::at_most("mean KL", 2e-3, mean_kl)],
+        _ => {
+            let (same_top_bar, kl_bar) = bars(scheme);
+            vec![
+                Criterion::at_least("same-top rate", same_top_bar, same_top),
+                Criterion::at_most("mean KL", kl_bar, mean_kl),
+            ]
+        }
+    }
+}
+
+/// Same-top rate and mean KL asked of a rounding scheme: at 8 bits somewhat more than BF16 arithmetic itself changes on a
+/// small model (98.9 %, 7.4e-4), and with each bit less four times the divergence, as the step of a code doubles.
+fn bars(scheme: &str) -> (f64, f64) {
+    match scheme {
+        "q6" => (0.96, 8e-3),
+        "q5" => (0.92, 3.2e-2),
+        "q4" => (0.85, 0.13),
+        "q3" => (0.70, 0.5),
+        _ => (0.98, 2e-3),
     }
 }

@@ -156,7 +156,7 @@ fn a_checkpoint_of_another_format_is_refused() {
         ("a newer one", |q| q["format_version"] = json!(2), &["expected format_version 1, found 2", "newer"]),
         ("no version", |q| remove(q, "format_version"), &["format_version", "found null"]),
         ("another method", |q| q["quant_method"] = json!("gptq"), &["`qins`", "`gptq`"]),
-        ("an unknown scheme", |q| q["config_groups"]["group_0"]["scheme"] = json!("q3"), &["q3", "q8"]),
+        ("an unknown scheme", |q| q["config_groups"]["group_0"]["scheme"] = json!("q2"), &["q2", "q8"]),
         (
             "a module that is not there",
             |q| q["config_groups"]["group_0"]["targets"][0] = json!("model.layers.9.mlp.up_proj"),

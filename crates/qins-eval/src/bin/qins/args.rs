@@ -4,6 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use qins_burn::{Alpha, Backend, EncodeOptions, Scheme, Targets};
+use qins_quant::ParseSchemeError;
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ impl FromStr for SchemeOrNone {
             name => name
                 .parse()
                 .map(Self::Scheme)
-                .map_err(|_| format!("unknown scheme `{name}`: expected one of none, f32, q8")),
+                .map_err(|e: ParseSchemeError| e.to_string().replace("one of ", "one of none, ")),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Convert {
     #[command(flatten)]
     model: ModelArgs,
-    /// How to encode: f32 or q8
+    /// How to encode: f32, q8g, q8, q6, q5, q4 or q3
     #[arg(long)]
     scheme: Scheme,
     #[command(flatten)]

@@ -32,7 +32,7 @@ use crate::{
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Encode the weights while loading: none, f32 or q8; `none` takes the checkpoint as it is
+    /// Encode the weights while loading: none, f32, q8g, q8, q6, q5, q4 or q3; `none` takes the checkpoint as it is
     #[arg(long, default_value = "none")]
     scheme: SchemeOrNone,
     #[command(flatten)]

@@ -1,8 +1,9 @@
 //! `qins inspect`.
 
-use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
+use std::{collections::HashMap, error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use qins_burn::{linears, phi3::ModelConfig};
 use qins_quant::checkpoint::Checkpoint;
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ struct Inspection {
 #[derive(Debug, Serialize)]
 struct Tensor {
     name: String,
-    /// `f32` or `q8`, or the type of a plain tensor.
+    /// A scheme's name, or the type of a plain tensor.
     scheme: String,
     shape: Vec<usize>,
     bits_per_weight: f64,
@@ -67,6 +68,14 @@ impl Inspect {
 fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
     let mut tensors = Vec::new();
     let (mut weights, mut bytes) = (0, 0);
+    // Packed codes do not tell how many weights a row has; the model does.
+    let shapes: HashMap<String, [usize; 2]> = match checkpoint.quantization() {
+        None => HashMap::new(),
+        Some(_) => {
+            let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
+            linears(&config).into_iter().map(|spec| (spec.module, spec.shape)).collect()
+        }
+    };
     for name in checkpoint.tensors() {
         let Some((dtype, shape, _)) = checkpoint.raw(name) else { continue };
         let encoded = name.rsplit_once(".weight_").filter(|(module, _)| checkpoint.is_encoded(module));
@@ -79,8 +88,8 @@ fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
             },
             // The matrix stands for the tensors it rests in; it is read, so that a damaged one is not passed over.
             Some((module, "packed")) => {
-                let &[rows, cols] = shape else {
-                    return Err(format!("`{name}`: expected a matrix, found shape {shape:?}").into());
+                let Some(&[rows, cols]) = shapes.get(module) else {
+                    return Err(format!("`{name}`: expected a linear of the model, found none of this name").into());
                 };
                 let matrix = checkpoint.encoded(module, [rows, cols])?;
                 weights += rows * cols;

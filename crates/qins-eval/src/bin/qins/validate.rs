@@ -32,7 +32,7 @@ use crate::{
 pub(crate) struct Validate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Judge only this form: none, f32 or q8 [default: f32 and q8]
+    /// Judge only this form: none, f32, q8g, q8, q6, q5, q4 or q3 [default: f32 and q8]
     #[arg(long)]
     scheme: Option<SchemeOrNone>,
     #[command(flatten)]
@@ -142,7 +142,7 @@ impl Validate {
             None => scheme.to_string(),
         };
         let judged: Vec<Scheme> = match self.scheme {
-            None => Scheme::ALL.to_vec(),
+            None => vec![Scheme::F32, Scheme::Q8],
             Some(SchemeOrNone::None) => Vec::new(),
             Some(SchemeOrNone::Scheme(scheme)) => vec![scheme],
         };
