@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use qins_codec::{Curvature, slice};
 use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Scheme};
 
-use crate::common::{Random, bits};
+use crate::{
+    common::{Random, bits},
+    draw::{matrix, weight},
+};
 
 fn options(alpha: f32) -> EncodeOptions {
     EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()) }
@@ -60,20 +63,9 @@ fn q8_is_off_by_half_a_step_at_most() {
     }
 }
 
-/// Weights of any size an `f16` scale reaches, with zeros of both signs among them.
-fn weight() -> impl Strategy<Value = f32> {
-    let sized = (-40.0..15.99_f32, any::<bool>()).prop_map(|(e, minus)| if minus { -e.exp2() } else { e.exp2() });
-    prop_oneof![8 => sized, 1 => Just(0.0), 1 => Just(-0.0)]
-}
-
-fn matrix() -> impl Strategy<Value = (Vec<f32>, [usize; 2])> {
-    (0..5_usize, 0..40_usize)
-        .prop_flat_map(|(rows, cols)| (prop::collection::vec(weight(), rows * cols), Just([rows, cols])))
-}
-
 proptest! {
     #[test]
-    fn every_row_of_q8_is_off_by_half_a_step_at_most_and_keeps_its_signs((weights, shape) in matrix()) {
+    fn every_row_of_q8_is_off_by_half_a_step_at_most_and_keeps_its_signs((weights, shape) in matrix([5, 40], 15.99)) {
         let encoded = encode(&weights, shape, Scheme::Q8).unwrap();
         prop_assert!(steps_off(&weights, &encoded).into_iter().all(|steps| steps <= HALF));
         for (w, d) in weights.iter().zip(decode(&encoded)) {
@@ -88,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn encoding_decoded_weights_gives_their_codes_again((weights, shape) in matrix(), alpha in -10.0..10.0_f32) {
+    fn encoding_decoded_weights_gives_their_codes_again((weights, shape) in matrix([5, 40], 15.99), alpha in -10.0..10.0_f32) {
         // Under a fixed α the whole of it, parameters included.
         let options = options(alpha.exp2());
         let once = EncodedTensor::encode(&weights, shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
@@ -106,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn f32_gives_back_f32_weights_within_a_millionth(weights in prop::collection::vec(weight(), 1..200)) {
+    fn f32_gives_back_f32_weights_within_a_millionth(weights in prop::collection::vec(weight(15.99), 1..200)) {
         let small: Vec<f32> = weights.iter().copied().filter(|w| w.abs() <= 4.0).collect();
         let encoded = encode(&small, [1, small.len()], Scheme::F32).unwrap();
         for (w, d) in small.iter().zip(decode(&encoded)) {

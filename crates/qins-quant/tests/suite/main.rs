@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod draw;
 mod encode;
 mod fuzz;
 mod golden;
