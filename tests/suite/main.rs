@@ -1,6 +1,7 @@
 //! Tests across crates.
 
 mod atlas;
+mod calibrate;
 mod common;
 mod kernel;
 mod phi3;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use qins_quant::Scheme;
+
 /// An error a user can act on, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,6 +55,27 @@ pub enum Error {
         module: String,
         /// Why.
         source: qins_quant::EncodeError,
+    },
+    /// There is nothing to calibrate on.
+    #[error("expected at least one text to calibrate on, found none")]
+    NoTexts,
+    /// A linear to calibrate is encoded already.
+    #[error("`{module}`: expected plain weights to calibrate, found them encoded as {scheme}")]
+    Encoded {
+        /// The projection's name.
+        module: String,
+        /// How its weights rest.
+        scheme: Scheme,
+    },
+    /// What a linear is given overflows.
+    #[error("`{module}`: expected inputs with a finite mean square, found {found} in channel {channel}")]
+    Inputs {
+        /// The projection's name.
+        module: String,
+        /// The input channel.
+        channel: usize,
+        /// Its mean square.
+        found: f32,
     },
     /// A backend is not at hand.
     #[error("{0}")]

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     Error, KvCache,
-    phi3::{Logits, Phi3, RopeRegime},
+    phi3::{Logits, ModelConfig, Phi3, RopeRegime},
 };
 
 /// A sequence being read by a model.
@@ -39,17 +39,8 @@ impl<'m> Session<'m> {
     /// # Errors
     /// When `ids` is empty, an id is outside the vocabulary, or the model's context is full.
     pub fn extend(&mut self, ids: &[u32], logits: Logits) -> Result<Tensor<2>, Error> {
-        let config = self.model.config();
         let (read, len) = (self.ids.len(), self.ids.len() + ids.len());
-        if ids.is_empty() {
-            return Err(Error::Empty);
-        }
-        if let Some(&found) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return Err(Error::TokenId { vocabulary: config.vocab_size, found });
-        }
-        if len > config.max_position_embeddings {
-            return Err(Error::ContextFull { limit: config.max_position_embeddings, found: len });
-        }
+        expect_readable(self.model.config(), read, ids)?;
         self.ids.extend_from_slice(ids);
         let regime = self.model.rope().regime(len);
         if regime == self.regime || read == 0 {
@@ -61,6 +52,21 @@ impl<'m> Session<'m> {
         let all = self.model.forward(&self.ids, regime, &mut self.cache, logits);
         Ok(if logits == Logits::All { all.narrow(0, read, len - read) } else { all })
     }
+}
+
+/// What [`Session::extend`] asks of `ids` after `read` tokens.
+pub(crate) fn expect_readable(config: &ModelConfig, read: usize, ids: &[u32]) -> Result<(), Error> {
+    let len = read + ids.len();
+    if ids.is_empty() {
+        return Err(Error::Empty);
+    }
+    if let Some(&found) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+        return Err(Error::TokenId { vocabulary: config.vocab_size, found });
+    }
+    if len > config.max_position_embeddings {
+        return Err(Error::ContextFull { limit: config.max_position_embeddings, found: len });
+    }
+    Ok(())
 }
 
 /// How greedy generation ends.

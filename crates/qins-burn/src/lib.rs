@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod cache;
+mod calibrate;
 mod device;
 mod error;
 mod generate;
@@ -19,6 +20,7 @@ mod tokenizer;
 
 pub use burn::tensor::Device;
 pub use cache::KvCache;
+pub use calibrate::calibrate;
 pub use device::Backend;
 pub use error::Error;
 pub use generate::{Generation, Greedy, Session, Step, Stop, score};

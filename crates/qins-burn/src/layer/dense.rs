@@ -8,6 +8,7 @@ use burn::{
 
 use qins_quant::FloatDtype;
 
+use super::Tap;
 use crate::kernel::Matrix;
 
 /// y = x·Wᵀ with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
@@ -17,6 +18,9 @@ pub struct DenseLinear {
     weight: Param<Tensor<2>>,
     #[module(skip)]
     source: FloatDtype,
+    /// Set for the length of a calibration.
+    #[module(skip)]
+    pub(crate) tap: Option<Tap>,
 }
 
 impl DenseLinear {
@@ -26,7 +30,7 @@ impl DenseLinear {
     /// When the length does not match the shape.
     pub fn new(weights: Vec<f32>, shape: [usize; 2], source: FloatDtype, device: &Device) -> Self {
         let weight = Tensor::from_data(TensorData::new(weights, shape), device);
-        Self { weight: Param::from_tensor(weight), source }
+        Self { weight: Param::from_tensor(weight), source, tap: None }
     }
 
     /// The weights, `[out, in]`.
@@ -56,6 +60,6 @@ impl TryFrom<Linear> for DenseLinear {
         if linear.bias.is_some() {
             return Err(Biased);
         }
-        Ok(Self { weight: Param::from_tensor(linear.weight.val().transpose()), source: FloatDtype::F32 })
+        Ok(Self { weight: Param::from_tensor(linear.weight.val().transpose()), source: FloatDtype::F32, tap: None })
     }
 }

@@ -3,7 +3,9 @@
 mod dense;
 mod projection;
 mod qins;
+mod tap;
 
 pub use dense::{Biased, DenseLinear};
 pub use projection::Projection;
 pub use qins::{Coded, Companded, Grouped, QinsLinear};
+pub(crate) use tap::Tap;

@@ -22,6 +22,9 @@ pub enum Projection {
 impl Projection {
     /// `x[m, in] → [m, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        if let Self::Dense(DenseLinear { tap: Some(tap), .. }) = self {
+            tap.add(&x);
+        }
         kernel::linear(x, self.matrix())
     }
 

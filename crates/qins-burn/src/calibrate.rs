@@ -1,0 +1,74 @@
+//! How large the inputs of each linear are, by which an error in one of its weights weighs more than in another.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Error, Projection, Projections, Session,
+    generate::expect_readable,
+    layer::Tap,
+    phi3::{Logits, Phi3},
+};
+
+/// Mean square of each linear's inputs over all positions of all texts, `[in]` per linear, by the names that
+/// [`linears`](crate::linears) gives them.
+///
+/// A text is a sequence of token ids, read by itself and in one go. Its tokens are looked up in the embedding, which
+/// therefore has no inputs and is absent, unless it is the head as well: then `model.embed_tokens` has those of the head.
+/// `progress` is called with texts read and texts in all.
+///
+/// # Errors
+/// Before anything is read: when there are no texts, one of them is empty, longer than the model's context or has an id
+/// outside the vocabulary, or a linear is encoded. Afterwards: when a mean square is not finite. The model is left as it
+/// was in any case.
+pub fn calibrate(
+    model: &mut Phi3,
+    texts: &[Vec<u32>],
+    progress: impl FnMut(usize, usize),
+) -> Result<BTreeMap<String, Vec<f32>>, Error> {
+    if texts.is_empty() {
+        return Err(Error::NoTexts);
+    }
+    texts.iter().try_for_each(|ids| expect_readable(model.config(), 0, ids))?;
+    let read = set_taps(model).and_then(|()| read(model, texts, progress));
+    // Whatever came of it: with a tap in place every later token would be paid for.
+    let taps = take_taps(model)?;
+    read?;
+    let seen = taps.into_iter().filter_map(|(module, tap)| Some((module, tap.mean_squares()?)));
+    seen.map(|(module, means)| match means.iter().position(|mean| !mean.is_finite()) {
+        None => Ok((module, means)),
+        Some(channel) => Err(Error::Inputs { module, channel, found: means[channel] }),
+    })
+    .collect()
+}
+
+fn read(model: &Phi3, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)) -> Result<(), Error> {
+    for (done, ids) in texts.iter().enumerate() {
+        progress(done, texts.len());
+        // All logits, so that the head is given all positions.
+        Session::new(model, ids.len()).extend(ids, Logits::All)?;
+    }
+    progress(texts.len(), texts.len());
+    Ok(())
+}
+
+fn set_taps(module: &mut impl Projections) -> Result<(), Error> {
+    module.visit_projections("model", &mut |_, name, projection| match projection {
+        Projection::Dense(dense) => {
+            dense.tap = Some(Tap::default());
+            Ok(())
+        }
+        Projection::Qins(encoded) => Err(Error::Encoded { module: name.to_owned(), scheme: encoded.scheme() }),
+    })
+}
+
+/// In the order of the computation, so that an overflow is reported where it began.
+fn take_taps(module: &mut impl Projections) -> Result<Vec<(String, Tap)>, Error> {
+    let mut taps = Vec::new();
+    module.visit_projections("model", &mut |_, name, projection| {
+        if let Projection::Dense(dense) = projection {
+            taps.extend(dense.tap.take().map(|tap| (name.to_owned(), tap)));
+        }
+        Ok(())
+    })?;
+    Ok(taps)
+}

@@ -1,0 +1,46 @@
+//! What passes into a linear, summed up on the way.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::tensor::Tensor;
+
+use crate::generate::to_vec;
+
+/// Sums the squares of a linear's inputs, per channel. Clones share one sum: a module can be cloned, and so must its parts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tap(Arc<Mutex<Sums>>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    positions: usize,
+    /// One per input channel; none before the first input.
+    squares: Vec<f64>,
+}
+
+impl Tap {
+    /// Takes in `x[m, in]`.
+    pub(super) fn add(&self, x: &Tensor<2>) {
+        let [m, channels] = x.dims();
+        let x = to_vec(x.clone());
+        let mut sums = self.sums();
+        sums.positions += m;
+        sums.squares.resize(channels, 0.0);
+        for row in x.chunks_exact(channels) {
+            for (sum, &a) in sums.squares.iter_mut().zip(row) {
+                *sum += f64::from(a) * f64::from(a);
+            }
+        }
+    }
+
+    /// The mean square of each channel; `None` when nothing came in.
+    pub(crate) fn mean_squares(&self) -> Option<Vec<f32>> {
+        let sums = self.sums();
+        let mean = |sum: &f64| (sum / sums.positions as f64) as f32;
+        (sums.positions > 0).then(|| sums.squares.iter().map(mean).collect())
+    }
+
+    /// Sums are whole at any time, also after a thread that held them has panicked.
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
