@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Greedy, LoadOptions, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
+use qins_burn::{Checkpoint, Files, Greedy, Policy, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -40,8 +40,8 @@ fn goldens() -> Vec<Golden> {
 /// Greedy texts of all goldens under `scheme`, compared with theirs: how many are the same to the end or to a near-tie.
 fn matching(scheme: Option<Scheme>, targets: Targets) -> usize {
     let checkpoint = Checkpoint::open(Files::Directory(dir())).unwrap();
-    let options = LoadOptions { scheme, targets, ..LoadOptions::default() };
-    let model = load(&checkpoint, &options, &device(), |_, _| {}).unwrap().model;
+    let policy = scheme.map(|scheme| Policy::new(targets, scheme));
+    let model = load(&checkpoint, policy.as_ref(), &device(), |_, _| {}).unwrap().model;
     let stop_ids = stop_ids(checkpoint.files(), model.config()).unwrap();
     let same = goldens().into_iter().filter(|golden| {
         let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: stop_ids.clone() };
@@ -62,7 +62,7 @@ fn plain_and_exactly_encoded_weights_speak_as_transformers_does() {
 #[test]
 fn logits_of_whole_prompts_are_those_of_transformers() {
     let checkpoint = Checkpoint::open(Files::Directory(dir())).unwrap();
-    let model = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap().model;
+    let model = load(&checkpoint, None, &device(), |_, _| {}).unwrap().model;
     let data = fs::read(dir().join("goldens.safetensors")).unwrap();
     let data = SafeTensors::deserialize(&data).unwrap();
     let prompts: BTreeMap<String, Vec<u32>> = goldens().into_iter().map(|g| (g.id, g.input_ids)).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use qins_burn::{
-    Checkpoint, EncodeOptions, Error, Files, LinearKind, LoadOptions, Projections, Scheme, Session, Targets, calibrate,
+    Checkpoint, EncodeOptions, Error, Files, LinearKind, Projections, Scheme, Session, Targets, calibrate,
     convert_linear_to_qins, linears, load,
     phi3::{Logits, Phi3},
 };
@@ -24,7 +24,7 @@ fn checkpoint(name: &str) -> Checkpoint {
 }
 
 fn open(name: &str) -> Phi3 {
-    load(&checkpoint(name), &LoadOptions::default(), &device(), |_, _| {}).unwrap().model
+    load(&checkpoint(name), None, &device(), |_, _| {}).unwrap().model
 }
 
 fn means(model: &mut Phi3, texts: &[&[u32]]) -> Means {

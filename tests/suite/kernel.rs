@@ -1,7 +1,7 @@
 //! The product in Burn, against the slices' naive truth, and the two ways to decode against each other.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use qins_burn::{Alpha, DenseLinear, EncodeOptions, Projection, QinsLinear, Scheme};
+use qins_burn::{Alpha, DenseLinear, EncodeOptions, Projection, Scheme};
 use qins_quant::{EncodedTensor, FloatDtype, kernel};
 
 use crate::common::{device, on_cpu, values};
@@ -34,11 +34,11 @@ fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, Encoded
     let mut forms = Vec::new();
     for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
         for (scheme, alpha) in Scheme::ALL.map(|s| (s, None)).into_iter().chain([(Scheme::F32, Some(3.7))]) {
-            let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()) };
+            let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()), ..EncodeOptions::default() };
             let weights: Vec<f32> = weights.iter().map(|&w| source.round(w)).collect();
             let encoded = EncodedTensor::encode(&weights, shape, source, scheme, &options).unwrap();
             let name = format!("{scheme} α={alpha:?} of {source:?}");
-            forms.push((name, QinsLinear::new(encoded.clone(), &device()).into(), encoded));
+            forms.push((name, Projection::new(encoded.clone(), &device()), encoded));
         }
     }
     forms

@@ -4,7 +4,7 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Greedy, LoadOptions, Session, load,
+    Greedy, Session, load,
     phi3::{Logits, ModelConfig, Phi3, Rope, RopeRegime},
 };
 use qins_quant::checkpoint::{Checkpoint, Files};
@@ -44,7 +44,7 @@ fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Phi
     edit(&mut config);
     fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
     let checkpoint = Checkpoint::open(Files::Directory(copy.path().to_owned())).unwrap();
-    let loaded = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap();
+    let loaded = load(&checkpoint, None, &device(), |_, _| {}).unwrap();
     assert_eq!(loaded.report.unused, Vec::<String>::new());
     (copy, loaded.model)
 }

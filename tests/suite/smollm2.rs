@@ -3,7 +3,7 @@
 
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Greedy, LoadOptions, Scheme, Targets, load};
+use qins_burn::{Checkpoint, Files, Greedy, Policy, Scheme, Targets, load};
 use serde::Deserialize;
 
 use crate::common::{device, fixture};
@@ -35,8 +35,8 @@ fn checkpoint(layout: &str) -> Option<Checkpoint> {
 
 fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
     let Some(checkpoint) = checkpoint(layout) else { return };
-    let options = LoadOptions { scheme, targets: Targets::Full, ..LoadOptions::default() };
-    let model = load(&checkpoint, &options, &device(), |_, _| {}).unwrap().model;
+    let policy = scheme.map(|scheme| Policy::new(Targets::Full, scheme));
+    let model = load(&checkpoint, policy.as_ref(), &device(), |_, _| {}).unwrap().model;
     let goldens: Goldens = serde_json::from_slice(&fs::read(fixture("smollm2/goldens.json")).unwrap()).unwrap();
     for golden in goldens.prompts {
         let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: model.config().eos_token_ids.clone() };

@@ -3,7 +3,7 @@
 use std::{fs, ops::ControlFlow};
 
 use qins_burn::{
-    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Greedy, LinearKind, LoadOptions, Projection,
+    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Greedy, LinearKind, Policy, Projection,
     Projections, Scheme, Targets, Visit, convert_linear_to_qins, linears, load,
     phi3::{ModelConfig, Phi3},
 };
@@ -28,18 +28,17 @@ fn every_way_to_an_encoded_model_speaks_alike() {
         let checkpoint = open(name);
         for scheme in Scheme::ALL {
             for targets in [Targets::Safe, Targets::All, Targets::Full, "k,down".parse().unwrap()] {
-                let options = LoadOptions { scheme: Some(scheme), targets: targets.clone(), ..LoadOptions::default() };
-                let loaded = load(&checkpoint, &options, &device(), |_, _| {}).unwrap();
+                let policy = Policy::new(targets.clone(), scheme);
+                let loaded = load(&checkpoint, Some(&policy), &device(), |_, _| {}).unwrap();
 
-                let mut swapped = load(&checkpoint, &LoadOptions::default(), &device(), |_, _| {}).unwrap().model;
+                let mut swapped = load(&checkpoint, None, &device(), |_, _| {}).unwrap().model;
                 let report = convert_linear_to_qins(&mut swapped, &targets, scheme, &EncodeOptions::default()).unwrap();
 
                 let out = TempDir::new().unwrap();
                 let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path()).unwrap();
-                let parts = targets.parts(&config, scheme);
-                convert(&checkpoint, &out.path().join("q"), &EncodeOptions::default(), &parts, &|_| ()).unwrap();
+                convert(&checkpoint, &out.path().join("q"), &policy.parts(&config), &|_| ()).unwrap();
                 let converted = Checkpoint::open(Files::Directory(out.path().join("q"))).unwrap();
-                let reopened = load(&converted, &LoadOptions::default(), &device(), |_, _| {}).unwrap();
+                let reopened = load(&converted, None, &device(), |_, _| {}).unwrap();
 
                 let what = format!("{name} {scheme} {targets}");
                 assert_eq!(loaded.report.encoded, report.encoded, "{what}");

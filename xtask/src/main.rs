@@ -30,6 +30,10 @@ enum Command {
     Convert(qins::Arguments),
     /// Show how a checkpoint's tensors rest, and what they cost
     Inspect(qins::Arguments),
+    /// Check that a checkpoint is what was written, and how near it is to its source
+    Verify(qins::Arguments),
+    /// Decode a checkpoint into a plain one, which any other program can run
+    Export(qins::Arguments),
     /// Run the tests
     Test(test::Test),
     /// Measure
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => arguments.run("generate"),
         Command::Convert(arguments) => arguments.run("convert"),
         Command::Inspect(arguments) => arguments.run("inspect"),
+        Command::Verify(arguments) => arguments.run("verify"),
+        Command::Export(arguments) => arguments.run("export"),
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
         Command::Tidy => tidy::run(),

@@ -3,14 +3,13 @@
 use std::{error::Error, ops::ControlFlow, path::PathBuf};
 
 use qins_burn::{
-    Backend, Checkpoint, EncodeOptions, Files, Greedy, LoadOptions, Scheme, Targets, Tokenizer, convert_linear_to_qins,
-    load,
+    Backend, Checkpoint, EncodeOptions, Files, Greedy, Scheme, Targets, Tokenizer, convert_linear_to_qins, load,
 };
 
 /// Ten lines from a directory to a text.
 pub fn continue_text(dir: PathBuf, prompt: &str) -> Result<String, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Files::Directory(dir))?;
-    let mut model = load(&checkpoint, &LoadOptions::default(), &Backend::Flex.device()?, |_, _| {})?.model;
+    let mut model = load(&checkpoint, None, &Backend::Flex.device()?, |_, _| {})?.model;
     let report = convert_linear_to_qins(&mut model, &Targets::Safe, Scheme::Q8, &EncodeOptions::default())?;
     println!("{} linears encoded, {} left plain", report.encoded.len(), report.plain.len());
 

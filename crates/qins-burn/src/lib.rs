@@ -15,6 +15,7 @@ pub mod kernel;
 mod layer;
 mod load;
 pub mod phi3;
+mod policy;
 mod swap;
 mod tokenizer;
 
@@ -25,9 +26,10 @@ pub use device::Backend;
 pub use error::Error;
 pub use generate::{Generation, Greedy, Session, Step, Stop, score};
 pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
-pub use load::{LoadOptions, LoadReport, Loaded, check, load};
+pub use load::{LoadReport, Loaded, check, load};
+pub use policy::{Importance, Override, Policy};
 pub use qins_quant::{
-    Alpha, EncodeOptions, Scheme,
+    Alpha, EncodeOptions, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
 };
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};

@@ -9,31 +9,14 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use qins_quant::{
-    EncodeOptions, EncodedTensor, Error as QuantError, Scheme,
+    EncodedTensor, Error as QuantError,
     checkpoint::{Checkpoint, Plain},
 };
 
 use crate::{
-    DenseLinear, Error, LinearSpec, Projection, QinsLinear, Targets, linears,
+    DenseLinear, Error, LinearSpec, Policy, Projection, linears,
     phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
 };
-
-/// How to load.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// Encode plain linears with this scheme while loading; `None` takes the checkpoint as it is.
-    pub scheme: Option<Scheme>,
-    /// Which linears to encode.
-    pub targets: Targets,
-    /// How to encode them.
-    pub encode: EncodeOptions,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self { scheme: None, targets: Targets::Safe, encode: EncodeOptions::default() }
-    }
-}
 
 /// What became of the checkpoint's tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,11 +25,11 @@ pub struct LoadReport {
     pub applied: usize,
     /// Tensors the model has no use for.
     pub unused: Vec<String>,
-    /// Encoded linears.
+    /// Linears that rest encoded in the checkpoint, or were encoded on the way.
     pub encoded: Vec<String>,
     /// Weights in encoded linears.
     pub encoded_weights: usize,
-    /// Bytes at rest of the encoded linears, parameters included.
+    /// Bytes in a file of the encoded linears, parameters included.
     pub encoded_bytes: usize,
     /// Bytes at rest of everything else, in the checkpoint's own types.
     pub plain_bytes: usize,
@@ -73,23 +56,24 @@ pub struct Loaded {
     pub report: LoadReport,
 }
 
-/// Loads a model. `progress` is called with linears done and linears in all.
+/// Loads a model; plain linears are encoded on the way where `policy` says so, and without one taken as they are.
+/// `progress` is called with linears done and linears in all.
 ///
 /// # Errors
-/// When the configuration is of another kind of model, a tensor is missing, of the wrong shape or not finite, or when a
-/// scheme is asked for and the checkpoint is encoded already.
+/// When the configuration is of another kind of model, a tensor is missing, of the wrong shape or not finite, or when
+/// there is a policy and the checkpoint is encoded already.
 pub fn load(
     checkpoint: &Checkpoint,
-    options: &LoadOptions,
+    policy: Option<&Policy>,
     device: &Device,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Loaded, Error> {
     let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
-    if options.scheme.is_some() {
+    if policy.is_some() {
         expect_plain(checkpoint)?;
     }
     let specs: HashMap<String, LinearSpec> = linears(&config).into_iter().map(|s| (s.module.clone(), s)).collect();
-    let mut loader = Loader { checkpoint, options, device, used: BTreeSet::new(), report: LoadReport::default() };
+    let mut loader = Loader { checkpoint, policy, device, used: BTreeSet::new(), report: LoadReport::default() };
     let mut done = 0;
     let mut linear = |loader: &mut Loader<'_>, module: &str| {
         progress(done, specs.len());
@@ -171,7 +155,7 @@ fn plain_norm<'a>(
 
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
-    options: &'a LoadOptions,
+    policy: Option<&'a Policy>,
     device: &'a Device,
     /// Stored tensors read so far.
     used: BTreeSet<String>,
@@ -180,28 +164,37 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
-        let encoded = if self.checkpoint.is_encoded(&spec.module) {
-            for name in ["packed", "scale", "curvature", "group_scale", "selector"] {
-                self.used.insert(format!("{}.weight_{name}", spec.module));
-            }
-            self.checkpoint.encoded(&spec.module, spec.shape)?
+        let (encoded, bytes) = if self.checkpoint.is_encoded(&spec.module) {
+            self.encoded(spec)?
         } else {
             let (name, plain) = plain_rows(self.checkpoint, spec)?;
             self.used.insert(name.clone());
             let weights = finite(&plain, &name)?;
-            match self.options.scheme.filter(|_| self.options.targets.contains(spec.kind)) {
-                None => {
-                    self.report.plain_bytes += plain.bytes.len();
-                    return Ok(DenseLinear::new(weights, spec.shape, plain.dtype, self.device).into());
-                }
-                Some(scheme) => EncodedTensor::encode(&weights, spec.shape, plain.dtype, scheme, &self.options.encode)
-                    .map_err(|e| QuantError::tensor(plain.path, name, e))?,
-            }
+            let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
+                self.report.plain_bytes += plain.bytes.len();
+                return Ok(DenseLinear::new(weights, spec.shape, plain.dtype, self.device).into());
+            };
+            EncodedTensor::encode_as(&weights, spec.shape, plain.dtype, &recipe)
+                .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))
+                .map_err(|e| QuantError::tensor(plain.path, name, e))?
         };
         self.report.encoded.push(spec.module.clone());
         self.report.encoded_weights += spec.shape[0] * spec.shape[1];
-        self.report.encoded_bytes += encoded.bytes();
-        Ok(QinsLinear::new(encoded, self.device).into())
+        self.report.encoded_bytes += bytes;
+        Ok(Projection::new(encoded, self.device))
+    }
+
+    /// A linear that rests encoded, and its bytes there.
+    fn encoded(&mut self, LinearSpec { module, shape, .. }: &LinearSpec) -> Result<(EncodedTensor, usize), Error> {
+        // Before anything of that shape is made.
+        let found = self.checkpoint.encoded_shape(module)?;
+        if found != *shape {
+            let tensor = format!("{module}.weight_shape");
+            let message = format!("expected {shape:?}, found {found:?}");
+            return Err(QuantError::tensor(self.checkpoint.path_of(&tensor), tensor, message).into());
+        }
+        self.used.extend(self.checkpoint.tensors_of_module(module)?);
+        Ok((self.checkpoint.encoded(module)?, self.checkpoint.bytes_of_module(module)?))
     }
 
     fn norm(&mut self, config: &ModelConfig, module: &str) -> Result<RmsNorm, Error> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::Range, str::FromStr};
 
-use qins_quant::{EncodeOptions, Scheme, convert::Part};
+use qins_quant::{EncodeOptions, Scheme};
 
 use crate::{
     Error, Projection,
@@ -150,30 +150,6 @@ pub fn linears(config: &ModelConfig) -> Vec<LinearSpec> {
         all.push(table(Head, "lm_head"));
     }
     all
-}
-
-impl Targets {
-    /// What [`qins_quant::convert::convert`] asks: the linears in a stored tensor, and which of them are encoded.
-    pub fn parts(&self, config: &ModelConfig, scheme: Scheme) -> impl Fn(&str, &[usize]) -> Option<Vec<Part>> {
-        let specs = linears(config);
-        let targets = self.clone();
-        move |tensor, _| {
-            let stored = tensor.strip_suffix(".weight")?;
-            let parts: Vec<Part> = specs
-                .iter()
-                .filter_map(|spec| {
-                    let rows = match &spec.fused {
-                        Some((fused, _, rows)) if fused == stored => rows.clone(),
-                        _ if spec.module == stored => 0..spec.shape[0],
-                        _ => return None,
-                    };
-                    let scheme = targets.contains(spec.kind).then_some(scheme);
-                    Some(Part { module: spec.module.clone(), rows, scheme })
-                })
-                .collect();
-            (!parts.is_empty()).then_some(parts)
-        }
-    }
 }
 
 /// A module that holds projections.

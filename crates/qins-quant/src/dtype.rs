@@ -36,6 +36,15 @@ impl FloatDtype {
         }
     }
 
+    /// The type in safetensors.
+    pub const fn safetensors(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
     /// Little-endian bytes of this type, widened to `f32` without loss.
     ///
     /// The length of `bytes` must be a multiple of [`size`](Self::size); a rest is ignored.
@@ -44,6 +53,15 @@ impl FloatDtype {
             Self::F32 => chunks(bytes).map(f32::from_le_bytes).collect(),
             Self::F16 => chunks(bytes).map(|b| f16::from_le_bytes(b).to_f32()).collect(),
             Self::Bf16 => chunks(bytes).map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        }
+    }
+
+    /// The little-endian bytes of `values` rounded to this type, to nearest even.
+    pub fn narrow(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
         }
     }
 

@@ -49,6 +49,34 @@ pub enum EncodeError {
     /// A fixed α was asked of a scheme that fits its curves.
     #[error("expected no fixed α for {0}, which fits its curves")]
     Alpha(crate::Scheme),
+    /// Weights were to be pruned that are to be kept to the bit.
+    #[error("expected no weights to be pruned with {0}, which keeps every bit")]
+    Prune(crate::Scheme),
+    /// A weight is too many steps from zero.
+    #[error("expected weights within 2^24 steps of {step}, found {value} at row {row}, column {col}")]
+    Step {
+        /// Row of the first such weight.
+        row: usize,
+        /// Column of the first such weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+        /// The step.
+        step: f32,
+    },
+    /// A stored whole number is too large.
+    #[error("expected codes of magnitude 2^24 at most, found {code} at row {row}, column {col}")]
+    Code {
+        /// Row of the first such code.
+        row: usize,
+        /// Column of the first such code.
+        col: usize,
+        /// The code.
+        code: i32,
+    },
+    /// The entropy coder gave up.
+    #[error("expected blocks below 4 GiB for the entropy coder")]
+    Coder,
     /// The importance of a column is not a finite number ≥ 0.
     #[error("expected a finite importance of at least 0, found {value} of column {col}")]
     Importance {
@@ -57,16 +85,37 @@ pub enum EncodeError {
         /// Its importance.
         value: f32,
     },
-    /// A stored scale or curvature is not a finite number ≥ 0, or a curvature too large.
+    /// A stored scale, curvature or step is not a finite number ≥ 0, or too large.
     #[error("expected a finite {name} of at least 0, found {value} in row {row}")]
     Parameter {
-        /// `scale` or `curvature`.
+        /// `scale`, `curvature` or `step`.
         name: &'static str,
         /// The row of the tensor it is stored in.
         row: usize,
         /// What is stored.
         value: f32,
     },
+}
+
+impl EncodeError {
+    /// The same, of rows that begin at `first`.
+    pub(crate) fn below(mut self, first: usize) -> Self {
+        match &mut self {
+            Self::NonFinite { row, .. }
+            | Self::Saturated { row, .. }
+            | Self::Scale { row, .. }
+            | Self::Step { row, .. }
+            | Self::Code { row, .. }
+            | Self::Parameter { row, .. } => *row += first,
+            Self::Length { .. }
+            | Self::Encoded(_)
+            | Self::Alpha(_)
+            | Self::Prune(_)
+            | Self::Coder
+            | Self::Importance { .. } => {}
+        }
+        self
+    }
 }
 
 /// A checkpoint that cannot be read, converted or written.

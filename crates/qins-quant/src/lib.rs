@@ -3,7 +3,9 @@
 //! - [`Scheme`]: what is stored; [`EncodedTensor`]: one encoded matrix.
 //! - [`kernel`]: products with a matrix that stays encoded, on plain slices.
 //! - [`checkpoint`]: Hugging Face directories, plain and encoded, read by `mmap` and written atomically.
-//! - [`convert`]: one checkpoint into another, one tensor in memory.
+//! - [`convert`]: one checkpoint into another, a band of rows in memory; [`export`]: back into a plain one.
+//! - [`mixture`]: the scheme of each matrix, chosen by measured error under a budget.
+//! - [`verify`]: whether a checkpoint is what was written, and how near to its source ([`Fidelity`]).
 //!
 //! ```
 //! use qins_quant::{EncodedTensor, EncodeOptions, FloatDtype, Scheme};
@@ -19,18 +21,31 @@
 pub mod checkpoint;
 pub mod convert;
 mod dtype;
+mod entropy;
 mod error;
+pub mod export;
+mod fidelity;
 mod fit;
 mod grouped;
 pub mod kernel;
+mod lossless;
+pub mod mixture;
+mod origin;
+mod prune;
+mod rate;
 mod scheme;
 mod stored;
 mod tensor;
+pub mod verify;
 
 pub use dtype::FloatDtype;
 pub use error::{EncodeError, Error};
+pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
 pub use grouped::{Grouped, GroupedRows, Layout};
+pub use origin::Origin;
+pub use prune::Prune;
 pub use qins_codec::Alpha;
-pub use scheme::{EncodeOptions, Form, ParseSchemeError, Scheme};
+pub use rate::Rate;
+pub use scheme::{EncodeOptions, Form, ParseSchemeError, Recipe, Scheme};
 pub use tensor::{Codes, EncodedTensor};

@@ -1,10 +1,10 @@
 //! What is stored for a weight, and how many bits it costs.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use qins_codec::Alpha;
 
-use crate::Layout;
+use crate::{EncodeError, Layout, Prune, Rate};
 
 /// How an encoded matrix rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -14,6 +14,8 @@ pub enum Scheme {
     /// `u = sign(x)·α|x|/(1+α|x|)`. Saves nothing; decodes to the very bits of a bf16 source up to |x| = 2¹⁶/α, of an
     /// f16 source up to 2¹¹/α.
     F32,
+    /// The very bits of the source, entropy-coded in the file: about 10.5 bits per weight of bf16.
+    Lossless,
     /// One byte per weight, and for each group of 32 a scale and one of four curves: 0.375 bits per weight, the same for
     /// all grouped schemes below.
     Q8g,
@@ -28,17 +30,23 @@ pub enum Scheme {
     Q4,
     /// Three bits per weight and the parameters of groups.
     Q3,
+    /// Whole numbers of one step, entropy-coded in the file at the bits per weight that were asked for
+    /// ([`EncodeOptions::rate`]).
+    Rate,
 }
 
 impl Scheme {
-    /// Every scheme, in the order of their size.
-    pub const ALL: [Self; 7] = [Self::F32, Self::Q8g, Self::Q8, Self::Q6, Self::Q5, Self::Q4, Self::Q3];
+    /// Every scheme, in the order of their size; last the one that takes the size it is told.
+    pub const ALL: [Self; 9] =
+        [Self::F32, Self::Lossless, Self::Q8g, Self::Q8, Self::Q6, Self::Q5, Self::Q4, Self::Q3, Self::Rate];
 
     /// The form of what is stored.
     pub const fn form(self) -> Form {
         let bits = match self {
             Self::F32 => return Form::F32,
+            Self::Lossless => return Form::Lossless,
             Self::Q8 => return Form::Q8,
+            Self::Rate => return Form::Rate,
             Self::Q8g => 8,
             Self::Q6 => 6,
             Self::Q5 => 5,
@@ -52,13 +60,26 @@ impl Scheme {
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Lossless => "lossless",
             Self::Q8g => "q8g",
             Self::Q8 => "q8",
             Self::Q6 => "q6",
             Self::Q5 => "q5",
             Self::Q4 => "q4",
             Self::Q3 => "q3",
+            Self::Rate => "rate",
         }
+    }
+
+    /// Whether it is for files alone: what is read from them rests in memory as plain weights. Such a scheme is always
+    /// entropy-coded, the others are where a [`Recipe`] says so.
+    pub const fn is_for_files(self) -> bool {
+        matches!(self, Self::Lossless | Self::Rate)
+    }
+
+    /// Whether every weight comes back as the bits it was, from a source of bf16.
+    pub const fn is_lossless(self) -> bool {
+        matches!(self, Self::F32 | Self::Lossless)
     }
 }
 
@@ -67,8 +88,12 @@ impl Scheme {
 pub enum Form {
     /// Whole values.
     F32,
+    /// The source's own bits.
+    Lossless,
     /// Rows of bytes.
     Q8,
+    /// Whole numbers of a step.
+    Rate,
     /// Groups of codes.
     Grouped(Layout),
 }
@@ -98,6 +123,43 @@ pub struct EncodeOptions {
     /// A fixed α. Without it `f32` takes the report's α = 1 and `q8` fits a curvature to each row.
     ///
     /// For `q8` a fixed α means what it meant in the report: the codes divide the whole of z ∈ [0, 1], whatever range
-    /// the weights use of it. The grouped schemes have no α to fix.
+    /// the weights use of it. The other schemes have no α to fix.
     pub alpha: Option<Alpha>,
+    /// What [`Scheme::Rate`] shall cost; no other scheme asks.
+    pub rate: Rate,
+    /// The share of each row's weights to set to zero beforehand.
+    pub prune: Prune,
+}
+
+/// How a matrix shall rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// What is stored.
+    pub scheme: Scheme,
+    /// Whether a file holds it entropy-coded, beyond the schemes that always are.
+    pub coded: bool,
+    /// How it is encoded.
+    pub options: EncodeOptions,
+    /// How much the squared errors of each column count; see [`EncodedTensor::encode`](crate::EncodedTensor::encode).
+    pub importance: Option<Arc<[f32]>>,
+}
+
+impl Recipe {
+    /// Whether a file holds it entropy-coded.
+    pub fn is_coded(&self) -> bool {
+        self.coded || self.scheme.is_for_files()
+    }
+
+    /// The recipe for a matrix of which `sample` is [`rate::sample_rows`], with its step decided.
+    pub(crate) fn settle(&self, mut sample: Vec<f32>, cols: usize) -> Result<Self, EncodeError> {
+        sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, self.importance.as_deref()));
+        let step = self.options.rate.step(&sample, cols)?;
+        Ok(Self { options: EncodeOptions { rate: Rate::Step(step), ..self.options }, ..self.clone() })
+    }
+}
+
+impl From<Scheme> for Recipe {
+    fn from(scheme: Scheme) -> Self {
+        Self { scheme, coded: false, options: EncodeOptions::default(), importance: None }
+    }
 }

@@ -1,12 +1,18 @@
 //! One encoded matrix in memory.
 
+use std::ops::Range;
+
 use half::f16;
 use qins_codec::{Alpha, Curvature};
 use rayon::prelude::*;
 
 use crate::{
-    EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Scheme, fit::fit_curvature, grouped, kernel::Rows,
+    EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Prune, Recipe, Scheme, entropy, fit::fit_curvature,
+    grouped, kernel::Rows, lossless, rate,
 };
+
+/// What a file spends on the shape of a matrix.
+const SHAPE_BYTES: usize = 16;
 
 /// A `[rows, cols]` matrix of weights at rest, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +43,15 @@ pub enum Codes {
     },
     /// The grouped schemes.
     Grouped(Grouped),
+    /// [`Scheme::Lossless`]: `rows·cols` words of the source's type, little-endian, each turned left by one bit.
+    Lossless(Vec<u8>),
+    /// [`Scheme::Rate`]: `rows·cols` whole numbers, and the step they count.
+    Rate {
+        /// Each of magnitude 2²⁴ at most.
+        codes: Vec<i32>,
+        /// The weight that 1 stands for.
+        step: f32,
+    },
 }
 
 impl EncodedTensor {
@@ -51,23 +66,24 @@ impl EncodedTensor {
         scheme: Scheme,
         options: &EncodeOptions,
     ) -> Result<Self, EncodeError> {
-        Self::encode_weighted(weights, shape, source, scheme, options, None)
+        Self::encode_as(weights, shape, source, &Recipe { options: *options, ..scheme.into() })
     }
 
-    /// As [`encode`](Self::encode), with the squared errors of each column counted `importance` times: the mean square
-    /// of its inputs makes it the error of the product that is kept small. The schemes of whole rows have no use for it.
+    /// As [`encode`](Self::encode), by a recipe. Where it has an importance, the squared errors of each column count so
+    /// many times: the mean square of a column's inputs makes it the error of the product that is kept small. The
+    /// schemes of whole rows have no use for it, but for what is pruned.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and when `importance` is not one finite number ≥ 0 for each column.
-    pub fn encode_weighted(
+    /// As [`encode`](Self::encode), and when the importance is not one finite number ≥ 0 for each column.
+    pub fn encode_as(
         weights: &[f32],
         shape: [usize; 2],
         source: FloatDtype,
-        scheme: Scheme,
-        options: &EncodeOptions,
-        importance: Option<&[f32]>,
+        recipe: &Recipe,
     ) -> Result<Self, EncodeError> {
         let [rows, cols] = shape;
+        let Recipe { scheme, options, importance, .. } = recipe;
+        let importance = importance.as_deref();
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(EncodeError::Length { expected: shape, found: weights.len() });
         }
@@ -82,9 +98,26 @@ impl EncodedTensor {
                 return Err(EncodeError::Importance { col, value: importance[col] });
             }
         }
+        let mut pruned = Vec::new();
+        let weights = if options.prune == Prune::NONE {
+            weights
+        } else {
+            pruned.extend_from_slice(weights);
+            pruned.par_chunks_mut(cols.max(1)).for_each(|row| options.prune.row(row, importance));
+            &pruned
+        };
         let codes = match scheme.form() {
-            Form::Grouped(_) if options.alpha.is_some() => return Err(EncodeError::Alpha(scheme)),
+            Form::Lossless if options.prune != Prune::NONE => return Err(EncodeError::Prune(*scheme)),
+            Form::Grouped(_) | Form::Lossless | Form::Rate if options.alpha.is_some() => {
+                return Err(EncodeError::Alpha(*scheme));
+            }
             Form::Grouped(layout) => Codes::Grouped(grouped::encode(weights, shape, layout, importance)?),
+            Form::Lossless => Codes::Lossless(lossless::turn(&source.narrow(weights), source)),
+            Form::Rate => {
+                let sample = rate::sample_rows(shape).flat_map(|row| weights[row * cols..][..cols].iter().copied());
+                let step = options.rate.step(&sample.collect::<Vec<_>>(), cols)?;
+                Codes::Rate { codes: rate::encode(weights, cols, step)?, step }
+            }
             Form::F32 => {
                 let alpha = options.alpha.unwrap_or(Alpha::ONE);
                 let u: Vec<f32> = weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect();
@@ -109,6 +142,25 @@ impl EncodedTensor {
             }
         };
         Ok(Self { shape, source, codes })
+    }
+
+    /// Encodes the `bytes` of a plain tensor, little-endian. Unlike the `f32` of
+    /// [`encode_as`](Self::encode_as) they keep what a NaN carries, and [`Scheme::Lossless`] keeps it too.
+    ///
+    /// # Errors
+    /// As [`encode_as`](Self::encode_as); but no weight is refused that is kept to the bit.
+    pub fn encode_bytes(
+        bytes: &[u8],
+        shape: [usize; 2],
+        source: FloatDtype,
+        recipe: &Recipe,
+    ) -> Result<Self, EncodeError> {
+        if recipe.scheme != Scheme::Lossless {
+            return Self::encode_as(&source.widen(bytes), shape, source, recipe);
+        }
+        // What is refused of the recipe is refused of no weights as well.
+        Self::encode_as(&[], [0, shape[1]], source, recipe)?;
+        Self::from_parts(shape, source, Codes::Lossless(lossless::turn(bytes, source)))
     }
 
     /// Puts a matrix together from its stored parts.
@@ -146,6 +198,14 @@ impl EncodedTensor {
                 parameters("scale", scale, [rows, layout.scales(cols)], f16::MAX.to_f32())?;
                 parameters("curvature", curvature, [Layout::CURVES, 1], Curvature::MAX.get())?;
             }
+            Codes::Lossless(words) => length([rows, cols.saturating_mul(source.size())], words.len())?,
+            Codes::Rate { codes, step } => {
+                length([rows, cols], codes.len())?;
+                parameters("step", &[*step], [1, 1], f32::MAX / rate::LARGEST)?;
+                if let Some(i) = codes.par_iter().position_first(|q| q.unsigned_abs() > rate::LARGEST as u32) {
+                    return Err(EncodeError::Code { row: i / cols, col: i % cols, code: codes[i] });
+                }
+            }
         }
         Ok(Self { shape, source, codes })
     }
@@ -166,6 +226,8 @@ impl EncodedTensor {
             Codes::F32 { .. } => Scheme::F32,
             Codes::Q8 { .. } => Scheme::Q8,
             Codes::Grouped(grouped) => grouped.layout.scheme(),
+            Codes::Lossless(_) => Scheme::Lossless,
+            Codes::Rate { .. } => Scheme::Rate,
         }
     }
 
@@ -179,9 +241,24 @@ impl EncodedTensor {
         self.codes
     }
 
-    /// Bytes at rest.
+    /// Bytes in memory, all parameters included.
     pub fn bytes(&self) -> usize {
-        self.scheme().bytes(self.shape)
+        self.scheme().parts(self.source, self.shape).iter().fold(0, |sum, part| sum.saturating_add(part.bytes()))
+    }
+
+    /// Bytes in a file, its shape and all parameters included; those of entropy-coded parts are found by coding them.
+    ///
+    /// # Errors
+    /// When the coder gives up.
+    pub fn file_bytes(&self, coded: bool) -> Result<usize, EncodeError> {
+        let parts = self.scheme().parts(self.source, self.shape);
+        if !coded {
+            return Ok(SHAPE_BYTES + self.bytes());
+        }
+        parts.iter().zip(self.codes.stored()).try_fold(SHAPE_BYTES, |sum, (part, bytes)| {
+            let coded = part.by_rows.then(|| entropy::code(&bytes, part.dtype, part.width())).transpose()?;
+            Ok(sum + coded.map_or(bytes.len(), |coded| coded.bytes()))
+        })
     }
 
     /// The rows as kernels read them.
@@ -190,7 +267,16 @@ impl EncodedTensor {
             Codes::F32 { u, alpha } => Rows::F32 { u, alpha: *alpha, source: self.source },
             Codes::Q8 { codes, scale, curvature } => Rows::Q8 { codes, stride: self.shape[1], scale, curvature },
             Codes::Grouped(grouped) => Rows::Grouped(grouped.rows()),
+            Codes::Lossless(words) => Rows::Lossless { words, source: self.source },
+            Codes::Rate { codes, step } => Rows::Rate { codes, step: *step },
         }
+    }
+
+    /// Every weight decoded, row-major.
+    pub fn decode(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.shape[0] * self.shape[1]];
+        self.decode_into(&mut weights);
+        weights
     }
 
     /// Decodes every weight into `out`, row-major.
@@ -198,11 +284,34 @@ impl EncodedTensor {
     /// # Panics
     /// When `out` does not have `rows·cols` elements.
     pub fn decode_into(&self, out: &mut [f32]) {
-        let [rows, cols] = self.shape;
-        assert_eq!(out.len(), rows * cols, "decode_into: wrong length of the output");
+        self.decode_rows(0..self.shape[0], out);
+    }
+
+    /// Decodes some rows into `out`, row-major.
+    ///
+    /// # Panics
+    /// When a row lies outside the matrix, or `out` does not have one element for each weight.
+    pub fn decode_rows(&self, rows: Range<usize>, out: &mut [f32]) {
+        let cols = self.shape[1];
+        assert_eq!(out.len(), rows.len() * cols, "decode_rows: wrong length of the output");
         if cols > 0 {
-            out.par_chunks_mut(cols).enumerate().for_each(|(row, out)| self.rows().decode_row(row, out));
+            out.par_chunks_mut(cols).zip(rows).for_each(|(out, row)| self.rows().decode_row(row, out));
         }
+    }
+
+    /// Some rows as bytes of the type they came from, little-endian. Those of [`Scheme::Lossless`] are the source's own.
+    ///
+    /// # Panics
+    /// When a row lies outside the matrix.
+    pub fn bytes_of_rows(&self, rows: Range<usize>) -> Vec<u8> {
+        let cols = self.shape[1];
+        if let Codes::Lossless(words) = &self.codes {
+            let row = cols * self.source.size();
+            return lossless::turn_back(&words[rows.start * row..rows.end * row], self.source);
+        }
+        let mut weights = vec![0.0; rows.len() * cols];
+        self.decode_rows(rows, &mut weights);
+        self.source.narrow(&weights)
     }
 }
 

@@ -3,11 +3,11 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Int, Tensor},
+    tensor::{Device, Int, Tensor},
 };
-use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Scheme};
+use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, Scheme};
 
-use super::{Biased, DenseLinear, QinsLinear};
+use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
 use crate::kernel::{self, Matrix};
 
 /// A linear map without bias: plain, or encoded at rest. Both go through one forward.
@@ -20,6 +20,20 @@ pub enum Projection {
 }
 
 impl Projection {
+    /// An encoded matrix, `[out, in]`, as it rests in memory: encoded, unless its scheme is for files alone.
+    pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
+        let (shape, source) = (encoded.shape(), encoded.source());
+        let decoded = if encoded.scheme().is_for_files() { encoded.decode() } else { Vec::new() };
+        Self::Qins(match encoded.into_codes() {
+            Codes::F32 { u, alpha } => QinsLinear::F32(Companded::new(u, shape, alpha, source, device)),
+            Codes::Q8 { codes, scale, curvature } => {
+                QinsLinear::Q8(Coded::new(&codes, shape, scale, curvature, device))
+            }
+            Codes::Grouped(groups) => QinsLinear::Grouped(Grouped::new(groups, shape, device)),
+            Codes::Lossless(_) | Codes::Rate { .. } => return DenseLinear::new(decoded, shape, source, device).into(),
+        })
+    }
+
     /// `x[m, in] → [m, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         if let Self::Dense(DenseLinear { tap: Some(tap), .. }) = self {
@@ -49,7 +63,8 @@ impl Projection {
         }
     }
 
-    /// The same map with its weights encoded. One that rests in this scheme already is given back as it is.
+    /// The same map with its weights encoded, or, of a scheme for files alone, as they are read from one. A map that rests
+    /// in this scheme already is given back as it is.
     ///
     /// # Errors
     /// When a weight is not finite or beyond the range of a scale, or the weights are encoded in another scheme.
@@ -63,7 +78,7 @@ impl Projection {
         let device = weight.device();
         let weights: Vec<f32> = weight.into_data().iter().collect();
         let encoded = EncodedTensor::encode(&weights, shape, dense.source(), scheme, options)?;
-        Ok(Self::Qins(QinsLinear::new(encoded, &device)))
+        Ok(Self::new(encoded, &device))
     }
 
     fn matrix(&self) -> Matrix {

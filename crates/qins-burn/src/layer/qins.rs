@@ -4,7 +4,7 @@ use burn::{
     module::{Module, Param, ParamId},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
-use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Layout, Scheme};
+use qins_quant::{Alpha, FloatDtype, Layout, Scheme};
 
 use crate::kernel::{Groups, Matrix};
 
@@ -52,38 +52,6 @@ pub struct Grouped {
 }
 
 impl QinsLinear {
-    /// Puts an encoded matrix on a device.
-    pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
-        let ([rows, cols], source) = (encoded.shape(), encoded.source());
-        let floats = |values: Vec<f32>| {
-            let n = values.len();
-            Param::from_tensor(Tensor::from_data(TensorData::new(values, [n]), device))
-        };
-        match encoded.into_codes() {
-            Codes::F32 { u, alpha } => {
-                let u = Tensor::from_data(TensorData::new(u, [rows, cols]), device);
-                Self::F32(Companded { u: Param::from_tensor(u), alpha, source })
-            }
-            Codes::Q8 { codes, scale, curvature } => {
-                let words = words(&codes, [rows, cols], device);
-                Self::Q8(Coded { words, scale: floats(scale), curvature: floats(curvature), cols })
-            }
-            Codes::Grouped(groups) => {
-                let layout = groups.layout;
-                let scale = TensorData::new(groups.scale, [rows, layout.scales(cols)]);
-                Self::Grouped(Grouped {
-                    packed: words(&groups.packed, [rows, layout.packed(cols)], device),
-                    scale: Param::from_tensor(Tensor::from_data(scale, device)),
-                    group_scale: words(&groups.group_scale, [rows, layout.group_scales(cols)], device),
-                    selector: words(&groups.selector, [rows, layout.selectors(cols)], device),
-                    curvature: floats(groups.curvature),
-                    layout,
-                    cols,
-                })
-            }
-        }
-    }
-
     /// The scheme of the weights.
     pub fn scheme(&self) -> Scheme {
         match self {
@@ -119,6 +87,46 @@ impl QinsLinear {
             }),
         }
     }
+}
+
+impl Companded {
+    pub(super) fn new(u: Vec<f32>, shape: [usize; 2], alpha: Alpha, source: FloatDtype, device: &Device) -> Self {
+        Self { u: Param::from_tensor(Tensor::from_data(TensorData::new(u, shape), device)), alpha, source }
+    }
+}
+
+impl Coded {
+    pub(super) fn new(
+        codes: &[u8],
+        [rows, cols]: [usize; 2],
+        scale: Vec<f32>,
+        curvature: Vec<f32>,
+        device: &Device,
+    ) -> Self {
+        let words = words(codes, [rows, cols], device);
+        Self { words, scale: floats(scale, device), curvature: floats(curvature, device), cols }
+    }
+}
+
+impl Grouped {
+    pub(super) fn new(groups: qins_quant::Grouped, [rows, cols]: [usize; 2], device: &Device) -> Self {
+        let layout = groups.layout;
+        let scale = TensorData::new(groups.scale, [rows, layout.scales(cols)]);
+        Self {
+            packed: words(&groups.packed, [rows, layout.packed(cols)], device),
+            scale: Param::from_tensor(Tensor::from_data(scale, device)),
+            group_scale: words(&groups.group_scale, [rows, layout.group_scales(cols)], device),
+            selector: words(&groups.selector, [rows, layout.selectors(cols)], device),
+            curvature: floats(groups.curvature, device),
+            layout,
+            cols,
+        }
+    }
+}
+
+fn floats(values: Vec<f32>, device: &Device) -> Param<Tensor<1>> {
+    let n = values.len();
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, [n]), device))
 }
 
 /// Rows of bytes as rows of 32-bit words: WGSL has no bytes, and on a CPU the words read as bytes again.

@@ -54,18 +54,18 @@ impl Criterion {
 
 /// The bars of a scheme: a form that keeps the weights must keep every token; one that rounds them is held to the
 /// published fidelity of 8-bit formats.
-pub fn criteria(scheme: &str, figures: &Figures) -> Vec<Criterion> {
+pub fn criteria(scheme: &str, bits: Option<f64>, figures: &Figures) -> Vec<Criterion> {
     let same_top = figures.same_top_rate.map(|e| e.value);
     let mean_kl = figures.mean_kl.map(|e| e.value);
     match scheme {
-        // The baseline against itself.
-        "none" => vec![
+        // The baseline against itself, and what has its very weights.
+        "none" | "lossless" => vec![
             Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value)),
             Criterion::at_most("largest KL", 0.0, figures.max_kl),
         ],
         "f32" => vec![Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value))],
         _ => {
-            let (same_top_bar, kl_bar) = bars(scheme);
+            let (same_top_bar, kl_bar) = bars(bits.unwrap_or(8.0));
             vec![
                 Criterion::at_least("same-top rate", same_top_bar, same_top),
                 Criterion::at_most("mean KL", kl_bar, mean_kl),
@@ -76,12 +76,13 @@ pub fn criteria(scheme: &str, figures: &Figures) -> Vec<Criterion> {
 
 /// Same-top rate and mean KL asked of a rounding scheme: at 8 bits somewhat more than BF16 arithmetic itself changes on a
 /// small model (98.9 %, 7.4e-4), and with each bit less four times the divergence, as the step of a code doubles.
-fn bars(scheme: &str) -> (f64, f64) {
-    match scheme {
-        "q6" => (0.96, 8e-3),
-        "q5" => (0.92, 3.2e-2),
-        "q4" => (0.85, 0.13),
-        "q3" => (0.70, 0.5),
-        _ => (0.98, 2e-3),
+fn bars(bits: f64) -> (f64, f64) {
+    match bits as u32 {
+        7.. => (0.98, 2e-3),
+        6 => (0.96, 8e-3),
+        5 => (0.92, 3.2e-2),
+        4 => (0.85, 0.13),
+        3 => (0.70, 0.5),
+        _ => (0.50, 2.0),
     }
 }

@@ -5,13 +5,19 @@ use crate::common::Home;
 #[test]
 fn every_flag_of_every_command_is_explained() {
     let home = Home::new("e_tied/f32");
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 6] = [
         (
             "generate",
             &[
                 "--model",
                 "--scheme",
                 "--targets",
+                "--override",
+                "--target",
+                "--calibrate",
+                "--entropy",
+                "--bits-per-weight",
+                "--prune",
                 "--alpha",
                 "--backend",
                 "--threads",
@@ -30,6 +36,12 @@ fn every_flag_of_every_command_is_explained() {
                 "--model",
                 "--scheme",
                 "--targets",
+                "--override",
+                "--target",
+                "--calibrate",
+                "--entropy",
+                "--bits-per-weight",
+                "--prune",
                 "--alpha",
                 "--backend",
                 "--threads",
@@ -40,8 +52,26 @@ fn every_flag_of_every_command_is_explained() {
                 "--help",
             ],
         ),
-        ("convert", &["--model", "--scheme", "--targets", "--alpha", "--out", "--help"]),
-        ("inspect", &["[DIR]", "--json", "--help"]),
+        (
+            "convert",
+            &[
+                "--model",
+                "--scheme",
+                "--targets",
+                "--override",
+                "--target",
+                "--calibrate",
+                "--entropy",
+                "--bits-per-weight",
+                "--prune",
+                "--alpha",
+                "--out",
+                "--help",
+            ],
+        ),
+        ("inspect", &["[DIR]", "--against", "--json", "--help"]),
+        ("verify", &["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
+        ("export", &["<DIR>", "--out", "--dtype", "--help"]),
     ];
     let summary = home.qins("--help").done();
     for (command, flags) in cases {
@@ -60,14 +90,14 @@ fn explained(help: &str) -> Vec<&str> {
     let mut flags = Vec::new();
     let lines: Vec<&str> = help.lines().collect();
     for (i, line) in lines.iter().enumerate() {
-        let is_flag = line.trim_start().starts_with("-") || line.trim_start().starts_with("[DIR]");
+        let is_flag = ["-", "[DIR]", "<DIR>"].iter().any(|start| line.trim_start().starts_with(start));
         if !is_flag || !line.starts_with("  ") {
             continue;
         }
         let beside = line.trim_start().split_once("  ").map(|(_, text)| text);
         let text = beside.unwrap_or_else(|| lines.get(i + 1).unwrap_or(&"")).trim();
         assert!(text.split(' ').count() > 1 && text.starts_with(char::is_uppercase), "{line}: {text:?}");
-        flags.extend(line.split([' ', ',']).find(|word| word.starts_with("--") || word.starts_with("[DIR")));
+        flags.extend(line.split([' ', ',']).find(|word| ["--", "[DIR", "<DIR"].iter().any(|w| word.starts_with(w))));
     }
     flags
 }

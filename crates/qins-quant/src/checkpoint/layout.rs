@@ -1,15 +1,17 @@
-//! `quantization_config`: which modules rest encoded, and how.
+//! `quantization_config`: which modules rest encoded, and how; and the names of the tensors they rest in.
 
 use std::collections::BTreeMap;
 
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::{FloatDtype, Scheme};
+use super::TensorSpec;
+use crate::{FloatDtype, Scheme, entropy::block_count, stored::Part};
 
-/// The version this program writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version this program writes, and the only one it reads.
+pub const FORMAT_VERSION: u32 = 2;
 
-/// The value of `quant_method`.
+/// The value of `quant_method`, and the key of a shard's metadata that holds the checksums of its tensors.
 pub(super) const QUANT_METHOD: &str = "qins";
 
 /// The entry of `config.json` that makes a checkpoint an encoded one, after the habit of compressed-tensors.
@@ -23,6 +25,10 @@ pub struct QuantizationConfig {
     pub config_groups: BTreeMap<String, Group>,
     /// Linear modules left plain.
     pub ignore: Vec<String>,
+    /// Matrices of the source that hold several linears, and those linears in the order of their rows; each rests by
+    /// itself here.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub fused: BTreeMap<String, Vec<String>>,
 }
 
 /// Modules that rest alike.
@@ -37,9 +43,42 @@ pub struct Group {
     /// The α they were encoded with, where one was fixed for them all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub alpha: Option<f32>,
+    /// How their parts are entropy-coded, if they are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coding: Option<Coding>,
+}
+
+/// An entropy coder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// Blocks of rows in the Pcodec format.
+    Pco,
 }
 
 /// The tensor every encoded module has.
 pub(super) fn packed(module: &str) -> String {
     format!("{module}.weight_packed")
+}
+
+/// The tensor of an encoded module's `[rows, cols]`.
+pub(crate) fn shape(module: &str) -> TensorSpec {
+    TensorSpec { name: format!("{module}.weight_shape"), dtype: Dtype::I64, shape: vec![2] }
+}
+
+impl Part {
+    pub(crate) fn name(&self, module: &str) -> String {
+        format!("{module}.weight_{}", self.suffix)
+    }
+
+    /// The tensor it is where it is not entropy-coded.
+    pub(crate) fn tensor(&self, module: &str) -> TensorSpec {
+        TensorSpec { name: self.name(module), dtype: self.dtype, shape: self.shape.clone() }
+    }
+
+    /// The tensor of the lengths of its blocks, where it is.
+    pub(crate) fn blocks(&self, module: &str) -> TensorSpec {
+        let blocks = block_count([self.shape[0], self.width()]);
+        TensorSpec { name: format!("{}_blocks", self.name(module)), dtype: Dtype::U32, shape: vec![blocks] }
+    }
 }

@@ -1,16 +1,21 @@
 //! Checkpoints: a Hugging Face directory in safetensors, plain or encoded.
 //!
-//! An encoded linear `<module>` rests as `<module>.weight_packed`, with `<module>.weight_scale` and whatever else its
-//! scheme has; `quantization_config` in `config.json` names the schemes and
-//! the format's version. Everything else is as it was.
+//! An encoded linear `<module>` rests as `<module>.weight_packed`, `<module>.weight_shape` and whatever else its scheme
+//! has; `quantization_config` in `config.json` names the schemes and the format's version. Everything else is as it was.
 
+mod directory;
 mod files;
+mod header;
 mod layout;
+mod modules;
 mod reader;
 mod shard;
 mod writer;
 
+pub use directory::Directory;
 pub use files::{Files, OpenFile};
-pub use layout::{FORMAT_VERSION, Group, QuantizationConfig};
-pub use reader::{Checkpoint, Plain};
-pub use writer::{Directory, TensorSpec};
+pub(crate) use layout::shape;
+pub use layout::{Coding, FORMAT_VERSION, Group, QuantizationConfig};
+pub(crate) use reader::DAMAGED;
+pub use reader::{Checkpoint, Mapped, Plain};
+pub use writer::{ShardWriter, TensorSpec};

@@ -1,23 +1,22 @@
 //! Reading a checkpoint: the index, the shards, and matrices in either form.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
+    collections::BTreeMap,
+    ops::{Deref, Range},
     path::Path,
 };
 
-use qins_codec::Alpha;
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Files,
-    layout::{FORMAT_VERSION, Group, QUANT_METHOD, QuantizationConfig, packed},
+    Files, OpenFile,
+    layout::{FORMAT_VERSION, QUANT_METHOD, QuantizationConfig, packed},
     shard::Shard,
     writer::TensorSpec,
 };
-use crate::{Codes, EncodedTensor, Error, FloatDtype};
+use crate::{Error, FloatDtype};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -28,12 +27,12 @@ const INDEX: &str = "model.safetensors.index.json";
 pub struct Checkpoint {
     files: Files,
     config: Value,
-    quantization: Option<QuantizationConfig>,
+    pub(super) quantization: Option<QuantizationConfig>,
     shards: Vec<(String, Shard)>,
     /// Tensor name → shard.
     tensors: BTreeMap<String, usize>,
     /// Encoded module → group.
-    encoded: HashMap<String, String>,
+    pub(super) encoded: BTreeMap<String, String>,
 }
 
 /// A plain tensor where it rests.
@@ -55,6 +54,24 @@ impl Plain<'_> {
         self.dtype.widen(self.bytes)
     }
 }
+
+/// Bytes of a file that was mapped for them alone.
+#[derive(Debug)]
+pub struct Mapped {
+    file: OpenFile,
+    range: Range<usize>,
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
+}
+
+/// What is wrong with bytes that do not have their checksum.
+pub(crate) const DAMAGED: &str = "expected the bytes its checksum was made of, found others";
 
 #[derive(Deserialize)]
 struct Index {
@@ -91,7 +108,7 @@ impl Checkpoint {
                 return Err(Error::tensor(files.path(file), tensor, format!("named by {INDEX}, but not in the file")));
             }
         }
-        let mut encoded = HashMap::new();
+        let mut encoded = BTreeMap::new();
         for (name, group) in quantization.iter().flat_map(|q| &q.config_groups) {
             for target in &group.targets {
                 if !tensors.contains_key(&packed(target)) {
@@ -197,52 +214,53 @@ impl Checkpoint {
         Ok(Plain { bytes: &all.bytes[rows.start * row..rows.end * row], ..all })
     }
 
-    /// Whether a module rests encoded.
-    pub fn is_encoded(&self, module: &str) -> bool {
-        self.encoded.contains_key(module)
-    }
-
-    /// An encoded module of this shape.
-    ///
-    /// # Errors
-    /// When one of its tensors is missing, or of a type, shape or value its scheme does not allow.
-    pub fn encoded(&self, module: &str, shape: [usize; 2]) -> Result<EncodedTensor, Error> {
-        let packed = packed(module);
-        let group =
-            self.encoded.get(module).and_then(|name| self.quantization.as_ref()?.config_groups.get(name)).ok_or_else(
-                || Error::tensor(self.config_path(), &packed, "expected in quantization_config, found no such target"),
-            )?;
-        let codes = self.codes(module, shape, group)?;
-        EncodedTensor::from_parts(shape, group.source_dtype, codes)
-            .map_err(|e| Error::tensor(self.path_of(&packed), packed, e))
-    }
-
-    fn codes(&self, module: &str, shape: [usize; 2], group: &Group) -> Result<Codes, Error> {
-        let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
-            .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
-        let tensors = group.scheme.tensors(module, shape);
-        let bytes: Vec<&[u8]> = tensors.iter().map(|tensor| self.stored(tensor)).collect::<Result<_, _>>()?;
-        let codes = Codes::from_stored(group.scheme, alpha, bytes);
-        if let Codes::F32 { u, .. } = &codes
-            && let Some(index) = u.iter().position(|u| u.is_nan() || u.abs() >= 1.0)
-        {
-            let message = format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
-            return Err(Error::tensor(self.path_of(&packed(module)), packed(module), message));
-        }
-        Ok(codes)
-    }
-
-    fn stored(&self, TensorSpec { name, dtype, shape }: &TensorSpec) -> Result<&[u8], Error> {
-        let (found_dtype, found_shape, bytes) = self.require(name)?;
+    pub(super) fn stored(&self, TensorSpec { name, dtype, shape }: &TensorSpec) -> Result<&[u8], Error> {
+        let (found_dtype, found_shape, _) = self.require(name)?;
         if (found_dtype, found_shape) != (*dtype, shape) {
             let message =
                 format!("expected {dtype:?} of shape {shape:?}, found {found_dtype:?} of shape {found_shape:?}");
             return Err(Error::tensor(self.path_of(name), name, message));
         }
-        Ok(bytes)
+        self.intact(name)
     }
 
-    fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
+    /// A tensor's bytes, where they are what its checksum was made of.
+    pub(super) fn intact(&self, name: &str) -> Result<&[u8], Error> {
+        let (_, _, bytes) = self.require(name)?;
+        match self.is_intact(name) {
+            Some(true) => Ok(bytes),
+            Some(false) => Err(Error::tensor(self.path_of(name), name, DAMAGED)),
+            None => {
+                Err(Error::tensor(self.path_of(name), name, "expected a checksum in the file's metadata, found none"))
+            }
+        }
+    }
+
+    /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it, as in
+    /// a plain checkpoint.
+    pub fn is_intact(&self, name: &str) -> Option<bool> {
+        self.shards[*self.tensors.get(name)?].1.is_intact(name)
+    }
+
+    /// Some bytes of a tensor, through a map of the file that goes away with them: what has been read of a large file
+    /// need not stay in memory.
+    ///
+    /// # Errors
+    /// When there is no such tensor, it has fewer bytes, or its file is no longer what it was.
+    pub fn mapped(&self, name: &str, bytes: Range<usize>) -> Result<Mapped, Error> {
+        self.require(name)?;
+        let (file, shard) = &self.shards[self.tensors[name]];
+        let whole = shard.range(name).unwrap_or_default();
+        let range = whole.start + bytes.start..whole.start + bytes.end;
+        let file = self.files.open(file)?;
+        if bytes.start > bytes.end || range.end > whole.end || range.end > file.len() {
+            let message = format!("expected bytes {bytes:?}, found {}; was the file changed?", whole.len());
+            return Err(Error::tensor(&shard.path, name, message));
+        }
+        Ok(Mapped { file, range })
+    }
+
+    pub(super) fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
         self.raw(name).ok_or_else(|| {
             let file = if self.shards().any(|shard| shard == SINGLE) { SINGLE } else { INDEX };
             Error::tensor(self.files.path(file), name, "expected in the checkpoint, found no such tensor")

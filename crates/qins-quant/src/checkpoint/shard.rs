@@ -1,13 +1,18 @@
 //! One safetensors file.
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use safetensors::{
     Dtype, SafeTensors,
     tensor::{Metadata, TensorInfo},
 };
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Files, OpenFile};
+use super::{
+    Files, OpenFile,
+    header::{Checksums, hex},
+    layout::QUANT_METHOD,
+};
 use crate::Error;
 
 /// A mapped safetensors file with its parsed header.
@@ -18,6 +23,7 @@ pub(super) struct Shard {
     /// Where the tensors' bytes begin.
     start: usize,
     header: Metadata,
+    checksums: Checksums,
 }
 
 impl Shard {
@@ -32,15 +38,32 @@ impl Shard {
                 format!("expected a complete safetensors file, found {found} bytes that are none ({e:?})"),
             )
         })?;
-        Ok(Self { path, data, start: header_len + 8, header })
+        let checksums = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
+            None => Checksums::default(),
+            Some(json) => serde_json::from_str(json)
+                .map_err(|e| Error::file(&path, format!("metadata `{QUANT_METHOD}`: expected checksums: {e}")))?,
+        };
+        Ok(Self { path, data, start: header_len + 8, header, checksums })
     }
 
     pub(super) fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
+    /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it.
+    pub(super) fn is_intact(&self, name: &str) -> Option<bool> {
+        let (_, _, bytes) = self.get(name)?;
+        Some(*self.checksums.xxh3.get(name)? == hex(xxh3_64(bytes)))
+    }
+
+    /// Where a tensor's bytes lie in the file.
+    pub(super) fn range(&self, name: &str) -> Option<Range<usize>> {
+        let TensorInfo { data_offsets: (from, to), .. } = self.header.info(name)?;
+        Some(self.start + from..self.start + to)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
-        let TensorInfo { dtype, shape, data_offsets: (from, to) } = self.header.info(name)?;
-        Some((*dtype, shape, &self.data[self.start + from..self.start + to]))
+        let TensorInfo { dtype, shape, .. } = self.header.info(name)?;
+        Some((*dtype, shape, &self.data[self.range(name)?]))
     }
 }

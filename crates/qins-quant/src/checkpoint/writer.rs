@@ -1,9 +1,10 @@
-//! Writing a checkpoint: all of it or none of it.
+//! Writing a safetensors file whose tensors arrive in pieces, and some of whose sizes are known only in the end.
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs::{self, File},
-    io::{BufWriter, Seek, SeekFrom, Write},
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::File,
+    io::{Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,78 +12,13 @@ use safetensors::{
     Dtype,
     tensor::{Metadata, TensorInfo},
 };
-use tempfile::TempDir;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::header::{Checksums, header, hex};
 use crate::Error;
 
-/// A directory under construction, beside its final place; it takes that place in one rename, or leaves no trace.
-#[derive(Debug)]
-pub struct Directory {
-    work: PathBuf,
-    target: PathBuf,
-    /// Holds `work`, and removes whatever is still there in the end.
-    _temp: TempDir,
-}
-
-impl Directory {
-    /// Begins a directory that will be `target`, which must not exist or be empty.
-    ///
-    /// # Errors
-    /// When `target` is taken, or its parent cannot be written to.
-    pub fn create(target: &Path) -> Result<Self, Error> {
-        let taken = match fs::read_dir(target) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-            Err(e) => return Err(Error::io(target)(e)),
-        };
-        if taken {
-            return Err(Error::file(target, "expected a new or empty directory, found one with files in it"));
-        }
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        // What is missing on the way there is made in the end: a directory that fails leaves none of it.
-        let near = parent.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
-        let temp = tempfile::Builder::new().prefix(".qins-").tempdir_in(near).map_err(Error::io(near))?;
-        // Temporary directories are private; one made inside is as readable as any directory made here.
-        let work = temp.path().join("checkpoint");
-        fs::create_dir(&work).map_err(Error::io(&work))?;
-        Ok(Self { work, target: target.to_owned(), _temp: temp })
-    }
-
-    /// Writes a small file.
-    ///
-    /// # Errors
-    /// When the disk does.
-    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        fs::write(self.work.join(name), content).map_err(Error::io(self.target.join(name)))
-    }
-
-    /// Begins a safetensors file holding exactly `tensors`, in this order.
-    ///
-    /// # Errors
-    /// When the disk does, or a tensor is named twice.
-    pub fn shard(&self, name: &str, tensors: Vec<TensorSpec>) -> Result<ShardWriter, Error> {
-        ShardWriter::create(&self.work.join(name), self.target.join(name), tensors)
-    }
-
-    /// Puts the directory in its place.
-    ///
-    /// # Errors
-    /// When the rename fails; nothing is left at the target then.
-    pub fn commit(self) -> Result<(), Error> {
-        if let Some(parent) = self.target.parent() {
-            fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        }
-        // Not every system renames onto an empty directory. One with files in it stays, and the rename fails.
-        let _ = fs::remove_dir(&self.target);
-        fs::rename(&self.work, &self.target).map_err(Error::io(&self.target))
-    }
-}
-
 /// A tensor to come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// Its name.
     pub name: String,
@@ -100,76 +36,126 @@ impl TensorSpec {
     }
 }
 
-/// A safetensors file whose header is written first, and whose tensors may come in any order.
-#[derive(Debug)]
+/// A safetensors file in the making. Tensors of known size come first, widest types first and then by name, so that
+/// each is aligned; behind them lie the streams, in the order they were written. The header has the checksum of every
+/// tensor, and room for that is kept from the start.
 pub struct ShardWriter {
-    file: BufWriter<File>,
+    file: File,
     path: PathBuf,
-    /// Offset in the file and length of each tensor still to come.
-    missing: HashMap<String, (u64, usize)>,
+    /// Where the tensors' bytes begin: behind the header's length and the header.
+    start: usize,
+    /// In the order they lie.
+    tensors: Vec<(String, TensorInfo)>,
+    /// Of each tensor of known size, how far it is written.
+    progress: HashMap<String, Progress>,
+    /// Streams still to come, and the most bytes each may take.
+    streams: HashMap<String, usize>,
+    checksums: Checksums,
+}
+
+struct Progress {
+    /// Where the next bytes go, and where the last ones end, from the start of the data.
+    next: usize,
+    end: usize,
+    hash: Box<Xxh3>,
+}
+
+impl fmt::Debug for ShardWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardWriter").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl ShardWriter {
-    fn create(at: &Path, path: PathBuf, mut tensors: Vec<TensorSpec>) -> Result<Self, Error> {
-        // Widest types first, then by name: every tensor is aligned, and the same tensors give the same bytes.
+    pub(super) fn create(
+        at: &Path,
+        path: PathBuf,
+        mut tensors: Vec<TensorSpec>,
+        streams: Vec<TensorSpec>,
+    ) -> Result<Self, Error> {
         tensors.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
-        let mut end = 0;
-        let mut infos = Vec::with_capacity(tensors.len());
-        let mut names = HashSet::new();
-        for spec in tensors {
-            if !names.insert(spec.name.clone()) {
-                return Err(Error::tensor(&path, spec.name, "expected once, found announced twice"));
+        // What the header would be if every stream took all it may: no header is longer.
+        let (mut infos, mut checksums) = (Vec::new(), Checksums::default());
+        for spec in tensors.iter().chain(&streams) {
+            if checksums.xxh3.insert(spec.name.clone(), hex(u64::MAX)).is_some() {
+                return Err(Error::tensor(&path, &spec.name, "expected once, found announced twice"));
             }
-            let offsets = (end, end + spec.bytes());
-            end = offsets.1;
-            infos.push((spec.name, TensorInfo { dtype: spec.dtype, shape: spec.shape, data_offsets: offsets }));
+            let from = infos.last().map_or(0, |(_, info): &(_, TensorInfo)| info.data_offsets.1);
+            let data_offsets = (from, from.saturating_add(spec.bytes()));
+            infos.push((spec.name.clone(), TensorInfo { dtype: spec.dtype, shape: spec.shape.clone(), data_offsets }));
         }
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let header = Metadata::new(Some(metadata), infos.clone()).map_err(|e| Error::file(&path, format!("{e:?}")))?;
-        let mut header = serde_json::to_vec(&header).map_err(|e| Error::file(&path, e))?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let start = 8 + header.len() as u64;
-        let missing = infos
-            .into_iter()
-            .map(|(name, info)| (name, (start + info.data_offsets.0 as u64, info.data_offsets.1 - info.data_offsets.0)))
-            .collect();
-        let create = || -> std::io::Result<BufWriter<File>> {
-            let mut file = BufWriter::new(File::create(at)?);
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(&header)?;
-            Ok(file)
-        };
-        let file = create().map_err(Error::io(&path))?;
-        Ok(Self { file, path, missing })
+        Metadata::new(None, infos.clone()).map_err(|e| Error::file(&path, format!("{e:?}")))?;
+        let room = header(&infos, &checksums).map_err(|e| Error::file(&path, e))?.len().next_multiple_of(8);
+        infos.truncate(tensors.len());
+        let progress = infos.iter().map(|(name, info)| {
+            let (next, end) = info.data_offsets;
+            (name.clone(), Progress { next, end, hash: Box::new(Xxh3::new()) })
+        });
+        Ok(Self {
+            file: File::create(at).map_err(Error::io(&path))?,
+            path,
+            start: 8 + room,
+            progress: progress.collect(),
+            tensors: infos,
+            streams: streams.into_iter().map(|spec| (spec.name.clone(), spec.bytes())).collect(),
+            checksums: Checksums::default(),
+        })
     }
 
-    /// Writes one tensor's bytes.
+    /// Writes the next bytes of a tensor.
     ///
     /// # Errors
-    /// When the disk does, or when the tensor was not announced with this size or was written before.
+    /// When the disk does, or when the tensor was not announced or has no room for so many more bytes.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        match self.missing.remove(name) {
-            Some((offset, length)) if length == bytes.len() => self
-                .file
-                .seek(SeekFrom::Start(offset))
-                .and_then(|_| self.file.write_all(bytes))
-                .map_err(Error::io(&self.path)),
-            planned => {
-                let message = format!("expected {:?} bytes, found {}", planned.map(|(_, l)| l), bytes.len());
-                Err(Error::tensor(&self.path, name, message))
-            }
-        }
+        let room = self.progress.get(name).map(|p| p.end - p.next);
+        let Some(progress) = self.progress.get_mut(name).filter(|p| p.end - p.next >= bytes.len()) else {
+            let message = format!("expected {room:?} bytes more, found {}", bytes.len());
+            return Err(Error::tensor(&self.path, name, message));
+        };
+        let at = self.start + progress.next;
+        progress.next += bytes.len();
+        progress.hash.update(bytes);
+        self.write_at(at, bytes)
     }
 
-    /// Flushes the file to disk.
+    /// Writes a whole stream, behind all that is there.
     ///
     /// # Errors
-    /// When the disk does, or an announced tensor was never written.
-    pub fn finish(self) -> Result<(), Error> {
-        if let Some(name) = self.missing.keys().min() {
-            return Err(Error::tensor(&self.path, name, "announced, but never written"));
+    /// When the disk does, or when the stream was not announced, takes more than it may, or was written before.
+    pub fn stream(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let most = self.streams.remove(name);
+        if most.is_none_or(|most| bytes.len() > most) {
+            let message = format!("expected a stream of {most:?} bytes at most, found {}", bytes.len());
+            return Err(Error::tensor(&self.path, name, message));
         }
-        let path = self.path;
-        self.file.into_inner().map_err(|e| e.into_error()).and_then(|file| file.sync_all()).map_err(Error::io(path))
+        let from = self.tensors.last().map_or(0, |(_, info)| info.data_offsets.1);
+        let info = TensorInfo { dtype: Dtype::U8, shape: vec![bytes.len()], data_offsets: (from, from + bytes.len()) };
+        self.tensors.push((name.to_owned(), info));
+        self.checksums.xxh3.insert(name.to_owned(), hex(xxh3_64(bytes)));
+        self.write_at(self.start + from, bytes)
+    }
+
+    fn write_at(&mut self, at: usize, bytes: &[u8]) -> Result<(), Error> {
+        let seek = self.file.seek(SeekFrom::Start(at as u64));
+        seek.and_then(|_| self.file.write_all(bytes)).map_err(Error::io(&self.path))
+    }
+
+    /// Writes the header and flushes the file to disk; gives every tensor in it.
+    ///
+    /// # Errors
+    /// When the disk does, or an announced tensor was not written to its end.
+    pub fn finish(mut self) -> Result<BTreeMap<String, usize>, Error> {
+        let unfinished = self.progress.iter().filter(|(_, p)| p.next != p.end).map(|(name, _)| name);
+        if let Some(name) = unfinished.chain(self.streams.keys()).min() {
+            return Err(Error::tensor(&self.path, name, "announced, but never written to its end"));
+        }
+        let hashes = self.progress.iter().map(|(name, p)| (name.clone(), hex(p.hash.digest())));
+        self.checksums.xxh3.extend(hashes);
+        let mut head = header(&self.tensors, &self.checksums).map_err(|e| Error::file(&self.path, e))?;
+        head.resize(self.start - 8, b' ');
+        self.write_at(0, &[&(head.len() as u64).to_le_bytes(), &*head].concat())?;
+        self.file.sync_all().map_err(Error::io(&self.path))?;
+        let bytes = |info: &TensorInfo| info.data_offsets.1 - info.data_offsets.0;
+        Ok(self.tensors.iter().map(|(name, info)| (name.clone(), bytes(info))).collect())
     }
 }

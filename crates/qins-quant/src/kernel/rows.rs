@@ -2,7 +2,7 @@
 
 use qins_codec::{Alpha, Curvature};
 
-use crate::{FloatDtype, GroupedRows};
+use crate::{FloatDtype, GroupedRows, lossless};
 
 /// The rows of a matrix as a kernel reads them. `cols` is the caller's: the length of the output of
 /// [`decode_row`](Self::decode_row).
@@ -32,6 +32,20 @@ pub enum Rows<'a> {
     },
     /// Codes of 3 to 8 bits in groups.
     Grouped(GroupedRows<'a>),
+    /// The source's own bits.
+    Lossless {
+        /// `cols` words per row, little-endian, each turned left by one bit.
+        words: &'a [u8],
+        /// The type of the words.
+        source: FloatDtype,
+    },
+    /// Whole numbers of a step.
+    Rate {
+        /// `cols` numbers per row.
+        codes: &'a [i32],
+        /// The step.
+        step: f32,
+    },
 }
 
 impl<'a> Rows<'a> {
@@ -55,6 +69,15 @@ impl<'a> Rows<'a> {
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
             }
             Self::Grouped(grouped) => grouped.decode_row(row, out),
+            Self::Lossless { words, source } => {
+                let size = source.size();
+                lossless::widen(&words[row * cols * size..][..cols * size], source, out);
+            }
+            Self::Rate { codes, step } => {
+                for (out, &q) in out.iter_mut().zip(&codes[row * cols..][..cols]) {
+                    *out = step * q as f32;
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use half::{bf16, f16};
 use qins_quant::{
-    EncodeOptions, Error, FloatDtype, Scheme,
+    Error, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     convert::{self, Part},
 };
@@ -111,7 +111,11 @@ pub(crate) fn plain_model(dtype: FloatDtype) -> Vec<Tensor> {
 
 /// The linears of [`plain_model`]: q and o become `q8`, k `f32`, v and the head stay plain.
 pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
-    let part = |module: &str, rows, scheme| Part { module: module.to_owned(), rows, scheme };
+    let part = |module: &str, rows, scheme: Option<Scheme>| Part {
+        module: module.to_owned(),
+        rows,
+        recipe: scheme.map(Recipe::from),
+    };
     Some(match tensor {
         "layer.qkv_proj.weight" => vec![
             part("layer.q_proj", 0..4, Some(Scheme::Q8)),
@@ -128,7 +132,7 @@ pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
 pub(crate) fn grouped_parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     let mut parts = parts(tensor, shape)?;
     for part in &mut parts {
-        part.scheme = part.scheme.map(|scheme| if scheme == Scheme::F32 { Scheme::Q3 } else { Scheme::Q5 });
+        part.recipe = part.recipe.take().map(|r| if r.scheme == Scheme::F32 { Scheme::Q3 } else { Scheme::Q5 }.into());
     }
     Some(parts)
 }
@@ -206,7 +210,7 @@ impl Home {
     }
 
     pub(crate) fn convert_parts(&self, from: &str, to: &str, parts: &convert::Parts<'_>) -> Result<(), Error> {
-        convert::convert(&open(&self.path(from))?, &self.path(to), &EncodeOptions::default(), parts, &|_| {})
+        convert::convert(&open(&self.path(from))?, &self.path(to), parts, &|_| {})
     }
 
     /// Everything that lies here, hidden things too.
@@ -238,7 +242,14 @@ pub(crate) fn read(dir: &Path) -> Result<(), Error> {
     let checkpoint = open(dir)?;
     for (module, shape) in ENCODED {
         if checkpoint.quantization().is_some() {
-            let encoded = checkpoint.encoded(module, shape)?;
+            let encoded = checkpoint.encoded(module)?;
+            if encoded.shape() != shape {
+                return Err(Error::tensor(
+                    dir,
+                    module,
+                    format!("expected shape {shape:?}, found {:?}", encoded.shape()),
+                ));
+            }
             encoded.decode_into(&mut vec![0.0; shape[0] * shape[1]]);
         }
     }
@@ -268,12 +279,19 @@ pub(crate) fn edit_header(path: &Path, edit: impl FnOnce(&mut Value)) {
     fs::write(path, [&length, header.as_bytes(), data].concat()).unwrap();
 }
 
-/// Rewrites the bytes of one tensor of a safetensors file.
+/// Rewrites the bytes of one tensor of a safetensors file, and its checksum, if it has one.
 pub(crate) fn edit_tensor(path: &Path, name: &str, edit: impl FnOnce(&mut [u8])) {
     let mut file = fs::read(path).unwrap();
     let start = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&file[8..start]).unwrap();
     let offset = |i: usize| start + header[name]["data_offsets"][i].as_u64().unwrap() as usize;
-    edit(&mut file[offset(0)..offset(1)]);
+    let (from, to) = (offset(0), offset(1));
+    let checksum = |bytes: &[u8]| format!("\\\"{name}\\\":\\\"{:016x}\\\"", xxhash_rust::xxh3::xxh3_64(bytes));
+    let before = checksum(&file[from..to]);
+    edit(&mut file[from..to]);
+    let after = checksum(&file[from..to]);
+    if let Some(at) = file[..start].windows(before.len()).position(|w| w == before.as_bytes()) {
+        file[at..at + after.len()].copy_from_slice(after.as_bytes());
+    }
     fs::write(path, file).unwrap();
 }

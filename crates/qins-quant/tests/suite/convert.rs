@@ -36,7 +36,7 @@ fn encoded_modules_are_read_back_as_they_were_encoded() {
         let sources = [("layer.qkv_proj.weight", 0..4), ("layer.qkv_proj.weight", 4..6), ("layer.o_proj.weight", 0..3)];
         for ((module, shape), (tensor, rows)) in ENCODED.into_iter().zip(sources) {
             assert!(checkpoint.is_encoded(module), "{what}");
-            let found = checkpoint.encoded(module, shape).unwrap();
+            let found = checkpoint.encoded(module).unwrap();
             let weights = rows_of(&home, tensor, rows);
             let expected =
                 EncodedTensor::encode(&weights, shape, dtype, found.scheme(), &EncodeOptions::default()).unwrap();
@@ -65,7 +65,7 @@ fn everything_else_is_copied_bit_for_bit() {
         let mut names: Vec<&str> = encoded.tensors().collect();
         names.retain(|name| !name.contains(".weight_"));
         assert_eq!(names, ["embed.weight", "layer.v_proj.weight", "lm_head.weight", "norm.weight", "positions"]);
-        assert_eq!(encoded.tensors().count() - names.len(), 3 + 1 + 3, "{what}");
+        assert_eq!(encoded.tensors().count() - names.len(), 4 + 2 + 4, "{what}");
         assert!(plain.shards().eq(encoded.shards()), "{what}");
         assert_eq!(home.path("encoded/model.safetensors.index.json").exists(), shards == Shards::Two, "{what}");
         let bytes: usize = encoded.tensors().map(|name| encoded.raw(name).unwrap().2.len()).sum();
@@ -103,6 +103,7 @@ fn the_configuration_keeps_its_entries_and_says_what_was_done() {
             "group_1": { "targets": ["layer.o_proj", "layer.q_proj"], "scheme": "q8", "source_dtype": "bfloat16" },
         },
         "ignore": ["layer.v_proj", "lm_head"],
+        "fused": { "layer.qkv_proj": ["layer.q_proj", "layer.k_proj", "layer.v_proj"] },
     });
     assert_eq!(quantization, expected);
     assert_eq!(config, serde_json::from_str::<Value>(CONFIG).unwrap());
@@ -156,7 +157,7 @@ fn progress_adds_up_to_the_bytes_of_the_source() {
     let sum = Cell::new(0);
     let source = open(&home.path("plain")).unwrap();
     let progress = |bytes| sum.set(sum.get() + bytes);
-    convert::convert(&source, &home.path("encoded"), &EncodeOptions::default(), &parts, &progress).unwrap();
+    convert::convert(&source, &home.path("encoded"), &parts, &progress).unwrap();
     assert_eq!(sum.get(), source.tensor_bytes() as u64);
 }
 
@@ -165,11 +166,11 @@ fn a_fused_matrix_left_whole_is_ignored_under_each_of_its_names() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let whole = |tensor: &str, shape: &[usize]| {
         let mut parts = parts(tensor, shape)?;
-        parts.iter_mut().for_each(|part| part.scheme = None);
+        parts.iter_mut().for_each(|part| part.recipe = None);
         Some(parts)
     };
     let source = open(&home.path("plain")).unwrap();
-    convert::convert(&source, &home.path("out"), &EncodeOptions::default(), &whole, &|_| {}).unwrap();
+    convert::convert(&source, &home.path("out"), &whole, &|_| {}).unwrap();
     let out = open(&home.path("out")).unwrap();
     assert_eq!(out.raw("layer.qkv_proj.weight"), source.raw("layer.qkv_proj.weight"));
     let mut ignore = out.quantization().unwrap().ignore.clone();
@@ -243,10 +244,10 @@ fn embedded_files_are_a_checkpoint_like_any_other() {
         Box::leak(Box::new([("config.json", read("config.json")), ("model.safetensors", read("model.safetensors"))]));
     let embedded = qins_quant::checkpoint::Checkpoint::open(Files::Embedded { name: "tiny", files }).unwrap();
     let mapped = open(&home.path("encoded")).unwrap();
-    for (module, shape) in ENCODED {
-        assert_eq!(embedded.encoded(module, shape).unwrap(), mapped.encoded(module, shape).unwrap());
+    for (module, _) in ENCODED {
+        assert_eq!(embedded.encoded(module).unwrap(), mapped.encoded(module).unwrap());
     }
-    let error = embedded.encoded("nothing", [1, 1]).unwrap_err().to_string();
+    let error = embedded.encoded("nothing").unwrap_err().to_string();
     assert!(error.contains("tiny") && error.contains("nothing"), "{error}");
 }
 

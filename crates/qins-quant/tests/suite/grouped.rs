@@ -1,7 +1,9 @@
 //! The grouped schemes, against their definition in docs/format.md.
 
 use proptest::prelude::*;
-use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme};
+use qins_quant::{
+    Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Grouped, Layout, Recipe, Scheme,
+};
 
 use crate::{
     common::{ENCODED, Home, Random, Shards, bits, grouped_parts, nmse, open, parts},
@@ -186,7 +188,7 @@ fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
         let all = |tensor: &str, shape: &[usize]| {
             let mut parts = parts(tensor, shape)?;
-            parts.iter_mut().for_each(|part| part.scheme = part.scheme.map(|_| layout.scheme()));
+            parts.iter_mut().for_each(|part| part.recipe = part.recipe.take().map(|_| layout.scheme().into()));
             Some(parts)
         };
         home.convert_parts("plain", "out", &all).unwrap();
@@ -196,20 +198,20 @@ fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
             let weights = &plain.plain(tensor).unwrap().widen()[rows.start * 8..rows.end * 8];
             let options = EncodeOptions::default();
             let expected = EncodedTensor::encode(weights, shape, FloatDtype::Bf16, layout.scheme(), &options).unwrap();
-            assert_eq!(out.encoded(module, shape).unwrap(), expected);
+            assert_eq!(out.encoded(module).unwrap(), expected);
             let stored: usize = out
                 .tensors()
                 .filter(|t| t.starts_with(&format!("{module}.weight_")))
                 .map(|t| out.raw(t).unwrap().2.len())
                 .sum();
-            assert_eq!(stored, expected.bytes());
+            assert_eq!(stored, expected.file_bytes(false).unwrap());
+            assert_eq!(out.bytes_of_module(module).unwrap(), stored);
         }
     }
     // And several at once.
     let home = Home::new(FloatDtype::F16, Shards::Two);
     home.convert_parts("plain", "out", &grouped_parts).unwrap();
-    let schemes =
-        ENCODED.map(|(module, shape)| open(&home.path("out")).unwrap().encoded(module, shape).unwrap().scheme());
+    let schemes = ENCODED.map(|(module, _)| open(&home.path("out")).unwrap().encoded(module).unwrap().scheme());
     assert_eq!(schemes, [Scheme::Q5, Scheme::Q3, Scheme::Q5]);
 }
 
@@ -220,7 +222,7 @@ fn every_scheme_has_one_name() {
         assert_eq!(serde_json::to_value(scheme).unwrap(), scheme.to_string());
     }
     let error = "q7".parse::<Scheme>().unwrap_err().to_string();
-    assert!(error.contains("`q7`") && error.contains("f32, q8g, q8, q6, q5, q4, q3"), "{error}");
+    assert!(error.contains("`q7`") && error.contains("f32, lossless, q8g, q8, q6, q5, q4, q3, rate"), "{error}");
 }
 
 #[test]
@@ -228,7 +230,8 @@ fn a_matrix_costs_its_bits_and_three_eighths() {
     for layout in layouts() {
         let (shape, weights) = ([16, 1536], 16 * 1536);
         let expected = weights * layout.bits() / 8 + weights * 3 / 64 + 8;
-        assert_eq!(layout.scheme().bytes(shape), expected, "{}", layout.scheme());
+        let encoded = encode(&vec![0.5; weights], shape, layout.scheme()).unwrap();
+        assert_eq!((encoded.bytes(), encoded.file_bytes(false)), (expected, Ok(expected + 16)), "{}", layout.scheme());
     }
 }
 
@@ -237,7 +240,6 @@ fn what_matters_more_is_kept_better() {
     let shape = [32, 512];
     let weights = Random(23).normals(shape[0] * shape[1], 0.02);
     let importance: Vec<f32> = (0..shape[1]).map(|col| if col % 8 == 0 { 100.0 } else { 1.0 }).collect();
-    let options = EncodeOptions::default();
     let of_importance = |decoded: &[f32]| {
         let scale = |values: &[f32]| -> Vec<f32> {
             values.iter().enumerate().map(|(i, v)| v * importance[i % shape[1]].sqrt()).collect()
@@ -247,9 +249,8 @@ fn what_matters_more_is_kept_better() {
     for layout in layouts() {
         let weighted = |importance: &[f32]| {
             let scheme = layout.scheme();
-            let encoded =
-                EncodedTensor::encode_weighted(&weights, shape, FloatDtype::F32, scheme, &options, Some(importance));
-            decode(&encoded.unwrap())
+            let recipe = Recipe { importance: Some(importance.into()), ..scheme.into() };
+            decode(&EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap())
         };
         let plain = decode(&encode(&weights, shape, layout.scheme()).unwrap());
         let ahead = 10.0 * (of_importance(&plain) / of_importance(&weighted(&importance))).log10();
@@ -267,8 +268,8 @@ fn what_matters_more_is_kept_better() {
 #[test]
 fn an_importance_that_is_none_is_refused() {
     let weighted = |importance: &[f32]| {
-        let options = EncodeOptions::default();
-        EncodedTensor::encode_weighted(&[0.5; 6], [2, 3], FloatDtype::F32, Scheme::Q4, &options, Some(importance))
+        let recipe = Recipe { importance: Some(importance.into()), ..Scheme::Q4.into() };
+        EncodedTensor::encode_as(&[0.5; 6], [2, 3], FloatDtype::F32, &recipe)
     };
     assert!(weighted(&[0.0, 1.0, f32::MAX]).is_ok());
     assert_eq!(weighted(&[1.0; 2]).unwrap_err(), EncodeError::Length { expected: [1, 3], found: 2 });
@@ -280,7 +281,7 @@ fn an_importance_that_is_none_is_refused() {
 
 #[test]
 fn a_fixed_alpha_is_refused_as_there_is_none() {
-    let options = EncodeOptions { alpha: Some(Alpha::ONE) };
+    let options = EncodeOptions { alpha: Some(Alpha::ONE), ..EncodeOptions::default() };
     for layout in layouts() {
         let error = EncodedTensor::encode(&[0.5], [1, 1], FloatDtype::F32, layout.scheme(), &options).unwrap_err();
         assert_eq!(error, EncodeError::Alpha(layout.scheme()));

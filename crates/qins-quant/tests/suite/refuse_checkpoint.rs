@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use qins_quant::checkpoint::FORMAT_VERSION;
 use serde_json::{Value, json};
 
 use crate::common::{Home, Shards, edit_header, edit_json, edit_tensor, list, read};
@@ -240,15 +241,15 @@ fn configurations_that_are_none_or_of_another_format() {
             ("a string", |dir| config(dir, |q| *q = json!("qins")), &["quant_method `qins`", "found"]),
             ("method of another tool", |dir| config(dir, |q| q["quant_method"] = json!("awq")), &["`qins`", "`awq`"]),
             ("no method", |dir| config(dir, |q| q["quant_method"] = json!(null)), &["expected quant_method `qins`"]),
-            ("newer", |dir| config(dir, |q| q["format_version"] = json!(2)), &["expected format_version 1", "found 2"]),
-            ("older", |dir| config(dir, |q| q["format_version"] = json!(0)), &["expected format_version 1", "found 0"]),
-            ("negative", |dir| config(dir, |q| q["format_version"] = json!(-1)), &["format_version 1", "found -1"]),
-            ("fraction", |dir| config(dir, |q| q["format_version"] = json!(1.5)), &["format_version 1", "found 1.5"]),
-            ("string", |dir| config(dir, |q| q["format_version"] = json!("1")), &["format_version 1", "found \"1\""]),
+            ("newer", |dir| config(dir, |q| q["format_version"] = json!(3)), &["expected format_version 2", "found 3"]),
+            ("older", |dir| config(dir, |q| q["format_version"] = json!(1)), &["expected format_version 2", "found 1"]),
+            ("negative", |dir| config(dir, |q| q["format_version"] = json!(-1)), &["format_version 2", "found -1"]),
+            ("fraction", |dir| config(dir, |q| q["format_version"] = json!(1.5)), &["format_version 2", "found 1.5"]),
+            ("string", |dir| config(dir, |q| q["format_version"] = json!("1")), &["format_version 2", "found \"1\""]),
             (
                 "no version",
                 |dir| config(dir, |q| drop(q.as_object_mut().unwrap().remove("format_version"))),
-                &["expected format_version 1", "found null"],
+                &["expected format_version 2", "found null"],
             ),
             (
                 "unknown scheme",
@@ -376,7 +377,7 @@ fn a_file_that_may_not_be_read_is_named() {
 fn a_refused_checkpoint_is_left_as_it_was() {
     let home = Home::encoded(Shards::One);
     let before = list(&home.path("encoded"));
-    config(&home.path("encoded"), |q| q["format_version"] = json!(2));
+    config(&home.path("encoded"), |q| q["format_version"] = json!(FORMAT_VERSION + 1));
     read(&home.path("encoded")).unwrap_err();
     assert_eq!(list(&home.path("encoded")), before);
 }

@@ -3,7 +3,7 @@
 use std::{fs, ops::Range, path::Path};
 
 use qins_quant::{
-    Alpha, EncodeOptions, Error, FloatDtype, Scheme,
+    Alpha, Error, FloatDtype, Scheme,
     checkpoint::{Directory, TensorSpec},
     convert::{Part, convert},
 };
@@ -56,7 +56,7 @@ fn sources_that_cannot_be_encoded() {
         (
             "too large for f32",
             |dir| element(dir, "layer.qkv_proj.weight", 4, 3, 1e9),
-            &["layer.qkv_proj.weight", "row 0, column 3"],
+            &["layer.qkv_proj.weight", "row 4, column 3"],
         ),
         (
             "a vector for a linear",
@@ -149,11 +149,11 @@ fn linears_that_do_not_tile_their_matrix_are_refused() {
             let part = |(i, rows): (usize, &Range<usize>)| Part {
                 module: format!("part.{i}"),
                 rows: rows.clone(),
-                scheme: Some(Scheme::Q8),
+                recipe: Some(Scheme::Q8.into()),
             };
             Some(ranges.iter().enumerate().map(part).collect())
         };
-        convert(&source, &home.path("out"), &EncodeOptions::default(), &split, &|_| {})
+        convert(&source, &home.path("out"), &split, &|_| {})
     };
     #[allow(clippy::reversed_empty_ranges, clippy::single_range_in_vec_init)]
     let wrong: [&[Range<usize>]; 8] =
@@ -206,8 +206,13 @@ fn an_alpha_no_f16_scale_can_express_is_refused() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let source = open(&home.path("plain")).unwrap();
     let attempt = |alpha: f32| {
-        let options = EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()) };
-        convert(&source, &home.path("out"), &options, &parts, &|_| {})
+        let alpha = Some(Alpha::new(alpha).unwrap());
+        let fixed = |tensor: &str, shape: &[usize]| {
+            let mut parts = parts(tensor, shape)?;
+            parts.iter_mut().filter_map(|part| part.recipe.as_mut()).for_each(|recipe| recipe.options.alpha = alpha);
+            Some(parts)
+        };
+        convert(&source, &home.path("out"), &fixed, &|_| {})
     };
     let error = attempt(1e15).unwrap_err().to_string();
     assert!(error.contains("layer.") && error.contains("scale"), "{error}");
@@ -222,7 +227,9 @@ fn spec(name: &str, shape: &[usize]) -> TensorSpec {
 #[test]
 fn a_shard_holds_what_was_announced_and_nothing_else() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
-    let begin = |specs: Vec<TensorSpec>| Directory::create(&home.path("out")).unwrap().shard("s.safetensors", specs);
+    let begin = |specs: Vec<TensorSpec>| {
+        Directory::create(&home.path("out")).unwrap().shard("s.safetensors", specs, Vec::new())
+    };
     let says = |error: Error, tensor: &str| {
         let error = error.to_string();
         assert!(error.contains("s.safetensors") && error.contains(tensor), "{error}");
@@ -233,7 +240,9 @@ fn a_shard_holds_what_was_announced_and_nothing_else() {
     says(writer.write("b", &[0; 2]).unwrap_err(), "`b`");
     says(writer.finish().unwrap_err(), "`a`");
     let mut writer = begin(vec![spec("a", &[2])]).unwrap();
-    says(writer.write("a", &[0; 3]).unwrap_err(), "`a`");
+    says(writer.write("a", &[0; 5]).unwrap_err(), "`a`");
+    writer.write("a", &[0; 3]).unwrap();
+    says(writer.finish().unwrap_err(), "`a`");
     says(begin(vec![spec("a", &[2]), spec("a", &[2])]).unwrap_err(), "a");
     for endless in [[1 << 60, 1 << 60], [1 << 60, 16], [1 << 63, 1]] {
         says(begin(vec![spec("a", &endless)]).unwrap_err(), "Overflow");

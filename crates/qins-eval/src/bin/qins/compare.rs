@@ -2,7 +2,7 @@
 
 use std::{error::Error, ops::ControlFlow, time::Instant};
 
-use qins_burn::{Alpha, EncodeOptions, Greedy, Loaded, Scheme, Targets, Tokenizer, phi3::Phi3, score};
+use qins_burn::{Alpha, Greedy, Loaded, Policy, Targets, Tokenizer, phi3::Phi3, score};
 use qins_eval::{
     agreement,
     report::{self, Candidate, Role, Text, criteria, figures},
@@ -26,8 +26,7 @@ pub(crate) struct Form {
     pub(crate) name: String,
     pub(crate) role: Role,
     /// `None`: the plain model once more.
-    pub(crate) scheme: Option<Scheme>,
-    pub(crate) options: EncodeOptions,
+    pub(crate) policy: Option<Policy>,
 }
 
 /// The plain model's run, and all of it that candidates are compared with.
@@ -39,7 +38,7 @@ pub(crate) struct Baseline {
 
 impl Form {
     pub(crate) fn plain(name: &str) -> Self {
-        Self { name: name.to_owned(), role: Role::Judged, scheme: None, options: EncodeOptions::default() }
+        Self { name: name.to_owned(), role: Role::Judged, policy: None }
     }
 }
 
@@ -69,19 +68,21 @@ impl Comparison<'_> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let scheme = form.scheme.map_or("none".to_owned(), |s| s.to_string());
+        let recipe = form.policy.as_ref().map(|policy| &policy.recipe);
+        let scheme = recipe.map_or("none".to_owned(), |recipe| recipe.scheme.to_string());
         let figures = figures(&prompts, &positions);
-        let criteria = criteria(&scheme, &figures);
+        let bits = weights.bits_per_weight();
+        let criteria = criteria(&scheme, bits, &figures);
         let met = criteria.iter().all(|c| c.met);
         Ok(Candidate {
             name: form.name.clone(),
             role: form.role,
             scheme,
             targets: self.targets.to_string(),
-            alpha: form.options.alpha.map(Alpha::get),
+            alpha: recipe.and_then(|recipe| recipe.options.alpha).map(Alpha::get),
             weight_bytes: weights.weight_bytes() as u64,
             encoded_weights: weights.encoded_weights as u64,
-            bits_per_weight: weights.bits_per_weight(),
+            bits_per_weight: bits,
             tokens_per_second,
             figures,
             criteria,

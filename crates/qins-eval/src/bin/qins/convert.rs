@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_burn::{Scheme, check, phi3::ModelConfig};
+use qins_burn::{Backend, Scheme, check, phi3::ModelConfig};
 use qins_quant::{
     checkpoint::{Checkpoint, Files},
     convert::convert,
@@ -12,21 +12,29 @@ use qins_quant::{
 use crate::{
     Outcome,
     args::{EncodeArgs, ModelArgs},
-    model::{Source, progress},
+    model::{Source, bytes_progress},
+    policy::policy,
 };
 
 /// Write a checkpoint with encoded linears.
 ///
 /// The result is a Hugging Face directory again: encoded linears rest as `<module>.weight_packed` with their
 /// parameters, everything else is copied bit for bit, and `quantization_config` in config.json says which is which.
-/// It appears whole or not at all.
+/// It appears whole or not at all; a conversion that was killed is simply run again.
+///
+/// Examples:
+///   qins convert --model DIR --scheme q8 --out DIR-q8
+///   qins convert --model DIR --scheme q4 --override down_proj=q6 --override model.layers.0.*=q8 --out OUT
+///   qins convert --model DIR --target bits=4.5 --calibrate text.txt --out OUT
+///   qins convert --model DIR --scheme lossless --targets full --out OUT
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Convert {
     #[command(flatten)]
     model: ModelArgs,
-    /// How to encode: f32, q8g, q8, q6, q5, q4 or q3
-    #[arg(long)]
-    scheme: Scheme,
+    /// How to encode: f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    #[arg(long, required_unless_present = "target")]
+    scheme: Option<Scheme>,
     #[command(flatten)]
     encode: EncodeArgs,
     /// Where to write: a directory that does not exist yet, or is empty
@@ -36,13 +44,14 @@ pub(crate) struct Convert {
 
 impl Convert {
     pub(crate) fn run(self) -> Outcome {
+        let recipe = self.encode.recipe(self.scheme)?.ok_or("expected a --scheme, found none")?;
         let source = Source::open(&self.model)?;
         let checkpoint = &source.checkpoint;
         let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
         check(checkpoint, &config)?;
-        let parts = self.encode.targets.parts(&config, self.scheme);
-        let bar = progress(checkpoint.tensor_bytes() as u64, format!("encoding {}", self.scheme));
-        convert(checkpoint, &self.out, &self.encode.options(), &parts, &|bytes| bar.inc(bytes))?;
+        let policy = policy(&self.encode, recipe, &source, &Backend::Flex.device()?)?;
+        let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "encoding".to_owned());
+        convert(checkpoint, &self.out, &policy.parts(&config), &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
         let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
         let (before, after) = (checkpoint.tensor_bytes(), written.tensor_bytes());

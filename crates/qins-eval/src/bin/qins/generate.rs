@@ -18,6 +18,7 @@ use crate::{
     args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
     environment::peak_rss_bytes,
     model::Source,
+    policy::policy,
     prompts::{self, Prompt},
 };
 
@@ -32,7 +33,8 @@ use crate::{
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Encode the weights while loading: none, f32, q8g, q8, q6, q5, q4 or q3; `none` takes the checkpoint as it is
+    /// Encode the weights while loading: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` takes the
+    /// checkpoint as it is
     #[arg(long, default_value = "none")]
     scheme: SchemeOrNone,
     #[command(flatten)]
@@ -80,12 +82,13 @@ impl Input {
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
-        let options = self.encode.options_for(self.scheme)?;
+        let recipe = self.encode.recipe(self.scheme.scheme())?;
         let source = Source::open(&self.model)?;
         let tokenizer = source.tokenizer()?;
         let prompts = self.input.read(tokenizer.as_ref())?;
         let device = self.device.device()?;
-        let loaded = source.load(self.scheme.scheme(), &self.encode.targets, options, &device)?;
+        let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
+        let loaded = source.load(policy.as_ref(), &device)?;
         let model = loaded.model;
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
         let mut out = io::stdout().lock();

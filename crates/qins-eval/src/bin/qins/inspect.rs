@@ -1,10 +1,13 @@
 //! `qins inspect`.
 
-use std::{collections::HashMap, error::Error, io::Write, path::PathBuf, process::ExitCode};
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_burn::{linears, phi3::ModelConfig};
-use qins_quant::checkpoint::Checkpoint;
+use qins_quant::{
+    Scheme,
+    checkpoint::{Checkpoint, Files},
+    verify::module_fidelity,
+};
 use serde::Serialize;
 
 use crate::{Outcome, args::ModelArgs, model::Source};
@@ -14,6 +17,9 @@ use crate::{Outcome, args::ModelArgs, model::Source};
 pub(crate) struct Inspect {
     /// The checkpoint [default: the embedded model]
     dir: Option<PathBuf>,
+    /// The plain checkpoint it was made of: show how near each linear is to it
+    #[arg(long, value_name = "SOURCE")]
+    against: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -37,21 +43,33 @@ struct Tensor {
     scheme: String,
     shape: Vec<usize>,
     bits_per_weight: f64,
+    /// Signal over error beside the source, where there is one and the two differ.
+    sqnr_db: Option<f64>,
+    /// The cosine of the angle between the two.
+    cosine: Option<f64>,
 }
 
 impl Inspect {
     pub(crate) fn run(self) -> Outcome {
         let source = Source::open(&ModelArgs { model: self.dir })?;
-        let inspection = inspect(&source.checkpoint)?;
+        let against = self.against.map(|dir| Checkpoint::open(Files::Directory(dir))).transpose()?;
+        let inspection = inspect(&source.checkpoint, against.as_ref())?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string(&inspection)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        writeln!(out, "{:<52} {:<8} {:>16} {:>10}", "tensor", "scheme", "shape", "bits")?;
+        let header = if against.is_some() { "        dB     cosine" } else { "" };
+        writeln!(out, "{:<52} {:<8} {:>16} {:>10}{header}", "tensor", "scheme", "shape", "bits")?;
         for tensor in &inspection.tensors {
-            let Tensor { name, scheme, bits_per_weight, .. } = tensor;
-            writeln!(out, "{name:<52} {scheme:<8} {:>16} {bits_per_weight:>10.3}", format!("{:?}", tensor.shape))?;
+            let Tensor { name, scheme, bits_per_weight, sqnr_db, cosine, .. } = tensor;
+            let compared = match (cosine, sqnr_db) {
+                (Some(cosine), Some(db)) => format!("{db:>10.2} {cosine:>10.7}"),
+                (Some(cosine), None) => format!("{:>10} {cosine:>10.7}", "exact"),
+                _ => String::new(),
+            };
+            let shape = format!("{:?}", tensor.shape);
+            writeln!(out, "{name:<52} {scheme:<8} {shape:>16} {bits_per_weight:>10.3}{compared}")?;
         }
         writeln!(out, "\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64))?;
         match inspection.bits_per_weight {
@@ -65,17 +83,9 @@ impl Inspect {
     }
 }
 
-fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
+fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Inspection, Box<dyn Error>> {
     let mut tensors = Vec::new();
     let (mut weights, mut bytes) = (0, 0);
-    // Packed codes do not tell how many weights a row has; the model does.
-    let shapes: HashMap<String, [usize; 2]> = match checkpoint.quantization() {
-        None => HashMap::new(),
-        Some(_) => {
-            let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
-            linears(&config).into_iter().map(|spec| (spec.module, spec.shape)).collect()
-        }
-    };
     for name in checkpoint.tensors() {
         let Some((dtype, shape, _)) = checkpoint.raw(name) else { continue };
         let encoded = name.rsplit_once(".weight_").filter(|(module, _)| checkpoint.is_encoded(module));
@@ -85,20 +95,23 @@ fn inspect(checkpoint: &Checkpoint) -> Result<Inspection, Box<dyn Error>> {
                 scheme: format!("{dtype:?}").to_lowercase(),
                 shape: shape.to_vec(),
                 bits_per_weight: dtype.bitsize() as f64,
+                sqnr_db: None,
+                cosine: None,
             },
             // The matrix stands for the tensors it rests in; it is read, so that a damaged one is not passed over.
             Some((module, "packed")) => {
-                let Some(&[rows, cols]) = shapes.get(module) else {
-                    return Err(format!("`{name}`: expected a linear of the model, found none of this name").into());
-                };
-                let matrix = checkpoint.encoded(module, [rows, cols])?;
-                weights += rows * cols;
-                bytes += matrix.bytes();
+                let fidelity = module_fidelity(checkpoint, against, module)?.map(|module| module.fidelity);
+                let shape = checkpoint.encoded_shape(module)?;
+                let stored = checkpoint.bytes_of_module(module)?;
+                weights += shape[0] * shape[1];
+                bytes += stored;
                 Tensor {
                     name: format!("{module}.weight"),
-                    scheme: matrix.scheme().to_string(),
-                    shape: vec![rows, cols],
-                    bits_per_weight: matrix.bytes() as f64 * 8.0 / (rows * cols).max(1) as f64,
+                    scheme: checkpoint.scheme(module).map_or("", Scheme::name).to_owned(),
+                    shape: shape.to_vec(),
+                    bits_per_weight: stored as f64 * 8.0 / (shape[0] * shape[1]).max(1) as f64,
+                    sqnr_db: fidelity.and_then(|f| f.sqnr_db()),
+                    cosine: fidelity.and_then(|f| f.cosine()),
                 }
             }
             Some(_) => continue,

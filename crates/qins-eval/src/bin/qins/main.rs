@@ -1,15 +1,18 @@
-//! `qins`: generate, validate, convert and inspect encoded language models.
+//! `qins`: generate, validate, convert, inspect, verify and export encoded language models.
 
 mod args;
 mod compare;
 mod convert;
 mod embedded;
 mod environment;
+mod export;
 mod generate;
 mod inspect;
 mod model;
+mod policy;
 mod prompts;
 mod validate;
+mod verify;
 
 use std::{
     io::{self, Write},
@@ -39,6 +42,10 @@ enum Command {
     Convert(convert::Convert),
     /// Show how a checkpoint's tensors rest, and what they cost.
     Inspect(inspect::Inspect),
+    /// Check that a checkpoint is what was written, and how near it is to its source.
+    Verify(verify::Verify),
+    /// Decode a checkpoint into a plain one, which any other program can run.
+    Export(export::Export),
 }
 
 /// What a command gives: how the process exits, or why it could not run.
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Command::Validate(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Export(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast_ref::<io::Error>() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use qins_burn::{Device, EncodeOptions, LoadOptions, Loaded, Scheme, Targets, Tokenizer, load};
+use qins_burn::{Device, Loaded, Policy, Tokenizer, load};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
 use crate::{args::ModelArgs, embedded};
@@ -39,17 +39,11 @@ impl Source {
         Ok(Some(Tokenizer::open(self.files())?))
     }
 
-    pub(crate) fn load(
-        &self,
-        scheme: Option<Scheme>,
-        targets: &Targets,
-        encode: EncodeOptions,
-        device: &Device,
-    ) -> Result<Loaded, Box<dyn Error>> {
-        let options = LoadOptions { scheme, targets: targets.clone(), encode };
-        let what = scheme.map_or("plain".to_owned(), |s| s.to_string());
+    /// Loads the model, its linears encoded by `policy`; without one as they are.
+    pub(crate) fn load(&self, policy: Option<&Policy>, device: &Device) -> Result<Loaded, Box<dyn Error>> {
+        let what = policy.map_or("plain".to_owned(), |policy| policy.recipe.scheme.to_string());
         let bar = progress(0, format!("loading {what}"));
-        let loaded = load(&self.checkpoint, &options, device, |done, total| {
+        let loaded = load(&self.checkpoint, policy, device, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         })?;
@@ -62,10 +56,18 @@ impl Source {
     }
 }
 
+/// As [`progress`], in bytes.
+pub(crate) fn bytes_progress(length: u64, message: String) -> ProgressBar {
+    bar(length, message, "{msg:24} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta:>4} left")
+}
+
 /// A bar on stderr with an estimate of the time left; invisible where that is no terminal.
 pub(crate) fn progress(length: u64, message: String) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar(length, message, "{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
+}
+
+fn bar(length: u64, message: String, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(length).with_style(style).with_message(message);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -9,8 +9,9 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Alpha, EncodeOptions, Loaded, Scheme, Tokenizer, stop_ids};
+use qins_burn::{Alpha, EncodeOptions, Loaded, Policy, Recipe, Scheme, Tokenizer, stop_ids};
 use qins_eval::report::{Model, REPORT_VERSION, Report, Role, Terminal};
+use qins_quant::{Rate, mixture::Goal};
 
 use crate::{
     Outcome,
@@ -19,6 +20,7 @@ use crate::{
     embedded,
     environment::environment,
     model::Source,
+    policy::policy,
     prompts::{self, Prompt},
 };
 
@@ -32,7 +34,7 @@ use crate::{
 pub(crate) struct Validate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Judge only this form: none, f32, q8g, q8, q6, q5, q4 or q3 [default: f32 and q8]
+    /// Judge only this form: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate [default: f32 and q8]
     #[arg(long)]
     scheme: Option<SchemeOrNone>,
     #[command(flatten)]
@@ -54,11 +56,16 @@ pub(crate) struct Validate {
     json: bool,
 }
 
+/// A form to compare, and why.
+struct Asked {
+    name: String,
+    role: Role,
+    recipe: Recipe,
+}
+
 impl Validate {
     pub(crate) fn run(self) -> Outcome {
-        if let Some(scheme) = self.scheme {
-            self.encode.options_for(scheme)?;
-        }
+        let recipes = self.recipes()?;
         let source = Source::open(&self.model)?;
         let tokenizer = source.tokenizer()?;
         let prompts = self.prompts(tokenizer.as_ref())?;
@@ -69,8 +76,7 @@ impl Validate {
         expect_writable(&self.report)?;
         let device = self.device.device()?;
 
-        let Loaded { model, report: plain } =
-            source.load(None, &self.encode.targets, EncodeOptions::default(), &device)?;
+        let Loaded { model, report: plain } = source.load(None, &device)?;
         if !plain.encoded.is_empty() {
             return Err(format!("{}: expected a plain model as the baseline, found an encoded one", source.name).into());
         }
@@ -84,9 +90,14 @@ impl Validate {
         let baseline = comparison.baseline(&model)?;
         let itself = Form::plain("plain again");
         let mut candidates = vec![comparison.candidate(&itself, Loaded { model, report: plain }, &baseline)?];
-        for form in &self.forms()? {
-            let loaded = source.load(form.scheme, &self.encode.targets, form.options, &device)?;
-            candidates.push(comparison.candidate(form, loaded, &baseline)?);
+        for Asked { name, role, recipe } in recipes {
+            let policy = match role {
+                Role::Judged => policy(&self.encode, recipe, &source, &device)?,
+                Role::Control | Role::Information => Policy::new(self.encode.targets.clone(), recipe),
+            };
+            let loaded = source.load(Some(&policy), &device)?;
+            let form = Form { name, role, policy: Some(policy) };
+            candidates.push(comparison.candidate(&form, loaded, &baseline)?);
         }
         let checkpoint = &source.checkpoint;
         let report = Report {
@@ -130,28 +141,51 @@ impl Validate {
     }
 
     /// What is compared: the forms asked for, and those that show what a comparison is worth.
-    fn forms(&self) -> Result<Vec<Form>, Box<dyn Error>> {
-        let form = |name: &str, role, scheme, alpha| Form {
-            name: name.to_owned(),
-            role,
-            scheme: Some(scheme),
-            options: EncodeOptions { alpha },
+    fn recipes(&self) -> Result<Vec<Asked>, Box<dyn Error>> {
+        let asked: Vec<Option<Scheme>> = match (self.scheme, self.encode.target) {
+            (Some(scheme), _) => vec![scheme.scheme()],
+            (None, Some(_)) => vec![None],
+            (None, None) => vec![Some(Scheme::F32), Some(Scheme::Q8)],
         };
-        let named = |scheme: Scheme| match self.encode.alpha {
-            Some(alpha) => format!("{scheme} α={}", alpha.get()),
-            None => scheme.to_string(),
-        };
-        let judged: Vec<Scheme> = match self.scheme {
-            None => vec![Scheme::F32, Scheme::Q8],
-            Some(SchemeOrNone::None) => Vec::new(),
-            Some(SchemeOrNone::Scheme(scheme)) => vec![scheme],
-        };
-        let mut forms: Vec<Form> =
-            judged.into_iter().map(|s| form(&named(s), Role::Judged, s, self.encode.alpha)).collect();
+        let mut recipes = Vec::new();
+        for scheme in asked {
+            if let Some(recipe) = self.encode.recipe(scheme)? {
+                recipes.push(Asked { name: self.name(&recipe), role: Role::Judged, recipe });
+            }
+        }
         let collapsed = Alpha::new(0.01).map_err(|e| e.to_string())?;
-        forms.push(form("q8 α=1", Role::Information, Scheme::Q8, Some(Alpha::ONE)));
-        forms.push(form("q8 α=0.01", Role::Control, Scheme::Q8, Some(collapsed)));
-        Ok(forms)
+        for (name, role, alpha) in [("q8 α=1", Role::Information, Alpha::ONE), ("q8 α=0.01", Role::Control, collapsed)]
+        {
+            let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
+            recipes.push(Asked { name: name.to_owned(), role, recipe: Recipe { options, ..Scheme::Q8.into() } });
+        }
+        Ok(recipes)
+    }
+
+    /// What a judged form is called: its scheme, and whatever else was asked for.
+    fn name(&self, recipe: &Recipe) -> String {
+        let args = &self.encode;
+        let mut name = match args.target {
+            Some(Goal::Bits(bits)) => format!("mixture bits={bits}"),
+            Some(Goal::Sqnr(db)) => format!("mixture sqnr={db}"),
+            None => recipe.scheme.to_string(),
+        };
+        if let Some(alpha) = args.alpha {
+            name += &format!(" α={}", alpha.get());
+        }
+        if let Some(Rate::Bits(bits)) = args.bits_per_weight {
+            name += &format!(" {bits}");
+        }
+        if let Some(prune) = args.prune {
+            name += &format!(" pruned {}", prune.get());
+        }
+        if args.calibrate.is_some() {
+            name += " calibrated";
+        }
+        if !args.overrides.is_empty() {
+            name += " overridden";
+        }
+        name
     }
 }
 

@@ -1,0 +1,80 @@
+//! From options to how each linear shall rest; what has to be measured first is measured here.
+
+use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
+
+use qins_burn::{Device, Importance, Override, Policy, Recipe, calibrate, linears, phi3::ModelConfig};
+use qins_quant::{
+    convert::Part,
+    mixture::{self, Goal, Matrix},
+};
+
+use crate::{
+    args::EncodeArgs,
+    model::{Source, progress},
+    prompts,
+};
+
+/// Tokens of a calibration text that are read at a time.
+const PIECE: usize = 512;
+
+/// How the linears of `source` rest by these options, with `recipe` where nothing says otherwise.
+pub(crate) fn policy(
+    args: &EncodeArgs,
+    recipe: Recipe,
+    source: &Source,
+    device: &Device,
+) -> Result<Policy, Box<dyn Error>> {
+    let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
+    let importance = match &args.calibrate {
+        Some(file) => importance(file, source, device)?,
+        None => Importance::new(),
+    };
+    let mut policy = Policy { importance, ..Policy::new(args.targets.clone(), recipe) };
+    if let Some(goal) = args.target {
+        policy.overrides = mix(goal, &policy, &config, source)?;
+    }
+    policy.overrides.extend(args.overrides.iter().cloned());
+    policy.check(&config)?;
+    Ok(policy)
+}
+
+/// Reads a text with the plain model.
+fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importance, Box<dyn Error>> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let ids = prompts::encode(&text, source.tokenizer()?.as_ref()).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut model = source.load(None, device)?.model;
+    let piece = PIECE.min(model.config().max_position_embeddings);
+    let texts: Vec<Vec<u32>> = ids.chunks(piece).map(<[u32]>::to_vec).collect();
+    let bar = progress(texts.len() as u64, "calibrating".to_owned());
+    let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
+        .map_err(|e| format!("{}: {e}", file.display()))?;
+    bar.finish_and_clear();
+    Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
+}
+
+/// An exception for each linear, which together reach the goal.
+fn mix(goal: Goal, policy: &Policy, config: &ModelConfig, source: &Source) -> Result<Vec<Override>, Box<dyn Error>> {
+    let checkpoint = &source.checkpoint;
+    let specs: Vec<_> = linears(config).into_iter().filter(|spec| policy.targets.contains(spec.kind)).collect();
+    let bar = progress(specs.len() as u64, "measuring".to_owned());
+    let mut matrices: Vec<Matrix> = Vec::new();
+    for spec in &specs {
+        let own = format!("{}.weight", spec.module);
+        let (tensor, rows) = match &spec.fused {
+            Some((fused, _, rows)) if !checkpoint.contains(&own) => (format!("{fused}.weight"), rows.clone()),
+            _ => (own, 0..spec.shape[0]),
+        };
+        let part = Part { module: spec.module.clone(), rows, recipe: None };
+        let recipe = policy.recipe(spec).unwrap_or_else(|| policy.recipe.clone());
+        matrices.push(mixture::measure(checkpoint, &tensor, &part, &recipe)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let found = mixture::choose(&matrices, goal)?;
+    let mut counts = BTreeMap::new();
+    found.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
+    let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
+    let decibels = -10.0 * found.nmse.log10();
+    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB)", counts.join(", "), found.bits)?;
+    Ok(specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme))).collect())
+}

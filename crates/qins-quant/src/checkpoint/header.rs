@@ -1,0 +1,45 @@
+//! The header of a safetensors file that is being written.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::TensorInfo;
+use serde::{Serialize, Serializer};
+
+use super::layout::QUANT_METHOD;
+
+/// What a shard's metadata holds under the key `qins`, as JSON in one string: a file whose metadata has one key of ours
+/// is the same bytes every time.
+#[derive(Debug, Default, Serialize, serde::Deserialize)]
+pub(super) struct Checksums {
+    /// XXH3 of each tensor's bytes, in 16 hexadecimal digits.
+    pub(super) xxh3: BTreeMap<String, String>,
+}
+
+/// XXH3 as it is written.
+pub(super) fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry<'a> {
+    Metadata(BTreeMap<&'static str, &'a str>),
+    Tensor(&'a TensorInfo),
+}
+
+struct Header<'a>(Vec<(&'a str, Entry<'a>)>);
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, entry)| (name, entry)))
+    }
+}
+
+/// The JSON of a header, in the order given.
+pub(super) fn header(tensors: &[(String, TensorInfo)], checksums: &Checksums) -> serde_json::Result<Vec<u8>> {
+    let checksums = serde_json::to_string(checksums)?;
+    let metadata = BTreeMap::from([("format", "pt"), (QUANT_METHOD, checksums.as_str())]);
+    let mut entries = vec![("__metadata__", Entry::Metadata(metadata))];
+    entries.extend(tensors.iter().map(|(name, info)| (name.as_str(), Entry::Tensor(info))));
+    serde_json::to_vec(&Header(entries))
+}

@@ -1,0 +1,127 @@
+//! Reading modules that rest encoded.
+
+use qins_codec::Alpha;
+use safetensors::Dtype;
+
+use super::{
+    Checkpoint,
+    layout::{Coding, Group, packed, shape},
+};
+use crate::{Codes, EncodedTensor, Error, FloatDtype, Scheme, dtype::chunks, entropy, stored::Part};
+
+impl Checkpoint {
+    /// Whether a module rests encoded.
+    pub fn is_encoded(&self, module: &str) -> bool {
+        self.encoded.contains_key(module)
+    }
+
+    /// The group an encoded module is in.
+    fn group(&self, module: &str) -> Result<&Group, Error> {
+        self.encoded.get(module).and_then(|name| self.quantization.as_ref()?.config_groups.get(name)).ok_or_else(|| {
+            let message = "expected in quantization_config, found no such target";
+            Error::tensor(self.config_path(), packed(module), message)
+        })
+    }
+
+    /// The scheme of an encoded module.
+    pub fn scheme(&self, module: &str) -> Option<Scheme> {
+        self.group(module).ok().map(|group| group.scheme)
+    }
+
+    /// The type an encoded module had before.
+    pub fn source_dtype(&self, module: &str) -> Option<FloatDtype> {
+        self.group(module).ok().map(|group| group.source_dtype)
+    }
+
+    /// The encoded modules, sorted.
+    pub fn encoded_modules(&self) -> impl Iterator<Item = &str> {
+        self.encoded.keys().map(String::as_str)
+    }
+
+    /// `[rows, cols]` of an encoded module.
+    ///
+    /// # Errors
+    /// When it is none, or its shape is missing or damaged.
+    pub fn encoded_shape(&self, module: &str) -> Result<[usize; 2], Error> {
+        self.group(module)?;
+        let spec = shape(module);
+        let bytes = self.stored(&spec)?;
+        let mut dimensions = chunks(bytes).map(|b| usize::try_from(i64::from_le_bytes(b)));
+        match (dimensions.next(), dimensions.next()) {
+            (Some(Ok(rows)), Some(Ok(cols))) => Ok([rows, cols]),
+            _ => Err(Error::tensor(self.path_of(&spec.name), spec.name, "expected two numbers of at least 0")),
+        }
+    }
+
+    /// The tensors an encoded module rests in.
+    ///
+    /// # Errors
+    /// As [`encoded_shape`](Self::encoded_shape).
+    pub fn tensors_of_module(&self, module: &str) -> Result<Vec<String>, Error> {
+        let (group, dimensions) = (self.group(module)?, self.encoded_shape(module)?);
+        let mut names = vec![shape(module).name];
+        for part in group.scheme.parts(group.source_dtype, dimensions) {
+            names.push(part.name(module));
+            if group.coding.is_some() && part.by_rows {
+                names.push(part.blocks(module).name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Bytes of all tensors an encoded module rests in.
+    ///
+    /// # Errors
+    /// As [`encoded_shape`](Self::encoded_shape).
+    pub fn bytes_of_module(&self, module: &str) -> Result<usize, Error> {
+        let names = self.tensors_of_module(module)?;
+        Ok(names.iter().filter_map(|name| self.raw(name)).map(|(_, _, bytes)| bytes.len()).sum())
+    }
+
+    /// An encoded module. Its tensors are checked against their checksums.
+    ///
+    /// # Errors
+    /// When one of its tensors is missing, damaged, or of a type, shape or value its scheme does not allow.
+    pub fn encoded(&self, module: &str) -> Result<EncodedTensor, Error> {
+        let (group, dimensions) = (self.group(module)?, self.encoded_shape(module)?);
+        let codes = self.codes(module, dimensions, group)?;
+        EncodedTensor::from_parts(dimensions, group.source_dtype, codes)
+            .map_err(|e| Error::tensor(self.path_of(&packed(module)), packed(module), e))
+    }
+
+    fn codes(&self, module: &str, dimensions: [usize; 2], group: &Group) -> Result<Codes, Error> {
+        let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
+            .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
+        if group.scheme.is_for_files() && group.coding.is_none() {
+            let message = format!("quantization_config: expected a coding with scheme {}, found none", group.scheme);
+            return Err(Error::file(self.config_path(), message));
+        }
+        let parts = group.scheme.parts(group.source_dtype, dimensions);
+        let bytes = parts.iter().map(|part| match group.coding {
+            Some(Coding::Pco) if part.by_rows => self.decode(module, part),
+            _ => self.stored(&part.tensor(module)).map(<[u8]>::to_vec),
+        });
+        let codes = Codes::from_stored(group.scheme, alpha, bytes.collect::<Result<Vec<_>, _>>()?);
+        if let Codes::F32 { u, .. } = &codes
+            && let Some(index) = u.iter().position(|u| u.is_nan() || u.abs() >= 1.0)
+        {
+            let message = format!("expected values of magnitude below 1, found {} at element {index}", u[index]);
+            return Err(Error::tensor(self.path_of(&packed(module)), packed(module), message));
+        }
+        Ok(codes)
+    }
+
+    /// An entropy-coded part.
+    fn decode(&self, module: &str, part: &Part) -> Result<Vec<u8>, Error> {
+        let name = part.name(module);
+        let (dtype, found, _) = self.require(&name)?;
+        if (dtype, found.len()) != (Dtype::U8, 1) {
+            let message = format!("expected a stream of U8, found {dtype:?} of shape {found:?}");
+            return Err(Error::tensor(self.path_of(&name), name, message));
+        }
+        let stream = self.intact(&name)?;
+        let blocks: Vec<u32> = chunks(self.stored(&part.blocks(module))?).map(u32::from_le_bytes).collect();
+        entropy::decode(stream, &blocks, part.dtype, [part.shape[0], part.width()])
+            .map_err(|message| Error::tensor(self.path_of(&name), name, message))
+    }
+}

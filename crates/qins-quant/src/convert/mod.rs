@@ -1,0 +1,177 @@
+//! One checkpoint into another, a band of rows at a time: what is in memory does not grow with the model, nor with its
+//! tensors, but for what is entropy-coded, of which one tensor's codes are held until their size is known.
+
+mod plan;
+mod write;
+
+use std::{collections::BTreeMap, ops::Range, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Recipe,
+    checkpoint::{Checkpoint, Coding, Directory, FORMAT_VERSION, Group, QuantizationConfig},
+};
+
+use plan::{Action, plan};
+pub(crate) use write::bands;
+
+/// Rows of a stored matrix that are one linear module, and how they shall rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The module's full name, without `.weight`.
+    pub module: String,
+    /// Its rows in the stored matrix.
+    pub rows: Range<usize>,
+    /// `None` leaves them as they are.
+    pub recipe: Option<Recipe>,
+}
+
+/// What linears a tensor of this name and shape holds; [`convert`] says how it is asked.
+pub type Parts<'a> = dyn Fn(&str, &[usize]) -> Option<Vec<Part>> + 'a;
+
+/// Writes `source` to `out` with some of its linears encoded.
+///
+/// `parts` says of a tensor which linears it holds, in the order of their rows (`None`: no linear, copied as it is). A
+/// fused matrix of which any part is encoded is split into its parts; all other tensors are copied bit for bit, and so
+/// are the files beside the weights. `progress` is called with the bytes read since its last call.
+///
+/// # Errors
+/// When `source` is encoded already, a tensor cannot be read or encoded, or `out` cannot be written. Nothing is left
+/// at `out` then.
+pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dyn Fn(u64)) -> Result<(), Error> {
+    if source.quantization().is_some() {
+        return Err(Error::file(
+            source.config_path(),
+            "expected a plain checkpoint, found one that is encoded already",
+        ));
+    }
+    let directory = Directory::create(out)?;
+    let mut written = Written::default();
+    for shard in source.shards() {
+        let plan = plan(source, shard, parts)?;
+        let (tensors, streams) = plan::specs(&plan);
+        for spec in tensors.iter().chain(&streams) {
+            if written.weight_map.insert(spec.name.clone(), shard.to_owned()).is_some() {
+                let message = "expected once in what is written, found twice";
+                return Err(Error::tensor(source.files().path(shard), &spec.name, message));
+            }
+        }
+        let mut writer = directory.shard(shard, tensors, streams)?;
+        for step in plan {
+            write::step(source, &step, &mut writer, progress)?;
+            written.note(step.tensor, step.action);
+        }
+        written.bytes += writer.finish()?.values().sum::<usize>();
+    }
+    written.expect_apart(source)?;
+    copy_other_files(source, &directory)?;
+    write_index(&directory, source, &written.weight_map, written.bytes)?;
+    let mut config = source.config().clone();
+    if let Value::Object(config) = &mut config {
+        config.insert("quantization_config".to_owned(), json!(written.quantization()));
+    }
+    directory.write("config.json", pretty(&config).as_bytes())?;
+    directory.commit()
+}
+
+/// What is in the files so far.
+#[derive(Default)]
+struct Written {
+    /// Modules by how they rest.
+    groups: Vec<Group>,
+    ignore: Vec<String>,
+    fused: BTreeMap<String, Vec<String>>,
+    /// Tensor → shard.
+    weight_map: BTreeMap<String, String>,
+    bytes: usize,
+}
+
+impl Written {
+    fn note(&mut self, tensor: String, action: Action) {
+        let (module, fused) = match action {
+            Action::Copy { modules, .. } => return self.ignore.extend(modules),
+            Action::CopyRows { module, fused, .. } => {
+                self.ignore.push(module.clone());
+                (module, fused)
+            }
+            Action::Encode { module, recipe, dtype, fused, .. } => {
+                let group = Group {
+                    targets: Vec::new(),
+                    scheme: recipe.scheme,
+                    source_dtype: dtype,
+                    alpha: recipe.options.alpha.map(qins_codec::Alpha::get),
+                    coding: recipe.is_coded().then_some(Coding::Pco),
+                };
+                let alike = |g: &Group| Group { targets: Vec::new(), ..g.clone() } == group;
+                let place = self.groups.iter().position(alike).unwrap_or_else(|| {
+                    self.groups.push(group);
+                    self.groups.len() - 1
+                });
+                self.groups[place].targets.push(module.clone());
+                (module, fused)
+            }
+        };
+        if fused {
+            self.fused.entry(tensor.trim_end_matches(".weight").to_owned()).or_default().push(module);
+        }
+    }
+
+    /// An encoded module and a plain tensor of its name would be two answers to one question.
+    fn expect_apart(&self, source: &Checkpoint) -> Result<(), Error> {
+        let plain = |module: &String| format!("{module}.weight");
+        let mut modules = self.groups.iter().flat_map(|group| &group.targets);
+        match modules.find(|module| self.weight_map.contains_key(&plain(module))) {
+            None => Ok(()),
+            Some(module) => {
+                let message = format!("expected none, as {module} is encoded, found one");
+                Err(Error::tensor(source.path_of(&plain(module)), plain(module), message))
+            }
+        }
+    }
+
+    fn quantization(mut self) -> QuantizationConfig {
+        self.groups.sort_by(|a, b| {
+            let key = |g: &Group| (g.scheme, g.source_dtype, g.coding.is_some(), g.alpha.map(f32::to_bits));
+            key(a).cmp(&key(b))
+        });
+        QuantizationConfig {
+            quant_method: "qins".to_owned(),
+            format_version: FORMAT_VERSION,
+            config_groups: self.groups.into_iter().enumerate().map(|(i, g)| (format!("group_{i}"), g)).collect(),
+            ignore: self.ignore,
+            fused: self.fused,
+        }
+    }
+}
+
+/// Tokenizer, generation settings, licence: whatever lies beside the weights.
+pub(crate) fn copy_other_files(source: &Checkpoint, directory: &Directory) -> Result<(), Error> {
+    let weights = |name: &str| {
+        [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"].iter().any(|suffix| name.ends_with(suffix))
+    };
+    for name in source.files().names()? {
+        if name != "config.json" && !weights(&name) && source.shards().all(|shard| shard != name) {
+            directory.write(&name, &source.files().read(&name)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The index, where the shards of `source` need one.
+pub(crate) fn write_index(
+    directory: &Directory,
+    source: &Checkpoint,
+    weight_map: &BTreeMap<String, String>,
+    bytes: usize,
+) -> Result<(), Error> {
+    if source.shards().eq(["model.safetensors"]) {
+        return Ok(());
+    }
+    let index = json!({ "metadata": { "total_size": bytes }, "weight_map": weight_map });
+    directory.write("model.safetensors.index.json", pretty(&index).as_bytes())
+}
+
+pub(crate) fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

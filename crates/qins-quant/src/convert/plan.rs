@@ -1,0 +1,97 @@
+//! What becomes of each stored tensor, before any of it is read.
+
+use std::ops::Range;
+
+use safetensors::Dtype;
+
+use super::{Part, Parts};
+use crate::{
+    Error, FloatDtype, Recipe,
+    checkpoint::{self, Checkpoint, TensorSpec},
+    stored,
+};
+
+/// What is done with (a part of) one stored tensor.
+pub(super) struct Step {
+    pub(super) tensor: String,
+    pub(super) action: Action,
+}
+
+pub(super) enum Action {
+    /// Copied whole, and the linears it is, if any: a fused matrix left whole is left plain under each of its names.
+    Copy { spec: TensorSpec, modules: Vec<String> },
+    /// Rows copied under the linear's own name.
+    CopyRows { module: String, spec: TensorSpec, bytes: Range<usize>, fused: bool },
+    /// Rows encoded, `[rows.len(), cols]` of type `dtype`.
+    Encode { module: String, recipe: Recipe, rows: Range<usize>, cols: usize, dtype: FloatDtype, fused: bool },
+}
+
+/// The parts in which rows that are encoded will rest.
+pub(super) fn parts(recipe: &Recipe, dtype: FloatDtype, rows: &Range<usize>, cols: usize) -> Vec<stored::Part> {
+    recipe.scheme.parts(dtype, [rows.len(), cols])
+}
+
+/// The tensors of known size, and the streams with the most bytes they may take.
+pub(super) fn specs(plan: &[Step]) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
+    let (mut tensors, mut streams) = (Vec::new(), Vec::new());
+    for step in plan {
+        match &step.action {
+            Action::Copy { spec, .. } | Action::CopyRows { spec, .. } => tensors.push(spec.clone()),
+            Action::Encode { module, recipe, rows, cols, dtype, .. } => {
+                tensors.push(checkpoint::shape(module));
+                for part in parts(recipe, *dtype, rows, *cols) {
+                    if recipe.is_coded() && part.by_rows {
+                        // What cannot be coded grows by little; a block's overhead is below 4 KiB.
+                        let most = 2 * part.bytes() + 4096 * (1 + part.blocks(module).bytes());
+                        streams.push(TensorSpec { name: part.name(module), dtype: Dtype::U8, shape: vec![most] });
+                        tensors.push(part.blocks(module));
+                    } else {
+                        tensors.push(part.tensor(module));
+                    }
+                }
+            }
+        }
+    }
+    (tensors, streams)
+}
+
+/// The steps for one shard's tensors, in their order.
+pub(super) fn plan(source: &Checkpoint, shard: &str, linears_of: &Parts<'_>) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    for tensor in source.tensors_of(shard) {
+        let Some((dtype, shape, bytes)) = source.raw(tensor) else { continue };
+        let mut step = |action| steps.push(Step { tensor: tensor.to_owned(), action });
+        let linears = linears_of(tensor, shape).unwrap_or_default();
+        if linears.iter().all(|part| part.recipe.is_none()) {
+            let spec = TensorSpec { name: tensor.to_owned(), dtype, shape: shape.to_vec() };
+            step(Action::Copy { spec, modules: linears.into_iter().map(|part| part.module).collect() });
+            continue;
+        }
+        let error = |message| Error::tensor(source.path_of(tensor), tensor, message);
+        let &[total, cols @ (1..)] = shape else {
+            return Err(error(format!("expected a matrix, found shape {shape:?}")));
+        };
+        let float = source.plain(tensor)?.dtype;
+        let row = bytes.len() / total.max(1);
+        let fused = linears.len() > 1 || linears.iter().any(|part| format!("{}.weight", part.module) != tensor);
+        let mut next = 0;
+        for Part { module, rows, recipe } in linears {
+            if rows.start != next || !(next..=total).contains(&rows.end) {
+                return Err(error(format!("expected rows from {next} on within {total}, found {rows:?} for {module}")));
+            }
+            next = rows.end;
+            step(match recipe {
+                None => {
+                    let name = format!("{module}.weight");
+                    let spec = TensorSpec { name, dtype, shape: vec![rows.len(), cols] };
+                    Action::CopyRows { module, spec, bytes: rows.start * row..rows.end * row, fused }
+                }
+                Some(recipe) => Action::Encode { module, recipe, rows, cols, dtype: float, fused },
+            });
+        }
+        if next != total {
+            return Err(error(format!("expected its linears to have {total} rows, found {next}")));
+        }
+    }
+    Ok(steps)
+}

@@ -1,0 +1,128 @@
+//! Reading, encoding and writing, a band of rows at a time.
+
+use std::ops::Range;
+
+use super::plan::{Action, Step, parts};
+use crate::{
+    EncodedTensor, Error, FloatDtype, Recipe, Scheme,
+    checkpoint::{self, Checkpoint, ShardWriter},
+    entropy::Coder,
+    rate,
+};
+
+/// Weights of a band, unless a row has more: 8 MiB as `f32`, and enough rows for every core.
+const BAND: usize = 1 << 21;
+
+/// Bytes copied at a time.
+const COPY: usize = 8 << 20;
+
+/// A matrix cut into bands of rows; one without rows is one empty band.
+pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
+    let band = (BAND / cols.max(1)).max(1);
+    (0..rows.div_ceil(band).max(1)).map(move |i| i * band..((i + 1) * band).min(rows))
+}
+
+/// Carries out one step of a plan.
+pub(super) fn step(
+    source: &Checkpoint,
+    Step { tensor, action }: &Step,
+    writer: &mut ShardWriter,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    match action {
+        Action::Copy { spec, .. } => copy(source, tensor, 0..spec.bytes(), &spec.name, writer, progress),
+        Action::CopyRows { spec, bytes, .. } => copy(source, tensor, bytes.clone(), &spec.name, writer, progress),
+        Action::Encode { module, recipe, rows, cols, dtype, .. } => {
+            let matrix = Matrix { source, tensor, rows: rows.clone(), cols: *cols, dtype: *dtype };
+            encode(&matrix, module, recipe, writer, progress)
+        }
+    }
+}
+
+fn copy(
+    source: &Checkpoint,
+    tensor: &str,
+    bytes: Range<usize>,
+    name: &str,
+    writer: &mut ShardWriter,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    for from in bytes.clone().step_by(COPY) {
+        let piece = source.mapped(tensor, from..bytes.end.min(from + COPY))?;
+        writer.write(name, &piece)?;
+        progress(piece.len() as u64);
+    }
+    Ok(())
+}
+
+/// Rows of a stored tensor.
+struct Matrix<'a> {
+    source: &'a Checkpoint,
+    tensor: &'a str,
+    rows: Range<usize>,
+    cols: usize,
+    dtype: FloatDtype,
+}
+
+impl Matrix<'_> {
+    /// The bytes of some of its rows.
+    fn read(&self, rows: Range<usize>) -> Result<checkpoint::Mapped, Error> {
+        let (first, row) = (self.rows.start, self.cols * self.dtype.size());
+        self.source.mapped(self.tensor, (first + rows.start) * row..(first + rows.end) * row)
+    }
+
+    fn error(&self, message: impl ToString) -> Error {
+        Error::tensor(self.source.path_of(self.tensor), self.tensor, message)
+    }
+}
+
+fn encode(
+    matrix: &Matrix<'_>,
+    module: &str,
+    recipe: &Recipe,
+    writer: &mut ShardWriter,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    let (shape, dtype) = ([matrix.rows.len(), matrix.cols], matrix.dtype);
+    let recipe = settle(matrix, shape, recipe)?;
+    let parts = parts(&recipe, dtype, &matrix.rows, matrix.cols);
+    let coder = |part: &crate::stored::Part| Coder::new(part.dtype, part.width());
+    let mut coders: Vec<Option<Coder>> =
+        parts.iter().map(|part| (recipe.is_coded() && part.by_rows).then(|| coder(part))).collect();
+    for (i, band) in bands(shape).enumerate() {
+        let bytes = matrix.read(band.clone())?;
+        let encoded = EncodedTensor::encode_bytes(&bytes, [band.len(), matrix.cols], dtype, &recipe)
+            .map_err(|e| matrix.error(e.below(matrix.rows.start + band.start)))?;
+        for ((part, coder), bytes) in parts.iter().zip(&mut coders).zip(encoded.codes().stored()) {
+            match coder {
+                Some(coder) => coder.push(&bytes).map_err(|e| matrix.error(e))?,
+                // What is the whole matrix's is the same in every band.
+                None if i == 0 || part.by_rows => writer.write(&part.name(module), &bytes)?,
+                None => {}
+            }
+        }
+        progress(bytes.len() as u64);
+    }
+    for (part, coder) in parts.iter().zip(coders) {
+        if let Some(coder) = coder {
+            let coded = coder.finish().map_err(|e| matrix.error(e))?;
+            writer.stream(&part.name(module), &coded.stream)?;
+            let blocks: Vec<u8> = coded.blocks.iter().flat_map(|n| n.to_le_bytes()).collect();
+            writer.write(&part.blocks(module).name, &blocks)?;
+        }
+    }
+    let dimensions: Vec<u8> = shape.iter().flat_map(|n| (*n as u64).to_le_bytes()).collect();
+    writer.write(&checkpoint::shape(module).name, &dimensions)
+}
+
+/// Decides from the whole matrix what its bands shall have in common.
+fn settle(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Recipe, Error> {
+    if recipe.scheme != Scheme::Rate {
+        return Ok(recipe.clone());
+    }
+    let mut sample = Vec::new();
+    for row in rate::sample_rows(shape) {
+        sample.extend(matrix.dtype.widen(&matrix.read(row..row + 1)?));
+    }
+    recipe.settle(sample, matrix.cols).map_err(|e| matrix.error(e))
+}

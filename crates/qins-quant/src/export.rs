@@ -1,0 +1,179 @@
+//! An encoded checkpoint back into a plain one, which any other program can read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Error, FloatDtype,
+    checkpoint::{Checkpoint, Directory, ShardWriter, TensorSpec},
+    convert::{bands, copy_other_files, pretty, write_index},
+    origin::shape_of,
+};
+
+/// A plain tensor, and the modules whose rows it has, in their order; none where it is copied.
+struct Step {
+    spec: TensorSpec,
+    modules: Vec<String>,
+}
+
+/// Writes `source`, which is encoded, to `out` with every weight decoded, and parts of a fused matrix in one again.
+///
+/// Without a `dtype` every tensor has the type it had before it was encoded; with one, all floating-point tensors have
+/// that. What a lossless scheme holds comes back as the bytes it was. `progress` is called with the bytes written since
+/// its last call.
+///
+/// # Errors
+/// When `source` is plain or damaged, or `out` cannot be written. Nothing is left at `out` then.
+pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progress: &dyn Fn(u64)) -> Result<(), Error> {
+    let Some(quantization) = source.quantization() else {
+        return Err(Error::file(source.config_path(), "expected an encoded checkpoint, found a plain one"));
+    };
+    let fused: BTreeMap<&str, &str> = (quantization.fused.iter())
+        .flat_map(|(whole, parts)| parts.iter().map(move |part| (part.as_str(), whole.as_str())))
+        .collect();
+    let directory = Directory::create(out)?;
+    let mut weight_map = BTreeMap::new();
+    let mut bytes = 0;
+    for shard in source.shards() {
+        let mut steps = Vec::new();
+        let mut done = BTreeSet::new();
+        for tensor in source.tensors_of(shard) {
+            let encoded = tensor.rsplit_once(".weight_").map(|(m, _)| m).filter(|m| source.is_encoded(m));
+            let Some(module) = encoded.or(tensor.strip_suffix(".weight")) else {
+                steps.push(copied(source, tensor, dtype));
+                continue;
+            };
+            let (name, modules) = match fused.get(module) {
+                Some(whole) => (*whole, quantization.fused[*whole].clone()),
+                None if encoded.is_none() => {
+                    steps.push(copied(source, tensor, dtype));
+                    continue;
+                }
+                None => (module, vec![module.to_owned()]),
+            };
+            if done.insert(name) {
+                let spec = decoded(source, name, &modules, dtype)?;
+                steps.push(Step { spec, modules });
+            }
+        }
+        for step in &steps {
+            if weight_map.insert(step.spec.name.clone(), shard.to_owned()).is_some() {
+                let message = "expected once in what is written, found twice";
+                return Err(Error::tensor(source.files().path(shard), &step.spec.name, message));
+            }
+        }
+        let specs = steps.iter().map(|step| step.spec.clone()).collect();
+        let mut writer = directory.shard(shard, specs, Vec::new())?;
+        steps.iter().try_for_each(|step| write(source, step, &mut writer, progress))?;
+        bytes += writer.finish()?.values().sum::<usize>();
+    }
+    copy_other_files(source, &directory)?;
+    write_index(&directory, source, &weight_map, bytes)?;
+    let mut config = source.config().clone();
+    if let Value::Object(config) = &mut config {
+        config.remove("quantization_config");
+        for key in ["torch_dtype", "dtype"] {
+            if let (Some(dtype), true) = (dtype, config.contains_key(key)) {
+                config.insert(key.to_owned(), json!(dtype));
+            }
+        }
+    }
+    directory.write("config.json", pretty(&config).as_bytes())?;
+    directory.commit()
+}
+
+fn copied(source: &Checkpoint, tensor: &str, dtype: Option<FloatDtype>) -> Step {
+    let (found, shape) = source.raw(tensor).map_or((safetensors::Dtype::U8, &[][..]), |(d, s, _)| (d, s));
+    let dtype = match (dtype, FloatDtype::from_safetensors(found)) {
+        (Some(dtype), Some(_)) => dtype.safetensors(),
+        _ => found,
+    };
+    Step { spec: TensorSpec { name: tensor.to_owned(), dtype, shape: shape.to_vec() }, modules: Vec::new() }
+}
+
+/// The tensor that the rows of `modules` become.
+fn decoded(
+    source: &Checkpoint,
+    name: &str,
+    modules: &[String],
+    dtype: Option<FloatDtype>,
+) -> Result<TensorSpec, Error> {
+    let (mut rows, mut cols, mut dtypes) = (0_usize, None, BTreeSet::new());
+    for module in modules {
+        let shape = shape_of(source, module)?;
+        rows = rows.saturating_add(shape[0]);
+        dtypes.insert(dtype_of(source, module)?);
+        if *cols.get_or_insert(shape[1]) != shape[1] {
+            let message = format!("expected rows of {cols:?} weights to join in {name}, found {}", shape[1]);
+            return Err(Error::tensor(source.config_path(), module, message));
+        }
+    }
+    // Parts of one matrix have one type, unless somebody put them together otherwise.
+    let dtype = dtype.or(dtypes.first().copied().filter(|_| dtypes.len() == 1)).ok_or_else(|| {
+        Error::tensor(source.config_path(), name, format!("expected parts of one type, found {dtypes:?}"))
+    })?;
+    let shape = vec![rows, cols.unwrap_or(0)];
+    Ok(TensorSpec { name: format!("{name}.weight"), dtype: dtype.safetensors(), shape })
+}
+
+/// The type a module had before it was encoded, if it is.
+fn dtype_of(source: &Checkpoint, module: &str) -> Result<FloatDtype, Error> {
+    match source.source_dtype(module) {
+        Some(dtype) => Ok(dtype),
+        None => Ok(source.plain(&format!("{module}.weight"))?.dtype),
+    }
+}
+
+fn write(
+    source: &Checkpoint,
+    Step { spec, modules }: &Step,
+    writer: &mut ShardWriter,
+    progress: &dyn Fn(u64),
+) -> Result<(), Error> {
+    let float = FloatDtype::from_safetensors(spec.dtype);
+    let mut push = |bytes: &[u8]| {
+        progress(bytes.len() as u64);
+        writer.write(&spec.name, bytes)
+    };
+    if modules.is_empty() {
+        return plain(source, &spec.name, float, &mut push);
+    }
+    for module in modules {
+        if !source.is_encoded(module) {
+            plain(source, &format!("{module}.weight"), float, &mut push)?;
+            continue;
+        }
+        let encoded = source.encoded(module)?;
+        for band in bands(encoded.shape()) {
+            match float {
+                Some(to) if to != encoded.source() => {
+                    let mut weights = vec![0.0; band.len() * encoded.shape()[1]];
+                    encoded.decode_rows(band, &mut weights);
+                    push(&to.narrow(&weights))?;
+                }
+                _ => push(&encoded.bytes_of_rows(band))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A plain tensor's bytes, in type `to` if they are numbers of another.
+fn plain(
+    source: &Checkpoint,
+    name: &str,
+    to: Option<FloatDtype>,
+    push: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some((dtype, _, bytes)) = source.raw(name) else { return Ok(()) };
+    match (to, FloatDtype::from_safetensors(dtype)) {
+        (Some(to), Some(from)) if to != from => {
+            bytes.chunks(1 << 20).try_for_each(|piece| push(&to.narrow(&from.widen(piece))))
+        }
+        _ => push(bytes),
+    }
+}

@@ -1,0 +1,72 @@
+//! How near decoded weights are to those they were made of.
+
+use std::ops::AddAssign;
+
+/// Sums over pairs of a weight and what it decodes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fidelity {
+    /// Pairs.
+    pub weights: u64,
+    signal: f64,
+    decoded: f64,
+    error: f64,
+    product: f64,
+    /// Pairs that are not the same bits.
+    pub changed: u64,
+}
+
+impl Fidelity {
+    /// Compares two slices of one length.
+    pub fn of(weights: &[f32], decoded: &[f32]) -> Self {
+        let mut sums = Self { weights: weights.len() as u64, ..Self::default() };
+        for (w, d) in weights.iter().zip(decoded) {
+            sums.changed += u64::from(w.to_bits() != d.to_bits());
+            let (w, d) = (f64::from(*w), f64::from(*d));
+            sums.signal += w * w;
+            sums.decoded += d * d;
+            sums.error += (w - d) * (w - d);
+            sums.product += w * d;
+        }
+        sums
+    }
+
+    /// The error's energy as a share of the weights'; 0 where nothing is wrong.
+    pub fn nmse(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.signal }
+    }
+
+    /// Signal over error, in dB; `None` where there is no error, or a weight is not finite.
+    pub fn sqnr_db(&self) -> Option<f64> {
+        Some(-10.0 * self.nmse().log10()).filter(|db| db.is_finite())
+    }
+
+    /// The cosine of the angle between the two; `None` where one of them is zero or not finite.
+    pub fn cosine(&self) -> Option<f64> {
+        Some(self.product / (self.signal * self.decoded).sqrt()).filter(|cosine| cosine.is_finite())
+    }
+}
+
+impl AddAssign for Fidelity {
+    fn add_assign(&mut self, other: Self) {
+        self.weights += other.weights;
+        self.signal += other.signal;
+        self.decoded += other.decoded;
+        self.error += other.error;
+        self.product += other.product;
+        self.changed += other.changed;
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn figures_are_those_of_a_hand_computation() {
+    let mut sums = Fidelity::of(&[3.0, -0.0], &[3.0, 0.0]);
+    assert_eq!((sums.nmse(), sums.sqnr_db(), sums.cosine(), sums.changed), (0.0, None, Some(1.0), 1));
+    sums += Fidelity::of(&[4.0], &[3.0]);
+    assert_eq!((sums.weights, sums.changed), (3, 2));
+    assert_eq!(sums.nmse(), 1.0 / 25.0);
+    assert!((sums.sqnr_db().unwrap() - 13.979_400_086_720_377).abs() < 1e-12);
+    assert!((sums.cosine().unwrap() - 21.0 / (25.0_f64 * 18.0).sqrt()).abs() < 1e-15);
+    assert_eq!(Fidelity::of(&[f32::NAN], &[0.0]).sqnr_db(), None);
+    assert_eq!(Fidelity::of(&[0.0], &[0.0]).cosine(), None);
+}

@@ -1,0 +1,252 @@
+//! Which scheme for which matrix: the least error under a budget of bits, or the fewest bits for a bar.
+//!
+//! The error of a model is taken to be the sum of its matrices' errors, each a share of that matrix's own energy and
+//! weighted by its number of weights, as in the figures of `bench quality`. Of such a sum the best mixtures lie where all
+//! matrices give up equally much error for another bit, so they are found by buying the best bargains first: for each
+//! matrix the schemes on the convex hull of bits and error, and among the steps along all hulls the steepest. Where a
+//! budget ends amid a step, smaller ones are bought for what is left.
+
+use std::str::FromStr;
+
+use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, rate};
+
+/// The schemes a mixture is made of.
+const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8, Scheme::Q8g];
+
+/// What a mixture shall reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// At most so many bits per weight, over all encoded matrices.
+    Bits(f64),
+    /// At least so many dB of signal over error, of the mean error.
+    Sqnr(f64),
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    /// `bits=4.5` or `sqnr=40`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected bits=NUMBER or sqnr=NUMBER, found `{text}`");
+        let (name, value) = text.split_once('=').ok_or_else(error)?;
+        let value: f64 = value.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0).ok_or_else(error)?;
+        match name {
+            "bits" => Ok(Self::Bits(value)),
+            "sqnr" => Ok(Self::Sqnr(value)),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// A matrix under one scheme.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Bits per weight.
+    pub bits: f64,
+    /// The error as a share of the energy; see [`measure`].
+    pub nmse: f64,
+}
+
+/// A matrix to choose for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Its weights.
+    pub weights: usize,
+    /// What each scheme would make of it.
+    pub choices: Vec<Choice>,
+}
+
+/// Encodes rows spread over a linear with each scheme a mixture may have: the `part` of a stored `tensor`, whose recipe
+/// decides all but the scheme. Where the recipe has an importance, errors and energy are weighted by it.
+///
+/// # Errors
+/// When the rows cannot be read or encoded.
+pub fn measure(source: &Checkpoint, tensor: &str, part: &Part, recipe: &Recipe) -> Result<Matrix, Error> {
+    let plain = source.plain(tensor)?;
+    let error = |e| Error::tensor(plain.path, tensor, e);
+    let &[total, cols] = plain.shape else {
+        return Err(error(format!("expected a matrix, found shape {:?}", plain.shape)));
+    };
+    if part.rows.end > total {
+        return Err(error(format!("expected rows {:?} of {}, found {total}", part.rows, part.module)));
+    }
+    let shape = [part.rows.len(), cols];
+    let row = cols * plain.dtype.size();
+    let mut weights = Vec::new();
+    for r in rate::sample_rows(shape) {
+        let first = (part.rows.start + r) * row;
+        weights.extend(plain.dtype.widen(&source.mapped(tensor, first..first + row)?));
+    }
+    let choices = SCHEMES.map(|scheme| choice(&weights, cols, plain.dtype, &Recipe { scheme, ..recipe.clone() }));
+    let choices = choices.into_iter().collect::<Result<_, _>>().map_err(|e| error(e.to_string()))?;
+    Ok(Matrix { weights: shape[0] * cols, choices })
+}
+
+fn choice(weights: &[f32], cols: usize, dtype: FloatDtype, recipe: &Recipe) -> Result<Choice, crate::EncodeError> {
+    let rows = weights.len() / cols.max(1);
+    let encoded = EncodedTensor::encode_as(weights, [rows, cols], dtype, recipe)?;
+    let bits = 8.0 * encoded.file_bytes(recipe.is_coded())? as f64 / weights.len().max(1) as f64;
+    let (mut error, mut energy) = (0.0, 0.0);
+    for (i, (w, d)) in weights.iter().zip(encoded.decode()).enumerate() {
+        let importance = recipe.importance.as_ref().map_or(1.0, |all| f64::from(all[i % cols]));
+        error += importance * f64::from(w - d).powi(2);
+        energy += importance * f64::from(*w).powi(2);
+    }
+    Ok(Choice { scheme: recipe.scheme, bits, nmse: if error == 0.0 { 0.0 } else { error / energy } })
+}
+
+/// A mixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    /// A scheme for each matrix, in their order.
+    pub schemes: Vec<Scheme>,
+    /// Bits per weight.
+    pub bits: f64,
+    /// The mean error of the matrices, weighted by their size.
+    pub nmse: f64,
+}
+
+/// The mixture for a goal.
+///
+/// # Errors
+/// When no mixture reaches it; the message says how near the nearest comes.
+pub fn choose(matrices: &[Matrix], goal: Goal) -> Result<Mixture, String> {
+    let hulls: Vec<Vec<Choice>> = matrices.iter().map(|matrix| hull(&matrix.choices)).collect();
+    let total: f64 = matrices.iter().map(|matrix| matrix.weights as f64).sum::<f64>().max(1.0);
+    let share = |m: usize| matrices[m].weights as f64 / total;
+    let mut chosen = vec![0; hulls.len()];
+    let sum = |chosen: &[usize], of: fn(&Choice) -> f64| -> f64 {
+        chosen.iter().enumerate().map(|(m, c)| hulls[m].get(*c).map_or(0.0, |choice| share(m) * of(choice))).sum()
+    };
+    let mut steps: Vec<(f64, usize, usize)> = (hulls.iter().enumerate())
+        .flat_map(|(m, hull)| hull.windows(2).enumerate().map(move |(c, pair)| (slope(pair), m, c + 1)))
+        .collect();
+    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    // Sums of many shares are off by some of their last digits.
+    const SLACK: f64 = 1e-9;
+    for (_, m, c) in steps {
+        // Along a hull the steps become less steep, so they come in their order, unless one was left out.
+        if chosen[m] + 1 != c {
+            continue;
+        }
+        match goal {
+            Goal::Sqnr(db) if -10.0 * sum(&chosen, |c| c.nmse).log10() >= db => break,
+            Goal::Sqnr(_) => chosen[m] = c,
+            Goal::Bits(most) => {
+                let more = share(m) * (hulls[m][c].bits - hulls[m][c - 1].bits);
+                if sum(&chosen, |c| c.bits) + more <= most + SLACK {
+                    chosen[m] = c;
+                }
+            }
+        }
+    }
+    let (bits, nmse) = (sum(&chosen, |c| c.bits), sum(&chosen, |c| c.nmse));
+    match goal {
+        Goal::Bits(most) if bits > most + SLACK => {
+            Err(format!("expected a mixture of {most} bits per weight, found none below {bits:.3}"))
+        }
+        Goal::Sqnr(db) if -10.0 * nmse.log10() < db => {
+            Err(format!("expected a mixture that keeps {db} dB, found none above {:.1}", -10.0 * nmse.log10()))
+        }
+        _ => {
+            let schemes = hulls.iter().zip(&chosen).filter_map(|(hull, c)| hull.get(*c)).map(|c| c.scheme);
+            Ok(Mixture { schemes: schemes.collect(), bits, nmse })
+        }
+    }
+}
+
+/// Error given up for a bit.
+fn slope(pair: &[Choice]) -> f64 {
+    (pair[0].nmse - pair[1].nmse) / (pair[1].bits - pair[0].bits)
+}
+
+/// The choices that are best for some price of a bit, by their size.
+fn hull(choices: &[Choice]) -> Vec<Choice> {
+    let mut sorted = choices.to_vec();
+    sorted.sort_by(|a, b| a.bits.total_cmp(&b.bits).then(a.nmse.total_cmp(&b.nmse)));
+    let mut hull: Vec<Choice> = Vec::new();
+    for choice in sorted {
+        if hull.last().is_some_and(|last| choice.nmse >= last.nmse || choice.bits <= last.bits) {
+            continue;
+        }
+        while let [.., a, b] = hull[..]
+            && slope(&[a, b]) <= slope(&[b, choice])
+        {
+            hull.pop();
+        }
+        hull.push(choice);
+    }
+    hull
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(weights: usize, factor: f64) -> Matrix {
+        let bits = [3.4, 4.4, 5.4, 6.4, 8.0, 8.4];
+        // The fifth saves too little error for its bits to be on any hull.
+        let nmse = [2e-2, 5e-3, 1.2e-3, 3e-4, 2.9e-4, 2e-5];
+        let choice = |((scheme, bits), nmse): ((Scheme, f64), f64)| Choice { scheme, bits, nmse: factor * nmse };
+        Matrix { weights, choices: SCHEMES.into_iter().zip(bits).zip(nmse).map(choice).collect() }
+    }
+
+    /// Every mixture there is.
+    fn all(matrices: &[Matrix]) -> Vec<(f64, f64)> {
+        let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
+        matrices.iter().fold(vec![(0.0, 0.0)], |sums, m| {
+            let share = m.weights as f64 / total;
+            let with = |(bits, nmse): (f64, f64)| {
+                m.choices.iter().map(move |c| (bits + share * c.bits, nmse + share * c.nmse))
+            };
+            sums.into_iter().flat_map(with).collect()
+        })
+    }
+
+    #[test]
+    fn no_mixture_of_the_same_bits_has_less_error() {
+        let matrices = [matrix(100, 1.0), matrix(100, 3.0), matrix(300, 0.2), matrix(50, 10.0)];
+        let every = all(&matrices);
+        let better =
+            |bits: f64, nmse: f64| every.iter().filter(|(b, e)| *b <= bits + 1e-9 && *e < nmse - 1e-12).count();
+        for db in 16..44 {
+            let found = choose(&matrices, Goal::Sqnr(f64::from(db))).unwrap();
+            assert_eq!(better(found.bits, found.nmse), 0, "{db}: {found:?}");
+        }
+        for bits in [3.4, 3.5, 4.0, 4.5, 5.0, 6.0, 7.5, 8.4, 20.0] {
+            let found = choose(&matrices, Goal::Bits(bits)).unwrap();
+            assert!(found.bits <= bits + 1e-6 && !found.schemes.contains(&Scheme::Q8), "{bits}: {found:?}");
+            // The largest step there is takes 300/550 of 2 bits.
+            assert_eq!(better(bits - 1.1, found.nmse), 0, "{bits}: {found:?}");
+            assert!(bits - found.bits < 1.1 || found.bits > 8.39, "{bits}: {found:?}");
+        }
+        // What hurts more is kept better.
+        let found = choose(&matrices, Goal::Bits(4.5)).unwrap();
+        assert!(found.schemes[3] < found.schemes[2], "{found:?}");
+    }
+
+    #[test]
+    fn a_bar_is_reached_with_nothing_to_spare() {
+        let matrices = [matrix(100, 1.0), matrix(100, 3.0)];
+        for db in [10.0, 20.0, 25.0, 30.0, 40.0] {
+            let found = choose(&matrices, Goal::Sqnr(db)).unwrap();
+            assert!(-10.0 * found.nmse.log10() >= db, "{db}: {found:?}");
+            let cheaper = choose(&matrices, Goal::Bits(found.bits - 1e-3));
+            assert!(cheaper.is_err() || -10.0 * cheaper.unwrap().nmse.log10() < db, "{db}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_said() {
+        let says = |goal| choose(&[matrix(1, 1.0)], goal).unwrap_err();
+        assert!(says(Goal::Bits(3.0)).contains("3.400"), "{}", says(Goal::Bits(3.0)));
+        assert!(says(Goal::Sqnr(60.0)).contains("47.0"), "{}", says(Goal::Sqnr(60.0)));
+        assert_eq!("bits=4.5".parse(), Ok(Goal::Bits(4.5)));
+        assert_eq!("sqnr=40".parse(), Ok(Goal::Sqnr(40.0)));
+        for wrong in ["4.5", "bits=", "bits=x", "bits=-1", "bits=inf", "kl=3", "sqnr=0"] {
+            assert!(wrong.parse::<Goal>().unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Whole numbers of one step per matrix, for a coder that spends fewer bits on the frequent ones.
+//!
+//! With an entropy coder behind it a uniform quantiser is as good as any at a given rate (Gish and Pierce, 1968), so
+//! there is no curve here, and no range to fit: only the step, which decides the rate.
+
+use std::f64::consts::{E, PI};
+
+use safetensors::Dtype;
+
+use crate::{EncodeError, entropy};
+
+/// Codes up to this are exact in `f32`, and so is their product with a step, but for its rounding.
+pub(crate) const LARGEST: f32 = (1 << 24) as f32;
+
+/// Weights looked at to choose a step.
+const SAMPLE: usize = 1 << 20;
+
+/// Bits per weight that a step may leave unused, and how many steps are tried to come so near.
+const TOLERANCE: f64 = 0.004;
+const ROUNDS: usize = 12;
+
+/// How much of [`Scheme::Rate`](crate::Scheme::Rate) there shall be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Bits per weight, as coded: the step is found that takes them.
+    Bits(f64),
+    /// The step itself.
+    Step(f32),
+}
+
+impl Default for Rate {
+    /// 4 bits per weight.
+    fn default() -> Self {
+        Self::Bits(4.0)
+    }
+}
+
+impl Rate {
+    /// The fewest and the most bits per weight that can be asked for.
+    pub const BITS: [f64; 2] = [0.5, 16.0];
+
+    /// So many bits per weight.
+    ///
+    /// # Errors
+    /// Outside [`BITS`](Self::BITS).
+    pub fn bits(bits: f64) -> Result<Self, String> {
+        let [least, most] = Self::BITS;
+        if (least..=most).contains(&bits) {
+            Ok(Self::Bits(bits))
+        } else {
+            Err(format!("expected {least} to {most} bits per weight, found {bits}"))
+        }
+    }
+
+    /// The step for a matrix of which these are [`sample_rows`].
+    pub(crate) fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
+        match self {
+            Self::Step(step) => Ok(step),
+            Self::Bits(bits) => step_of(sample, cols, bits),
+        }
+    }
+}
+
+/// Rows to look at, spread over the matrix.
+pub(crate) fn sample_rows([rows, cols]: [usize; 2]) -> impl Iterator<Item = usize> {
+    let n = (SAMPLE / cols.max(1)).clamp(1, rows.max(1)).min(rows);
+    (0..n).map(move |i| i * rows / n)
+}
+
+/// The step at which the coded sample takes `bits` per weight.
+fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
+    let n = sample.len().max(1) as f64;
+    let sigma = (sample.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / n).sqrt();
+    // Nothing but zeros takes any step; weights that are no numbers are refused by whoever encodes them.
+    if sigma == 0.0 || !sigma.is_finite() {
+        return Ok(1.0);
+    }
+    let smallest = f64::from(sample.iter().fold(0.0_f32, |max, x| max.max(x.abs()))) / f64::from(LARGEST);
+    let [smallest, largest] = [smallest, f64::from(f32::MAX / LARGEST)].map(f64::log2);
+    // The first guess is right for many levels of Gaussian weights, of which no others of their energy have more entropy:
+    // a step twice as large is needed only where the coder's own tables are more than a tiny matrix has bits for.
+    let mut step = (sigma * (2.0 * PI * E).sqrt()).log2() - bits;
+    // Halving the step adds a bit, so the logarithm of the step is off by as many bits as the rate; at low rates it adds
+    // less, and takes some rounds more. The coder's bits are not quite monotonic in the step, so what counts is the
+    // finest step found that keeps to the budget.
+    let (mut too_fine, mut kept) = (smallest, largest.min(step + 1.0));
+    for _ in 0..ROUNDS {
+        step = step.max(too_fine).min(kept);
+        let candidate = number(step);
+        let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, candidate).to_le_bytes()).collect();
+        let over = 8.0 * entropy::code(&bytes, Dtype::I32, cols)?.bytes() as f64 / n - bits;
+        if over > 0.0 {
+            too_fine = too_fine.max(step)
+        } else {
+            kept = kept.min(step)
+        }
+        if (-TOLERANCE..=0.0).contains(&over) || kept <= too_fine {
+            break;
+        }
+        let next = step + over + 0.5 * TOLERANCE;
+        step = if (too_fine..kept).contains(&next) { next } else { 0.5 * (too_fine + kept) };
+    }
+    Ok(number(kept))
+}
+
+/// The step of this logarithm, as small as there are numbers.
+fn number(log: f64) -> f32 {
+    (log.exp2() as f32).max(f32::from_bits(1))
+}
+
+/// The nearest whole number of steps.
+#[inline]
+pub(crate) fn code(x: f32, step: f32) -> i32 {
+    // Rounded before it becomes an integer; a magnitude beyond all integers becomes the largest, and is refused.
+    (x / step).round_ties_even() as i32
+}
+
+/// The codes of finite weights.
+pub(crate) fn encode(weights: &[f32], cols: usize, step: f32) -> Result<Vec<i32>, EncodeError> {
+    let codes: Vec<i32> = weights.iter().map(|x| code(*x, step)).collect();
+    match codes.iter().position(|q| q.unsigned_abs() > LARGEST as u32) {
+        Some(i) => Err(EncodeError::Step { row: i / cols, col: i % cols, value: weights[i], step }),
+        None => Ok(codes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_takes_the_bits_that_were_asked_for() {
+        let sample: Vec<f32> = (0..1 << 16)
+            .map(|i: u32| {
+                let u = (0.5 + f64::from(i.wrapping_mul(0x9e37_79b1) >> 8)) / f64::from(1 << 24);
+                (0.02 * (u / (1.0 - u)).ln()) as f32
+            })
+            .collect();
+        for bits in [0.5, 1.0, 2.0, 4.0, 8.0, 12.0] {
+            let step = Rate::Bits(bits).step(&sample, 256).unwrap();
+            let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, step).to_le_bytes()).collect();
+            let found = 8.0 * entropy::code(&bytes, Dtype::I32, 256).unwrap().bytes() as f64 / sample.len() as f64;
+            assert!((bits - 0.02..=bits).contains(&found), "{bits}: {found}");
+        }
+        for none in [0.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(Rate::Bits(4.0).step(&[none; 8], 4), Ok(1.0));
+        }
+        // However large or small the weights, the codes stay whole numbers that f32 holds.
+        for size in [f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1)] {
+            let step = Rate::Bits(16.0).step(&[size, size / 3.0, 0.0], 3).unwrap();
+            assert!(encode(&[size], 1, step).is_ok(), "{size}: {step}");
+        }
+        assert_eq!(Rate::Step(0.5).step(&sample, 256), Ok(0.5));
+    }
+
+    #[test]
+    fn the_sample_is_spread_over_all_rows() {
+        let rows = |shape| sample_rows(shape).collect::<Vec<_>>();
+        assert_eq!(rows([3, 8]), [0, 1, 2]);
+        assert_eq!(rows([0, 8]), [0; 0]);
+        assert_eq!(rows([4, SAMPLE]), [0]);
+        let some = rows([10_000, 1024]);
+        assert_eq!((some.len(), some[0], some[1023]), (1024, 0, 9990));
+    }
+}
