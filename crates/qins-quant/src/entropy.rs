@@ -21,8 +21,9 @@ const BLOCK: usize = 1 << 18;
 /// How many times its own bytes a coded part may decode to.
 const MOST_EXPANSION: usize = 1024;
 
-/// Pcodec's default; higher levels save 0.02 bit of 10 at half the speed.
-const LEVEL: usize = 8;
+/// Up to 2¹⁰ bins a block: 0.02 bit above the entropy, where the default of 8 lies at 0.04 for weights with heavy tails,
+/// and 12 takes twice the time over bf16 to save another 0.005.
+const LEVEL: usize = 10;
 
 /// A coded part: its blocks one after another, and the bytes of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

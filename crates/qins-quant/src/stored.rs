@@ -4,7 +4,7 @@ use half::f16;
 use qins_codec::Alpha;
 use safetensors::Dtype;
 
-use crate::{Codes, FloatDtype, Form, Grouped, Layout, Scheme, dtype::chunks};
+use crate::{Codes, FloatDtype, Form, Grouped, Layout, Scheme, Words, dtype::chunks};
 
 /// One of the tensors a matrix rests in.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +49,9 @@ impl Scheme {
         match self.form() {
             Form::F32 => vec![of_rows("packed", Dtype::F32, Some(cols))],
             Form::Lossless => {
-                let dtype = if source.size() == 2 { Dtype::U16 } else { Dtype::U32 };
-                vec![of_rows("packed", dtype, Some(cols))]
+                let mut parts = vec![of_rows("packed", Dtype::U16, Some(cols))];
+                parts.extend((source == FloatDtype::F32).then(|| of_rows("low", Dtype::U16, Some(cols))));
+                parts
             }
             Form::Q8 => vec![
                 of_rows("packed", Dtype::U8, Some(cols)),
@@ -75,7 +76,8 @@ impl Codes {
         let f16 = |values: &[f32]| values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
         match self {
             Self::F32 { u, .. } => vec![u.iter().flat_map(|u| u.to_le_bytes()).collect()],
-            Self::Lossless(words) => vec![words.clone()],
+            Self::Lossless(Words { high, low }) if low.is_empty() => vec![high.clone()],
+            Self::Lossless(Words { high, low }) => vec![high.clone(), low.clone()],
             Self::Q8 { codes, scale, curvature } => vec![codes.clone(), f16(scale), f16(curvature)],
             Self::Grouped(Grouped { packed, scale, group_scale, selector, curvature, .. }) => {
                 vec![packed.clone(), f16(scale), group_scale.clone(), selector.clone(), f16(curvature)]
@@ -93,7 +95,7 @@ impl Codes {
         let f16 = |bytes: Vec<u8>| chunks(&bytes).map(|b| f16::from_le_bytes(b).to_f32()).collect();
         match scheme.form() {
             Form::F32 => Self::F32 { u: FloatDtype::F32.widen(&bytes()), alpha },
-            Form::Lossless => Self::Lossless(bytes()),
+            Form::Lossless => Self::Lossless(Words { high: bytes(), low: bytes() }),
             Form::Q8 => Self::Q8 { codes: bytes(), scale: f16(bytes()), curvature: f16(bytes()) },
             Form::Grouped(layout) => Self::Grouped(Grouped {
                 layout,

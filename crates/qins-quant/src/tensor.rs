@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Prune, Recipe, Scheme, entropy, fit::fit_curvature,
-    grouped, kernel::Rows, lossless, rate,
+    grouped, kernel::Rows, lossless::Words, rate,
 };
 
 /// What a file spends on the shape of a matrix.
@@ -43,8 +43,8 @@ pub enum Codes {
     },
     /// The grouped schemes.
     Grouped(Grouped),
-    /// [`Scheme::Lossless`]: `rows·cols` words of the source's type, little-endian, each turned left by one bit.
-    Lossless(Vec<u8>),
+    /// [`Scheme::Lossless`]: `rows·cols` words of the source's type.
+    Lossless(Words),
     /// [`Scheme::Rate`]: `rows·cols` whole numbers, and the step they count.
     Rate {
         /// Each of magnitude 2²⁴ at most.
@@ -112,7 +112,7 @@ impl EncodedTensor {
                 return Err(EncodeError::Alpha(*scheme));
             }
             Form::Grouped(layout) => Codes::Grouped(grouped::encode(weights, shape, layout, importance)?),
-            Form::Lossless => Codes::Lossless(lossless::turn(&source.narrow(weights), source)),
+            Form::Lossless => Codes::Lossless(Words::new(&source.narrow(weights), source)),
             Form::Rate => {
                 let sample = rate::sample_rows(shape).flat_map(|row| weights[row * cols..][..cols].iter().copied());
                 let step = options.rate.step(&sample.collect::<Vec<_>>(), cols)?;
@@ -160,7 +160,7 @@ impl EncodedTensor {
         }
         // What is refused of the recipe is refused of no weights as well.
         Self::encode_as(&[], [0, shape[1]], source, recipe)?;
-        Self::from_parts(shape, source, Codes::Lossless(lossless::turn(bytes, source)))
+        Self::from_parts(shape, source, Codes::Lossless(Words::new(bytes, source)))
     }
 
     /// Puts a matrix together from its stored parts.
@@ -198,7 +198,10 @@ impl EncodedTensor {
                 parameters("scale", scale, [rows, layout.scales(cols)], f16::MAX.to_f32())?;
                 parameters("curvature", curvature, [Layout::CURVES, 1], Curvature::MAX.get())?;
             }
-            Codes::Lossless(words) => length([rows, cols.saturating_mul(source.size())], words.len())?,
+            Codes::Lossless(Words { high, low }) => {
+                length([rows, cols.saturating_mul(2)], high.len())?;
+                length([rows, cols.saturating_mul(source.size() - 2)], low.len())?;
+            }
             Codes::Rate { codes, step } => {
                 length([rows, cols], codes.len())?;
                 parameters("step", &[*step], [1, 1], f32::MAX / rate::LARGEST)?;
@@ -306,8 +309,7 @@ impl EncodedTensor {
     pub fn bytes_of_rows(&self, rows: Range<usize>) -> Vec<u8> {
         let cols = self.shape[1];
         if let Codes::Lossless(words) = &self.codes {
-            let row = cols * self.source.size();
-            return lossless::turn_back(&words[rows.start * row..rows.end * row], self.source);
+            return words.bytes(rows.start * cols, rows.len() * cols, self.source);
         }
         let mut weights = vec![0.0; rows.len() * cols];
         self.decode_rows(rows, &mut weights);

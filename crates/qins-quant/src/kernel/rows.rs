@@ -2,7 +2,7 @@
 
 use qins_codec::{Alpha, Curvature};
 
-use crate::{FloatDtype, GroupedRows, lossless};
+use crate::{FloatDtype, GroupedRows, Words};
 
 /// The rows of a matrix as a kernel reads them. `cols` is the caller's: the length of the output of
 /// [`decode_row`](Self::decode_row).
@@ -34,8 +34,8 @@ pub enum Rows<'a> {
     Grouped(GroupedRows<'a>),
     /// The source's own bits.
     Lossless {
-        /// `cols` words per row, little-endian, each turned left by one bit.
-        words: &'a [u8],
+        /// `cols` words per row.
+        words: &'a Words,
         /// The type of the words.
         source: FloatDtype,
     },
@@ -70,8 +70,7 @@ impl<'a> Rows<'a> {
             }
             Self::Grouped(grouped) => grouped.decode_row(row, out),
             Self::Lossless { words, source } => {
-                let size = source.size();
-                lossless::widen(&words[row * cols * size..][..cols * size], source, out);
+                words.widen(row * cols, source, out);
             }
             Self::Rate { codes, step } => {
                 for (out, &q) in out.iter_mut().zip(&codes[row * cols..][..cols]) {

@@ -1,5 +1,6 @@
 //! The laws of stored tensors and checkpoints, one module per subject.
 
+mod coded;
 mod common;
 mod convert;
 mod draw;
@@ -11,3 +12,4 @@ mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;
 mod sqnr;
+mod there_and_back;
