@@ -1,5 +1,6 @@
 //! The scale, the curve and the codes of one group.
 
+use multiversion::multiversion;
 use qins_codec::Curvature;
 
 use super::Layout;
@@ -38,45 +39,52 @@ impl Fit {
 
     /// Fits up to 32 weights under the scale `d` of their super-block.
     pub(super) fn group(&self, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group {
-        let (mut padded, mut weight) = ([0.0; GROUP], [0.0; GROUP]);
-        padded[..x.len()].copy_from_slice(x);
-        match importance {
-            Some(importance) => weight[..x.len()].copy_from_slice(importance),
-            None => weight[..x.len()].fill(1.0),
-        }
-        let x = padded;
-        let peak = x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak });
-        let candidate = |scale: f32, curve: usize| Candidate {
-            error: squared_error(self.grid(d * scale, curve), &x, &weight),
-            scale,
-            curve,
-        };
-        // All zeros, under a scale of zero.
-        let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
-        if d > 0.0 && peak != 0.0 {
-            for curve in 0..self.curves.len() {
-                for multiple in self.scales {
-                    // Turned so that the largest weight is negative, where there is one level more.
-                    let scale = whole(peak.abs() * multiple / d).max(1.0).copysign(-peak);
-                    best = best.or(candidate(scale, curve));
-                }
-            }
-            let near = best;
-            for multiple in FINE {
-                best = best.or(candidate(whole(near.scale * multiple), near.curve));
-            }
-            if let Some(refit) = least_squares(self.grid(d * best.scale, best.curve), &x, &weight) {
-                best = best.or(candidate(whole(refit / d), best.curve));
-            }
-        }
-        let grid = self.grid(d * best.scale, best.curve);
-        Group { scale: best.scale as i8, curve: best.curve as u8, codes: x.map(|x| (grid.code(x) + self.steps) as u8) }
+        fit_group(self, x, importance, d)
     }
 
+    #[inline(always)]
     fn grid(&self, scale: f32, curve: usize) -> Grid {
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         Grid { steps: self.steps, curve: self.curves[curve], scale, inverse }
     }
+}
+
+/// The instruction sets make no difference to the result: all operations are IEEE's, and none is fused.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group {
+    let (mut padded, mut weight) = ([0.0; GROUP], [0.0; GROUP]);
+    padded[..x.len()].copy_from_slice(x);
+    match importance {
+        Some(importance) => weight[..x.len()].copy_from_slice(importance),
+        None => weight[..x.len()].fill(1.0),
+    }
+    let x = padded;
+    let peak = x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak });
+    let candidate = |scale: f32, curve: usize| Candidate {
+        error: squared_error(fit.grid(d * scale, curve), &x, &weight),
+        scale,
+        curve,
+    };
+    // All zeros, under a scale of zero.
+    let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
+    if d > 0.0 && peak != 0.0 {
+        for curve in 0..fit.curves.len() {
+            for multiple in fit.scales {
+                // Turned so that the largest weight is negative, where there is one level more.
+                let scale = whole(peak.abs() * multiple / d).max(1.0).copysign(-peak);
+                best = best.or(candidate(scale, curve));
+            }
+        }
+        let near = best;
+        for multiple in FINE {
+            best = best.or(candidate(whole(near.scale * multiple), near.curve));
+        }
+        if let Some(refit) = least_squares(fit.grid(d * best.scale, best.curve), &x, &weight) {
+            best = best.or(candidate(whole(refit / d), best.curve));
+        }
+    }
+    let grid = fit.grid(d * best.scale, best.curve);
+    Group { scale: best.scale as i8, curve: best.curve as u8, codes: x.map(|x| (grid.code(x) + fit.steps) as u8) }
 }
 
 /// What a group can hold under one scale and curve.
@@ -93,7 +101,7 @@ impl Grid {
     ///
     /// The nearest in v, as in [`Code::encode`](qins_codec::Code::encode), for the same reason: choosing the nearest in
     /// t instead is worth 0.02 dB at most, even at three bits.
-    #[inline]
+    #[inline(always)]
     fn code(self, x: f32) -> f32 {
         // Added to 1.5·2²³, whose ulp is 1, a number is rounded to an integer, negative or not.
         const ROUND: f32 = 12_582_912.0;
@@ -103,7 +111,7 @@ impl Grid {
     }
 
     /// The level t of the code of each weight; apart from any sum over them, so that it runs at vector width.
-    #[inline]
+    #[inline(always)]
     fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
         let mut t = [0.0; GROUP];
         for (t, x) in t.iter_mut().zip(x) {
@@ -129,11 +137,13 @@ impl Candidate {
 }
 
 /// The nearest scale a group can have.
+#[inline(always)]
 fn whole(scale: f32) -> f32 {
     scale.round().clamp(f32::from(-i8::MAX), f32::from(i8::MAX))
 }
 
 /// Σ w·(x − s·t)².
+#[inline(always)]
 fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
     let t = grid.levels(x);
     sum(|i| {
@@ -143,6 +153,7 @@ fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
 }
 
 /// The s of least Σ w·(x − s·t)² for the levels t that `grid` gives, if there is one.
+#[inline(always)]
 fn least_squares(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> Option<f32> {
     let t = grid.levels(x);
     let square = sum(|i| w[i] * t[i] * t[i]);
@@ -150,7 +161,7 @@ fn least_squares(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> Option<f32> 
 }
 
 /// The sum of a term of each weight; by halves, so that it runs at vector width.
-#[inline]
+#[inline(always)]
 fn sum(term: impl Fn(usize) -> f32) -> f32 {
     let mut terms: [f32; GROUP] = std::array::from_fn(term);
     for half in [16, 8, 4, 2, 1] {
