@@ -7,6 +7,7 @@ mod encode;
 mod fuzz;
 mod golden;
 mod grouped;
+mod hostile;
 mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;
