@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod fuzz;
 mod qins;
 mod test;
 mod tidy;
@@ -36,6 +37,8 @@ enum Command {
     Export(qins::Arguments),
     /// Run the tests
     Test(test::Test),
+    /// Feed hostile bytes to every reader of files
+    Fuzz(fuzz::Fuzz),
     /// Measure
     Bench(bench::Bench),
     /// Check the layering and the house rules
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => arguments.run("verify"),
         Command::Export(arguments) => arguments.run("export"),
         Command::Test(test) => test.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench(bench) => bench.run(),
         Command::Tidy => tidy::run(),
     };

@@ -8,7 +8,8 @@
 use pco::{
     ChunkConfig, DeltaSpec, ModeSpec,
     data_types::Number,
-    standalone::{simple_compress, simple_decompress_into},
+    errors::PcoError,
+    standalone::{ChunkDecompressor, DecompressorItem, FileDecompressor, simple_compress},
 };
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -19,7 +20,10 @@ use crate::EncodeError;
 const BLOCK: usize = 1 << 18;
 
 /// How many times its own bytes a coded part may decode to.
-const MOST_EXPANSION: usize = 1024;
+pub(crate) const MOST_EXPANSION: usize = 1024;
+
+/// Numbers that are decoded at a time: whole batches of the decoder's.
+const PIECE: usize = 4 * pco::FULL_BATCH_N;
 
 /// Up to 2¹⁰ bins a block: 0.02 bit above the entropy, where the default of 8 lies at 0.04 for weights with heavy tails,
 /// and 12 takes twice the time over bf16 to save another 0.005.
@@ -129,7 +133,8 @@ fn encode<T: Number, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T
 /// The bytes of `rows` rows of `width` numbers each.
 ///
 /// # Errors
-/// In one sentence, when the blocks are not those of such rows. No more is allocated than 1024 times the stream.
+/// In one sentence, when the blocks are not those of such rows. No more is allocated than 1024 times the stream, and for
+/// each thread less than a MiB of tables.
 pub(crate) fn decode(
     stream: &[u8],
     blocks: &[u32],
@@ -173,15 +178,44 @@ fn decode_block<T: Number, const N: usize>(
     out: &mut [u8],
     bytes: impl Fn(T) -> [u8; N],
 ) -> Result<(), String> {
-    let mut numbers = vec![T::default(); out.len() / N];
-    let progress = simple_decompress_into(coded, &mut numbers).map_err(|e| e.to_string())?;
-    if (progress.n_processed, progress.finished) != (numbers.len(), true) {
-        return Err(format!("expected {} numbers, found {}", numbers.len(), progress.n_processed));
+    let mut out = out.as_chunks_mut::<N>().0;
+    let expected = out.len();
+    let mut numbers = [T::default(); PIECE];
+    let (file, mut rest) = FileDecompressor::new(coded).map_err(says)?;
+    while let Some(mut chunk) = next_chunk::<T>(&file, rest)? {
+        let Some((these, after)) = out.split_at_mut_checked(chunk.n()) else {
+            return Err(format!("expected {expected} numbers, found more"));
+        };
+        for out in these.chunks_mut(PIECE) {
+            chunk.read(&mut numbers).map_err(says)?;
+            out.iter_mut().zip(numbers).for_each(|(out, number)| *out = bytes(number));
+        }
+        (out, rest) = (after, chunk.into_src());
     }
-    for (out, number) in out.as_chunks_mut::<N>().0.iter_mut().zip(numbers) {
-        *out = bytes(number);
+    match expected - out.len() {
+        found if found < expected => Err(format!("expected {expected} numbers, found {found}")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The next chunk of a file, unless that is at its end.
+fn next_chunk<'a, T: Number>(
+    file: &FileDecompressor,
+    rest: &'a [u8],
+) -> Result<Option<ChunkDecompressor<T, &'a [u8]>>, String> {
+    // A chunk begins with its type, 24 bits of its length, and 4 each of its mode and its delta encoding. No others than
+    // the encoder writes: a dictionary or a window is allocated at the size a few bits ask for, up to 128 MiB.
+    if let [1..=255, _, _, _, 1..=255, ..] = rest {
+        return Err("expected classic mode without delta encoding, found another".to_owned());
+    }
+    match file.chunk_decompressor(rest).map_err(says)? {
+        DecompressorItem::Chunk(chunk) => Ok(Some(chunk)),
+        DecompressorItem::EndOfData(_) => Ok(None),
+    }
+}
+
+fn says(error: PcoError) -> String {
+    error.to_string()
 }
 
 #[cfg(test)]
@@ -243,6 +277,8 @@ mod tests {
         refused(&stream, &blocks, [shape[0] + 1, 1], "block 1: expected 6 numbers, found 5");
         refused(&stream, &blocks, [usize::MAX, usize::MAX], "1/1024");
         refused(&stream, &blocks, [1 << 40, 1], "1/1024");
+        // A stream that goes on beyond its numbers.
+        refused(&stream, &blocks, [shape[0] - 1, 1], "block 1: expected 4 numbers, found more");
         let mut other = stream.clone();
         other[0] ^= 1;
         refused(&other, &blocks, shape, "block 0");

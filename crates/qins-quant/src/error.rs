@@ -29,7 +29,7 @@ pub enum EncodeError {
         value: f32,
     },
     /// A weight is so large that [`Scheme::F32`](crate::Scheme::F32) would give it back as ±∞.
-    #[error("expected weights below 2^25/α, found {value} at row {row}, column {col}")]
+    #[error("expected weights below 2^25/α and finite once decoded, found {value} at row {row}, column {col}")]
     Saturated {
         /// Row of the first such weight.
         row: usize,
@@ -63,6 +63,18 @@ pub enum EncodeError {
         value: f32,
         /// The step.
         step: f32,
+    },
+    /// A stored value of [`Scheme::F32`](crate::Scheme::F32) stands for no finite weight.
+    #[error(
+        "expected values of magnitude below 1 that stand for finite weights, found {value} at row {row}, column {col}"
+    )]
+    Value {
+        /// Row of the first such value.
+        row: usize,
+        /// Column of the first such value.
+        col: usize,
+        /// The value.
+        value: f32,
     },
     /// A stored whole number is too large.
     #[error("expected codes of magnitude 2^24 at most, found {code} at row {row}, column {col}")]
@@ -105,6 +117,7 @@ impl EncodeError {
             | Self::Saturated { row, .. }
             | Self::Scale { row, .. }
             | Self::Step { row, .. }
+            | Self::Value { row, .. }
             | Self::Code { row, .. }
             | Self::Parameter { row, .. } => *row += first,
             Self::Length { .. }

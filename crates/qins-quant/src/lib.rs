@@ -26,6 +26,9 @@ mod error;
 pub mod export;
 mod fidelity;
 mod fit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grouped;
 pub mod kernel;
 mod lossless;

@@ -39,7 +39,13 @@ impl<'a> Origin<'a> {
                     if part == module {
                         first = total;
                     }
-                    total += shape_of(encoded, part)?[0];
+                    total = shape_of(encoded, part)?[0].checked_add(total).ok_or_else(|| {
+                        Error::tensor(
+                            encoded.config_path(),
+                            fused,
+                            "expected as many rows as can be counted, found more",
+                        )
+                    })?;
                 }
                 (format!("{fused}.weight"), first, total)
             }

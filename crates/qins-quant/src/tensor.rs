@@ -121,7 +121,7 @@ impl EncodedTensor {
             Form::F32 => {
                 let alpha = options.alpha.unwrap_or(Alpha::ONE);
                 let u: Vec<f32> = weights.par_iter().map(|&x| qins_codec::encode_u(x, alpha)).collect();
-                if let Some(index) = u.par_iter().position_first(|u| u.abs() >= 1.0) {
+                if let Some(index) = endless(&u, alpha, source) {
                     return Err(EncodeError::Saturated { row: index / cols, col: index % cols, value: weights[index] });
                 }
                 Codes::F32 { u, alpha }
@@ -166,7 +166,8 @@ impl EncodedTensor {
     /// Puts a matrix together from its stored parts.
     ///
     /// # Errors
-    /// When a part's length does not fit `shape`, or a scale or curvature is not a finite number ≥ 0.
+    /// When a part's length does not fit `shape`, a scale or curvature is not a finite number ≥ 0, or a weight would
+    /// come back as none. ([`Scheme::Lossless`] gives back what it was given, NaN and ±∞ too.)
     pub fn from_parts(shape: [usize; 2], source: FloatDtype, codes: Codes) -> Result<Self, EncodeError> {
         let [rows, cols] = shape;
         let length = |expected: [usize; 2], found: usize| {
@@ -184,7 +185,12 @@ impl EncodedTensor {
             }
         };
         match &codes {
-            Codes::F32 { u, .. } => length([rows, cols], u.len())?,
+            Codes::F32 { u, alpha } => {
+                length([rows, cols], u.len())?;
+                if let Some(i) = endless(u, *alpha, source) {
+                    return Err(EncodeError::Value { row: i / cols, col: i % cols, value: u[i] });
+                }
+            }
             Codes::Q8 { codes, scale, curvature } => {
                 length([rows, cols], codes.len())?;
                 parameters("scale", scale, [rows, 1], f32::MAX)?;
@@ -315,6 +321,11 @@ impl EncodedTensor {
         self.decode_rows(rows, &mut weights);
         self.source.narrow(&weights)
     }
+}
+
+/// The first of `u` that gives back no finite number of type `source`.
+fn endless(u: &[f32], alpha: Alpha, source: FloatDtype) -> Option<usize> {
+    u.par_iter().position_first(|u| !source.round(qins_codec::decode_u(*u, alpha)).is_finite())
 }
 
 /// Encodes one row of finite weights; gives its scale and curvature.

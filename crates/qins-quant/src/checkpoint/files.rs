@@ -1,11 +1,13 @@
-//! Where a model's files lie: in a directory, or inside the program.
+//! Where a model's files lie: in a directory, inside the program, or in memory.
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fs::{self, File},
     io,
     ops::Deref,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use memmap2::Mmap;
@@ -24,15 +26,19 @@ pub enum Files {
         /// Name and content of each.
         files: &'static [(&'static str, &'static [u8])],
     },
+    /// Files that were never on a disk.
+    Memory(Arc<BTreeMap<String, Arc<[u8]>>>),
 }
 
-/// A file's bytes, mapped or embedded.
+/// A file's bytes.
 #[derive(Debug)]
 pub enum OpenFile {
     /// Mapped from a directory.
     Mapped(Mmap),
     /// Embedded in the program.
     Embedded(&'static [u8]),
+    /// Shared in memory.
+    Memory(Arc<[u8]>),
 }
 
 impl Deref for OpenFile {
@@ -42,6 +48,7 @@ impl Deref for OpenFile {
         match self {
             Self::Mapped(map) => map,
             Self::Embedded(bytes) => bytes,
+            Self::Memory(bytes) => bytes,
         }
     }
 }
@@ -52,6 +59,7 @@ impl Files {
         match self {
             Self::Directory(dir) => dir.join(name),
             Self::Embedded { name: model, .. } => Path::new(model).join(name),
+            Self::Memory(_) => Path::new("memory").join(name),
         }
     }
 
@@ -60,6 +68,7 @@ impl Files {
         match self {
             Self::Directory(dir) => dir.join(name).is_file(),
             Self::Embedded { files, .. } => files.iter().any(|(n, _)| *n == name),
+            Self::Memory(files) => files.contains_key(name),
         }
     }
 
@@ -80,6 +89,7 @@ impl Files {
                 .filter_map(|name| name.into_string().ok())
                 .collect(),
             Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Memory(files) => files.keys().cloned().collect(),
         };
         names.sort();
         Ok(names)
@@ -92,7 +102,8 @@ impl Files {
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, Error> {
         match self {
             Self::Directory(dir) => fs::read(dir.join(name)).map(Cow::Owned).map_err(Error::io(dir.join(name))),
-            Self::Embedded { .. } => self.embedded(name).map(Cow::Borrowed),
+            Self::Embedded { files, .. } => self.found(name, embedded(files, name)).map(Cow::Borrowed),
+            Self::Memory(files) => self.found(name, files.get(name)).map(|bytes| Cow::Owned(bytes.to_vec())),
         }
     }
 
@@ -119,15 +130,16 @@ impl Files {
                 let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
                 Ok(OpenFile::Mapped(map))
             }
-            Self::Embedded { .. } => self.embedded(name).map(OpenFile::Embedded),
+            Self::Embedded { files, .. } => self.found(name, embedded(files, name)).map(OpenFile::Embedded),
+            Self::Memory(files) => self.found(name, files.get(name).cloned()).map(OpenFile::Memory),
         }
     }
 
-    fn embedded(&self, name: &str) -> Result<&'static [u8], Error> {
-        let Self::Embedded { files, .. } = self else { unreachable!("asked of a directory") };
-        files
-            .iter()
-            .find_map(|(n, bytes)| (*n == name).then_some(*bytes))
-            .ok_or_else(|| Error::file(self.path(name), "not embedded in this program"))
+    fn found<T>(&self, name: &str, bytes: Option<T>) -> Result<T, Error> {
+        bytes.ok_or_else(|| Error::file(self.path(name), "expected among these files, found none"))
     }
+}
+
+fn embedded(files: &'static [(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {
+    files.iter().find_map(|(n, bytes)| (*n == name).then_some(*bytes))
 }

@@ -16,10 +16,10 @@ const BAND: usize = 1 << 21;
 /// Bytes copied at a time.
 const COPY: usize = 8 << 20;
 
-/// A matrix cut into bands of rows; one without rows is one empty band.
+/// A matrix cut into bands of rows; one without weights is one empty band, however many rows it claims.
 pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
-    let band = (BAND / cols.max(1)).max(1);
-    (0..rows.div_ceil(band).max(1)).map(move |i| i * band..((i + 1) * band).min(rows))
+    let band = BAND.checked_div(cols).unwrap_or(rows).max(1);
+    (0..rows.div_ceil(band).max(1)).map(move |i| i * band..(i * band).saturating_add(band).min(rows))
 }
 
 /// Carries out one step of a plan.

@@ -8,6 +8,7 @@ mod encode;
 mod fuzz;
 mod golden;
 mod grouped;
+mod hostile;
 mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;

@@ -164,10 +164,10 @@ fn stored_tensors_that_are_no_matrix() {
             ("curvature negative", |dir| f16_row(dir, Q_CURVATURE, 1, 0x8001), &["curvature", "row 1"]),
             // The codec's largest, 65536, is more than an f16 holds: stored, it is ∞.
             ("curvature infinite", |dir| f16_row(dir, Q_CURVATURE, 0, 0x7c00), &["curvature", "inf", "row 0"]),
-            ("u NaN", |dir| f32_element(dir, K, 5, f32::NAN), &[K, "below 1", "NaN", "element 5"]),
-            ("u one", |dir| f32_element(dir, K, 0, 1.0), &[K, "below 1", "found 1", "element 0"]),
-            ("u beyond minus one", |dir| f32_element(dir, K, 15, -1.5), &[K, "below 1", "-1.5", "element 15"]),
-            ("u infinite", |dir| f32_element(dir, K, 1, f32::INFINITY), &[K, "below 1", "inf", "element 1"]),
+            ("u NaN", |dir| f32_element(dir, K, 5, f32::NAN), &[K, "below 1", "NaN", "row 0, column 5"]),
+            ("u one", |dir| f32_element(dir, K, 0, 1.0), &[K, "below 1", "found 1", "row 0, column 0"]),
+            ("u beyond minus one", |dir| f32_element(dir, K, 15, -1.5), &[K, "below 1", "-1.5", "row 1, column 7"]),
+            ("u infinite", |dir| f32_element(dir, K, 1, f32::INFINITY), &[K, "below 1", "inf", "row 0, column 1"]),
             (
                 "a module plain as well",
                 |dir| rename(dir, "layer.v_proj.weight", "layer.q_proj.weight"),

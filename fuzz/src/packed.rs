@@ -1,0 +1,109 @@
+//! Stored parts of a matrix: whatever they are, a matrix or a refusal.
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, kernel};
+
+/// Puts a matrix together, and decodes it.
+pub fn run(bytes: &[u8]) -> bool {
+    let Ok(parts) = Parts::arbitrary(&mut Unstructured::new(bytes)) else { return false };
+    let Ok(encoded) = EncodedTensor::from_parts(parts.shape, parts.source, parts.codes) else { return false };
+    decode(&encoded);
+    true
+}
+
+/// Decodes a matrix in all ways.
+///
+/// # Panics
+/// When they differ, or weights are not finite of a scheme that promises it.
+pub fn decode(encoded: &EncodedTensor) {
+    let [rows, cols] = encoded.shape();
+    let weights = encoded.decode();
+    if encoded.scheme() != Scheme::Lossless {
+        assert!(weights.iter().all(|w| w.is_finite()), "{encoded:?} decodes to {weights:?}");
+    }
+    assert_eq!(encoded.bytes_of_rows(0..rows).len(), rows * cols * encoded.source().size());
+    if let Some(last) = rows.checked_sub(1) {
+        let mut row = vec![0.0; cols];
+        encoded.decode_rows(last..rows, &mut row);
+        let same = row.iter().zip(&weights[last * cols..]).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{encoded:?} has another last row by itself");
+        // A product has an element for each row, of which a matrix without columns has any number.
+        if cols > 0 {
+            kernel::linear(encoded.rows(), encoded.shape(), &vec![1.0; cols], &mut vec![0.0; rows]);
+        }
+    }
+}
+
+struct Parts {
+    shape: [usize; 2],
+    source: FloatDtype,
+    codes: Codes,
+}
+
+impl<'a> Arbitrary<'a> for Parts {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let [scheme, source, rows, cols, lacks, wide] = u.arbitrary::<[u8; 6]>()?;
+        let scheme = Scheme::ALL[usize::from(scheme) % Scheme::ALL.len()];
+        let source = [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16][usize::from(source) % 3];
+        // Parts of this shape are made; now and then the matrix is said to have another.
+        let [rows, cols] = [usize::from(rows % 8), usize::from(cols)];
+        let shape = if wide == 255 { u.arbitrary()? } else { [rows, cols] };
+        let alpha = Alpha::new(f32::from_bits(u.arbitrary()?)).unwrap_or(Alpha::ONE);
+        let mut fill = Fill { bytes: u.bytes(u.len())?, at: 0, part: 0, lacks };
+        let codes = match scheme.form() {
+            Form::F32 => Codes::F32 { u: fill.floats(rows * cols), alpha },
+            Form::Lossless => Codes::Lossless(fill.part(rows * cols * source.size())),
+            Form::Q8 => {
+                Codes::Q8 { codes: fill.part(rows * cols), scale: fill.floats(rows), curvature: fill.floats(rows) }
+            }
+            Form::Grouped(layout) => Codes::Grouped(Grouped {
+                layout,
+                packed: fill.part(rows * layout.packed(cols)),
+                scale: fill.floats(rows * layout.scales(cols)),
+                group_scale: fill.part(rows * layout.group_scales(cols)),
+                selector: fill.part(rows * layout.selectors(cols)),
+                curvature: fill.floats(Layout::CURVES),
+            }),
+            Form::Rate => {
+                let codes = fill.part(rows * cols * 4).as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
+                Codes::Rate { codes, step: fill.floats(1).first().copied().unwrap_or(f32::NAN) }
+            }
+        };
+        Ok(Self { shape, source, codes })
+    }
+}
+
+/// Fills parts of any length with the same few bytes over and over.
+struct Fill<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    part: u8,
+    /// The part that lacks its last byte.
+    lacks: u8,
+}
+
+impl Fill<'_> {
+    fn part(&mut self, length: usize) -> Vec<u8> {
+        self.part += 1;
+        let length = length.saturating_sub(usize::from(self.part == self.lacks));
+        let bytes = self.bytes.iter().copied().cycle().skip(self.at % self.bytes.len().max(1));
+        self.at += length;
+        let mut part: Vec<u8> = bytes.take(length).collect();
+        part.resize(length, 0);
+        part
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        self.part(4 * n).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+}
+
+/// A matrix of each scheme whose parts repeat one number: a half, or the whole number 2²³, which is the least float.
+pub fn seeds() -> Vec<(String, Vec<u8>)> {
+    let seed = |(i, scheme): (usize, &Scheme)| {
+        let number = if *scheme == Scheme::Rate { f32::MIN_POSITIVE } else { 0.5 };
+        let bytes = [&[i as u8, 0, 2, 40, 0, 0][..], &1.0_f32.to_le_bytes(), &number.to_le_bytes()];
+        (scheme.to_string(), bytes.concat())
+    };
+    Scheme::ALL.iter().enumerate().map(seed).collect()
+}

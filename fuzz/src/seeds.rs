@@ -1,0 +1,27 @@
+//! Writes the seeds of every target into its corpus.
+
+use std::{error::Error, fs};
+
+use qins_fuzz::{SEED, block, config, corpus, header, packed};
+
+/// Names and contents.
+type Seeds = Vec<(String, Vec<u8>)>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let targets: [(&str, fn() -> Seeds); 4] =
+        [("header", header::seeds), ("config", config::seeds), ("packed", packed::seeds), ("block", block::seeds)];
+    for (target, seeds) in targets {
+        let corpus = corpus(target);
+        fs::create_dir_all(&corpus)?;
+        for file in fs::read_dir(&corpus)? {
+            let file = file?;
+            if file.file_name().to_string_lossy().starts_with(SEED) {
+                fs::remove_file(file.path())?;
+            }
+        }
+        for (name, bytes) in seeds() {
+            fs::write(corpus.join(format!("{SEED}{name}")), bytes)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! A fault that fuzzing must find, or it finds nothing: five bytes that come together, which only coverage leads to, and
+//! a read past the input's end, which only AddressSanitizer sees. Without it, the panic behind is what is found.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if bytes.first() == Some(&b'Q')
+        && bytes.get(1) == Some(&b'I')
+        && bytes.get(2) == Some(&b'N')
+        && bytes.get(3) == Some(&b'S')
+        && bytes.len() > 4
+    {
+        // SAFETY: none; this is the fault.
+        #[allow(unsafe_code)]
+        let past = unsafe { bytes.as_ptr().add(bytes.len()).read_volatile() };
+        panic!("found, with {past} behind the end");
+    }
+});
