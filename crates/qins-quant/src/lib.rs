@@ -32,6 +32,7 @@ mod lossless;
 pub mod mixture;
 mod origin;
 mod prune;
+mod q8;
 mod rate;
 mod scheme;
 mod stored;
