@@ -36,6 +36,11 @@ pub(crate) fn gaussian() -> DataSet {
     drawn("Gaussian", 1, SHAPE[0], normal)
 }
 
+/// Many of them, to be timed: enough for the blocks of the entropy coder to keep all cores busy.
+pub(crate) fn many() -> Matrix {
+    drawn("", 3, 1024, normal).matrices.remove(0)
+}
+
 /// Student's t with 5 degrees of freedom: tails as heavy as those of trained weights.
 pub(crate) fn student() -> DataSet {
     drawn("Student-t(5)", 2, SHAPE[0], |random| {

@@ -7,6 +7,8 @@ mod bound;
 mod data;
 mod measure;
 mod reference;
+mod sparsity;
+mod speed;
 mod svg;
 mod table;
 
@@ -29,13 +31,16 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// On Gaussian and Student-t(5) rows, and on the linears of the embedded model. The ratio is −10·log₁₀ of the
 /// size-weighted mean NMSE; bits include all parameters, and `coded` is what they come to in an entropy-coded file.
 /// int8 and FP8 have a scale per row; formats with blocks see each matrix as one row-major sequence. Then follow the
-/// bars the schemes are held to.
+/// bars the schemes are held to, and speeds on this machine as it is just now.
 #[derive(Debug, Parser)]
 #[command(name = "quality", bin_name = "cargo xtask bench quality", max_term_width = 110)]
 struct Cli {
     /// Measure the linears of this checkpoint too; of a large one, those of some of its blocks
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Measure too what pruning buys at equal bits
+    #[arg(long)]
+    sparsity: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -64,6 +69,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let names: Vec<&str> = sets.iter().map(|set| &*set.name).collect();
     let forms = measure::measure(&sets)?;
     let bars = bars::bars(&sets, &forms);
+    let speeds = speed::measure()?;
+    let sparsity = cli.sparsity.then(|| sparsity::measure(&sets)).transpose()?;
 
     let out = cli.out.clone().unwrap_or_else(|| root.join("target/bench"));
     fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
@@ -72,10 +79,15 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     eprintln!("plot: {}", path.canonicalize().unwrap_or(path).display());
 
     let text = if cli.json {
-        let all = json!({ "data": names, "forms": forms, "bars": bars });
+        let all = json!({ "data": names, "forms": forms, "bars": bars, "speeds": speeds, "sparsity": sparsity });
         serde_json::to_string_pretty(&all)? + "\n"
     } else {
-        [table::forms(&names, &forms), bars::table(&bars)].join("\n")
+        let tables = [table::forms(&names, &forms), bars::table(&bars), table::speeds(&speeds)];
+        tables
+            .into_iter()
+            .chain(sparsity.map(|sparsity| table::sparsity(&names, &sparsity)))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
