@@ -21,8 +21,9 @@ const BLOCK: usize = 1 << 18;
 /// How many times its own bytes a coded part may decode to.
 const MOST_EXPANSION: usize = 1024;
 
-/// Pcodec's default; higher levels save 0.02 bit of 10 at half the speed.
-const LEVEL: usize = 8;
+/// One above Pcodec's default: for 3 % of the speed it saves 0.01 bit of 8 of codes of a fine step, and 0.02 of 10.5 of
+/// what is lossless. The next saves about as much again for another tenth of the speed, but makes short parts larger.
+const LEVEL: usize = 9;
 
 /// A coded part: its blocks one after another, and the bytes of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
