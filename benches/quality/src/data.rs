@@ -1,10 +1,10 @@
 //! The weights to measure on, the same at every call.
 
-use std::{f64::consts::TAU, path::Path};
+use std::{error::Error, f64::consts::TAU, path::Path};
 
 use qins_quant::{
-    Error, FloatDtype,
-    checkpoint::{Checkpoint, Files},
+    FloatDtype,
+    checkpoint::{Checkpoint, Files, Plain},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,43 +18,74 @@ pub(crate) struct Matrix {
 
 /// Matrices that are measured together.
 pub(crate) struct DataSet {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) matrices: Vec<Matrix>,
 }
 
 /// As many columns as a linear of a small language model has, and enough rows for the second decimal of a dB.
 const SHAPE: [usize; 2] = [256, 3072];
 
+/// More weights of a checkpoint than these are not measured.
+const MOST: usize = 1 << 24;
+
+/// The formats in common use see blocks of so many weights.
+const BLOCK: usize = 256;
+
 /// Weights before training: Gaussian.
 pub(crate) fn gaussian() -> DataSet {
-    drawn("Gaussian", 1, normal)
+    drawn("Gaussian", 1, SHAPE[0], normal)
+}
+
+/// Many of them, to be timed: enough for the blocks of the entropy coder to keep all cores busy.
+pub(crate) fn many() -> Matrix {
+    drawn("", 3, 1024, normal).matrices.remove(0)
 }
 
 /// Student's t with 5 degrees of freedom: tails as heavy as those of trained weights.
 pub(crate) fn student() -> DataSet {
-    drawn("Student-t(5)", 2, |random| {
+    drawn("Student-t(5)", 2, SHAPE[0], |random| {
         let square: f64 = (0..5).map(|_| normal(random).powi(2)).sum();
         normal(random) / (square / 5.0).sqrt()
     })
 }
 
-/// The linears in the blocks of a checkpoint.
-pub(crate) fn trained(directory: &Path) -> Result<DataSet, Error> {
+/// The linears in the blocks of a checkpoint; of a large one, in some blocks spread over its depth.
+pub(crate) fn trained(name: &str, directory: &Path) -> Result<DataSet, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Files::Directory(directory.to_owned()))?;
     let mut matrices = Vec::new();
-    for name in checkpoint.tensors().filter(|name| name.contains(".layers.")) {
+    for name in checkpoint.tensors() {
+        let Some(block) = block(name) else { continue };
         let plain = checkpoint.plain(name)?;
-        if let &[rows, cols] = plain.shape {
-            matrices.push(Matrix { shape: [rows, cols], source: plain.dtype, weights: plain.widen() });
+        if let &[rows, cols] = plain.shape
+            && (rows * cols).is_multiple_of(BLOCK)
+        {
+            matrices.push((block, [rows, cols], plain));
         }
     }
-    Ok(DataSet { name: "atlas", matrices })
+    let total: usize = matrices.iter().map(|(_, [rows, cols], _)| rows * cols).sum();
+    if total == 0 {
+        return Err(format!("{}: found no plain linears", directory.display()).into());
+    }
+    let every = total.div_ceil(MOST);
+    if every > 1 {
+        eprintln!("{name}: one block of {every} is measured");
+    }
+    matrices.retain(|(block, ..)| block.is_multiple_of(every));
+    let widen =
+        |(_, shape, plain): &(_, _, Plain)| Matrix { shape: *shape, source: plain.dtype, weights: plain.widen() };
+    Ok(DataSet { name: name.to_owned(), matrices: matrices.iter().map(widen).collect() })
 }
 
-fn drawn(name: &'static str, seed: u64, draw: impl Fn(&mut ChaCha8Rng) -> f64) -> DataSet {
+/// The number of the block that a tensor belongs to, as in `model.layers.7.mlp.down_proj.weight`.
+fn block(tensor: &str) -> Option<usize> {
+    tensor.split_once(".layers.")?.1.split('.').next()?.parse().ok()
+}
+
+fn drawn(name: &str, seed: u64, rows: usize, draw: impl Fn(&mut ChaCha8Rng) -> f64) -> DataSet {
+    let shape = [rows, SHAPE[1]];
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let weights = (0..SHAPE[0] * SHAPE[1]).map(|_| (0.02 * draw(&mut random)) as f32).collect();
-    DataSet { name, matrices: vec![Matrix { shape: SHAPE, source: FloatDtype::F32, weights }] }
+    let weights = (0..shape[0] * shape[1]).map(|_| (0.02 * draw(&mut random)) as f32).collect();
+    DataSet { name: name.to_owned(), matrices: vec![Matrix { shape, source: FloatDtype::F32, weights }] }
 }
 
 /// Box and Muller's transform.

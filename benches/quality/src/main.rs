@@ -2,9 +2,13 @@
 //!
 //! No calibration and no model: matrices in, bytes, matrices out. What the loss means for a model is for `validate`.
 
+mod bars;
+mod bound;
 mod data;
 mod measure;
 mod reference;
+mod sparsity;
+mod speed;
 mod svg;
 mod table;
 
@@ -25,11 +29,18 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Measure signal-to-quantisation-noise ratio against bits per weight, for every scheme and the formats in common use.
 ///
 /// On Gaussian and Student-t(5) rows, and on the linears of the embedded model. The ratio is −10·log₁₀ of the
-/// size-weighted mean NMSE; bits include all parameters. int8 and
-/// FP8 have a scale per row; formats with blocks see each matrix as one row-major sequence.
+/// size-weighted mean NMSE; bits include all parameters, and `coded` is what they come to in an entropy-coded file.
+/// int8 and FP8 have a scale per row; formats with blocks see each matrix as one row-major sequence. Then follow the
+/// bars the schemes are held to, and speeds on this machine as it is just now.
 #[derive(Debug, Parser)]
 #[command(name = "quality", bin_name = "cargo xtask bench quality", max_term_width = 110)]
 struct Cli {
+    /// Measure the linears of this checkpoint too; of a large one, those of some of its blocks
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Measure too what pruning buys at equal bits
+    #[arg(long)]
+    sparsity: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -50,20 +61,33 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let root = Path::new(ROOT);
-    let sets = [data::gaussian(), data::student(), data::trained(&root.join("assets/atlas"))?];
-    let names = sets.each_ref().map(|set| set.name);
-    let rows = measure::measure(&sets)?;
+    let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &root.join("assets/atlas"))?];
+    if let Some(model) = &cli.model {
+        let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
+        sets.push(data::trained(&name, model)?);
+    }
+    let names: Vec<&str> = sets.iter().map(|set| &*set.name).collect();
+    let forms = measure::measure(&sets)?;
+    let bars = bars::bars(&sets, &forms);
+    let speeds = speed::measure()?;
+    let sparsity = cli.sparsity.then(|| sparsity::measure(&sets)).transpose()?;
 
     let out = cli.out.clone().unwrap_or_else(|| root.join("target/bench"));
     fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let path = out.join("quality.svg");
-    fs::write(&path, svg::plot(&names, &rows)).map_err(|e| format!("{}: {e}", path.display()))?;
+    fs::write(&path, svg::plot(&names, &forms)).map_err(|e| format!("{}: {e}", path.display()))?;
     eprintln!("plot: {}", path.canonicalize().unwrap_or(path).display());
 
     let text = if cli.json {
-        serde_json::to_string_pretty(&json!({ "data": names, "forms": rows }))? + "\n"
+        let all = json!({ "data": names, "forms": forms, "bars": bars, "speeds": speeds, "sparsity": sparsity });
+        serde_json::to_string_pretty(&all)? + "\n"
     } else {
-        table::table(&names, &rows)
+        let tables = [table::forms(&names, &forms), bars::table(&bars), table::speeds(&speeds)];
+        tables
+            .into_iter()
+            .chain(sparsity.map(|sparsity| table::sparsity(&names, &sparsity)))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())

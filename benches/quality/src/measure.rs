@@ -1,6 +1,6 @@
 //! Bits per weight and signal-to-quantisation-noise ratio of every form on every data set.
 
-use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Scheme};
+use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Rate, Recipe, Scheme};
 use serde::Serialize;
 
 use crate::{
@@ -11,86 +11,134 @@ use crate::{
 /// One form on one data set.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Point {
-    /// Bits per weight, all parameters included.
+    /// Bits per weight, all parameters included; of a scheme for files alone, those of [`coded`](Self::coded).
     pub(crate) bits: f64,
+    /// Bits per weight in a file that is entropy-coded, of the library's schemes.
+    pub(crate) coded: Option<f64>,
     /// −10·log₁₀ of the matrices' NMSE, averaged with their sizes as weights; nothing where all is exact.
     pub(crate) decibels: Option<f64>,
+}
+
+/// What a form is to the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// One of the library's schemes.
+    Ours,
+    /// The library's scheme of any rate, at one of its rates.
+    Rate,
+    /// A format in common use.
+    Other,
 }
 
 /// One form on every data set.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    /// Whether it is one of the library's schemes.
-    pub(crate) ours: bool,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
     pub(crate) points: Vec<Point>,
 }
 
 /// Something that turns a matrix into bytes and back.
 enum Form<'a> {
-    Ours(Scheme),
+    Ours(&'a Recipe),
     Reference(&'a Format),
 }
 
 impl Form<'_> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Ours(scheme) => scheme.name(),
-            Self::Reference(format) => format.name,
-        }
-    }
-
-    /// Bytes at rest, and the weights they decode to.
-    fn round_trip(&self, Matrix { shape, source, weights }: &Matrix) -> Result<(usize, Vec<f32>), EncodeError> {
+    /// Bytes at rest, bytes in a coded file, and the weights they decode to.
+    fn round_trip(&self, Matrix { shape, source, weights }: &Matrix) -> Result<Bytes, EncodeError> {
         let mut decoded = vec![0.0; weights.len()];
-        let bytes = match self {
-            Self::Ours(scheme) => {
-                let encoded = EncodedTensor::encode(weights, *shape, *source, *scheme, &EncodeOptions::default())?;
+        let (rest, coded) = match self {
+            Self::Ours(recipe) => {
+                let encoded = EncodedTensor::encode_as(weights, *shape, *source, recipe)?;
                 encoded.decode_into(&mut decoded);
-                encoded.bytes()
+                let coded = encoded.file_bytes(true)?;
+                (if recipe.scheme.is_for_files() { coded } else { encoded.bytes() }, Some(coded))
             }
             Self::Reference(format) => {
                 let bytes = format.encode(weights, shape[1]);
                 format.decode(&bytes, shape[1], &mut decoded);
-                bytes.len()
+                (bytes.len(), None)
             }
         };
-        Ok((bytes, decoded))
+        Ok(Bytes { rest, coded, decoded })
     }
 
     fn measure(&self, data: &DataSet) -> Result<Point, EncodeError> {
-        let (mut bytes, mut weights, mut error) = (0, 0, 0.0);
+        let (mut rest, mut coded, mut error) = (0, Some(0), Mean::default());
         for matrix in &data.matrices {
-            let (size, decoded) = self.round_trip(matrix)?;
-            bytes += size;
-            weights += decoded.len();
-            error += decoded.len() as f64 * nmse(&matrix.weights, &decoded);
+            let bytes = self.round_trip(matrix)?;
+            rest += bytes.rest;
+            coded = coded.zip(bytes.coded).map(|(sum, more)| sum + more);
+            error.add(&matrix.weights, &bytes.decoded);
         }
-        let decibels = (error > 0.0).then(|| -10.0 * (error / weights as f64).log10());
-        Ok(Point { bits: (8 * bytes) as f64 / weights as f64, decibels })
+        let bits = |bytes: usize| (8 * bytes) as f64 / error.weights as f64;
+        Ok(Point { bits: bits(rest), coded: coded.map(bits), decibels: error.decibels() })
     }
+}
+
+struct Bytes {
+    rest: usize,
+    coded: Option<usize>,
+    decoded: Vec<f32>,
+}
+
+/// What a recipe makes of a data set.
+pub(crate) fn point(recipe: &Recipe, data: &DataSet) -> Result<Point, String> {
+    Form::Ours(recipe).measure(data).map_err(|error| format!("{} on {}: {error}", recipe.scheme, data.name))
+}
+
+/// `rate` at so many bits per weight.
+pub(crate) fn rate(bits: f64) -> Recipe {
+    Recipe { options: EncodeOptions { rate: Rate::Bits(bits), ..EncodeOptions::default() }, ..Scheme::Rate.into() }
+}
+
+/// The bits at which `rate` is measured.
+const RATES: [u8; 6] = [3, 4, 5, 6, 7, 8];
+
+/// The library's schemes, by the names of their rows.
+pub(crate) fn schemes() -> Vec<(String, Recipe)> {
+    // `f32` saves nothing, so there is nothing to weigh its noise against.
+    let fixed = Scheme::ALL.into_iter().filter(|scheme| !matches!(scheme, Scheme::F32 | Scheme::Rate));
+    let rates = RATES.into_iter().map(|bits| (format!("rate {bits}"), rate(f64::from(bits))));
+    fixed.map(|scheme| (scheme.to_string(), scheme.into())).chain(rates).collect()
 }
 
 /// Measures every scheme that quantises, and every reference; the cheapest come first.
 pub(crate) fn measure(sets: &[DataSet]) -> Result<Vec<Row>, String> {
-    // `f32` saves nothing, so there is nothing to weigh its noise against.
-    let ours = Scheme::ALL.into_iter().filter(|scheme| *scheme != Scheme::F32).map(Form::Ours);
-    let mut rows = ours
-        .chain(reference::ALL.iter().map(Form::Reference))
-        .map(|form| {
-            let points = sets
-                .iter()
-                .map(|set| form.measure(set).map_err(|error| format!("{} on {}: {error}", form.name(), set.name)));
-            Ok(Row {
-                name: form.name(),
-                ours: matches!(form, Form::Ours(_)),
-                points: points.collect::<Result<_, _>>()?,
-            })
-        })
-        .collect::<Result<Vec<_>, String>>()?;
+    let mut rows = Vec::new();
+    for (name, recipe) in schemes() {
+        let points = sets.iter().map(|set| point(&recipe, set)).collect::<Result<_, _>>()?;
+        rows.push(Row { name, kind: if recipe.scheme == Scheme::Rate { Kind::Rate } else { Kind::Ours }, points });
+    }
+    for format in &reference::ALL {
+        let points = sets.iter().map(|set| Form::Reference(format).measure(set)).collect::<Result<_, _>>();
+        let points = points.map_err(|error| format!("{}: {error}", format.name))?;
+        rows.push(Row { name: format.name.to_owned(), kind: Kind::Other, points });
+    }
     let first = |row: &Row| row.points.first().map_or((0.0, 0.0), |p| (p.bits, p.decibels.unwrap_or(f64::INFINITY)));
     rows.sort_by(|a, b| first(a).partial_cmp(&first(b)).unwrap_or(std::cmp::Ordering::Equal));
     Ok(rows)
+}
+
+/// The matrices' mean NMSE, with their sizes as weights.
+#[derive(Default)]
+pub(crate) struct Mean {
+    weights: usize,
+    error: f64,
+}
+
+impl Mean {
+    pub(crate) fn add(&mut self, weights: &[f32], decoded: &[f32]) {
+        self.weights += weights.len();
+        self.error += weights.len() as f64 * nmse(weights, decoded);
+    }
+
+    /// −10·log₁₀ of it; nothing where all is exact.
+    pub(crate) fn decibels(&self) -> Option<f64> {
+        (self.error > 0.0).then(|| -10.0 * (self.error / self.weights as f64).log10())
+    }
 }
 
 /// The error of `decoded` as a share of the energy of `weights`.
@@ -120,7 +168,7 @@ mod tests {
             weights: weights.repeat(16 * rows),
         };
         let q8_0 = reference::ALL.iter().find(|format| format.name == "Q8_0").unwrap();
-        let point = |matrices| Form::Reference(q8_0).measure(&DataSet { name: "", matrices }).unwrap();
+        let point = |matrices| Form::Reference(q8_0).measure(&DataSet { name: String::new(), matrices }).unwrap();
         let exact = point(vec![matrix(3, [127.0; 2])]);
         assert_eq!((exact.bits, exact.decibels), (8.5, None));
         // A mean of energies instead would find the error smaller by the larger energy of the even rows.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::measure::{Point, Row};
+use crate::measure::{Kind, Row};
 
 /// A panel's plot area, the margins around it, and the height of its heading, in pixels.
-const AREA: [f64; 2] = [340.0, 400.0];
+const AREA: [f64; 2] = [340.0, 460.0];
 const MARGIN: [f64; 2] = [52.0, 46.0];
 const HEADING: f64 = 36.0;
 /// Size of the labels, and the width of one of their letters, roughly.
@@ -16,10 +16,11 @@ const LETTER: f64 = 6.5;
 const STYLE: &str = "
 .back { fill: #fff } text { fill: #1f2328 } .grid { stroke: #d5d9de } .bound { stroke: #6b7280; stroke-dasharray: 4 4 }
 .others { fill: none; stroke: #6b7280; stroke-width: 1.5 } .ours { fill: #0b62d6 } text.ours { font-weight: bold }
+.coded { fill: none; stroke: #0b62d6 }
 .label { paint-order: stroke; stroke: #fff; stroke-width: 3 }
 @media (prefers-color-scheme: dark) {
   .back { fill: #0d1117 } text { fill: #e6edf3 } .grid { stroke: #30363d } .bound { stroke: #9aa4af }
-  .others { stroke: #9aa4af } .ours { fill: #58a6ff } .label { stroke: #0d1117 }
+  .others { stroke: #9aa4af } .ours { fill: #58a6ff } .coded { stroke: #58a6ff } .label { stroke: #0d1117 }
 }";
 
 /// Whole numbers that hold every value, for an axis in steps.
@@ -31,9 +32,9 @@ fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
 
 /// The plot of `rows` on the data sets `names`. What is exact has no place on it.
 pub(crate) fn plot(names: &[&str], rows: &[Row]) -> String {
-    let points = rows.iter().flat_map(|row| &row.points);
-    let bits = span(points.clone().map(|p| p.bits), 1.0);
-    let decibels = span(points.filter_map(|p| p.decibels), 5.0);
+    let points = rows.iter().flat_map(|row| &row.points).filter_map(|p| Some((p.bits, p.decibels?)));
+    let bits = span(points.clone().map(|p| p.0), 1.0);
+    let decibels = span(points.map(|p| p.1), 5.0);
     let panel = [AREA[0] + MARGIN[0] + 12.0, AREA[1] + MARGIN[1] + HEADING];
     let (width, height) = (panel[0] * names.len() as f64, panel[1]);
     let mut svg = format!(
@@ -43,10 +44,12 @@ pub(crate) fn plot(names: &[&str], rows: &[Row]) -> String {
          <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
     );
     for (i, name) in names.iter().enumerate() {
-        let points = rows.iter().filter_map(|row| place(row, row.points.get(i)?, bits, decibels));
+        let mut dots: Vec<Dot> = rows.iter().filter_map(|row| dot(row, i, bits, decibels)).collect();
+        dots.sort_by(|a, b| a.at[1].total_cmp(&b.at[1]));
         svg += &format!("<g transform=\"translate({}, {HEADING})\">\n", panel[0] * i as f64 + MARGIN[0]);
         axes(&mut svg, name, bits, decibels);
-        labelled(&mut svg, &points.collect::<Vec<_>>());
+        lines(&mut svg, &dots);
+        labelled(&mut svg, &dots);
         svg += "</g>\n";
     }
     svg + "</svg>\n"
@@ -56,10 +59,14 @@ pub(crate) fn plot(names: &[&str], rows: &[Row]) -> String {
 struct Dot<'a> {
     row: &'a Row,
     at: [f64; 2],
+    /// Where entropy coding moves it.
+    coded: Option<f64>,
 }
 
-fn place<'a>(row: &'a Row, point: &Point, bits: [f64; 2], decibels: [f64; 2]) -> Option<Dot<'a>> {
-    Some(Dot { row, at: [x(point.bits, bits), y(point.decibels?, decibels)] })
+fn dot<'a>(row: &'a Row, set: usize, bits: [f64; 2], decibels: [f64; 2]) -> Option<Dot<'a>> {
+    let point = row.points.get(set)?;
+    let at = [x(point.bits, bits), y(point.decibels?, decibels)];
+    Some(Dot { row, at, coded: point.coded.map(|coded| x(coded, bits)) })
 }
 
 fn x(bits: f64, [low, high]: [f64; 2]) -> f64 {
@@ -95,31 +102,54 @@ fn axes(svg: &mut String, name: &str, bits: [f64; 2], decibels: [f64; 2]) {
         writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB a bit</text>", x2 - 16.0, y2 + 10.0);
 }
 
-/// Dots, then labels, each on the first side of its dot where it covers nothing.
+/// One through the rates, and one from each dot to where entropy coding moves it.
+fn lines(svg: &mut String, dots: &[Dot]) {
+    let rates = dots.iter().filter(|dot| dot.row.kind == Kind::Rate);
+    let through: String = rates.map(|Dot { at: [x, y], .. }| format!(" {x:.1},{y:.1}")).collect();
+    let _ = writeln!(svg, "<polyline class=\"coded\" points=\"{through}\"/>");
+    for Dot { at: [x, y], coded, .. } in dots {
+        if let Some(coded) = coded.filter(|coded| coded != x) {
+            let _ = writeln!(svg, "<path class=\"coded\" d=\"M{x:.1} {y:.1}H{coded:.1}m0 -3v6\"/>");
+        }
+    }
+}
+
+/// Dots and labels from the top, each label on the first side of its dot where it covers nothing. The rates share one.
 fn labelled(svg: &mut String, dots: &[Dot]) {
-    let around = |Dot { at: [x, y], .. }: &Dot| [x - 4.0, y - 4.0, x + 4.0, y + 4.0];
+    let around = |Dot { at: [x, y], coded, .. }: &Dot| [coded.unwrap_or(*x).min(x - 4.0), y - 4.0, x + 4.0, y + 4.0];
     let mut taken: Vec<[f64; 4]> = dots.iter().map(around).collect();
-    for Dot { row, at: [x, y] } in dots {
-        let class = if row.ours { "ours" } else { "others" };
-        let _ = writeln!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>");
-        let width = LETTER * row.name.len() as f64;
+    let first = dots.iter().position(|dot| dot.row.kind == Kind::Rate);
+    for (i, Dot { row, at: [x, y], .. }) in dots.iter().enumerate() {
+        let class = if row.kind == Kind::Other { "others" } else { "ours" };
+        let (radius, name) = match row.kind {
+            Kind::Rate => (2.0, if Some(i) == first { "rate" } else { "" }),
+            _ => (3.5, &*row.name),
+        };
+        let _ = writeln!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"/>");
+        if name.is_empty() {
+            continue;
+        }
+        let width = LETTER * name.len() as f64;
         let side = |anchor, before: f64, dx, dy| {
             let [x, y] = [x + dx, y + dy];
-            (anchor, [x, y], [x - before * width, y - FONT, x + (1.0 - before) * width, y + 1.0])
+            (anchor, [x, y], [x - before * width, y - 0.8 * FONT, x + (1.0 - before) * width, y + 1.0])
         };
         let sides = [
             side("start", 0.0, 7.0, 4.0),
-            side("end", 1.0, -7.0, 4.0),
+            side("start", 0.0, 6.0, -5.0),
+            side("start", 0.0, 6.0, 14.0),
             side("middle", 0.5, 0.0, -8.0),
             side("middle", 0.5, 0.0, 17.0),
+            side("end", 1.0, -7.0, 4.0),
+            side("end", 1.0, -6.0, -5.0),
+            side("end", 1.0, -6.0, 14.0),
         ];
         let free = |(_, _, b): &&(_, _, [f64; 4])| {
             let apart = |t: &[f64; 4]| b[2] < t[0] || t[2] < b[0] || b[3] < t[1] || t[3] < b[1];
             b[0] >= 0.0 && b[2] <= AREA[0] && taken.iter().all(apart)
         };
         let (anchor, [x, y], area) = *sides.iter().find(free).unwrap_or(&sides[0]);
-        let class = if row.ours { "label ours" } else { "label" };
-        let name = row.name;
+        let class = if row.kind == Kind::Other { "label" } else { "label ours" };
         let _ =
             writeln!(svg, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{name}</text>");
         taken.push(area);
@@ -129,14 +159,18 @@ fn labelled(svg: &mut String, dots: &[Dot]) {
 #[cfg(test)]
 #[test]
 fn every_point_is_drawn_and_nothing_that_is_exact() {
-    let point = |bits, decibels| Point { bits, decibels };
-    let row = |name, points| Row { name, ours: name == "a", points };
+    use crate::measure::Point;
+    let point = |bits, decibels, coded| Point { bits, coded, decibels };
+    let row = |name: &str, kind, points| Row { name: name.to_owned(), kind, points };
     let rows = [
-        row("a", vec![point(4.5, Some(22.0)), point(4.6, Some(21.0))]),
-        row("b", vec![point(8.0, Some(44.0)), point(8.2, None)]),
+        row("a", Kind::Ours, vec![point(4.5, Some(22.0), Some(4.0)), point(4.6, Some(21.0), Some(4.1))]),
+        row("b", Kind::Other, vec![point(8.0, Some(44.0), None), point(32.0, None, None)]),
+        row("rate 6", Kind::Rate, vec![point(6.0, Some(35.0), Some(6.0)), point(6.0, Some(35.0), Some(6.0))]),
+        row("rate 7", Kind::Rate, vec![point(7.0, Some(41.0), Some(7.0)), point(7.0, Some(41.0), Some(7.0))]),
     ];
     let svg = plot(&["first", "second"], &rows);
     let count = |text: &str| svg.matches(text).count();
-    assert_eq!((count("<circle"), count("<circle class=\"ours\""), count(">b</text>")), (3, 2, 1));
-    assert_eq!((count("<g "), count("</g>"), count("NaN")), (2, 2, 0));
+    assert_eq!((count("<circle"), count("<circle class=\"ours\""), count(">b</text>")), (7, 6, 1));
+    assert_eq!((count("<polyline"), count("<path"), count(">rate</text>")), (2, 2, 2));
+    assert_eq!((count("<g "), count("</g>"), count("NaN"), count(">32</text>")), (2, 2, 0, 0));
 }

@@ -1,4 +1,6 @@
-//! The curvature that suits a distribution of weights.
+//! What the fits of all schemes share, and the curvature that suits a distribution of weights.
+
+use half::f16;
 
 /// The curvature k minimising the expected squared error of a companded code of many levels, for the magnitudes
 /// `t ∈ [0, 1]` (each |x| divided by the scale).
@@ -47,6 +49,18 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
         if p(mid) < 0.0 { low = mid } else { high = mid }
     }
     0.5 * (low + high)
+}
+
+/// An importance of which the most is 1: its size does not matter, and so scaled, sums of squares stay finite.
+pub(crate) fn relative(importance: &[f32]) -> Vec<f32> {
+    let most = importance.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(*w));
+    importance.iter().map(|w| w / most).collect()
+}
+
+/// The smallest `f16` not below `x ≥ 0`, so that the largest weight under that scale has |t| ≤ 1.
+pub(crate) fn f16_at_least(x: f32) -> f32 {
+    let nearest = f16::from_f32(x);
+    if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1).to_f32() } else { nearest.to_f32() }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod lossless;
 pub mod mixture;
 mod origin;
 mod prune;
+mod q8;
 mod rate;
 mod scheme;
 mod stored;

@@ -7,8 +7,8 @@ use qins_codec::{Alpha, Curvature};
 use rayon::prelude::*;
 
 use crate::{
-    EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Prune, Recipe, Scheme, entropy, fit::fit_curvature,
-    grouped, kernel::Rows, lossless::Words, rate,
+    EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Prune, Recipe, Scheme, entropy, grouped,
+    kernel::Rows, lossless::Words, q8, rate,
 };
 
 /// What a file spends on the shape of a matrix.
@@ -70,8 +70,8 @@ impl EncodedTensor {
     }
 
     /// As [`encode`](Self::encode), by a recipe. Where it has an importance, the squared errors of each column count so
-    /// many times: the mean square of a column's inputs makes it the error of the product that is kept small. The
-    /// schemes of whole rows have no use for it, but for what is pruned.
+    /// many times: the mean square of a column's inputs makes it the error of the product that is kept small.
+    /// `f32`, `lossless` and `rate` have no use for it, but for what is pruned.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), and when the importance is not one finite number ≥ 0 for each column.
@@ -126,20 +126,7 @@ impl EncodedTensor {
                 }
                 Codes::F32 { u, alpha }
             }
-            Form::Q8 => {
-                let mut codes = vec![0; weights.len()];
-                let parameters = codes
-                    .par_chunks_mut(cols.max(1))
-                    .zip(weights.par_chunks(cols.max(1)))
-                    .enumerate()
-                    .map(|(row, (out, x))| encode_row(row, x, options.alpha, out))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let (mut scale, mut curvature): (Vec<f32>, Vec<f32>) = parameters.into_iter().unzip();
-                // A matrix without columns still has its rows' parameters.
-                scale.resize(rows, 0.0);
-                curvature.resize(rows, 0.0);
-                Codes::Q8 { codes, scale, curvature }
-            }
+            Form::Q8 => q8::encode(weights, shape, options.alpha, importance)?,
         };
         Ok(Self { shape, source, codes })
     }
@@ -326,32 +313,4 @@ impl EncodedTensor {
 /// The first of `u` that gives back no finite number of type `source`.
 fn endless(u: &[f32], alpha: Alpha, source: FloatDtype) -> Option<usize> {
     u.par_iter().position_first(|u| !source.round(qins_codec::decode_u(*u, alpha)).is_finite())
-}
-
-/// Encodes one row of finite weights; gives its scale and curvature.
-fn encode_row(row: usize, x: &[f32], alpha: Option<Alpha>, out: &mut [u8]) -> Result<(f32, f32), EncodeError> {
-    let (scale, k) = match alpha {
-        None => {
-            let scale = f16_at_least(x.iter().fold(0.0_f32, |max, w| max.max(w.abs())));
-            let k = if scale > 0.0 { fit_curvature(x.iter().map(|w| w.abs() / scale)) } else { 0.0 };
-            (scale, k)
-        }
-        // With s → ∞ and k = α·s, v = (1+k)t/(1+kt) tends to u = α|x|/(1+α|x|): the report's code over the whole of
-        // [0, 1]. 2¹⁵ is the largest power of two an f16 holds; it is there to 2⁻¹⁵/α.
-        Some(alpha) => {
-            let scale = 32768.0 / alpha.get().max(1.0);
-            (scale, alpha.get() * scale)
-        }
-    };
-    let (scale, k) = (f16::from_f32(scale).to_f32(), f16::from_f32(k).to_f32());
-    let held = scale.is_finite() && (scale > 0.0 || alpha.is_none());
-    let curvature = Curvature::new(k).ok().filter(|_| held).ok_or(EncodeError::Scale { row, scale })?;
-    qins_codec::slice::encode(x, scale, curvature, out).map_err(|_| EncodeError::Scale { row, scale })?;
-    Ok((scale, k))
-}
-
-/// The smallest `f16` not below `x ≥ 0`, so that the largest weight under that scale has |t| ≤ 1.
-pub(crate) fn f16_at_least(x: f32) -> f32 {
-    let nearest = f16::from_f32(x);
-    if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1).to_f32() } else { nearest.to_f32() }
 }

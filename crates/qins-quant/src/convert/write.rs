@@ -86,7 +86,7 @@ fn encode(
     let (shape, dtype) = ([matrix.rows.len(), matrix.cols], matrix.dtype);
     let recipe = settle(matrix, shape, recipe)?;
     let parts = parts(&recipe, dtype, &matrix.rows, matrix.cols);
-    let coder = |part: &crate::stored::Part| Coder::new(part.dtype, part.width());
+    let coder = |part: &crate::stored::Part| Coder::new(part.dtype, [part.shape[0], part.width()]);
     let mut coders: Vec<Option<Coder>> =
         parts.iter().map(|part| (recipe.is_coded() && part.by_rows).then(|| coder(part))).collect();
     for (i, band) in bands(shape).enumerate() {

@@ -5,7 +5,10 @@ use qins_codec::Curvature;
 use rayon::prelude::*;
 
 use super::{Grouped, Layout, fit::Fit, planes};
-use crate::{EncodeError, tensor::f16_at_least};
+use crate::{
+    EncodeError,
+    fit::{f16_at_least, relative},
+};
 
 /// Encodes finite weights. `importance` has one weight ≥ 0 per column, for the squared errors there.
 pub(crate) fn encode(
@@ -28,9 +31,7 @@ pub(crate) fn encode(
         return Ok(grouped);
     }
     let fit = Fit::new(layout, curves);
-    // Its size does not matter; so scaled, sums of squares stay finite.
-    let most = importance.into_iter().flatten().fold(f32::MIN_POSITIVE, |most, w| most.max(*w));
-    let importance: Option<Vec<f32>> = importance.map(|all| all.iter().map(|w| w / most).collect());
+    let importance = importance.map(relative);
     (weights.par_chunks(cols))
         .zip(grouped.packed.par_chunks_mut(layout.packed(cols)))
         .zip(grouped.scale.par_chunks_mut(layout.scales(cols)))
