@@ -191,7 +191,7 @@ fn decode_block<T: Number, const N: usize>(
         };
         for out in these.chunks_mut(PIECE) {
             chunk.read(&mut numbers).map_err(says)?;
-            out.iter_mut().zip(numbers).for_each(|(out, number)| *out = bytes(number));
+            out.iter_mut().zip(&numbers).for_each(|(out, number)| *out = bytes(*number));
         }
         (out, rest) = (after, chunk.into_src());
     }
