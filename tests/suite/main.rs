@@ -3,6 +3,7 @@
 mod atlas;
 mod calibrate;
 mod common;
+mod export;
 mod kernel;
 mod phi3;
 mod smollm2;

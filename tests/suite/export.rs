@@ -1,0 +1,35 @@
+//! An encoded checkpoint and what it is exported as are one model, to the last bit of its logits.
+
+use qins_burn::{Checkpoint, Files, Policy, Scheme, Targets, load, phi3::ModelConfig, score};
+use qins_quant::{FloatDtype, convert::convert, export::export};
+use tempfile::TempDir;
+
+use crate::common::{device, fixture, on_cpu};
+
+#[test]
+fn exported_weights_give_the_logits_of_the_encoded_ones() {
+    // Elsewhere encoded rows are decoded by the device's own arithmetic.
+    if !on_cpu() {
+        return;
+    }
+    let open = |path| Checkpoint::open(Files::Directory(path)).unwrap();
+    for model in ["phi3/b_gqa/bf16", "phi3/e_tied/f32"] {
+        let source = open(fixture(model));
+        let config = ModelConfig::parse(source.config(), &source.config_path()).unwrap();
+        let logits = |checkpoint: &Checkpoint| {
+            let model = load(checkpoint, None, &device(), |_, _| {}).unwrap().model;
+            score(&model, &[5, 7, 11], &[13, 17, 19, 23, 29]).unwrap()
+        };
+        let plain = logits(&source);
+        for scheme in Scheme::ALL {
+            let home = TempDir::new().unwrap();
+            let [out, back] = ["out", "back"].map(|name| home.path().join(name));
+            convert(&source, &out, &Policy::new(Targets::Full, scheme).parts(&config), &|_| {}).unwrap();
+            let encoded = open(out);
+            export(&encoded, &back, Some(FloatDtype::F32), &|_| {}).unwrap();
+            let found = logits(&encoded);
+            assert_eq!(found, logits(&open(back)), "{model} {scheme}");
+            assert_eq!(found == plain, scheme.is_lossless() && (scheme == Scheme::Lossless || model.ends_with("bf16")));
+        }
+    }
+}
