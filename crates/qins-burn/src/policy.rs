@@ -52,12 +52,16 @@ impl Policy {
         self.overrides.iter().rfind(|exception| exception.matches(spec))
     }
 
-    /// Checks that every exception is one to some linear.
+    /// Checks that there are linears among the targets, and that every exception is one to some linear.
     ///
     /// # Errors
-    /// Naming the first that matches none.
+    /// Naming the targets, or the first exception that matches none.
     pub fn check(&self, config: &ModelConfig) -> Result<(), String> {
         let linears = linears(config);
+        // As a list of the head alone has none where the head is the embedding.
+        if !linears.iter().any(|spec| self.targets.contains(spec.kind)) {
+            return Err(format!("expected targets to name a linear of the model, found none in `{}`", self.targets));
+        }
         match self.overrides.iter().find(|exception| !linears.iter().any(|spec| exception.matches(spec))) {
             None => Ok(()),
             Some(Override { pattern, .. }) => {

@@ -122,6 +122,14 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
             assert_eq!(home.list(), NEW, "{command}");
         }
     }
+    // The head of a tied model is its embedding.
+    let tied = Home::new("e_tied/f32");
+    for command in commands {
+        let command = format!("{command} --scheme q8 --targets lm_head");
+        tied.qins(&command)
+            .refused(&command, &["expected targets to name a linear of the model, found none in `lm_head`"]);
+        assert_eq!(tied.list(), NEW, "{command}");
+    }
     for option in ["--entropy", "--prune 0.5", "--bits-per-weight 4", "--override v=q8", "--calibrate prompts.jsonl"] {
         let command = format!("generate --model model --prompt-ids 5 {option}");
         let name = option.split(' ').next().unwrap();
