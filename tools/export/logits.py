@@ -5,7 +5,7 @@
   cargo xtask convert --model MODEL --scheme q8 --targets all --out ENCODED
   cargo xtask export ENCODED --out PLAIN --dtype f32
   VENV/bin/python tools/export/logits.py PLAIN goldens.json LOGITS.safetensors
-  QINS_EXPORT_ENCODED=ENCODED QINS_EXPORT_LOGITS=LOGITS.safetensors cargo test -p qins-tests export
+  QINS_EXPORT_ENCODED=ENCODED QINS_EXPORT_LOGITS=LOGITS.safetensors cargo test -p qins-tests transformers
 
 goldens.json has {"prompts": [{"input_ids", "generated_ids"}]}, such as tests/fixtures/smollm2/goldens.json; each prompt is
 read with up to 64 tokens of its continuation. The file holds for each the ids as `ids.N` and the logits of all positions,

@@ -26,7 +26,7 @@ pub use device::Backend;
 pub use error::Error;
 pub use generate::{Generation, Greedy, Session, Step, Stop, score};
 pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
-pub use load::{LoadReport, Loaded, check, load};
+pub use load::{LoadReport, Loaded, check, check_plain, load};
 pub use policy::{Importance, Override, Policy};
 pub use qins_quant::{
     Alpha, EncodeOptions, Recipe, Scheme,

@@ -1,7 +1,10 @@
 //! From a checkpoint to a model, one matrix at a time: the plain model is never whole in memory when an encoded one is
 //! asked for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use burn::{
     module::Param,
@@ -9,7 +12,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use qins_quant::{
-    EncodedTensor, Error as QuantError,
+    EncodedTensor, Error as QuantError, Scheme,
     checkpoint::{Checkpoint, Plain},
 };
 
@@ -101,14 +104,27 @@ pub fn load(
     Ok(Loaded { model: Phi3::new(config, embed_tokens, layers, norm, lm_head), report })
 }
 
-/// Checks that a plain checkpoint has all of a model's tensors, each with its shape.
+/// As [`check`], of a checkpoint that is to be encoded.
 ///
 /// # Errors
-/// When the checkpoint is encoded already; for the first tensor that is missing, no floating-point one, or of the wrong
-/// shape.
-pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
+/// As [`check`], and when the checkpoint is encoded already.
+pub fn check_plain(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
     expect_plain(checkpoint)?;
-    linears(config).iter().try_for_each(|spec| plain_rows(checkpoint, spec).map(drop))?;
+    check(checkpoint, config)
+}
+
+/// Checks that a checkpoint has all of a model's tensors, each with its shape.
+///
+/// # Errors
+/// For the first tensor that is missing, no floating-point one where it is plain, or of the wrong shape.
+pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
+    linears(config).iter().try_for_each(|spec| {
+        if checkpoint.is_encoded(&spec.module) {
+            expect_shape(checkpoint, spec)
+        } else {
+            plain_rows(checkpoint, spec).map(drop)
+        }
+    })?;
     let blocks = (0..config.num_hidden_layers)
         .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|name| format!("model.layers.{i}.{name}")));
     blocks.chain(["model.norm".to_owned()]).try_for_each(|norm| plain_norm(checkpoint, config, &norm).map(drop))
@@ -136,6 +152,17 @@ fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(Stri
     };
     let plain = checkpoint.plain_rows(&name, shape, range)?;
     Ok((name, plain))
+}
+
+/// Checks that an encoded linear is of its model's shape.
+fn expect_shape(checkpoint: &Checkpoint, LinearSpec { module, shape, .. }: &LinearSpec) -> Result<(), Error> {
+    let found = checkpoint.encoded_shape(module)?;
+    if found == *shape {
+        return Ok(());
+    }
+    let tensor = format!("{module}.weight_shape");
+    let message = format!("expected {shape:?}, found {found:?}");
+    Err(QuantError::tensor(checkpoint.path_of(&tensor), tensor, message).into())
 }
 
 /// A norm's scale, and its tensor's name.
@@ -185,16 +212,18 @@ impl Loader<'_> {
     }
 
     /// A linear that rests encoded, and its bytes there.
-    fn encoded(&mut self, LinearSpec { module, shape, .. }: &LinearSpec) -> Result<(EncodedTensor, usize), Error> {
+    fn encoded(&mut self, spec: &LinearSpec) -> Result<(EncodedTensor, usize), Error> {
+        let (checkpoint, module) = (self.checkpoint, &spec.module);
         // Before anything of that shape is made.
-        let found = self.checkpoint.encoded_shape(module)?;
-        if found != *shape {
-            let tensor = format!("{module}.weight_shape");
-            let message = format!("expected {shape:?}, found {found:?}");
-            return Err(QuantError::tensor(self.checkpoint.path_of(&tensor), tensor, message).into());
+        expect_shape(checkpoint, spec)?;
+        self.used.extend(checkpoint.tensors_of_module(module)?);
+        let encoded = checkpoint.encoded(module)?;
+        // Every other scheme decodes to numbers, whatever its codes.
+        if encoded.scheme() == Scheme::Lossless {
+            let tensor = format!("{module}.weight_packed");
+            expect_finite(&encoded.decode(), checkpoint.path_of(&tensor), &tensor)?;
         }
-        self.used.extend(self.checkpoint.tensors_of_module(module)?);
-        Ok((self.checkpoint.encoded(module)?, self.checkpoint.bytes_of_module(module)?))
+        Ok((encoded, checkpoint.bytes_of_module(module)?))
     }
 
     fn norm(&mut self, config: &ModelConfig, module: &str) -> Result<RmsNorm, Error> {
@@ -219,14 +248,20 @@ impl Loader<'_> {
     }
 }
 
-/// The tensor's elements, all of which must be finite: one NaN in a weight makes every word the model says NaN.
+/// The tensor's elements.
 fn finite(plain: &Plain<'_>, name: &str) -> Result<Vec<f32>, Error> {
     let values = plain.widen();
+    expect_finite(&values, plain.path, name)?;
+    Ok(values)
+}
+
+/// One NaN in a weight makes every word the model says NaN.
+fn expect_finite(values: &[f32], path: &Path, name: &str) -> Result<(), Error> {
     match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(values),
+        None => Ok(()),
         Some(index) => {
             let message = format!("expected finite weights, found {} at element {index}", values[index]);
-            Err(QuantError::tensor(plain.path, name, message).into())
+            Err(QuantError::tensor(path, name, message).into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How each linear of a model shall rest.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use qins_quant::{Recipe, Scheme, convert::Part};
 use wildmatch::WildMatch;
@@ -42,18 +42,26 @@ impl Policy {
     /// How a linear shall rest; `None` leaves it plain.
     pub fn recipe(&self, spec: &LinearSpec) -> Option<Recipe> {
         let default = self.targets.contains(spec.kind).then_some(self.recipe.scheme);
-        let exception = self.overrides.iter().rfind(|exception| exception.matches(spec));
-        let scheme = exception.map_or(default, |exception| exception.scheme)?;
+        let scheme = self.exception(spec).map_or(default, |exception| exception.scheme)?;
         let importance = self.importance.get(&spec.module).cloned();
         Some(Recipe { scheme, importance, ..self.recipe.clone() })
     }
 
-    /// Checks that every exception is one to some linear.
+    /// The override that decides of a linear, if one does.
+    pub fn exception(&self, spec: &LinearSpec) -> Option<&Override> {
+        self.overrides.iter().rfind(|exception| exception.matches(spec))
+    }
+
+    /// Checks that there are linears among the targets, and that every exception is one to some linear.
     ///
     /// # Errors
-    /// Naming the first that matches none.
+    /// Naming the targets, or the first exception that matches none.
     pub fn check(&self, config: &ModelConfig) -> Result<(), String> {
         let linears = linears(config);
+        // As a list of the head alone has none where the head is the embedding.
+        if !linears.iter().any(|spec| self.targets.contains(spec.kind)) {
+            return Err(format!("expected targets to name a linear of the model, found none in `{}`", self.targets));
+        }
         match self.overrides.iter().find(|exception| !linears.iter().any(|spec| exception.matches(spec))) {
             None => Ok(()),
             Some(Override { pattern, .. }) => {
@@ -94,24 +102,31 @@ impl Override {
         self.scheme
     }
 
+    /// Whether it is one to this linear.
     fn matches(&self, spec: &LinearSpec) -> bool {
         let pattern = WildMatch::new(&self.pattern);
-        pattern.matches(&spec.module) || pattern.matches(spec.kind.name())
+        [&spec.module, spec.kind.name(), spec.kind.short_name()].into_iter().any(|name| pattern.matches(name))
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.pattern, self.scheme.map_or("none", Scheme::name))
     }
 }
 
 impl FromStr for Override {
     type Err = String;
 
-    /// `PATTERN=SCHEME`: the pattern is a linear's role (`down_proj`) or full name, in which `*` stands for any letters
-    /// and `?` for any one; the scheme may be `none`.
+    /// `PATTERN=SCHEME`: the pattern is a linear's role (`down_proj`, or `down`) or full name, in which `*` stands for any
+    /// letters and `?` for any one; the scheme may be `none`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (pattern, scheme) = text.split_once('=').filter(|(pattern, _)| !pattern.is_empty()).ok_or_else(|| {
             format!("expected PATTERN=SCHEME such as down_proj=q6 or model.layers.0.*=q8, found `{text}`")
         })?;
         let scheme = match scheme {
             "none" => None,
-            name => Some(name.parse::<Scheme>().map_err(|e| e.to_string())?),
+            name => Some(name.parse::<Scheme>().map_err(|e| e.to_string().replace("one of ", "one of none, "))?),
         };
         Ok(Self { pattern: pattern.to_owned(), scheme })
     }

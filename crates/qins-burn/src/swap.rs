@@ -43,6 +43,11 @@ impl LinearKind {
             Self::Head => "lm_head",
         }
     }
+
+    /// The name without its `_proj`.
+    pub fn short_name(self) -> &'static str {
+        self.name().trim_end_matches("_proj")
+    }
 }
 
 /// Which linears are encoded.
@@ -88,13 +93,10 @@ impl FromStr for Targets {
     /// `safe`, `all`, `full`, or a list like `v_proj,down` (`_proj` may be left out).
     fn from_str(text: &str) -> Result<Self, String> {
         let kind = |name: &str| {
-            LinearKind::ALL
-                .into_iter()
-                .find(|k| k.name() == name || k.name().strip_suffix("_proj") == Some(name))
-                .ok_or_else(|| {
-                    let known = LinearKind::ALL.map(LinearKind::name).join(", ");
-                    format!("unknown target `{name}`: expected safe, all, full, or a list of {known}")
-                })
+            LinearKind::ALL.into_iter().find(|k| k.name() == name || k.short_name() == name).ok_or_else(|| {
+                let known = LinearKind::ALL.map(LinearKind::name).join(", ");
+                format!("unknown target `{name}`: expected safe, all, full, or a list of {known}")
+            })
         };
         match text {
             "safe" => Ok(Self::Safe),

@@ -23,11 +23,12 @@ struct Step {
 /// Writes `source`, which is encoded, to `out` with every weight decoded, and parts of a fused matrix in one again.
 ///
 /// Without a `dtype` every tensor has the type it had before it was encoded; with one, all floating-point tensors have
-/// that. What a lossless scheme holds comes back as the bytes it was. `progress` is called with the bytes written since
-/// its last call.
+/// that. What a lossless scheme holds comes back as the bytes it was. `progress` is called with the bytes read since its
+/// last call.
 ///
 /// # Errors
-/// When `source` is plain or damaged, or `out` cannot be written. Nothing is left at `out` then.
+/// When `source` is plain or damaged, has a weight that `dtype` cannot hold, or `out` cannot be written. Nothing is left
+/// at `out` then.
 pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progress: &dyn Fn(u64)) -> Result<(), Error> {
     let Some(quantization) = source.quantization() else {
         return Err(Error::file(source.config_path(), "expected an encoded checkpoint, found a plain one"));
@@ -135,16 +136,13 @@ fn write(
     progress: &dyn Fn(u64),
 ) -> Result<(), Error> {
     let float = FloatDtype::from_safetensors(spec.dtype);
-    let mut push = |bytes: &[u8]| {
-        progress(bytes.len() as u64);
-        writer.write(&spec.name, bytes)
-    };
+    let mut push = |bytes: &[u8]| writer.write(&spec.name, bytes);
     if modules.is_empty() {
-        return plain(source, &spec.name, float, &mut push);
+        return plain(source, &spec.name, float, &mut push, progress);
     }
     for module in modules {
         if !source.is_encoded(module) {
-            plain(source, &format!("{module}.weight"), float, &mut push)?;
+            plain(source, &format!("{module}.weight"), float, &mut push, progress)?;
             continue;
         }
         let encoded = source.encoded(module)?;
@@ -153,11 +151,12 @@ fn write(
                 Some(to) if to != encoded.source() => {
                     let mut weights = vec![0.0; band.len() * encoded.shape()[1]];
                     encoded.decode_rows(band, &mut weights);
-                    push(&to.narrow(&weights))?;
+                    push(&narrow(source, module, &weights, to)?)?;
                 }
                 _ => push(&encoded.bytes_of_rows(band))?,
             }
         }
+        progress(source.bytes_of_module(module)? as u64);
     }
     Ok(())
 }
@@ -168,12 +167,26 @@ fn plain(
     name: &str,
     to: Option<FloatDtype>,
     push: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    progress: &dyn Fn(u64),
 ) -> Result<(), Error> {
     let Some((dtype, _, bytes)) = source.raw(name) else { return Ok(()) };
-    match (to, FloatDtype::from_safetensors(dtype)) {
-        (Some(to), Some(from)) if to != from => {
-            bytes.chunks(1 << 20).try_for_each(|piece| push(&to.narrow(&from.widen(piece))))
+    for piece in bytes.chunks(1 << 20) {
+        match (to, FloatDtype::from_safetensors(dtype)) {
+            (Some(to), Some(from)) if to != from => push(&narrow(source, name, &from.widen(piece), to)?)?,
+            _ => push(piece)?,
         }
-        _ => push(bytes),
+        progress(piece.len() as u64);
+    }
+    Ok(())
+}
+
+/// Rounds to a type; a number must not become an infinity by it.
+fn narrow(source: &Checkpoint, name: &str, weights: &[f32], to: FloatDtype) -> Result<Vec<u8>, Error> {
+    match weights.iter().find(|w| w.is_finite() && to.round(**w).is_infinite()) {
+        None => Ok(to.narrow(weights)),
+        Some(weight) => {
+            let message = format!("expected weights that {to:?} can hold, found {weight}");
+            Err(Error::tensor(source.path_of(name), name, message))
+        }
     }
 }

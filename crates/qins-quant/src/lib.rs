@@ -48,7 +48,7 @@ pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
 pub use grouped::{Grouped, GroupedRows, Layout};
 pub use lossless::Words;
-pub use origin::Origin;
+pub use origin::{Origin, expect_source};
 pub use prune::Prune;
 pub use qins_codec::Alpha;
 pub use rate::Rate;

@@ -6,7 +6,7 @@
 //! matrix the schemes on the convex hull of bits and error, and among the steps along all hulls the steepest. Where a
 //! budget ends amid a step, smaller ones are bought for what is left.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, rate};
 
@@ -20,6 +20,15 @@ pub enum Goal {
     Bits(f64),
     /// At least so many dB of signal over error, of the mean error.
     Sqnr(f64),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bits(bits) => write!(f, "bits={bits}"),
+            Self::Sqnr(db) => write!(f, "sqnr={db}"),
+        }
+    }
 }
 
 impl FromStr for Goal {

@@ -75,6 +75,20 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// Checks that a checkpoint can be the one that others were made of.
+///
+/// # Errors
+/// When it is encoded itself.
+pub fn expect_source(source: &Checkpoint) -> Result<(), Error> {
+    match source.quantization() {
+        None => Ok(()),
+        Some(_) => {
+            let message = "expected a plain checkpoint as the source, found an encoded one";
+            Err(Error::file(source.config_path(), message))
+        }
+    }
+}
+
 /// `[rows, cols]` of a module, encoded or plain.
 pub(crate) fn shape_of(checkpoint: &Checkpoint, module: &str) -> Result<[usize; 2], Error> {
     if checkpoint.is_encoded(module) {

@@ -1,10 +1,12 @@
 //! Whether a checkpoint is what it was when it was written, and how near it is to its source.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Error, Fidelity, Origin, Scheme,
-    checkpoint::{Checkpoint, DAMAGED},
+    checkpoint::{Checkpoint, DAMAGED, NO_CHECKSUM},
     convert::bands,
-    origin::shape_of,
+    origin::{expect_source, shape_of},
 };
 
 /// What was looked at, and what is wrong.
@@ -31,7 +33,8 @@ pub struct Module {
 
 /// Reads all of a checkpoint: every tensor is compared with its checksum, where it has one, and every encoded module
 /// decoded. With a `source`, which must be plain, every module is compared with its rows there, and every other tensor
-/// with its own bytes; of [`Scheme::Lossless`], a single bit that differs is a fault. `progress` is called with the bytes read since its last call.
+/// with its own bytes; of [`Scheme::Lossless`], a single bit that differs is a fault. `progress` is called with the bytes
+/// read since its last call: of every tensor once, and of encoded ones once more.
 ///
 /// # Errors
 /// When `source` is no plain checkpoint. What is wrong with the checkpoint itself is a fault, not an error.
@@ -40,29 +43,36 @@ pub fn verify(
     source: Option<&Checkpoint>,
     progress: &dyn Fn(u64),
 ) -> Result<Verification, Error> {
+    source.map_or(Ok(()), expect_source)?;
     let mut found = Verification::default();
+    let mut faulty = BTreeSet::new();
     let encoded = checkpoint.quantization().is_some();
     for tensor in checkpoint.tensors() {
-        match checkpoint.is_intact(tensor) {
-            Some(true) => found.checksums += 1,
-            Some(false) => found.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, DAMAGED)),
-            None if encoded => {
-                let message = "expected a checksum in the file's metadata, found none";
-                found.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, message));
+        let fault = match checkpoint.is_intact(tensor) {
+            Some(false) => Some(DAMAGED),
+            None if encoded => Some(NO_CHECKSUM),
+            Some(true) => {
+                found.checksums += 1;
+                None
             }
-            None => {}
+            None => None,
+        };
+        if let Some(message) = fault {
+            found.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, message));
+            faulty.insert(tensor);
         }
         progress(checkpoint.raw(tensor).map_or(0, |(_, _, bytes)| bytes.len()) as u64);
     }
-    if let Some(source) = source
-        && source.quantization().is_some()
-    {
-        return Err(Error::file(
-            source.config_path(),
-            "expected a plain checkpoint as the source, found an encoded one",
-        ));
+    for (path, tensor) in checkpoint.lost() {
+        found.faults.push(Error::tensor(path, tensor, "expected as the file has its checksum, found no such tensor"));
+        faulty.insert(tensor);
     }
+    // What is known to be wrong is said once.
     for module in checkpoint.encoded_modules() {
+        if faulty.iter().any(|tensor| part_of(tensor) == Some(module)) {
+            continue;
+        }
+        progress(checkpoint.bytes_of_module(module).unwrap_or(0) as u64);
         match module_fidelity(checkpoint, source, module) {
             Ok(Some(module)) => found.modules.push(module),
             Ok(None) => {}
@@ -70,20 +80,25 @@ pub fn verify(
         }
     }
     if let Some(source) = source {
-        found.compare_plain(checkpoint, source);
+        found.compare_plain(checkpoint, source, &faulty);
+        found.expect_all(checkpoint, source);
     }
     Ok(found)
 }
 
+/// The module a tensor is part of, if it is encoded.
+fn part_of(tensor: &str) -> Option<&str> {
+    tensor.rsplit_once(".weight_").map(|(module, _)| module)
+}
+
 impl Verification {
     /// Compares what is not encoded with the source, byte for byte.
-    fn compare_plain(&mut self, checkpoint: &Checkpoint, source: &Checkpoint) {
+    fn compare_plain(&mut self, checkpoint: &Checkpoint, source: &Checkpoint, faulty: &BTreeSet<&str>) {
         let no_part = Vec::new();
         let split = checkpoint.quantization().map_or(&no_part, |q| &q.ignore);
         for tensor in checkpoint.tensors() {
             let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
-            let part_of_encoded = tensor.rsplit_once(".weight_").is_some_and(|(m, _)| checkpoint.is_encoded(m));
-            if part_of_encoded {
+            if faulty.contains(tensor) || part_of(tensor).is_some_and(|module| checkpoint.is_encoded(module)) {
                 continue;
             }
             let same = if !source.contains(tensor) && split.iter().any(|m| m == module) {
@@ -98,6 +113,18 @@ impl Verification {
                     self.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, message));
                 }
                 Err(fault) => self.faults.push(fault),
+            }
+        }
+    }
+
+    /// Looks for every tensor of the source: by its name, or in what it was encoded or taken apart as.
+    fn expect_all(&mut self, checkpoint: &Checkpoint, source: &Checkpoint) {
+        let is_fused = |module: &str| checkpoint.quantization().is_some_and(|q| q.fused.contains_key(module));
+        for tensor in source.tensors() {
+            let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
+            if !checkpoint.contains(tensor) && !checkpoint.is_encoded(module) && !is_fused(module) {
+                let message = format!("expected as {} has it, found no such tensor", source.path_of(tensor).display());
+                self.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, message));
             }
         }
     }
@@ -135,7 +162,9 @@ pub fn module_fidelity(
     let (name, scheme) = (module.to_owned(), encoded.scheme());
     if scheme == Scheme::Lossless && !same_bytes {
         let tensor = format!("{module}.weight_packed");
-        let message = format!("expected every bit of the source, found {} weights changed", fidelity.changed.max(1));
+        let Fidelity { changed, weights, .. } = fidelity;
+        let message =
+            format!("expected every bit of the source, found {} of {weights} weights changed", changed.max(1));
         return Err(Error::tensor(checkpoint.path_of(&tensor), tensor, message));
     }
     Ok(Some(Module { name, scheme, fidelity }))

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Figures;
+use super::{Figures, Settings};
 
 /// Why a candidate is in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,18 +52,18 @@ impl Criterion {
     }
 }
 
-/// The bars of a scheme: a form that keeps the weights must keep every token; one that rounds them is held to the
-/// published fidelity of 8-bit formats.
-pub fn criteria(scheme: &str, bits: Option<f64>, figures: &Figures) -> Vec<Criterion> {
+/// The bars of a form: one that keeps the weights must keep every token; one that rounds them is held to the published
+/// fidelity of 8-bit formats.
+pub fn criteria(settings: &Settings, bits: Option<f64>, figures: &Figures) -> Vec<Criterion> {
     let same_top = figures.same_top_rate.map(|e| e.value);
     let mean_kl = figures.mean_kl.map(|e| e.value);
-    match scheme {
+    match settings.pure_scheme() {
         // The baseline against itself, and what has its very weights.
-        "none" | "lossless" => vec![
+        Some("none" | "lossless") => vec![
             Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value)),
             Criterion::at_most("largest KL", 0.0, figures.max_kl),
         ],
-        "f32" => vec![Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value))],
+        Some("f32") => vec![Criterion::at_least("exact match", 1.0, figures.exact_match.map(|e| e.value))],
         _ => {
             let (same_top_bar, kl_bar) = bars(bits.unwrap_or(8.0));
             vec![

@@ -1,10 +1,14 @@
 //! What a validation found: the content of `report.json`, and its judgement.
 
 mod criteria;
+mod settings;
 mod terminal;
 
 pub use criteria::{Criterion, Role, criteria};
+pub use settings::Settings;
 pub use terminal::Terminal;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -100,12 +104,11 @@ pub struct Candidate {
     pub name: String,
     /// Why it is in the run.
     pub role: Role,
-    /// Its scheme; `none` for the baseline against itself.
-    pub scheme: String,
-    /// The linears encoded.
-    pub targets: String,
-    /// α, where it was fixed.
-    pub alpha: Option<f32>,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// How many linears rest in each scheme.
+    pub linears: BTreeMap<String, usize>,
     /// Bytes of all weights at rest.
     pub weight_bytes: u64,
     /// Weights in the encoded linears.

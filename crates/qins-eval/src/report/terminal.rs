@@ -38,6 +38,7 @@ impl fmt::Display for Terminal<'_> {
         prompts(f, self.0)?;
         texts(f, self.0)?;
         totals(f, candidates, m.weight_bytes)?;
+        let wide = wide(candidates);
         writeln!(f, "\ncriteria")?;
         for candidate in candidates.iter().filter(|c| c.role != Role::Information) {
             for criterion in &candidate.criteria {
@@ -49,7 +50,7 @@ impl fmt::Display for Terminal<'_> {
                 let (name, bar) = (&criterion.name, &criterion.bar);
                 writeln!(
                     f,
-                    "  {:<16} {name:<14} {bar:<9} found {:<10} {verdict}",
+                    "  {:<wide$} {name:<14} {bar:<9} found {:<10} {verdict}",
                     candidate.name,
                     figure(criterion.found)
                 )?;
@@ -58,7 +59,7 @@ impl fmt::Display for Terminal<'_> {
         for failed in candidates.iter().filter(|c| c.role == Role::Control && !c.passed) {
             writeln!(
                 f,
-                "  {:<16} met every bar, which a control must not: the comparison proves nothing",
+                "  {:<wide$} met every bar, which a control must not: the comparison proves nothing",
                 failed.name
             )?;
         }
@@ -72,9 +73,10 @@ fn prompts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         f,
         "\nmatching tokens a prompt (where the text departs: the baseline's lead over its second choice there)"
     )?;
+    let wide = wide(&report.candidates);
     write!(f, "  {:<14} {:>6}", "prompt", "tokens")?;
     for candidate in &report.candidates {
-        write!(f, " {:>16}", candidate.name)?;
+        write!(f, " {:>wide$}", candidate.name)?;
     }
     writeln!(f)?;
     for (i, run) in report.baseline.texts.iter().enumerate() {
@@ -90,7 +92,7 @@ fn prompts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
                 },
                 None => String::new(),
             };
-            write!(f, " {cell:>16}")?;
+            write!(f, " {cell:>wide$}")?;
         }
         writeln!(f)?;
     }
@@ -127,10 +129,11 @@ fn one_line(text: &str) -> String {
 }
 
 fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64) -> fmt::Result {
+    let wide = wide(candidates);
     writeln!(f, "\ntotals (95 % intervals: exact match binomial, the others resampled by prompt)")?;
     writeln!(
         f,
-        "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8}",
+        "  {:<wide$} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8}",
         "candidate",
         "bits",
         "weights",
@@ -146,7 +149,7 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
         let at_rest = c.bits_per_weight.map_or(encoded, |b| c.encoded_weights as f64 * b / 8.0);
         writeln!(
             f,
-            "  {:<16} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8.1}",
+            "  {:<wide$} {:>6} {:>11} {:>7} {:>26} {:>28} {:>32} {:>9} {:>8.1}",
             c.name,
             c.bits_per_weight.map_or("–".to_owned(), |b| format!("{b:.2}")),
             bytes(c.weight_bytes),
@@ -168,6 +171,11 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
         "  `of FP32`: the encoded weights against 4 bytes each; the plain checkpoint has {}",
         bytes(plain_bytes)
     )
+}
+
+/// The width of a column of names.
+fn wide(candidates: &[Candidate]) -> usize {
+    candidates.iter().map(|c| c.name.chars().count()).fold(16, usize::max)
 }
 
 fn percent(estimate: Option<Estimate>, digits: usize) -> String {

@@ -135,7 +135,11 @@ fn a_reader_that_leaves_is_no_crash() {
         "convert --model model --scheme q8 --out out",
         "inspect model",
         "inspect model --json",
+        "verify encoded",
+        "verify encoded --against model --json",
+        "export encoded --out out",
     ];
+    home.qins("convert --model model --scheme q8 --out encoded").done();
     for command in commands {
         let arguments: Vec<_> = command.split(' ').collect();
         let (reader, writer) = std::io::pipe().unwrap();

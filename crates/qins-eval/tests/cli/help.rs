@@ -85,6 +85,24 @@ fn every_flag_of_every_command_is_explained() {
     assert!(home.qins("--version").done().starts_with("qins "));
 }
 
+#[test]
+fn what_a_command_promises_is_said_in_its_help() {
+    let home = Home::new("e_tied/f32");
+    for (command, says) in [
+        ("generate", "Examples:\n  qins generate --prompt \"The capital of France is\"\n"),
+        ("validate", "a deliberately bad form, which must fail"),
+        ("convert", "It appears whole or not at all"),
+        ("convert", "Examples:\n  qins convert --model DIR --scheme q8 --out DIR-q8\n"),
+        ("verify", "Exit codes: 0 nothing wrong, 1 something is, 2 could not look"),
+        ("export", "The result appears whole or not at all"),
+    ] {
+        let help = home.run(&[command, "--help"]).done();
+        // Wherever the lines are broken.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&help).contains(&words(says)), "{command}: {help}");
+    }
+}
+
 /// The flags and arguments of a help, each of which must be explained: beside it, or below.
 fn explained(help: &str) -> Vec<&str> {
     let mut flags = Vec::new();

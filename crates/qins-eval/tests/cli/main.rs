@@ -2,9 +2,17 @@
 
 mod common;
 mod convert;
+mod decode;
+mod export;
+mod forms;
 mod generate;
 mod help;
+mod judged;
+#[cfg(unix)]
+mod killed;
+mod policies;
 mod refuse_config;
 mod refuse_input;
 mod refuse_weights;
 mod validate;
+mod verify;

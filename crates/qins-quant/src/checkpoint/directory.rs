@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,9 @@ const PREFIX: &str = ".qins-";
 /// Locked in a directory that is being built, for as long as somebody builds it.
 const LOCK: &str = "lock";
 
+/// What is being built, in there.
+const WORK: &str = "checkpoint";
+
 /// A directory under construction, beside its final place; it takes that place in one rename, or leaves no trace. What
 /// a killed process left is removed by the next one that builds in the same place.
 #[derive(Debug)]
@@ -23,8 +27,14 @@ pub struct Directory {
     work: PathBuf,
     target: PathBuf,
     _lock: File,
-    /// Holds `work`, and removes whatever is still there in the end.
-    _temp: TempDir,
+    /// Holds `work`.
+    temp: TempDir,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        remove(self.temp.path());
+    }
 }
 
 impl Directory {
@@ -35,7 +45,7 @@ impl Directory {
     pub fn create(target: &Path) -> Result<Self, Error> {
         let taken = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(target)(e)),
         };
         if taken {
@@ -48,13 +58,16 @@ impl Directory {
         // What is missing on the way there is made in the end: a directory that fails leaves none of it.
         let near = parent.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
         remove_abandoned(near);
-        let temp = tempfile::Builder::new().prefix(PREFIX).tempdir_in(near).map_err(Error::io(near))?;
-        let lock = File::create(temp.path().join(LOCK)).map_err(Error::io(near))?;
-        lock.lock().map_err(Error::io(near))?;
-        // Temporary directories are private; one made inside is as readable as any directory made here.
-        let work = temp.path().join("checkpoint");
-        fs::create_dir(&work).map_err(Error::io(&work))?;
-        Ok(Self { work, target: target.to_owned(), _lock: lock, _temp: temp })
+        // One that is not locked yet may be taken for abandoned by a process that tidies up just then: the next is not.
+        let mut begun = begin(near);
+        for _ in 0..10 {
+            match begun {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && near.is_dir() => begun = begin(near),
+                _ => break,
+            }
+        }
+        let (temp, lock, work) = begun.map_err(Error::io(near))?;
+        Ok(Self { work, target: target.to_owned(), _lock: lock, temp })
     }
 
     /// Writes a small file.
@@ -87,12 +100,34 @@ impl Directory {
     }
 }
 
-/// Removes what killed processes left: directories of ours whose lock nobody holds. What cannot be removed stays.
+/// A directory of ours in `near`, its lock, and the directory within that is worked in.
+fn begin(near: &Path) -> io::Result<(TempDir, File, PathBuf)> {
+    let temp = tempfile::Builder::new().prefix(PREFIX).tempdir_in(near)?;
+    let lock = File::create(temp.path().join(LOCK))?;
+    lock.lock()?;
+    // Temporary directories are private; one made inside is as readable as any directory made here.
+    let work = temp.path().join(WORK);
+    fs::create_dir(&work)?;
+    Ok((temp, lock, work))
+}
+
+/// Removes what killed processes left: directories of ours whose lock nobody holds, or in which there is nothing. What
+/// cannot be removed stays.
 fn remove_abandoned(dir: &Path) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     for path in entries.filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX)).map(|e| e.path()) {
-        if File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(&path);
+        // Held until all is removed: somebody who has just made the lock waits for it, and then finds nothing there.
+        let lock = File::open(path.join(LOCK));
+        match &lock {
+            Ok(lock) if lock.try_lock().is_ok() => remove(&path),
+            Ok(_) => {}
+            Err(_) => drop(fs::remove_dir(&path)),
         }
     }
+}
+
+/// Removes a directory of ours, the lock last: who is killed meanwhile leaves what the next one knows as ours.
+fn remove(path: &Path) {
+    let _ = fs::remove_dir_all(path.join(WORK));
+    let _ = fs::remove_dir_all(path);
 }

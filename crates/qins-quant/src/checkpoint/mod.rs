@@ -16,6 +16,6 @@ pub use directory::Directory;
 pub use files::{Files, OpenFile};
 pub(crate) use layout::shape;
 pub use layout::{Coding, FORMAT_VERSION, Group, QuantizationConfig};
-pub(crate) use reader::DAMAGED;
 pub use reader::{Checkpoint, Mapped, Plain};
+pub(crate) use reader::{DAMAGED, NO_CHECKSUM};
 pub use writer::{ShardWriter, TensorSpec};

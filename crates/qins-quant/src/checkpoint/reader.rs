@@ -73,6 +73,9 @@ impl Deref for Mapped {
 /// What is wrong with bytes that do not have their checksum.
 pub(crate) const DAMAGED: &str = "expected the bytes its checksum was made of, found others";
 
+/// What is wrong with a tensor of an encoded checkpoint that has none.
+pub(crate) const NO_CHECKSUM: &str = "expected a checksum in the file's metadata, found none";
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -230,9 +233,7 @@ impl Checkpoint {
         match self.is_intact(name) {
             Some(true) => Ok(bytes),
             Some(false) => Err(Error::tensor(self.path_of(name), name, DAMAGED)),
-            None => {
-                Err(Error::tensor(self.path_of(name), name, "expected a checksum in the file's metadata, found none"))
-            }
+            None => Err(Error::tensor(self.path_of(name), name, NO_CHECKSUM)),
         }
     }
 
@@ -240,6 +241,11 @@ impl Checkpoint {
     /// a plain checkpoint.
     pub fn is_intact(&self, name: &str) -> Option<bool> {
         self.shards[*self.tensors.get(name)?].1.is_intact(name)
+    }
+
+    /// Tensors that there are checksums of, and nothing else; and the file each should be in.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.shards.iter().flat_map(|(_, shard)| shard.lost().map(|name| (&*shard.path, name)))
     }
 
     /// Some bytes of a tensor, through a map of the file that goes away with them: what has been read of a large file

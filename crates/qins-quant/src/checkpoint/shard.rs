@@ -56,6 +56,11 @@ impl Shard {
         Some(*self.checksums.xxh3.get(name)? == hex(xxh3_64(bytes)))
     }
 
+    /// Tensors that the file has a checksum of, and nothing else.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
+        self.checksums.xxh3.keys().filter(|name| self.header.info(name).is_none()).map(String::as_str)
+    }
+
     /// Where a tensor's bytes lie in the file.
     pub(super) fn range(&self, name: &str) -> Option<Range<usize>> {
         let TensorInfo { data_offsets: (from, to), .. } = self.header.info(name)?;

@@ -6,6 +6,8 @@ use qins_quant::{
     EncodeOptions, EncodedTensor, FloatDtype, Scheme,
     checkpoint::{FORMAT_VERSION, Files},
     convert,
+    export::export,
+    verify::verify,
 };
 use serde_json::{Value, json};
 
@@ -158,7 +160,13 @@ fn progress_adds_up_to_the_bytes_of_the_source() {
     let source = open(&home.path("plain")).unwrap();
     let progress = |bytes| sum.set(sum.get() + bytes);
     convert::convert(&source, &home.path("encoded"), &parts, &progress).unwrap();
-    assert_eq!(sum.get(), source.tensor_bytes() as u64);
+    assert_eq!(sum.take(), source.tensor_bytes() as u64);
+    let encoded = open(&home.path("encoded")).unwrap();
+    export(&encoded, &home.path("back"), None, &progress).unwrap();
+    assert_eq!(sum.take(), encoded.tensor_bytes() as u64);
+    let decoded: usize = encoded.encoded_modules().map(|module| encoded.bytes_of_module(module).unwrap()).sum();
+    verify(&encoded, Some(&source), &progress).unwrap();
+    assert_eq!(sum.take(), (encoded.tensor_bytes() + decoded) as u64);
 }
 
 #[test]

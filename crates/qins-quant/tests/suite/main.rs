@@ -1,5 +1,6 @@
 //! The laws of stored tensors and checkpoints, one module per subject.
 
+mod abandoned;
 mod coded;
 mod common;
 mod convert;

@@ -4,6 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use qins_burn::{Alpha, Backend, EncodeOptions, Override, Recipe, Scheme, Targets};
+use qins_eval::report::Settings;
 use qins_quant::{ParseSchemeError, Prune, Rate, mixture::Goal};
 
 /// Which model.
@@ -26,10 +27,11 @@ pub(crate) struct EncodeArgs {
     #[arg(long = "override", value_name = "PATTERN=SCHEME")]
     pub(crate) overrides: Vec<Override>,
     /// Choose a scheme from q3 to q8g for each linear by its measured error: the least error at `bits=4.5` bits per
-    /// weight, or the fewest bits that keep `sqnr=40` dB
+    /// weight, or the fewest bits that keep `sqnr=40` dB; those with an override are left out of it
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Goal>,
-    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were
+    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8g to
+    /// q3, in what `--target` chooses, and in what `--prune` takes
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Entropy-code the file: the same codes in 2 to 10 % fewer bytes; `lossless` and `rate` always are
@@ -87,9 +89,10 @@ impl EncodeArgs {
             (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
             (None, None) => Ok(None),
             (Some(scheme), _) => {
-                let rates = scheme == Scheme::Rate || self.overrides.iter().any(|o| o.scheme() == Some(Scheme::Rate));
-                if self.bits_per_weight.is_some() && !rates {
-                    return Err(format!("expected --scheme rate with --bits-per-weight, found {scheme}"));
+                if self.bits_per_weight.is_some() && !self.rates(scheme) {
+                    return Err(
+                        "expected --scheme rate, or an --override to it, with --bits-per-weight, found none".into()
+                    );
                 }
                 let options = EncodeOptions {
                     alpha: self.alpha,
@@ -98,6 +101,32 @@ impl EncodeArgs {
                 };
                 Ok(Some(Recipe { coded: self.entropy, options, ..scheme.into() }))
             }
+        }
+    }
+}
+
+impl EncodeArgs {
+    /// Whether anything rests in the scheme `rate`, where others rest in `scheme`.
+    fn rates(&self, scheme: Scheme) -> bool {
+        scheme == Scheme::Rate || self.overrides.iter().any(|o| o.scheme() == Some(Scheme::Rate))
+    }
+
+    /// What a report says of a form made with these options and this recipe.
+    pub(crate) fn settings(&self, recipe: &Recipe) -> Settings {
+        let rate = match recipe.options.rate {
+            Rate::Bits(bits) if self.rates(recipe.scheme) => Some(bits),
+            _ => None,
+        };
+        Settings {
+            scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
+            targets: self.targets.to_string(),
+            alpha: self.alpha.map(Alpha::get),
+            target: self.target.map(|goal| goal.to_string()),
+            overrides: self.overrides.iter().map(ToString::to_string).collect(),
+            calibration: self.calibrate.as_ref().map(|file| file.display().to_string()),
+            entropy: self.entropy,
+            rate,
+            prune: self.prune.map(Prune::get).filter(|share| *share > 0.0),
         }
     }
 }

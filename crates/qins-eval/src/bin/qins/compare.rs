@@ -1,11 +1,11 @@
 //! One baseline, and everything compared with it.
 
-use std::{error::Error, ops::ControlFlow, time::Instant};
+use std::{collections::BTreeMap, error::Error, ops::ControlFlow, time::Instant};
 
-use qins_burn::{Alpha, Greedy, Loaded, Policy, Targets, Tokenizer, phi3::Phi3, score};
+use qins_burn::{Greedy, Loaded, Policy, Tokenizer, linears, phi3::Phi3, score};
 use qins_eval::{
     agreement,
-    report::{self, Candidate, Role, Text, criteria, figures},
+    report::{self, Candidate, Role, Settings, Text, criteria, figures},
     token_match::margin,
 };
 
@@ -18,13 +18,14 @@ pub(crate) struct Comparison<'a> {
     pub(crate) max_new_tokens: usize,
     pub(crate) stop_ids: Vec<u32>,
     pub(crate) tokenizer: Option<&'a Tokenizer>,
-    pub(crate) targets: &'a Targets,
 }
 
 /// The form a candidate takes.
 pub(crate) struct Form {
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// What was asked for, for the report.
+    pub(crate) settings: Settings,
     /// `None`: the plain model once more.
     pub(crate) policy: Option<Policy>,
 }
@@ -34,12 +35,6 @@ pub(crate) struct Baseline {
     pub(crate) summary: report::Baseline,
     /// Per prompt, the logits along its text in `f32`: `[tokens, vocabulary]`.
     logits: Vec<Vec<f32>>,
-}
-
-impl Form {
-    pub(crate) fn plain(name: &str) -> Self {
-        Self { name: name.to_owned(), role: Role::Judged, policy: None }
-    }
 }
 
 impl Comparison<'_> {
@@ -53,7 +48,7 @@ impl Comparison<'_> {
 
     pub(crate) fn candidate(
         &self,
-        form: &Form,
+        form: Form,
         Loaded { model, report: weights }: Loaded,
         baseline: &Baseline,
     ) -> Result<Candidate, Box<dyn Error>> {
@@ -68,18 +63,21 @@ impl Comparison<'_> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let recipe = form.policy.as_ref().map(|policy| &policy.recipe);
-        let scheme = recipe.map_or("none".to_owned(), |recipe| recipe.scheme.to_string());
+        let mut schemes = BTreeMap::new();
+        for spec in linears(model.config()) {
+            let recipe = form.policy.as_ref().and_then(|policy| policy.recipe(&spec));
+            let scheme = recipe.map_or("none", |recipe| recipe.scheme.name());
+            *schemes.entry(scheme.to_owned()).or_insert(0) += 1;
+        }
         let figures = figures(&prompts, &positions);
         let bits = weights.bits_per_weight();
-        let criteria = criteria(&scheme, bits, &figures);
+        let criteria = criteria(&form.settings, bits, &figures);
         let met = criteria.iter().all(|c| c.met);
         Ok(Candidate {
-            name: form.name.clone(),
+            name: form.name,
             role: form.role,
-            scheme,
-            targets: self.targets.to_string(),
-            alpha: recipe.and_then(|recipe| recipe.options.alpha).map(Alpha::get),
+            settings: form.settings,
+            linears: schemes,
             weight_bytes: weights.weight_bytes() as u64,
             encoded_weights: weights.encoded_weights as u64,
             bits_per_weight: bits,

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_burn::{Backend, Scheme, check, phi3::ModelConfig};
+use qins_burn::{Backend, Scheme, phi3::ModelConfig};
 use qins_quant::{
     checkpoint::{Checkpoint, Files},
     convert::convert,
@@ -21,14 +21,12 @@ use crate::{
 /// The result is a Hugging Face directory again: encoded linears rest as `<module>.weight_packed` with their
 /// parameters, everything else is copied bit for bit, and `quantization_config` in config.json says which is which.
 /// It appears whole or not at all; a conversion that was killed is simply run again.
-///
-/// Examples:
-///   qins convert --model DIR --scheme q8 --out DIR-q8
-///   qins convert --model DIR --scheme q4 --override down_proj=q6 --override model.layers.0.*=q8 --out OUT
-///   qins convert --model DIR --target bits=4.5 --calibrate text.txt --out OUT
-///   qins convert --model DIR --scheme lossless --targets full --out OUT
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = "Examples:
+  qins convert --model DIR --scheme q8 --out DIR-q8
+  qins convert --model DIR --scheme q4 --override down=q6 --override model.layers.0.*=q8 --out OUT
+  qins convert --model DIR --target bits=4.5 --calibrate text.txt --out OUT
+  qins convert --model DIR --scheme lossless --targets full --out OUT")]
 pub(crate) struct Convert {
     #[command(flatten)]
     model: ModelArgs,
@@ -48,7 +46,6 @@ impl Convert {
         let source = Source::open(&self.model)?;
         let checkpoint = &source.checkpoint;
         let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
-        check(checkpoint, &config)?;
         let policy = policy(&self.encode, recipe, &source, &Backend::Flex.device()?)?;
         let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "encoding".to_owned());
         convert(checkpoint, &self.out, &policy.parts(&config), &|bytes| bar.inc(bytes))?;

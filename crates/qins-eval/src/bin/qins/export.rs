@@ -47,13 +47,12 @@ impl From<Dtype> for FloatDtype {
 impl Export {
     pub(crate) fn run(self) -> Outcome {
         let checkpoint = Checkpoint::open(Files::Directory(self.dir.clone()))?;
-        // What comes out is not known to the byte before it is out; about twice what went in.
-        let bar = bytes_progress(0, "decoding".to_owned());
+        let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());
         export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
         let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
-        let bytes = indicatif::HumanBytes(written.tensor_bytes() as u64);
-        writeln!(std::io::stdout(), "{}: {bytes}", self.out.display())?;
+        let [before, after] = [&checkpoint, &written].map(|c| indicatif::HumanBytes(c.tensor_bytes() as u64));
+        writeln!(std::io::stdout(), "{}: {before} → {after}", self.out.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }

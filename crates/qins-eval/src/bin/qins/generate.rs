@@ -23,13 +23,11 @@ use crate::{
 };
 
 /// Continue prompts greedily.
-///
-/// Examples:
-///   qins generate --prompt "The capital of France is"
-///   qins generate --prompt "The capital of France is" --scheme q8 --targets all
-///   qins generate --model DIR --prompts prompts.jsonl --json
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = "Examples:
+  qins generate --prompt \"The capital of France is\"
+  qins generate --prompt \"The capital of France is\" --scheme q8 --targets all
+  qins generate --model DIR --prompts prompts.jsonl --json")]
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArgs,

@@ -6,11 +6,16 @@ use clap::Args;
 use qins_quant::{
     Scheme,
     checkpoint::{Checkpoint, Files},
+    expect_source,
     verify::module_fidelity,
 };
 use serde::Serialize;
 
-use crate::{Outcome, args::ModelArgs, model::Source};
+use crate::{
+    Outcome,
+    args::ModelArgs,
+    model::{Source, bytes_progress},
+};
 
 /// Show how a checkpoint's tensors rest, and what they cost.
 #[derive(Debug, Args)]
@@ -84,10 +89,13 @@ impl Inspect {
 }
 
 fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Inspection, Box<dyn Error>> {
+    against.map_or(Ok(()), expect_source)?;
+    let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "reading".to_owned());
     let mut tensors = Vec::new();
     let (mut weights, mut bytes) = (0, 0);
     for name in checkpoint.tensors() {
-        let Some((dtype, shape, _)) = checkpoint.raw(name) else { continue };
+        let Some((dtype, shape, stored)) = checkpoint.raw(name) else { continue };
+        bar.inc(stored.len() as u64);
         let encoded = name.rsplit_once(".weight_").filter(|(module, _)| checkpoint.is_encoded(module));
         let tensor = match encoded {
             None => Tensor {
@@ -118,6 +126,7 @@ fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Insp
         };
         tensors.push(tensor);
     }
+    bar.finish_and_clear();
     Ok(Inspection {
         file_bytes: checkpoint.tensor_bytes(),
         encoded_weights: weights,

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// Language models whose weights rest encoded.
 ///
 /// Every command works on a Hugging Face directory (`--model DIR`), or without one on the small reference model that is
-/// part of this program. Exit codes: 0 done or passed, 1 a validation failed, 2 could not run.
+/// part of this program. Exit codes: 0 done or passed, 1 a validation or verification failed, 2 could not run.
 #[derive(Debug, Parser)]
 #[command(name = "qins", version, max_term_width = 110)]
 struct Cli {
@@ -32,19 +32,14 @@ struct Cli {
     command: Command,
 }
 
+/// Each is explained where it is defined: a word here would hide what is said there.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Continue prompts greedily.
     Generate(generate::Generate),
-    /// Compare encoded forms of a model with its plain weights, token against token.
     Validate(validate::Validate),
-    /// Write a checkpoint with encoded linears.
     Convert(convert::Convert),
-    /// Show how a checkpoint's tensors rest, and what they cost.
     Inspect(inspect::Inspect),
-    /// Check that a checkpoint is what was written, and how near it is to its source.
     Verify(verify::Verify),
-    /// Decode a checkpoint into a plain one, which any other program can run.
     Export(export::Export),
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
 
-use qins_burn::{Device, Importance, Override, Policy, Recipe, calibrate, linears, phi3::ModelConfig};
+use qins_burn::{Device, Importance, Override, Policy, Recipe, calibrate, check_plain, linears, phi3::ModelConfig};
 use qins_quant::{
     convert::Part,
     mixture::{self, Goal, Matrix},
@@ -17,7 +17,8 @@ use crate::{
 /// Tokens of a calibration text that are read at a time.
 const PIECE: usize = 512;
 
-/// How the linears of `source` rest by these options, with `recipe` where nothing says otherwise.
+/// How the linears of `source` rest by these options, with `recipe` where nothing says otherwise. What can be refused
+/// without reading weights is refused first.
 pub(crate) fn policy(
     args: &EncodeArgs,
     recipe: Recipe,
@@ -25,16 +26,16 @@ pub(crate) fn policy(
     device: &Device,
 ) -> Result<Policy, Box<dyn Error>> {
     let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
-    let importance = match &args.calibrate {
-        Some(file) => importance(file, source, device)?,
-        None => Importance::new(),
-    };
-    let mut policy = Policy { importance, ..Policy::new(args.targets.clone(), recipe) };
-    if let Some(goal) = args.target {
-        policy.overrides = mix(goal, &policy, &config, source)?;
-    }
-    policy.overrides.extend(args.overrides.iter().cloned());
+    check_plain(&source.checkpoint, &config)?;
+    let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
     policy.check(&config)?;
+    if let Some(file) = &args.calibrate {
+        policy.importance = importance(file, source, device)?;
+    }
+    if let Some(goal) = args.target {
+        let chosen = mix(goal, &policy, &config, source)?;
+        policy.overrides.splice(..0, chosen);
+    }
     Ok(policy)
 }
 
@@ -52,10 +53,14 @@ fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importanc
     Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
 }
 
-/// An exception for each linear, which together reach the goal.
+/// An exception for each linear that has none yet, which together reach the goal.
 fn mix(goal: Goal, policy: &Policy, config: &ModelConfig, source: &Source) -> Result<Vec<Override>, Box<dyn Error>> {
     let checkpoint = &source.checkpoint;
-    let specs: Vec<_> = linears(config).into_iter().filter(|spec| policy.targets.contains(spec.kind)).collect();
+    let mut specs = linears(config);
+    specs.retain(|spec| policy.targets.contains(spec.kind) && policy.exception(spec).is_none());
+    if specs.is_empty() {
+        return Err("expected linears for --target to choose schemes for, found an --override for each".into());
+    }
     let bar = progress(specs.len() as u64, "measuring".to_owned());
     let mut matrices: Vec<Matrix> = Vec::new();
     for spec in &specs {

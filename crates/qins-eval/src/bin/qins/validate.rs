@@ -9,9 +9,8 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Alpha, EncodeOptions, Loaded, Policy, Recipe, Scheme, Tokenizer, stop_ids};
-use qins_eval::report::{Model, REPORT_VERSION, Report, Role, Terminal};
-use qins_quant::{Rate, mixture::Goal};
+use qins_burn::{Alpha, Device, EncodeOptions, Loaded, Policy, Recipe, Scheme, Tokenizer, stop_ids};
+use qins_eval::report::{Model, REPORT_VERSION, Report, Role, Settings, Terminal};
 
 use crate::{
     Outcome,
@@ -56,13 +55,6 @@ pub(crate) struct Validate {
     json: bool,
 }
 
-/// A form to compare, and why.
-struct Asked {
-    name: String,
-    role: Role,
-    recipe: Recipe,
-}
-
 impl Validate {
     pub(crate) fn run(self) -> Outcome {
         let recipes = self.recipes()?;
@@ -75,6 +67,8 @@ impl Validate {
         }
         expect_writable(&self.report)?;
         let device = self.device.device()?;
+        // Before the baseline's work: what cannot be judged is refused here.
+        let forms = self.forms(recipes, &source, &device)?;
 
         let Loaded { model, report: plain } = source.load(None, &device)?;
         if !plain.encoded.is_empty() {
@@ -85,19 +79,15 @@ impl Validate {
             max_new_tokens: self.max_new_tokens,
             stop_ids: stop_ids(source.files(), model.config())?,
             tokenizer: tokenizer.as_ref(),
-            targets: &self.encode.targets,
         };
         let baseline = comparison.baseline(&model)?;
-        let itself = Form::plain("plain again");
-        let mut candidates = vec![comparison.candidate(&itself, Loaded { model, report: plain }, &baseline)?];
-        for Asked { name, role, recipe } in recipes {
-            let policy = match role {
-                Role::Judged => policy(&self.encode, recipe, &source, &device)?,
-                Role::Control | Role::Information => Policy::new(self.encode.targets.clone(), recipe),
-            };
-            let loaded = source.load(Some(&policy), &device)?;
-            let form = Form { name, role, policy: Some(policy) };
-            candidates.push(comparison.candidate(&form, loaded, &baseline)?);
+        let settings =
+            Settings { scheme: "none".to_owned(), targets: self.encode.targets.to_string(), ..Settings::default() };
+        let itself = Form { name: "plain again".to_owned(), role: Role::Judged, settings, policy: None };
+        let mut candidates = vec![comparison.candidate(itself, Loaded { model, report: plain }, &baseline)?];
+        for form in forms {
+            let loaded = source.load(form.policy.as_ref(), &device)?;
+            candidates.push(comparison.candidate(form, loaded, &baseline)?);
         }
         let checkpoint = &source.checkpoint;
         let report = Report {
@@ -140,52 +130,38 @@ impl Validate {
         }
     }
 
-    /// What is compared: the forms asked for, and those that show what a comparison is worth.
-    fn recipes(&self) -> Result<Vec<Asked>, Box<dyn Error>> {
-        let asked: Vec<Option<Scheme>> = match (self.scheme, self.encode.target) {
-            (Some(scheme), _) => vec![scheme.scheme()],
-            (None, Some(_)) => vec![None],
-            (None, None) => vec![Some(Scheme::F32), Some(Scheme::Q8)],
+    /// How each form that was asked for is encoded.
+    fn recipes(&self) -> Result<Vec<Recipe>, String> {
+        let asked: &[Option<Scheme>] = match (self.scheme, self.encode.target) {
+            (Some(scheme), _) => &[scheme.scheme()],
+            (None, Some(_)) => &[None],
+            (None, None) => &[Some(Scheme::F32), Some(Scheme::Q8)],
         };
-        let mut recipes = Vec::new();
-        for scheme in asked {
-            if let Some(recipe) = self.encode.recipe(scheme)? {
-                recipes.push(Asked { name: self.name(&recipe), role: Role::Judged, recipe });
-            }
-        }
-        let collapsed = Alpha::new(0.01).map_err(|e| e.to_string())?;
-        for (name, role, alpha) in [("q8 α=1", Role::Information, Alpha::ONE), ("q8 α=0.01", Role::Control, collapsed)]
-        {
-            let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
-            recipes.push(Asked { name: name.to_owned(), role, recipe: Recipe { options, ..Scheme::Q8.into() } });
-        }
-        Ok(recipes)
+        asked.iter().filter_map(|scheme| self.encode.recipe(*scheme).transpose()).collect()
     }
 
-    /// What a judged form is called: its scheme, and whatever else was asked for.
-    fn name(&self, recipe: &Recipe) -> String {
-        let args = &self.encode;
-        let mut name = match args.target {
-            Some(Goal::Bits(bits)) => format!("mixture bits={bits}"),
-            Some(Goal::Sqnr(db)) => format!("mixture sqnr={db}"),
-            None => recipe.scheme.to_string(),
-        };
-        if let Some(alpha) = args.alpha {
-            name += &format!(" α={}", alpha.get());
+    /// What is compared: the forms asked for, and those that show what a comparison is worth.
+    fn forms(&self, recipes: Vec<Recipe>, source: &Source, device: &Device) -> Result<Vec<Form>, Box<dyn Error>> {
+        let mut forms = Vec::new();
+        for recipe in recipes {
+            let settings = self.encode.settings(&recipe);
+            let policy = Some(policy(&self.encode, recipe, source, device)?);
+            forms.push(Form { name: settings.to_string(), role: Role::Judged, settings, policy });
         }
-        if let Some(Rate::Bits(bits)) = args.bits_per_weight {
-            name += &format!(" {bits}");
+        let collapsed = Alpha::new(0.01).map_err(|e| e.to_string())?;
+        for (role, alpha) in [(Role::Information, Alpha::ONE), (Role::Control, collapsed)] {
+            let targets = self.encode.targets.clone();
+            let settings = Settings {
+                scheme: Scheme::Q8.to_string(),
+                targets: targets.to_string(),
+                alpha: Some(alpha.get()),
+                ..Settings::default()
+            };
+            let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
+            let policy = Some(Policy::new(targets, Recipe { options, ..Scheme::Q8.into() }));
+            forms.push(Form { name: settings.to_string(), role, settings, policy });
         }
-        if let Some(prune) = args.prune {
-            name += &format!(" pruned {}", prune.get());
-        }
-        if args.calibrate.is_some() {
-            name += " calibrated";
-        }
-        if !args.overrides.is_empty() {
-            name += " overridden";
-        }
-        name
+        Ok(forms)
     }
 }
 

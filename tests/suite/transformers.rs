@@ -1,0 +1,40 @@
+//! An exported checkpoint says in Transformers what the encoded one says here. The logits come from a file that
+//! `tools/export/logits.py` wrote; its head says how, and where it is not named, the test says that it was left out.
+
+use std::{fs, path::PathBuf};
+
+use qins_burn::{Checkpoint, Files, Session, load, phi3::Logits};
+use safetensors::SafeTensors;
+
+use crate::common::{device, floats, max_abs_diff, values};
+
+/// Of logits of some tens, in FP32, after the sums of all blocks in another order.
+const BOUND: f32 = 1e-3;
+
+#[test]
+fn an_exported_checkpoint_says_in_transformers_what_the_encoded_one_says_here() {
+    let [encoded, logits] = ["QINS_EXPORT_ENCODED", "QINS_EXPORT_LOGITS"].map(std::env::var_os);
+    let (Some(encoded), Some(logits)) = (encoded, logits) else {
+        eprintln!("left out: set QINS_EXPORT_ENCODED and QINS_EXPORT_LOGITS as tools/export/logits.py says");
+        return;
+    };
+    let checkpoint = Checkpoint::open(Files::Directory(PathBuf::from(encoded))).unwrap();
+    let model = load(&checkpoint, None, &device(), |_, _| {}).unwrap().model;
+    let bytes = fs::read(logits).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let prompts = file.names().iter().filter(|name| name.starts_with("ids.")).count();
+    assert!(prompts > 0);
+    for n in 0..prompts {
+        let ids = file.tensor(&format!("ids.{n}")).unwrap();
+        let ids: Vec<u32> = ids.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let expected = floats(&file, &format!("logits.{n}"));
+        let found = values(Session::new(&model, ids.len()).extend(&ids, Logits::All).unwrap());
+        let off = max_abs_diff(&found, &expected);
+        eprintln!("prompt {n}: {} tokens, largest difference {off:.1e}", ids.len());
+        assert!(off <= BOUND, "prompt {n}: {off}");
+        // The control: the logits of the position before are further away than that.
+        let vocabulary = expected.len() / ids.len();
+        let shifted = max_abs_diff(&found[vocabulary..], &expected[..expected.len() - vocabulary]);
+        assert!(shifted > 1000.0 * BOUND, "prompt {n}: the control passed, {shifted}");
+    }
+}
