@@ -77,6 +77,11 @@ impl Scheme {
         matches!(self, Self::Lossless | Self::Rate)
     }
 
+    /// Whether the fit weighs errors by their importance; pruning does so under every scheme.
+    pub const fn heeds_importance(self) -> bool {
+        matches!(self.form(), Form::Q8 | Form::Grouped(_))
+    }
+
     /// Whether every weight comes back as the bits it was, from a source of bf16.
     pub const fn is_lossless(self) -> bool {
         matches!(self, Self::F32 | Self::Lossless)

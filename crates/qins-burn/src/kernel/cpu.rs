@@ -70,7 +70,8 @@ fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usiz
         Slices::Grouped { layout, parts, scale, curvature } => {
             let [packed, group_scale, selector]: [&[u8]; 3] = parts.map(bytemuck::cast_slice);
             let rows = packed.len() / layout.packed(cols);
-            (rows, kernel::Rows::Grouped(GroupedRows { layout, packed, scale, group_scale, selector, curvature }))
+            let w = GroupedRows { layout, align: size_of::<u32>(), packed, scale, group_scale, selector, curvature };
+            (rows, kernel::Rows::Grouped(w))
         }
     };
     let mut y = vec![0.0; m * rows];

@@ -54,9 +54,9 @@ pub struct Groups {
     pub packed: Tensor<2, Int>,
     /// Scales of the super-blocks, `[rows, layout.scales(cols)]`.
     pub scale: Tensor<2>,
-    /// Scales of the groups, `[rows, layout.group_scales(cols) / 4]`.
+    /// Scales of the groups, `[rows, ⌈layout.group_scales(cols) / 4⌉]`.
     pub group_scale: Tensor<2, Int>,
-    /// Curves of the groups, `[rows, layout.selectors(cols) / 4]`.
+    /// Curves of the groups, `[rows, ⌈layout.selectors(cols) / 4⌉]`.
     pub selector: Tensor<2, Int>,
     /// The four curvatures.
     pub curvature: Tensor<1>,

@@ -91,7 +91,7 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
         ("--scheme q4 --override v=q7", &["`q7`", "one of none, f32, lossless"]),
         ("--scheme q4 --override v_proj", &["PATTERN=SCHEME", "found `v_proj`"]),
         ("--scheme q4 --override =q8", &["PATTERN=SCHEME", "found `=q8`"]),
-        ("--target bits=1", &["expected a mixture of 1 bits per weight, found none below 5.292"]),
+        ("--target bits=1", &["expected a mixture of 1 bits per weight, found none below 4.025"]),
         ("--target sqnr=90", &["expected a mixture that keeps 90 dB, found none above 4"]),
         ("--target kl=1", &["bits=NUMBER or sqnr=NUMBER", "`kl=1`"]),
         ("--target bits=-4", &["`bits=-4`"]),
@@ -239,10 +239,15 @@ fn a_text_changes_what_the_groups_keep_and_always_in_the_same_way() {
     assert!(calibrated != stored("--scheme q4"));
     home.write("other.txt", &text[text.len() / 2..]);
     assert!(calibrated != stored("--scheme q4 --calibrate other.txt"));
-    // Whole rows have no use for it, but for what is pruned.
+    // The rows of q8 are fitted by it too; of what is not fitted it decides only what is pruned.
     let rows = "--scheme q8 --targets v";
-    assert!(stored(rows) == stored(&format!("{rows} --calibrate other.txt")));
-    assert!(stored(&format!("{rows} --prune 0.5")) != stored(&format!("{rows} --prune 0.5 --calibrate other.txt")));
+    assert!(stored(rows) != stored(&format!("{rows} --calibrate other.txt")));
+    let pruned = "--scheme f32 --targets v --prune 0.5";
+    assert!(stored(pruned) != stored(&format!("{pruned} --calibrate other.txt")));
+    for scheme in ["f32", "lossless", "rate"] {
+        let run = home.qins(&format!("convert --out out --scheme {scheme} --calibrate other.txt"));
+        run.refused(scheme, &["--calibrate", "expected a scheme whose fit weighs errors", scheme]);
+    }
     // It is no less when loading.
     home.qins("convert --out out --scheme q4 --calibrate text.txt").done();
     let prompt = ["generate", "--prompt", "The capital of France is", "--json"];

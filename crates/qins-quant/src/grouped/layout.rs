@@ -2,8 +2,8 @@
 
 use crate::Scheme;
 
-/// The layout of a grouped scheme. Every part of a row is a whole number of 32-bit words, so that a device that has no
-/// bytes can hold it as it rests.
+/// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words; its scales and selectors are as
+/// many bytes as they need, and where a device has no bytes they are filled up to words when they are put there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     scheme: Scheme,
@@ -55,13 +55,13 @@ impl Layout {
         cols.div_ceil(Self::GROUP * Self::SUPER)
     }
 
-    /// Bytes of the groups' scales of a row: one a group, four a word.
+    /// Bytes of the groups' scales of a row: one a group.
     pub const fn group_scales(self, cols: usize) -> usize {
-        cols.div_ceil(4 * Self::GROUP).saturating_mul(4)
+        cols.div_ceil(Self::GROUP)
     }
 
-    /// Bytes of the groups' selectors of a row: four a byte, sixteen a word.
+    /// Bytes of the groups' selectors of a row: four a byte.
     pub const fn selectors(self, cols: usize) -> usize {
-        cols.div_ceil(16 * Self::GROUP).saturating_mul(4)
+        cols.div_ceil(4 * Self::GROUP)
     }
 }

@@ -37,6 +37,7 @@ impl Grouped {
     pub fn rows(&self) -> GroupedRows<'_> {
         GroupedRows {
             layout: self.layout,
+            align: 1,
             packed: &self.packed,
             scale: &self.scale,
             group_scale: &self.group_scale,

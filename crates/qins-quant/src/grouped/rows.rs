@@ -9,6 +9,8 @@ use super::{Layout, planes};
 pub struct GroupedRows<'a> {
     /// The form of a row.
     pub layout: Layout,
+    /// What the bytes of each part of a row are filled up to a multiple of: 1 at rest, 4 in words.
+    pub align: usize,
     /// [`Layout::packed`] bytes per row.
     pub packed: &'a [u8],
     /// [`Layout::scales`] per row.
@@ -40,10 +42,11 @@ impl GroupedRows<'_> {
     fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
         let (layout, cols, steps) = (self.layout, out.len(), Layout::steps(BITS));
         let of_row = |width: usize| row * width..(row + 1) * width;
-        let packed = &self.packed[of_row(layout.packed(cols))];
+        let of_bytes = |width: usize| of_row(width.next_multiple_of(self.align));
+        let packed = &self.packed[of_bytes(layout.packed(cols))];
         let scale = &self.scale[of_row(layout.scales(cols))];
-        let group_scale = &self.group_scale[of_row(layout.group_scales(cols))];
-        let selector = &self.selector[of_row(layout.selectors(cols))];
+        let group_scale = &self.group_scale[of_bytes(layout.group_scales(cols))];
+        let selector = &self.selector[of_bytes(layout.selectors(cols))];
         // They were checked when the matrix was made; a curvature that is none decodes as linear.
         let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
         let curves = [0, 1, 2, 3].map(curve);

@@ -202,8 +202,8 @@ fn stored_groups_that_are_no_matrix() {
             ),
             (
                 "selector transposed",
-                |dir| header(dir, |h| h[SELECTOR]["shape"] = json!([4, 3])),
-                &[SELECTOR, "[3, 4]", "[4, 3]"],
+                |dir| header(dir, |h| h[SELECTOR]["shape"] = json!([1, 3])),
+                &[SELECTOR, "[3, 1]", "[1, 3]"],
             ),
             (
                 "curvature a column",

@@ -33,14 +33,14 @@ fn what_is_lossless_comes_back_byte_for_byte() {
             let home = Home::new(dtype, shards);
             home.convert_parts("plain", "out", &all_in(Scheme::Lossless)).unwrap();
             let out = open(&home.path("out")).unwrap();
-            let written = Cell::new(0);
-            export(&out, &home.path("back"), None, &|bytes| written.set(written.get() + bytes)).unwrap();
+            let read = Cell::new(0);
+            export(&out, &home.path("back"), None, &|bytes| read.set(read.get() + bytes)).unwrap();
             let (plain, back) = (open(&home.path("plain")).unwrap(), open(&home.path("back")).unwrap());
             assert!(plain.tensors().eq(back.tensors()) && plain.shards().eq(back.shards()), "{dtype:?} {shards:?}");
             for tensor in plain.tensors() {
                 assert_eq!(plain.raw(tensor), back.raw(tensor), "{dtype:?} {shards:?} {tensor}");
             }
-            assert_eq!(written.get(), back.tensor_bytes() as u64);
+            assert_eq!(read.get(), out.tensor_bytes() as u64);
             let config: Value = serde_json::from_slice(&fs::read(home.path("back/config.json")).unwrap()).unwrap();
             assert_eq!(config, serde_json::from_str::<Value>(CONFIG).unwrap());
             assert_eq!(list(&home.path("back")), list(&home.path("plain")));

@@ -89,6 +89,9 @@ impl EncodeArgs {
             (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
             (None, None) => Ok(None),
             (Some(scheme), _) => {
+                if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::heeds_importance) {
+                    return Err(format!("expected a scheme whose fit weighs errors with --calibrate, found {scheme}"));
+                }
                 if self.bits_per_weight.is_some() && !self.rates(scheme) {
                     return Err(
                         "expected --scheme rate, or an --override to it, with --bits-per-weight, found none".into()
@@ -106,9 +109,13 @@ impl EncodeArgs {
 }
 
 impl EncodeArgs {
-    /// Whether anything rests in the scheme `rate`, where others rest in `scheme`.
+    /// Whether anything rests in a scheme like this, where most rests in `scheme`.
+    fn any(&self, scheme: Scheme, like: impl Fn(Scheme) -> bool) -> bool {
+        like(scheme) || self.overrides.iter().filter_map(Override::scheme).any(like)
+    }
+
     fn rates(&self, scheme: Scheme) -> bool {
-        scheme == Scheme::Rate || self.overrides.iter().any(|o| o.scheme() == Some(Scheme::Rate))
+        self.any(scheme, |scheme| scheme == Scheme::Rate)
     }
 
     /// What a report says of a form made with these options and this recipe.
