@@ -48,15 +48,14 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
         (format!("{:?}.{name}", DTYPES[dtype]).to_lowercase(), [seed, stream].concat())
     };
     let mut seeds = Vec::new();
-    for dtype in 0..DTYPES.len() {
+    for (dtype, size) in DTYPES.iter().map(|dtype| dtype.bitsize() / 8).enumerate() {
         // One value, few values, and as many as there are numbers, over more than a batch of the decoder's.
-        let of = |number: &dyn Fn(usize) -> u32| {
-            let size = DTYPES[dtype].bitsize() / 8;
+        let of = |number: &dyn Fn(u32) -> u32| {
             (0..600).flat_map(|i| number(i).to_le_bytes()[..size].to_vec()).collect::<Vec<u8>>()
         };
         seeds.push(one(&of(&|_| 7), dtype, 20, "one"));
-        seeds.push(one(&of(&|i| (i * i % 5) as u32), dtype, 20, "few"));
-        seeds.push(one(&of(&|i| (i as u32).wrapping_mul(0x9e37_79b9)), dtype, 20, "many"));
+        seeds.push(one(&of(&|i| i * i % 5), dtype, 20, "few"));
+        seeds.push(one(&of(&|i| i.wrapping_mul(0x9e37_79b9)), dtype, 20, "many"));
     }
     seeds.push(one(&[0; (1 << 18) + 2], 0, 2, "blocks"));
     seeds

@@ -4,12 +4,13 @@ use std::{error::Error, fs};
 
 use qins_fuzz::{SEED, block, config, corpus, header, packed};
 
-/// Names and contents.
-type Seeds = Vec<(String, Vec<u8>)>;
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let targets: [(&str, fn() -> Seeds); 4] =
-        [("header", header::seeds), ("config", config::seeds), ("packed", packed::seeds), ("block", block::seeds)];
+    let targets = [
+        ("header", header::seeds()),
+        ("config", config::seeds()),
+        ("packed", packed::seeds()),
+        ("block", block::seeds()),
+    ];
     for (target, seeds) in targets {
         let corpus = corpus(target);
         fs::create_dir_all(&corpus)?;
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 fs::remove_file(file.path())?;
             }
         }
-        for (name, bytes) in seeds() {
+        for (name, bytes) in seeds {
             fs::write(corpus.join(format!("{SEED}{name}")), bytes)?;
         }
     }
