@@ -1,7 +1,7 @@
 //! Stored parts of a matrix: whatever they are, a matrix or a refusal.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, kernel};
+use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, Words, kernel};
 
 /// Puts a matrix together, and decodes it.
 pub fn run(bytes: &[u8]) -> bool {
@@ -52,7 +52,10 @@ impl<'a> Arbitrary<'a> for Parts {
         let mut fill = Fill { bytes: u.bytes(u.len())?, at: 0, part: 0, lacks };
         let codes = match scheme.form() {
             Form::F32 => Codes::F32 { u: fill.floats(rows * cols), alpha },
-            Form::Lossless => Codes::Lossless(fill.part(rows * cols * source.size())),
+            Form::Lossless => {
+                let low = rows * cols * (source.size() - 2);
+                Codes::Lossless(Words { high: fill.part(rows * cols * 2), low: fill.part(low) })
+            }
             Form::Q8 => {
                 Codes::Q8 { codes: fill.part(rows * cols), scale: fill.floats(rows), curvature: fill.floats(rows) }
             }
