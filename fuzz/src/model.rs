@@ -161,5 +161,6 @@ pub fn read(files: Files) -> bool {
     if checkpoint.quantization().is_some_and(|q| !q.fused.is_empty()) {
         verify(&checkpoint, Some(fused), &|_| {}).expect("a plain source");
     }
-    beside.faults.is_empty()
+    // The source has matrices of every form, so beside it most of them are missing.
+    alone.faults.is_empty()
 }
