@@ -312,7 +312,7 @@ impl EncodedTensor {
     pub fn bytes_of_rows(&self, rows: Range<usize>) -> Vec<u8> {
         let cols = self.shape[1];
         if let Codes::Lossless(words) = &self.codes {
-            let row = cols * self.source.size();
+            let row = cols.saturating_mul(self.source.size());
             return lossless::turn_back(&words[rows.start * row..rows.end * row], self.source);
         }
         let mut weights = vec![0.0; rows.len() * cols];
