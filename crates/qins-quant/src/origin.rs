@@ -70,7 +70,7 @@ impl<'a> Origin<'a> {
     /// # Errors
     /// When the file has changed.
     pub fn read(&self, rows: Range<usize>) -> Result<Mapped, Error> {
-        let row = self.shape[1] * self.plain.dtype.size();
+        let row = self.shape[1].saturating_mul(self.plain.dtype.size());
         self.source.mapped(&self.tensor, (self.first + rows.start) * row..(self.first + rows.end) * row)
     }
 }

@@ -67,7 +67,7 @@ struct Matrix<'a> {
 impl Matrix<'_> {
     /// The bytes of some of its rows.
     fn read(&self, rows: Range<usize>) -> Result<checkpoint::Mapped, Error> {
-        let (first, row) = (self.rows.start, self.cols * self.dtype.size());
+        let (first, row) = (self.rows.start, self.cols.saturating_mul(self.dtype.size()));
         self.source.mapped(self.tensor, (first + rows.start) * row..(first + rows.end) * row)
     }
 
