@@ -33,34 +33,11 @@ pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progre
     let Some(quantization) = source.quantization() else {
         return Err(Error::file(source.config_path(), "expected an encoded checkpoint, found a plain one"));
     };
-    let fused: BTreeMap<&str, &str> = (quantization.fused.iter())
-        .flat_map(|(whole, parts)| parts.iter().map(move |part| (part.as_str(), whole.as_str())))
-        .collect();
     let directory = Directory::create(out)?;
     let mut weight_map = BTreeMap::new();
     let mut bytes = 0;
     for shard in source.shards() {
-        let mut steps = Vec::new();
-        let mut done = BTreeSet::new();
-        for tensor in source.tensors_of(shard) {
-            let encoded = tensor.rsplit_once(".weight_").map(|(m, _)| m).filter(|m| source.is_encoded(m));
-            let Some(module) = encoded.or(tensor.strip_suffix(".weight")) else {
-                steps.push(copied(source, tensor, dtype));
-                continue;
-            };
-            let (name, modules) = match fused.get(module) {
-                Some(whole) => (*whole, quantization.fused[*whole].clone()),
-                None if encoded.is_none() => {
-                    steps.push(copied(source, tensor, dtype));
-                    continue;
-                }
-                None => (module, vec![module.to_owned()]),
-            };
-            if done.insert(name) {
-                let spec = decoded(source, name, &modules, dtype)?;
-                steps.push(Step { spec, modules });
-            }
-        }
+        let steps = plan(source, &quantization.fused, shard, dtype)?;
         for step in &steps {
             if weight_map.insert(step.spec.name.clone(), shard.to_owned()).is_some() {
                 let message = "expected once in what is written, found twice";
@@ -85,6 +62,34 @@ pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progre
     }
     directory.write("config.json", pretty(&config).as_bytes())?;
     directory.commit()
+}
+
+/// What the tensors of a shard become; parts of a fused matrix become one.
+fn plan(
+    source: &Checkpoint,
+    fused: &BTreeMap<String, Vec<String>>,
+    shard: &str,
+    dtype: Option<FloatDtype>,
+) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
+    let mut done = BTreeSet::new();
+    for tensor in source.tensors_of(shard) {
+        let encoded = tensor.rsplit_once(".weight_").map(|(module, _)| module).filter(|m| source.is_encoded(m));
+        let module = encoded.or(tensor.strip_suffix(".weight"));
+        let whole = fused.iter().find(|(_, parts)| parts.iter().any(|part| Some(part.as_str()) == module));
+        let (name, modules) = match (whole, encoded) {
+            (Some((whole, parts)), _) => (whole.as_str(), parts.clone()),
+            (None, Some(module)) => (module, vec![module.to_owned()]),
+            (None, None) => {
+                steps.push(copied(source, tensor, dtype));
+                continue;
+            }
+        };
+        if done.insert(name.to_owned()) {
+            steps.push(Step { spec: decoded(source, name, &modules, dtype)?, modules });
+        }
+    }
+    Ok(steps)
 }
 
 fn copied(source: &Checkpoint, tensor: &str, dtype: Option<FloatDtype>) -> Step {

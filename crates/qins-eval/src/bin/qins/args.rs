@@ -30,11 +30,11 @@ pub(crate) struct EncodeArgs {
     /// weight, or the fewest bits that keep `sqnr=40` dB; those with an override are left out of it
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Goal>,
-    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8g to
-    /// q3, in what `--target` chooses, and in what `--prune` takes
+    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8 and
+    /// q8g to q3, in what `--target` chooses, and in what `--prune` takes
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
-    /// Entropy-code the file: the same codes in 2 to 10 % fewer bytes; `lossless` and `rate` always are
+    /// Entropy-code the file: the same codes in 1 to 7 % fewer bytes; `lossless` and `rate` always are
     #[arg(long)]
     pub(crate) entropy: bool,
     /// What `rate` shall cost [default: 4]
