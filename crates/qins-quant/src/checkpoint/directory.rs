@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -70,12 +70,17 @@ impl Directory {
         Ok(Self { work, target: target.to_owned(), _lock: lock, temp })
     }
 
-    /// Writes a small file.
+    /// Writes a small file, through to the disk: what is renamed into its place must be there.
     ///
     /// # Errors
     /// When the disk does.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        fs::write(self.work.join(name), content).map_err(Error::io(self.target.join(name)))
+        let create = || {
+            let mut file = File::create(self.work.join(name))?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        create().map_err(Error::io(self.target.join(name)))
     }
 
     /// Begins a safetensors file holding exactly `tensors`, and `streams`, whose shapes here are the most they may take.
