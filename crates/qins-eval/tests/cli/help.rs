@@ -5,73 +5,28 @@ use crate::common::Home;
 #[test]
 fn every_flag_of_every_command_is_explained() {
     let home = Home::new("e_tied/f32");
-    let cases: [(&str, &[&str]); 6] = [
-        (
-            "generate",
-            &[
-                "--model",
-                "--scheme",
-                "--targets",
-                "--override",
-                "--target",
-                "--calibrate",
-                "--entropy",
-                "--bits-per-weight",
-                "--prune",
-                "--alpha",
-                "--backend",
-                "--threads",
-                "--prompt",
-                "--prompt-ids",
-                "--prompts",
-                "--max-new-tokens",
-                "--ignore-eos",
-                "--json",
-                "--help",
-            ],
-        ),
-        (
-            "validate",
-            &[
-                "--model",
-                "--scheme",
-                "--targets",
-                "--override",
-                "--target",
-                "--calibrate",
-                "--entropy",
-                "--bits-per-weight",
-                "--prune",
-                "--alpha",
-                "--backend",
-                "--threads",
-                "--prompts",
-                "--max-new-tokens",
-                "--report",
-                "--json",
-                "--help",
-            ],
-        ),
-        (
-            "convert",
-            &[
-                "--model",
-                "--scheme",
-                "--targets",
-                "--override",
-                "--target",
-                "--calibrate",
-                "--entropy",
-                "--bits-per-weight",
-                "--prune",
-                "--alpha",
-                "--out",
-                "--help",
-            ],
-        ),
-        ("inspect", &["[DIR]", "--against", "--json", "--help"]),
-        ("verify", &["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
-        ("export", &["<DIR>", "--out", "--dtype", "--help"]),
+    let encode = [
+        "--model",
+        "--scheme",
+        "--targets",
+        "--override",
+        "--target",
+        "--calibrate",
+        "--entropy",
+        "--bits-per-weight",
+        "--prune",
+        "--alpha",
+    ];
+    let device = ["--backend", "--threads"];
+    let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
+    let report = ["--prompts", "--max-new-tokens", "--report", "--json", "--help"];
+    let cases: [(&str, Vec<&str>); 6] = [
+        ("generate", [&encode[..], &device, &prompts].concat()),
+        ("validate", [&encode[..], &device, &report].concat()),
+        ("convert", [&encode[..], &["--out", "--help"]].concat()),
+        ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
+        ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
+        ("export", vec!["<DIR>", "--out", "--dtype", "--help"]),
     ];
     let summary = home.qins("--help").done();
     for (command, flags) in cases {
