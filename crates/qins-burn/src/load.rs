@@ -142,15 +142,8 @@ fn expect_plain(checkpoint: &Checkpoint) -> Result<(), Error> {
 
 /// A linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
 fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
-    let own = format!("{}.weight", spec.module);
-    let [rows, cols] = spec.shape;
-    let (name, shape, range) = match &spec.fused {
-        Some((fused, total, range)) if !checkpoint.contains(&own) => {
-            (format!("{fused}.weight"), [*total, cols], range.clone())
-        }
-        _ => (own, spec.shape, 0..rows),
-    };
-    let plain = checkpoint.plain_rows(&name, shape, range)?;
+    let (name, total, rows) = spec.place(checkpoint);
+    let plain = checkpoint.plain_rows(&name, [total, spec.shape[1]], rows)?;
     Ok((name, plain))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::Range, str::FromStr};
 
-use qins_quant::{EncodeOptions, Scheme};
+use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint};
 
 use crate::{
     Error, Projection,
@@ -118,6 +118,20 @@ pub struct LinearSpec {
     pub shape: [usize; 2],
     /// The fused matrix it may be part of: the module's name, all its rows, and those of this linear.
     pub fused: Option<(String, usize, Range<usize>)>,
+}
+
+impl LinearSpec {
+    /// The tensor of a plain checkpoint that holds it, all rows of that, and its own among them: under its own name, or,
+    /// where there is no such tensor, in the fused matrix.
+    pub fn place(&self, checkpoint: &Checkpoint) -> (String, usize, Range<usize>) {
+        let own = format!("{}.weight", self.module);
+        match &self.fused {
+            Some((fused, total, rows)) if !checkpoint.contains(&own) => {
+                (format!("{fused}.weight"), *total, rows.clone())
+            }
+            _ => (own, self.shape[0], 0..self.shape[0]),
+        }
+    }
 }
 
 /// Every linear of a model, in the order of the computation.

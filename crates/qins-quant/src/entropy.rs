@@ -2,8 +2,8 @@
 //!
 //! A block is a whole number of rows, 2¹⁸ to 2¹⁹ numbers, as one file of the Pcodec format: integers of the part's type
 //! (floats by their bits, as unsigned ones), in classic mode without delta encoding, so that the coder sees nothing but
-//! how often each value occurs. A block takes at least 1/1024 of the bytes it decodes to, filled up with zeros where need be: that bounds
-//! what a file can make its reader allocate.
+//! how often each value occurs. A block takes at least 1/1024 of the bytes it decodes to, filled up with zeros where need
+//! be: that bounds what a file can make its reader allocate.
 
 use pco::{
     ChunkConfig, DeltaSpec, ModeSpec, PagingSpec,

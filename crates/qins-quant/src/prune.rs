@@ -27,13 +27,14 @@ impl Prune {
         self.0
     }
 
-    /// Prunes one row. Of equal weights the first go first.
+    /// Prunes one row. Of equal weights the first go first, and a column without an importance counts as it is.
     pub(crate) fn row(self, row: &mut [f32], importance: Option<&[f32]>) {
         let n = (f64::from(self.0) * row.len() as f64).round() as usize;
         if n == 0 {
             return;
         }
-        let cost = |i: usize| f64::from(row[i]).powi(2) * importance.map_or(1.0, |all| f64::from(all[i]));
+        let cost =
+            |i: usize| f64::from(row[i]).powi(2) * importance.and_then(|all| all.get(i)).map_or(1.0, |w| f64::from(*w));
         let mut order: Vec<usize> = (0..row.len()).collect();
         if n < row.len() {
             order.select_nth_unstable_by(n, |a, b| cost(*a).total_cmp(&cost(*b)).then(a.cmp(b)));
@@ -56,6 +57,7 @@ fn the_least_weights_go() {
     assert_eq!(pruned(0.17, None), [0.5, 0.0, 3.0, -2.0, 0.1, 0.4]);
     assert_eq!(pruned(0.5, None), [0.5, 0.0, 3.0, -2.0, 0.0, 0.0]);
     assert_eq!(pruned(0.5, Some(&[0.0, 1e4, 0.0, 1.0, 1e4, 0.0])), [0.0, -0.1, 0.0, -2.0, 0.1, 0.0]);
+    assert_eq!(pruned(0.17, Some(&[0.0])), [0.0, -0.1, 3.0, -2.0, 0.1, 0.4]);
     assert_eq!(pruned(1.0, None), [0.0; 6]);
     assert!(Prune::new(-0.1).is_err() && Prune::new(1.1).is_err() && Prune::new(f32::NAN).is_err());
 }

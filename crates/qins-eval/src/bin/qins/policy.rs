@@ -64,11 +64,7 @@ fn mix(goal: Goal, policy: &Policy, config: &ModelConfig, source: &Source) -> Re
     let bar = progress(specs.len() as u64, "measuring".to_owned());
     let mut matrices: Vec<Matrix> = Vec::new();
     for spec in &specs {
-        let own = format!("{}.weight", spec.module);
-        let (tensor, rows) = match &spec.fused {
-            Some((fused, _, rows)) if !checkpoint.contains(&own) => (format!("{fused}.weight"), rows.clone()),
-            _ => (own, 0..spec.shape[0]),
-        };
+        let (tensor, _, rows) = spec.place(checkpoint);
         let part = Part { module: spec.module.clone(), rows, recipe: None };
         let recipe = policy.recipe(spec).unwrap_or_else(|| policy.recipe.clone());
         matrices.push(mixture::measure(checkpoint, &tensor, &part, &recipe)?);
