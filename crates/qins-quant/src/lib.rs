@@ -46,6 +46,7 @@ pub use dtype::FloatDtype;
 pub use error::{EncodeError, Error};
 pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
+pub(crate) use grouped::RowParts;
 pub use grouped::{Grouped, GroupedRows, Layout};
 pub use lossless::Words;
 pub use origin::{Origin, expect_source};

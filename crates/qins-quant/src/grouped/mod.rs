@@ -13,7 +13,9 @@ mod rows;
 
 pub(crate) use encode::encode;
 pub use layout::Layout;
+pub(crate) use planes::unpack;
 pub use rows::GroupedRows;
+pub(crate) use rows::RowParts;
 
 /// The stored form of a matrix of groups. Rows follow each other in every part; [`Layout`] says how long they are.
 #[derive(Clone, Debug, PartialEq)]

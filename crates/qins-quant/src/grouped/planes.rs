@@ -28,8 +28,8 @@ pub(super) fn pack(codes: &[u8; CODES], bits: usize, out: &mut [u8]) {
 }
 
 /// Unpacks `4·bits` bytes into 32 codes of `bits` bits.
-#[inline]
-pub(super) fn unpack(packed: &[u8], bits: usize) -> [u8; CODES] {
+#[inline(always)]
+pub(crate) fn unpack(packed: &[u8], bits: usize) -> [u8; CODES] {
     let mut codes = [0; CODES];
     let (mut rest, mut low) = (packed, 0);
     for width in WIDTHS.into_iter().filter(|width| bits & width != 0) {

@@ -23,7 +23,28 @@ pub struct GroupedRows<'a> {
     pub curvature: &'a [f32],
 }
 
-impl GroupedRows<'_> {
+/// The parts of one row.
+pub(crate) struct RowParts<'a> {
+    pub(crate) packed: &'a [u8],
+    pub(crate) scale: &'a [f32],
+    pub(crate) group_scale: &'a [u8],
+    pub(crate) selector: &'a [u8],
+}
+
+impl<'a> GroupedRows<'a> {
+    /// The parts of row `row`, of `cols` weights.
+    #[inline]
+    pub(crate) fn row(&self, row: usize, cols: usize) -> RowParts<'a> {
+        let of_bytes = |part: &'a [u8], width: usize| &part[row * width.next_multiple_of(self.align)..][..width];
+        let supers = self.layout.scales(cols);
+        RowParts {
+            packed: of_bytes(self.packed, self.layout.packed(cols)),
+            scale: &self.scale[row * supers..][..supers],
+            group_scale: of_bytes(self.group_scale, self.layout.group_scales(cols)),
+            selector: of_bytes(self.selector, self.layout.selectors(cols)),
+        }
+    }
+
     /// Decodes row `row` into `out`, one weight per element.
     ///
     /// # Panics
@@ -40,17 +61,12 @@ impl GroupedRows<'_> {
     }
 
     fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
-        let (layout, cols, steps) = (self.layout, out.len(), Layout::steps(BITS));
-        let of_row = |width: usize| row * width..(row + 1) * width;
-        let of_bytes = |width: usize| of_row(width.next_multiple_of(self.align));
-        let packed = &self.packed[of_bytes(layout.packed(cols))];
-        let scale = &self.scale[of_row(layout.scales(cols))];
-        let group_scale = &self.group_scale[of_bytes(layout.group_scales(cols))];
-        let selector = &self.selector[of_bytes(layout.selectors(cols))];
+        let steps = Layout::steps(BITS);
+        let RowParts { packed, scale, group_scale, selector } = self.row(row, out.len());
         // They were checked when the matrix was made; a curvature that is none decodes as linear.
         let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
         let curves = [0, 1, 2, 3].map(curve);
-        let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(layout.group_bytes()));
+        let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(self.layout.group_bytes()));
         for (g, (out, packed)) in groups.enumerate() {
             let curve = curves[usize::from(selector[g / 4] >> (2 * (g % 4)) & 3)];
             let scale = scale[g / Layout::SUPER] * f32::from(group_scale[g].cast_signed());

@@ -1,84 +1,39 @@
-//! Y = X·Wᵀ with W encoded: a tile of rows is decoded, multiplied while it is in cache, and forgotten.
+//! Y = X·Wᵀ with W in the form it rests in, and the truth that kernels are judged by.
 
-use rayon::prelude::*;
-
-use super::Rows;
-
-/// Decoded weights in flight per thread: half of a common 512 KiB second-level cache.
-const TILE_BYTES: usize = 256 * 1024;
-
-/// Rows of a tile at most, so that a small matrix has tiles for several threads; a multiple of common register blocks.
-const TILE_ROWS: usize = 48;
+use super::{Rows, Simd, float, integer, row::Matrix};
 
 /// `y[m, rows] = x[m, cols] · w[rows, cols]ᵀ` in `f32`.
 ///
-/// Every form of `w` is multiplied by the same routine in the same order, so two forms that decode to the same weights
-/// give the same bits, and so does any number of threads.
+/// Forms that are floats, or decode to them, are multiplied as floats: any two that decode to the same weights give the
+/// same bits. Codes of 3 to 8 bits are multiplied as whole numbers, with the activations rounded to 16 bits: the result is
+/// off by less than [`INTEGER_NMSE`](super::INTEGER_NMSE) of its mean square, and a row of `x` gives the same bits
+/// alone as among others. The number of threads and the instruction set change no bit of either, but for floats of several
+/// rows of `x`, where the products of [`gemm`] may be fused.
 ///
 /// # Panics
 /// When a slice does not have the length its shape asks for.
-pub fn linear(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+pub fn linear(w: Rows<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
+    linear_on(Simd::get(), w, shape, x, y);
+}
+
+/// As [`linear`], with a given instruction set.
+///
+/// # Panics
+/// As [`linear`], and when this machine does not have it.
+pub fn linear_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+    assert!(simd.is_available(), "this machine has no {simd}");
     if rows == 0 || cols == 0 {
         y.fill(0.0);
         return;
     }
     let m = x.len() / cols;
     assert_eq!((x.len(), y.len()), (m * cols, m * rows), "linear: input or output does not fit [{rows}, {cols}]");
-    if m == 1 {
-        return transposed(w, cols, x, y);
-    }
-    // Threads share rows of W, which are columns of Y: they write Yᵀ, whose rows are theirs alone.
-    let mut yt = vec![0.0; y.len()];
-    transposed(w, cols, x, &mut yt);
-    y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
-        for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {
-            *y = *yt;
-        }
-    });
-}
-
-/// `yt[rows, m] = w[rows, cols] · x[m, cols]ᵀ`.
-fn transposed(w: Rows<'_>, cols: usize, x: &[f32], yt: &mut [f32]) {
-    let m = x.len() / cols;
     if m == 0 {
         return;
     }
-    // The shape alone decides: a product of fewer rows may be summed in another order.
-    let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
-    yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
-        gemm(w.tile(i * tile, out.len() / m, cols, scratch), x, cols, out);
-    });
-}
-
-/// `out[n, m] = a[n, cols] · b[m, cols]ᵀ`, all row-major.
-#[allow(unsafe_code)]
-fn gemm(a: &[f32], b: &[f32], cols: usize, out: &mut [f32]) {
-    let (n, m) = (a.len() / cols, b.len() / cols);
-    assert_eq!((a.len(), b.len(), out.len()), (n * cols, m * cols, n * m));
-    // SAFETY: the assertion above makes every index the strides reach lie inside its slice, and `out` is borrowed
-    // mutably, so it overlaps neither input.
-    unsafe {
-        gemm::gemm(
-            n,
-            m,
-            cols,
-            out.as_mut_ptr(),
-            1,
-            m as isize,
-            false,
-            a.as_ptr(),
-            1,
-            cols as isize,
-            b.as_ptr(),
-            cols as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+    match Matrix::new(w) {
+        Some(w) => integer::product(simd, &w, [rows, cols], x, y),
+        None => float::product(simd, w, [rows, cols], x, y),
     }
 }
 

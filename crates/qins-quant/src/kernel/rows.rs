@@ -2,7 +2,8 @@
 
 use qins_codec::{Alpha, Curvature};
 
-use crate::{FloatDtype, GroupedRows, Words};
+use super::{Simd, simd::compiled_for_each};
+use crate::{FloatDtype, GroupedRows, Words, dtype::widen_half};
 
 /// The rows of a matrix as a kernel reads them. `cols` is the caller's: the length of the output of
 /// [`decode_row`](Self::decode_row).
@@ -10,6 +11,15 @@ use crate::{FloatDtype, GroupedRows, Words};
 pub enum Rows<'a> {
     /// Plain weights, `cols` per row.
     Dense(&'a [f32]),
+    /// Plain weights of a 16-bit type.
+    Half {
+        /// `stride` words per row, of which the first `cols` are weights.
+        words: &'a [u16],
+        /// Words from one row to the next.
+        stride: usize,
+        /// Whether they are bf16; else they are f16.
+        bf16: bool,
+    },
     /// The complement form as `f32`; decoded values are rounded to the type they came from.
     F32 {
         /// `cols` values per row.
@@ -54,34 +64,61 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// When the row lies outside the matrix.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        let cols = out.len();
+        self.decode(row, 0, out.len(), out);
+    }
+
+    /// Decodes `out.len()` weights of a row of `cols`, from column `start` on; of groups, whole rows only.
+    #[inline(always)]
+    fn decode(&self, row: usize, start: usize, cols: usize, out: &mut [f32]) {
+        let n = out.len();
         match *self {
-            Self::Dense(w) => out.copy_from_slice(&w[row * cols..][..cols]),
+            Self::Dense(w) => out.copy_from_slice(&w[row * cols + start..][..n]),
+            Self::Half { words, stride, bf16 } => {
+                let words = &words[row * stride + start..][..n];
+                if bf16 { each(words, out, widen_half::<true>) } else { each(words, out, widen_half::<false>) }
+            }
             Self::F32 { u, alpha, source } => {
-                for (out, &u) in out.iter_mut().zip(&u[row * cols..][..cols]) {
-                    *out = source.round(qins_codec::decode_u(u, alpha));
+                let u = &u[row * cols + start..][..n];
+                match source {
+                    FloatDtype::F32 => each(u, out, |u| qins_codec::decode_u(u, alpha)),
+                    _ => each(u, out, |u| source.round(qins_codec::decode_u(u, alpha))),
                 }
             }
             Self::Q8 { codes, stride, scale, curvature } => {
                 // Parameters were checked when the matrix was made; a curvature that is none decodes as linear.
                 let k = Curvature::new(curvature[row]).unwrap_or(Curvature::LINEAR);
-                let codes = &codes[row * stride..][..cols];
+                let codes = &codes[row * stride + start..][..n];
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
             }
             Self::Grouped(grouped) => grouped.decode_row(row, out),
-            Self::Lossless { words, source } => {
-                words.widen(row * cols, source, out);
-            }
-            Self::Rate { codes, step } => {
-                for (out, &q) in out.iter_mut().zip(&codes[row * cols..][..cols]) {
-                    *out = step * q as f32;
-                }
-            }
+            Self::Lossless { words, source } => words.widen(row * cols + start, source, out),
+            Self::Rate { codes, step } => each(&codes[row * cols + start..][..n], out, |q| step * q as f32),
         }
     }
 
+    /// Some weights of a row of `cols`, from column `start` on: borrowed where they rest plain, else decoded into `out`.
+    /// Not of groups.
+    #[inline(always)]
+    pub(super) fn strip<'s>(&self, row: usize, start: usize, cols: usize, out: &'s mut [f32]) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        if let Self::Dense(w) = *self {
+            return &w[row * cols + start..][..out.len()];
+        }
+        self.decode(row, start, cols, out);
+        out
+    }
+
     /// The weights of `n` rows from `first` on: borrowed where they rest plain, else decoded into `scratch`.
-    pub(super) fn tile<'s>(&self, first: usize, n: usize, cols: usize, scratch: &'s mut Vec<f32>) -> &'s [f32]
+    pub(super) fn tile<'s>(
+        &self,
+        simd: Simd,
+        first: usize,
+        n: usize,
+        cols: usize,
+        scratch: &'s mut Vec<f32>,
+    ) -> &'s [f32]
     where
         'a: 's,
     {
@@ -89,9 +126,26 @@ impl<'a> Rows<'a> {
             return &w[first * cols..][..n * cols];
         }
         scratch.resize(n * cols, 0.0);
-        for (i, out) in scratch.chunks_exact_mut(cols).enumerate() {
-            self.decode_row(first + i, out);
-        }
+        decode_rows(simd, *self, first, cols, scratch);
         scratch
+    }
+}
+
+compiled_for_each! {
+    /// Decodes rows from `first` on.
+    fn decode_rows(w: Rows<'_>, first: usize, cols: usize, out: &mut [f32]) = decode_rows_inlined
+}
+
+#[inline(always)]
+fn decode_rows_inlined(w: Rows<'_>, first: usize, cols: usize, out: &mut [f32]) {
+    for (i, out) in out.chunks_exact_mut(cols).enumerate() {
+        w.decode(first + i, 0, cols, out);
+    }
+}
+
+#[inline(always)]
+fn each<T: Copy>(from: &[T], to: &mut [f32], number: impl Fn(T) -> f32) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = number(*from);
     }
 }

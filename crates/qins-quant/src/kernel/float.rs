@@ -1,0 +1,119 @@
+//! The product in `f32`, of weights that are floats or decode to them.
+//!
+//! Every form is multiplied by the same routine in the same order, so two forms that decode to the same weights give the
+//! same bits, and so does any number of threads.
+
+use rayon::prelude::*;
+
+use super::{Rows, Simd, simd::compiled_for_each};
+
+/// Decoded weights in flight per thread: half of a common 512 KiB second-level cache.
+const TILE_BYTES: usize = 256 * 1024;
+
+/// Rows of a tile at most, so that a small matrix has tiles for several threads; a multiple of common register blocks.
+const TILE_ROWS: usize = 48;
+
+/// Partial sums of a row's product.
+const LANES: usize = 32;
+
+/// Columns that are decoded at a time.
+const STRIP: usize = 512;
+
+/// `y[m, rows] = x[m, cols] · wᵀ`.
+pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+    let m = x.len() / cols;
+    if m == 1 {
+        let task = rows.div_ceil(8 * rayon::current_num_threads()).max(16);
+        return y.par_chunks_mut(task).enumerate().for_each(|(t, y)| some_rows(simd, w, t * task, cols, x, y));
+    }
+    // Threads share rows of W, which are columns of Y: they write Yᵀ, whose rows are theirs alone.
+    let mut yt = vec![0.0; y.len()];
+    // The shape alone decides of the tiles: another product may be summed in another order.
+    let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
+    yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
+        gemm(w.tile(simd, i * tile, out.len() / m, cols, scratch), x, cols, out);
+    });
+    y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
+        for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {
+            *y = *yt;
+        }
+    });
+}
+
+compiled_for_each! {
+    /// Rows of weights from `first` on with one row of activations.
+    fn some_rows(w: Rows<'_>, first: usize, cols: usize, x: &[f32], y: &mut [f32]) = some_rows_inlined
+}
+
+#[inline(always)]
+fn some_rows_inlined(w: Rows<'_>, first: usize, cols: usize, x: &[f32], y: &mut [f32]) {
+    let mut strip = [0.0; STRIP];
+    for (r, y) in y.iter_mut().enumerate() {
+        let mut sums = [0.0; LANES];
+        for (s, x) in x.chunks(STRIP).enumerate() {
+            let w = w.strip(first + r, s * STRIP, cols, &mut strip[..x.len()]);
+            add_products(w, x, &mut sums);
+        }
+        *y = sum(sums);
+    }
+}
+
+#[inline(always)]
+fn add_products(w: &[f32], x: &[f32], sums: &mut [f32; LANES]) {
+    let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+    let mut lanes = *sums;
+    for (w, x) in w.iter().zip(x) {
+        for ((sum, w), x) in lanes.iter_mut().zip(w).zip(x) {
+            *sum += w * x;
+        }
+    }
+    for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x_rest) {
+        *sum += w * x;
+    }
+    *sums = lanes;
+}
+
+/// Pairwise.
+#[inline(always)]
+fn sum(mut sums: [f32; LANES]) -> f32 {
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            sums[i] += sums[i + n];
+        }
+        n /= 2;
+    }
+    sums[0]
+}
+
+/// `out[n, m] = a[n, cols] · b[m, cols]ᵀ`, all row-major.
+#[allow(unsafe_code)]
+fn gemm(a: &[f32], b: &[f32], cols: usize, out: &mut [f32]) {
+    let (n, m) = (a.len() / cols, b.len() / cols);
+    assert_eq!((a.len(), b.len(), out.len()), (n * cols, m * cols, n * m));
+    // SAFETY: the assertion above makes every index the strides reach lie inside its slice, and `out` is borrowed
+    // mutably, so it overlaps neither input.
+    unsafe {
+        gemm::gemm(
+            n,
+            m,
+            cols,
+            out.as_mut_ptr(),
+            1,
+            m as isize,
+            false,
+            a.as_ptr(),
+            1,
+            cols as isize,
+            b.as_ptr(),
+            cols as isize,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

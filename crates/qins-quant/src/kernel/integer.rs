@@ -1,0 +1,159 @@
+//! The product in whole numbers: y = Σ_b (Σ_{i ∈ b} wᵢ·aᵢ)·(step_b·unit_b), over blocks b of 256 columns.
+//!
+//! wᵢ is the level of a code as a whole number of 1/16383 ([`Row`]) and unit_b what one of them stands for; aᵢ and step_b
+//! are the [`Activations`]. The inner sums are exact in 32 bits, and the outer one is taken in the order of the blocks. So
+//! the result is the same to the bit on every instruction set, for any number of threads, and whether rows of
+//! activations are multiplied one at a time or many.
+
+use rayon::prelude::*;
+
+use super::{
+    Simd,
+    activations::{Activations, BLOCK},
+    levels::Companded,
+    portable,
+    row::Matrix,
+    simd::compiled_for_each,
+};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+
+/// Rows of weights that are multiplied together with many rows of activations.
+pub(super) const PANEL: usize = 32;
+
+/// Fewer rows of activations are multiplied one by one: laying out the weights for them would cost more.
+const FEW: usize = 4;
+
+/// Calls a function of the module of an instruction set.
+macro_rules! on {
+    ($simd:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $simd {
+            Simd::Portable => portable::$function($($argument),*),
+            // SAFETY: nobody computes with an instruction set that is not available.
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => unsafe { avx2::$function($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => unsafe { avx512::$function($($argument),*) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Simd::Avx2 | Simd::Avx512 => portable::$function($($argument),*),
+        }
+    };
+}
+
+/// `y[m, rows] = x[m, cols] · wᵀ`.
+pub(super) fn product(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+    let x = Activations::new(simd, x, cols);
+    if x.rows() < FEW { few(simd, w, [rows, cols], &x, y) } else { many(simd, w, [rows, cols], &x, y) }
+}
+
+/// Each row of weights with each of a few rows of activations.
+#[allow(unsafe_code)]
+fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
+    let (m, task) = (x.rows(), rows.div_ceil(8 * rayon::current_num_threads()).max(16));
+    let init = || (Companded::EMPTY, vec![0; x.blocks()]);
+    let run = |(levels, totals): &mut (Companded, Vec<i32>), first: usize, out: &mut [f32]| {
+        for (i, out) in out.chunks_exact_mut(m).enumerate() {
+            w.levels(simd, first + i, levels);
+            let row = w.row(first + i, cols, levels);
+            for (j, y) in out.iter_mut().enumerate() {
+                let (values, steps) = x.row(j);
+                on!(simd, totals(&row, values, totals));
+                let terms = totals.iter().zip(steps).enumerate();
+                *y = terms.fold(0.0, |y, (b, (total, step))| y + *total as f32 * (step * row.unit(b)));
+            }
+        }
+    };
+    if m == 1 {
+        return y.par_chunks_mut(task).enumerate().for_each_init(init, |state, (t, out)| run(state, t * task, out));
+    }
+    let mut by_row = vec![0.0; y.len()];
+    by_row.par_chunks_mut(task * m).enumerate().for_each_init(init, |state, (t, out)| run(state, t * task, out));
+    for (j, y) in y.chunks_exact_mut(rows).enumerate() {
+        y.iter_mut().zip(by_row[j..].iter().step_by(m)).for_each(|(y, by_row)| *y = *by_row);
+    }
+}
+
+/// Panels of rows of weights, one block of columns after the other, with all activations.
+#[allow(unsafe_code)]
+fn many(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
+    let m = x.rows();
+    // The outputs of a panel lie together, so that threads write apart.
+    let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
+    let multiply = |scratch: &mut Scratch, (p, out): (usize, &mut [[f32; PANEL]])| {
+        let rows = p * PANEL..rows.min((p + 1) * PANEL);
+        for (levels, r) in scratch.levels.iter_mut().zip(rows.clone()) {
+            w.levels(simd, r, levels);
+        }
+        for b in 0..x.blocks() {
+            for (i, (words, r)) in scratch.words.iter_mut().zip(rows.clone()).enumerate() {
+                let row = w.row(r, cols, &scratch.levels[i]);
+                scratch.units[i] = row.unit(b);
+                on!(simd, unpack(&row, b, words));
+            }
+            on!(simd, interleave(&scratch.words, &mut scratch.panel));
+            on!(simd, panel_totals(&scratch.panel, x.from_block(b), x.blocks() * BLOCK, &mut scratch.totals));
+            let steps = x.steps()[b..].iter().step_by(x.blocks());
+            add(simd, out, &scratch.totals, steps, &scratch.units);
+        }
+    };
+    panels.par_chunks_mut(m).enumerate().for_each_init(|| Scratch::new(m), multiply);
+    y.par_chunks_mut(rows).enumerate().for_each(|(j, y)| {
+        for (y, panel) in y.chunks_mut(PANEL).zip(panels[j..].iter().step_by(m)) {
+            y.copy_from_slice(&panel[..y.len()]);
+        }
+    });
+}
+
+/// What a thread needs to multiply a panel.
+struct Scratch {
+    levels: Box<[Companded; PANEL]>,
+    words: Box<Words>,
+    panel: Box<Panel>,
+    units: [f32; PANEL],
+    totals: Vec<[i32; PANEL]>,
+}
+
+/// A block of each row of a panel.
+pub(super) type Words = [[i16; BLOCK]; PANEL];
+
+/// The same with pairs of columns of all rows together.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Panel(pub(super) [[[i16; 2]; PANEL]; BLOCK / 2]);
+
+impl Scratch {
+    fn new(m: usize) -> Self {
+        Self {
+            levels: Box::new([Companded::EMPTY; PANEL]),
+            words: Box::new([[0; BLOCK]; PANEL]),
+            panel: Box::new(Panel([[[0; 2]; PANEL]; BLOCK / 2])),
+            units: [0.0; PANEL],
+            totals: vec![[0; PANEL]; m],
+        }
+    }
+}
+
+compiled_for_each! {
+    /// `y[j][r] += totals[j][r]·(steps[j]·units[r])`.
+    fn add(
+        y: &mut [[f32; PANEL]],
+        totals: &[[i32; PANEL]],
+        steps: std::iter::StepBy<std::slice::Iter<'_, f32>>,
+        units: &[f32; PANEL],
+    ) = add_inlined
+}
+
+#[inline(always)]
+fn add_inlined(
+    y: &mut [[f32; PANEL]],
+    totals: &[[i32; PANEL]],
+    steps: std::iter::StepBy<std::slice::Iter<'_, f32>>,
+    units: &[f32; PANEL],
+) {
+    for ((y, totals), step) in y.iter_mut().zip(totals).zip(steps) {
+        for ((y, total), unit) in y.iter_mut().zip(totals).zip(units) {
+            *y += *total as f32 * (step * unit);
+        }
+    }
+}

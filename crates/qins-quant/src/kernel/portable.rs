@@ -1,0 +1,83 @@
+//! The steps of the integer product without intrinsics: what the other instruction sets must agree with to the bit.
+
+use qins_codec::Code;
+
+use super::{
+    activations::BLOCK,
+    integer::{PANEL, Panel, Words},
+    row::{CompandedRow, GroupedRow, Row},
+};
+use crate::{Layout, grouped::unpack as unpack_codes};
+
+/// Σ w·a of each block; `a` has whole blocks.
+pub(super) fn totals(row: &Row<'_>, a: &[i16], totals: &mut [i32]) {
+    let mut words = [0; BLOCK];
+    for ((b, total), a) in totals.iter_mut().enumerate().zip(a.as_chunks::<BLOCK>().0) {
+        unpack(row, b, &mut words);
+        *total = dot(&words, a);
+    }
+}
+
+#[inline(always)]
+pub(super) fn dot(w: &[i16; BLOCK], a: &[i16; BLOCK]) -> i32 {
+    w.iter().zip(a).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum()
+}
+
+/// The weights of block `b`; beyond the row's end whatever its filling stands for.
+pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
+    match row {
+        Row::Companded(row) => companded(row, b, words),
+        Row::Grouped(row) => match row.bits {
+            3 => grouped::<3>(row, b, words),
+            4 => grouped::<4>(row, b, words),
+            5 => grouped::<5>(row, b, words),
+            6 => grouped::<6>(row, b, words),
+            _ => grouped::<8>(row, b, words),
+        },
+    }
+}
+
+fn companded(row: &CompandedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
+    for (word, code) in words.iter_mut().zip(&row.codes[b * BLOCK..]) {
+        let code = Code::from_bits(*code);
+        let q = usize::from(code.magnitude());
+        let level = i16::from_le_bytes([row.levels.low[q], row.levels.high[q]]);
+        *word = if code.sign() < 0.0 { -level } else { level };
+    }
+}
+
+#[inline(always)]
+pub(super) fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
+    let first = b * Layout::SUPER;
+    let groups = row.packed.chunks_exact(4 * BITS).zip(row.group_scale).enumerate().skip(first);
+    for ((g, (packed, scale)), words) in groups.zip(words.as_chunks_mut::<{ Layout::GROUP }>().0) {
+        let scale = i32::from(scale.cast_signed()) * 256;
+        let curve = usize::from(row.selector[g / 4] >> (2 * (g % 4)) & 3);
+        let levels = &row.levels.words[curve * row.levels.entries..][..row.levels.entries];
+        for (word, code) in words.iter_mut().zip(unpack_codes(packed, BITS)) {
+            *word = ((i32::from(levels[usize::from(code)]) * scale + (1 << 14)) >> 15) as i16;
+        }
+    }
+}
+
+/// Pairs of columns of all rows together.
+#[inline(always)]
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
+    for (r, row) in words.iter().enumerate() {
+        for (pair, panel) in row.as_chunks::<2>().0.iter().zip(&mut panel.0) {
+            panel[r] = *pair;
+        }
+    }
+}
+
+/// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+    for (x, totals) in x.chunks(stride).zip(totals) {
+        *totals = [0; PANEL];
+        for (pair, panel) in x.as_chunks::<2>().0.iter().zip(&panel.0) {
+            for (total, w) in totals.iter_mut().zip(panel) {
+                *total += i32::from(w[0]) * i32::from(pair[0]) + i32::from(w[1]) * i32::from(pair[1]);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A row of codes as the integer kernels read it.
+
+use qins_codec::Curvature;
+
+use super::{
+    Rows, Simd,
+    activations::LARGEST_WEIGHT,
+    levels::{self, Companded, GroupLevels},
+};
+use crate::{GroupedRows, RowParts};
+
+/// A row of weights.
+#[derive(Clone, Copy)]
+pub(super) enum Row<'a> {
+    Companded(CompandedRow<'a>),
+    Grouped(GroupedRow<'a>),
+}
+
+/// The whole number of a weight is that of its code's level.
+#[derive(Clone, Copy)]
+pub(super) struct CompandedRow<'a> {
+    pub(super) codes: &'a [u8],
+    pub(super) levels: &'a Companded,
+    pub(super) curvature: Curvature,
+    unit: f32,
+}
+
+/// The whole number of a weight is ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋ for a level t and the scale s of its group: the rounded high
+/// half of a product, which all instruction sets have.
+#[derive(Clone, Copy)]
+pub(super) struct GroupedRow<'a> {
+    pub(super) bits: usize,
+    /// [`Layout`](crate::Layout) says how long the parts are; a block is a super-block.
+    pub(super) packed: &'a [u8],
+    pub(super) group_scale: &'a [u8],
+    pub(super) selector: &'a [u8],
+    pub(super) levels: &'a GroupLevels,
+    scale: &'a [f32],
+}
+
+impl Row<'_> {
+    /// What one stands for in block `b`.
+    #[inline]
+    pub(super) fn unit(&self, b: usize) -> f32 {
+        match self {
+            Self::Companded(row) => row.unit,
+            Self::Grouped(row) => row.scale[b] * (128.0 / LARGEST_WEIGHT),
+        }
+    }
+}
+
+/// A matrix of such rows.
+pub(super) enum Matrix<'a> {
+    Companded { codes: &'a [u8], stride: usize, scale: &'a [f32], curvature: &'a [f32] },
+    Grouped { rows: GroupedRows<'a>, levels: GroupLevels },
+}
+
+impl<'a> Matrix<'a> {
+    /// `None` of a form that is not multiplied in whole numbers.
+    pub(super) fn new(w: Rows<'a>) -> Option<Self> {
+        match w {
+            Rows::Q8 { codes, stride, scale, curvature } => Some(Self::Companded { codes, stride, scale, curvature }),
+            Rows::Grouped(rows) => Some(Self::Grouped { rows, levels: GroupLevels::new(&rows) }),
+            Rows::Dense(_) | Rows::Half { .. } | Rows::F32 { .. } | Rows::Lossless { .. } | Rows::Rate { .. } => None,
+        }
+    }
+
+    /// Fills in the levels of row `r`, where rows have their own.
+    pub(super) fn levels(&self, simd: Simd, r: usize, levels: &mut Companded) {
+        if let Self::Companded { curvature, .. } = self {
+            levels::fill(simd, levels, checked(curvature[r]));
+        }
+    }
+
+    /// Row `r`, of `cols` weights, with its [`levels`](Self::levels).
+    #[inline]
+    pub(super) fn row<'r>(&'r self, r: usize, cols: usize, levels: &'r Companded) -> Row<'r> {
+        match self {
+            Self::Companded { codes, stride, scale, curvature } => Row::Companded(CompandedRow {
+                codes: &codes[r * stride..][..cols],
+                levels,
+                curvature: checked(curvature[r]),
+                unit: scale[r] / LARGEST_WEIGHT,
+            }),
+            Self::Grouped { rows, levels } => {
+                let RowParts { packed, scale, group_scale, selector } = rows.row(r, cols);
+                Row::Grouped(GroupedRow { bits: rows.layout.bits(), packed, group_scale, selector, levels, scale })
+            }
+        }
+    }
+}
+
+/// Curvatures were checked when the matrix was made; one that is none is linear.
+fn checked(curvature: f32) -> Curvature {
+    Curvature::new(curvature).unwrap_or(Curvature::LINEAR)
+}

@@ -1,0 +1,121 @@
+//! The instruction sets that kernels are written for, one of which is chosen when the program runs.
+
+use std::{fmt, str::FromStr, sync::OnceLock};
+
+/// An instruction set. All of them give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simd {
+    /// What every CPU of the architecture has.
+    Portable,
+    /// AVX2 of x86-64.
+    Avx2,
+    /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI (Ice Lake, Zen 4 and later).
+    Avx512,
+}
+
+impl Simd {
+    /// All of them, the widest last.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The environment variable that names the one to use instead of the widest.
+    pub const VARIABLE: &'static str = "QINS_SIMD";
+
+    /// The name, as in the environment variable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this machine has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// The one that `QINS_SIMD` names, else the widest this machine has.
+    ///
+    /// # Errors
+    /// When the variable names none of them, or one this machine has not.
+    pub fn chosen() -> Result<Self, String> {
+        match std::env::var(Self::VARIABLE) {
+            Ok(name) => name.parse().map_err(|e| format!("{}: {e}", Self::VARIABLE)),
+            Err(_) => Ok(Self::widest()),
+        }
+    }
+
+    /// What [`chosen`](Self::chosen) said first; the widest where it fails.
+    pub(super) fn get() -> Self {
+        static CHOSEN: OnceLock<Simd> = OnceLock::new();
+        *CHOSEN.get_or_init(|| Self::chosen().unwrap_or(Self::widest()))
+    }
+
+    fn widest() -> Self {
+        Self::ALL.into_iter().rfind(|simd| simd.is_available()).unwrap_or(Self::Portable)
+    }
+}
+
+impl fmt::Display for Simd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Simd {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let available = || Self::ALL.into_iter().filter(|simd| simd.is_available());
+        available().find(|simd| simd.name() == name).ok_or_else(|| {
+            let names: Vec<_> = available().map(Self::name).collect();
+            format!("expected an instruction set of this machine ({}), found `{name}`", names.join(", "))
+        })
+    }
+}
+
+/// Defines a function of `simd` and more arguments: `$inner` of those, compiled for each instruction set. What is written
+/// without intrinsics runs at their vector width this way, and gives the same bits, as nothing in it is fused.
+macro_rules! compiled_for_each {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $inner:path) => {
+        $(#[$meta])*
+        #[allow(unsafe_code)]
+        $vis fn $name(simd: $crate::kernel::Simd, $($arg: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,f16c")]
+                fn avx2($($arg: $type),*) $(-> $result)? {
+                    $inner($($arg),*)
+                }
+                #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl")]
+                fn avx512($($arg: $type),*) $(-> $result)? {
+                    $inner($($arg),*)
+                }
+                match simd {
+                    // SAFETY: nobody computes with an instruction set that is not available.
+                    $crate::kernel::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernel::Simd::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::kernel::Simd::Portable => {}
+                }
+            }
+            $inner($($arg),*)
+        }
+    };
+}
+pub(super) use compiled_for_each;
