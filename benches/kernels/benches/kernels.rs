@@ -3,7 +3,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use qins_quant::{
     EncodeOptions, EncodedTensor, FloatDtype, Scheme,
     kernel::{Rows, Simd, linear_on, read},
@@ -65,5 +65,8 @@ fn products(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    products(&mut criterion);
+    criterion.final_summary();
+}

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::{Rows, Simd, simd::compiled_for_each};
+use crate::{FloatDtype, dtype::widen_half};
 
 /// Decoded weights in flight per thread: half of a common 512 KiB second-level cache.
 const TILE_BYTES: usize = 256 * 1024;
@@ -16,15 +17,12 @@ const TILE_ROWS: usize = 48;
 /// Partial sums of a row's product.
 const LANES: usize = 32;
 
-/// Columns that are decoded at a time.
-const STRIP: usize = 512;
-
 /// `y[m, rows] = x[m, cols] · wᵀ`.
 pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
     let m = x.len() / cols;
     if m == 1 {
         let task = rows.div_ceil(8 * rayon::current_num_threads()).max(16);
-        return y.par_chunks_mut(task).enumerate().for_each(|(t, y)| some_rows(simd, w, t * task, cols, x, y));
+        return y.par_chunks_mut(task).enumerate().for_each(|(t, y)| some_rows(simd, w, t * task, x, y));
     }
     // Threads share rows of W, which are columns of Y: they write Yᵀ, whose rows are theirs alone.
     let mut yt = vec![0.0; y.len()];
@@ -42,35 +40,59 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
 
 compiled_for_each! {
     /// Rows of weights from `first` on with one row of activations.
-    fn some_rows(w: Rows<'_>, first: usize, cols: usize, x: &[f32], y: &mut [f32]) = some_rows_inlined
+    fn some_rows(w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) = some_rows_inlined
 }
 
 #[inline(always)]
-fn some_rows_inlined(w: Rows<'_>, first: usize, cols: usize, x: &[f32], y: &mut [f32]) {
-    let mut strip = [0.0; STRIP];
+fn some_rows_inlined(w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) {
+    let cols = x.len();
+    match w {
+        Rows::Dense(w) => each_row(w, cols, first, x, y, |w| w),
+        Rows::Half { words, stride, bf16: true } => each_row(words, stride, first, x, y, widen_half::<true>),
+        Rows::Half { words, stride, bf16: false } => each_row(words, stride, first, x, y, widen_half::<false>),
+        // The type as a constant of each loop.
+        Rows::F32 { u, alpha, source } => match source {
+            FloatDtype::F32 => each_row(u, cols, first, x, y, |u| qins_codec::decode_u(u, alpha)),
+            FloatDtype::Bf16 => {
+                each_row(u, cols, first, x, y, |u| FloatDtype::Bf16.round(qins_codec::decode_u(u, alpha)));
+            }
+            FloatDtype::F16 => {
+                each_row(u, cols, first, x, y, |u| FloatDtype::F16.round(qins_codec::decode_u(u, alpha)))
+            }
+        },
+        _ => {
+            let mut row = vec![0.0; cols];
+            for (r, y) in y.iter_mut().enumerate() {
+                w.decode_row(first + r, &mut row);
+                each_row(&row, cols, 0, x, std::slice::from_mut(y), |w| w);
+            }
+        }
+    }
+}
+
+/// The products of rows that lie `stride` apart, their numbers decoded one by one on the way.
+#[inline(always)]
+fn each_row<T: Copy>(w: &[T], stride: usize, first: usize, x: &[f32], y: &mut [f32], decode: impl Fn(T) -> f32) {
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let mut x_last = [0.0; LANES];
+    x_last[..x_rest.len()].copy_from_slice(x_rest);
     for (r, y) in y.iter_mut().enumerate() {
+        let row = &w[(first + r) * stride..][..x.len() * LANES + x_rest.len()];
+        let (row, row_rest) = row.as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
-        for (s, x) in x.chunks(STRIP).enumerate() {
-            let w = w.strip(first + r, s * STRIP, cols, &mut strip[..x.len()]);
-            add_products(w, x, &mut sums);
+        for (w, x) in row.iter().zip(x) {
+            for i in 0..LANES {
+                sums[i] += decode(w[i]) * x[i];
+            }
+        }
+        // Filled up with zeros, the rest is a chunk like the others, and nothing keeps the sums out of registers.
+        let mut w_last = [0.0; LANES];
+        w_last.iter_mut().zip(row_rest).for_each(|(last, w)| *last = decode(*w));
+        for i in 0..LANES {
+            sums[i] += w_last[i] * x_last[i];
         }
         *y = sum(sums);
     }
-}
-
-#[inline(always)]
-fn add_products(w: &[f32], x: &[f32], sums: &mut [f32; LANES]) {
-    let ((w, w_rest), (x, x_rest)) = (w.as_chunks::<LANES>(), x.as_chunks::<LANES>());
-    let mut lanes = *sums;
-    for (w, x) in w.iter().zip(x) {
-        for ((sum, w), x) in lanes.iter_mut().zip(w).zip(x) {
-            *sum += w * x;
-        }
-    }
-    for ((sum, w), x) in lanes.iter_mut().zip(w_rest).zip(x_rest) {
-        *sum += w * x;
-    }
-    *sums = lanes;
 }
 
 /// Pairwise.

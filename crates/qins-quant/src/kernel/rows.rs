@@ -63,51 +63,34 @@ impl<'a> Rows<'a> {
     ///
     /// # Panics
     /// When the row lies outside the matrix.
-    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        self.decode(row, 0, out.len(), out);
-    }
-
-    /// Decodes `out.len()` weights of a row of `cols`, from column `start` on; of groups, whole rows only.
     #[inline(always)]
-    fn decode(&self, row: usize, start: usize, cols: usize, out: &mut [f32]) {
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let n = out.len();
         match *self {
-            Self::Dense(w) => out.copy_from_slice(&w[row * cols + start..][..n]),
+            Self::Dense(w) => out.copy_from_slice(&w[row * n..][..n]),
             Self::Half { words, stride, bf16 } => {
-                let words = &words[row * stride + start..][..n];
+                let words = &words[row * stride..][..n];
                 if bf16 { each(words, out, widen_half::<true>) } else { each(words, out, widen_half::<false>) }
             }
             Self::F32 { u, alpha, source } => {
-                let u = &u[row * cols + start..][..n];
+                let u = &u[row * n..][..n];
+                // The type as a constant of each loop.
                 match source {
                     FloatDtype::F32 => each(u, out, |u| qins_codec::decode_u(u, alpha)),
-                    _ => each(u, out, |u| source.round(qins_codec::decode_u(u, alpha))),
+                    FloatDtype::Bf16 => each(u, out, |u| FloatDtype::Bf16.round(qins_codec::decode_u(u, alpha))),
+                    FloatDtype::F16 => each(u, out, |u| FloatDtype::F16.round(qins_codec::decode_u(u, alpha))),
                 }
             }
             Self::Q8 { codes, stride, scale, curvature } => {
                 // Parameters were checked when the matrix was made; a curvature that is none decodes as linear.
                 let k = Curvature::new(curvature[row]).unwrap_or(Curvature::LINEAR);
-                let codes = &codes[row * stride + start..][..n];
+                let codes = &codes[row * stride..][..n];
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
             }
             Self::Grouped(grouped) => grouped.decode_row(row, out),
-            Self::Lossless { words, source } => words.widen(row * cols + start, source, out),
-            Self::Rate { codes, step } => each(&codes[row * cols + start..][..n], out, |q| step * q as f32),
+            Self::Lossless { words, source } => words.widen(row * n, source, out),
+            Self::Rate { codes, step } => each(&codes[row * n..][..n], out, |q| step * q as f32),
         }
-    }
-
-    /// Some weights of a row of `cols`, from column `start` on: borrowed where they rest plain, else decoded into `out`.
-    /// Not of groups.
-    #[inline(always)]
-    pub(super) fn strip<'s>(&self, row: usize, start: usize, cols: usize, out: &'s mut [f32]) -> &'s [f32]
-    where
-        'a: 's,
-    {
-        if let Self::Dense(w) = *self {
-            return &w[row * cols + start..][..out.len()];
-        }
-        self.decode(row, start, cols, out);
-        out
     }
 
     /// The weights of `n` rows from `first` on: borrowed where they rest plain, else decoded into `scratch`.
@@ -139,7 +122,7 @@ compiled_for_each! {
 #[inline(always)]
 fn decode_rows_inlined(w: Rows<'_>, first: usize, cols: usize, out: &mut [f32]) {
     for (i, out) in out.chunks_exact_mut(cols).enumerate() {
-        w.decode(first + i, 0, cols, out);
+        w.decode_row(first + i, out);
     }
 }
 
