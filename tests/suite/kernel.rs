@@ -25,8 +25,12 @@ fn nmse(found: &[f32], truth: &[f64]) -> f64 {
     error / truth.iter().map(|t| t * t).sum::<f64>().max(f64::MIN_POSITIVE)
 }
 
-/// Rounding of an f32 sum of up to 100 terms, squared, with room: (100·2⁻²⁴)² ≈ 4e-11.
-const PRODUCT_NMSE: f64 = 4e-11;
+/// Rounding of an f32 sum of up to 100 terms, squared, with room: (100·2⁻²⁴)² ≈ 4e-11. On CPUs, codes are multiplied as
+/// whole numbers.
+fn product_nmse(scheme: Scheme) -> f64 {
+    let floats = [Scheme::F32, Scheme::Lossless, Scheme::Rate].contains(&scheme);
+    if floats || !on_cpu() { 4e-11 } else { kernel::INTEGER_NMSE }
+}
 
 const SHAPES: [[usize; 2]; 7] = [[1, 1], [1, 9], [7, 1], [5, 3], [17, 31], [64, 48], [33, 97]];
 
@@ -56,15 +60,16 @@ fn products_agree_with_the_naive_truth() {
                 assert_eq!(y.dims(), [m, rows]);
                 let truth = kernel::naive(encoded.rows(), shape, &x);
                 let error = nmse(&values(y), &truth);
-                assert!(error <= PRODUCT_NMSE, "{name} {shape:?} × {m}: NMSE {error}");
+                let bound = product_nmse(encoded.scheme());
+                assert!(error <= bound, "{name} {shape:?} × {m}: NMSE {error}");
                 // A bound that one wrong weight does not break would be no bound.
                 // The weights as decoded, so that it is that one weight which breaks it and not the rounding of a scheme.
                 let mut wrong = vec![0.0; rows * cols];
                 encoded.decode_into(&mut wrong);
-                wrong[rows * cols - 1] += 0.01;
+                wrong[rows * cols - 1] += 0.5;
                 let dense: Projection = DenseLinear::new(wrong, shape, FloatDtype::F32, &device()).into();
                 let y = dense.forward(Tensor::from_data(TensorData::new(x, [m, cols]), &device()));
-                assert!(nmse(&values(y), &truth) > PRODUCT_NMSE, "{name} {shape:?} × {m}: the control passed");
+                assert!(nmse(&values(y), &truth) > bound, "{name} {shape:?} × {m}: the control passed");
             }
         }
     }

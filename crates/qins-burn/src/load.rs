@@ -12,7 +12,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use qins_quant::{
-    EncodedTensor, Error as QuantError, Scheme,
+    EncodedTensor, Error as QuantError, FloatDtype, Scheme,
     checkpoint::{Checkpoint, Plain},
 };
 
@@ -189,12 +189,12 @@ impl Loader<'_> {
         } else {
             let (name, plain) = plain_rows(self.checkpoint, spec)?;
             self.used.insert(name.clone());
-            let weights = finite(&plain, &name)?;
             let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
+                expect_finite(plain.dtype, plain.bytes, plain.path, &name)?;
                 self.report.plain_bytes += plain.bytes.len();
-                return Ok(DenseLinear::new(weights, spec.shape, plain.dtype, self.device).into());
+                return Ok(DenseLinear::from_bytes(plain.bytes.to_vec(), spec.shape, plain.dtype, self.device).into());
             };
-            EncodedTensor::encode_as(&weights, spec.shape, plain.dtype, &recipe)
+            EncodedTensor::encode_as(&finite(&plain, &name)?, spec.shape, plain.dtype, &recipe)
                 .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))
                 .map_err(|e| QuantError::tensor(plain.path, name, e))?
         };
@@ -214,7 +214,8 @@ impl Loader<'_> {
         // Every other scheme decodes to numbers, whatever its codes.
         if encoded.scheme() == Scheme::Lossless {
             let tensor = format!("{module}.weight_packed");
-            expect_finite(&encoded.decode(), checkpoint.path_of(&tensor), &tensor)?;
+            let source = encoded.source();
+            expect_finite(source, &encoded.bytes_of_rows(0..spec.shape[0]), checkpoint.path_of(&tensor), &tensor)?;
         }
         Ok((encoded, checkpoint.bytes_of_module(module)?))
     }
@@ -243,17 +244,16 @@ impl Loader<'_> {
 
 /// The tensor's elements.
 fn finite(plain: &Plain<'_>, name: &str) -> Result<Vec<f32>, Error> {
-    let values = plain.widen();
-    expect_finite(&values, plain.path, name)?;
-    Ok(values)
+    expect_finite(plain.dtype, plain.bytes, plain.path, name)?;
+    Ok(plain.widen())
 }
 
 /// One NaN in a weight makes every word the model says NaN.
-fn expect_finite(values: &[f32], path: &Path, name: &str) -> Result<(), Error> {
-    match values.iter().position(|v| !v.is_finite()) {
+fn expect_finite(dtype: FloatDtype, bytes: &[u8], path: &Path, name: &str) -> Result<(), Error> {
+    match dtype.first_not_finite(bytes) {
         None => Ok(()),
-        Some(index) => {
-            let message = format!("expected finite weights, found {} at element {index}", values[index]);
+        Some((index, value)) => {
+            let message = format!("expected finite weights, found {value} at element {index}");
             Err(QuantError::tensor(path, name, message).into())
         }
     }

@@ -1,6 +1,7 @@
 //! The floating-point types a plain checkpoint stores.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 /// A floating-point storage type.
@@ -63,6 +64,19 @@ impl FloatDtype {
             Self::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
             Self::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
         }
+    }
+
+    /// The first of some little-endian numbers of this type that is NaN or infinite: which, and what.
+    pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
+        // An exponent of ones.
+        let word = |bytes: [u8; 2], ones: u16| u16::from_le_bytes(bytes) & ones == ones;
+        let size = self.size();
+        let index = match self {
+            Self::F32 => bytes.par_chunks_exact(size).position_first(|b| word([b[2], b[3]], 0x7f80)),
+            Self::F16 => bytes.par_chunks_exact(size).position_first(|b| word([b[0], b[1]], 0x7c00)),
+            Self::Bf16 => bytes.par_chunks_exact(size).position_first(|b| word([b[0], b[1]], 0x7f80)),
+        }?;
+        Some((index, self.widen(&bytes[index * size..][..size])[0]))
     }
 
     /// `x` rounded to this type, to nearest even, as `f32`.

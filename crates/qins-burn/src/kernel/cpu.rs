@@ -12,6 +12,13 @@ use qins_quant::{Alpha, FloatDtype, GroupedRows, Layout, kernel};
 pub enum Weight<B: burn::backend::Backend> {
     /// Plain weights.
     Dense(FloatTensor<B>),
+    /// Plain weights of 16 bits, two a word.
+    Half {
+        /// `[rows, ⌈cols/2⌉]`.
+        words: IntTensor<B>,
+        /// Or else f16.
+        bf16: bool,
+    },
     /// The complement form.
     F32 {
         /// `[rows, cols]`.
@@ -48,11 +55,15 @@ pub enum Weight<B: burn::backend::Backend> {
 pub trait QinsBackend: burn::backend::Backend {
     /// `x[m, cols] · weightᵀ`.
     fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
+
+    /// The `cols` numbers of each row of 16-bit ones.
+    fn qins_widen(words: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self>;
 }
 
 /// The kernel's view of the weights; every slice is a whole tensor.
 enum Slices<'a> {
     Dense(&'a [f32]),
+    Half { words: &'a [u32], bf16: bool },
     F32 { u: &'a [f32], alpha: Alpha, source: FloatDtype },
     Q8 { words: &'a [u32], scale: &'a [f32], curvature: &'a [f32] },
     Grouped { layout: Layout, parts: [&'a [u32]; 3], scale: &'a [f32], curvature: &'a [f32] },
@@ -62,6 +73,7 @@ enum Slices<'a> {
 fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
     let (rows, w) = match *w {
         Slices::Dense(w) => (w.len() / cols, kernel::Rows::Dense(w)),
+        Slices::Half { words, bf16 } => (words.len() / cols.div_ceil(2), half(words, bf16, cols)),
         Slices::F32 { u, alpha, source } => (u.len() / cols, kernel::Rows::F32 { u, alpha, source }),
         Slices::Q8 { words, scale, curvature } => {
             let codes = bytemuck::cast_slice(words);
@@ -77,6 +89,20 @@ fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usiz
     let mut y = vec![0.0; m * rows];
     kernel::linear(w, [rows, cols], x, &mut y);
     (y, [m, rows])
+}
+
+fn half(words: &[u32], bf16: bool, cols: usize) -> kernel::Rows<'_> {
+    kernel::Rows::Half { words: bytemuck::cast_slice(words), stride: cols.next_multiple_of(2), bf16 }
+}
+
+/// The numbers of 16-bit words; `[rows, cols]`.
+fn widened(words: &[u32], bf16: bool, cols: usize) -> (Vec<f32>, [usize; 2]) {
+    let rows = words.len() / cols.div_ceil(2).max(1);
+    let mut numbers = vec![0.0; rows * cols];
+    for (r, numbers) in numbers.chunks_mut(cols.max(1)).enumerate() {
+        half(words, bf16, cols).decode_row(r, numbers);
+    }
+    (numbers, [rows, cols])
 }
 
 #[cfg(feature = "flex")]
@@ -101,6 +127,10 @@ mod flex {
                     w = dense.to_contiguous();
                     Slices::Dense(whole(&w))
                 }
+                Weight::Half { words, bf16 } => {
+                    w = words.to_contiguous();
+                    Slices::Half { words: whole(&w), bf16 }
+                }
                 Weight::F32 { u, alpha, source } => {
                     w = u.to_contiguous();
                     Slices::F32 { u: whole(&w), alpha, source }
@@ -116,9 +146,16 @@ mod flex {
                     Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
                 }
             };
-            let (y, shape) = product(whole(&x), [m, cols], &slices);
-            FlexTensor::new(Bytes::from_elems(y), Layout::contiguous(Shape::from(shape)), DType::F32)
+            floats(product(whole(&x), [m, cols], &slices))
         }
+
+        fn qins_widen(words: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self> {
+            floats(widened(whole(&words.to_contiguous()), bf16, cols))
+        }
+    }
+
+    fn floats((values, shape): (Vec<f32>, [usize; 2])) -> FlexTensor {
+        FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
     }
 
     /// All elements of a contiguous tensor.
@@ -146,6 +183,10 @@ mod ndarray {
                     w = floats(dense);
                     Slices::Dense(whole(&w))
                 }
+                Weight::Half { words: halves, bf16 } => {
+                    packed = words(halves);
+                    Slices::Half { words: whole(&packed), bf16 }
+                }
                 Weight::F32 { u, alpha, source } => {
                     w = floats(u);
                     Slices::F32 { u: whole(&w), alpha, source }
@@ -161,9 +202,16 @@ mod ndarray {
                     Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
                 }
             };
-            let (y, shape) = product(whole(&x), [m, cols], &slices);
-            SharedArray::from_shape_vec(shape.to_vec(), y).expect("the product fills its shape").into()
+            tensor(product(whole(&x), [m, cols], &slices))
         }
+
+        fn qins_widen(halves: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self> {
+            tensor(widened(whole(&words(halves)), bf16, cols))
+        }
+    }
+
+    fn tensor((values, shape): (Vec<f32>, [usize; 2])) -> NdArrayTensor {
+        SharedArray::from_shape_vec(shape.to_vec(), values).expect("the values fill their shape").into()
     }
 
     fn floats(tensor: NdArrayTensor) -> SharedArray<f32> {

@@ -10,7 +10,7 @@ mod portable;
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
-    tensor::{Int, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 use qins_quant::{Alpha, FloatDtype, Layout};
 
@@ -21,6 +21,15 @@ use cpu::{QinsBackend, Weight};
 pub enum Matrix {
     /// Plain weights `[rows, cols]`.
     Dense(Tensor<2>),
+    /// Plain weights of a 16-bit type, on CPU backends.
+    Half {
+        /// Two weights a word, little-endian, `[rows, ⌈cols/2⌉]`, as unsigned 32-bit integers.
+        words: Tensor<2, Int>,
+        /// Whether they are bf16; else they are f16.
+        bf16: bool,
+        /// Weights per row.
+        cols: usize,
+    },
     /// The complement form `[rows, cols]`.
     F32 {
         /// The companded values.
@@ -66,11 +75,12 @@ pub struct Groups {
 
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
-    if !on_cpu(&x) {
+    if !on_cpu(&x.device()) {
         return x.matmul(decode(w).transpose());
     }
     let weight = match w {
         Matrix::Dense(w) => Weight::Dense(w.into_dispatch()),
+        Matrix::Half { words, bf16, .. } => Weight::Half { words: words.into_dispatch(), bf16 },
         Matrix::F32 { u, alpha, source } => Weight::F32 { u: u.into_dispatch(), alpha, source },
         Matrix::Q8 { words, scale, curvature, .. } => Weight::Q8 {
             words: words.into_dispatch(),
@@ -89,10 +99,14 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), weight))
 }
 
-/// The weights themselves, `[rows, cols]`, by plain Burn operations on any backend.
+/// The weights themselves, `[rows, cols]`, by plain Burn operations on any backend; but for 16-bit types, which not every
+/// backend has.
 pub fn decode(w: Matrix) -> Tensor<2> {
     match w {
         Matrix::Dense(w) => w,
+        Matrix::Half { words, bf16, cols } => {
+            Tensor::from_dispatch(Dispatch::qins_widen(words.into_dispatch(), bf16, cols))
+        }
         Matrix::F32 { u, alpha, source } => portable::decode_u(u, alpha, source),
         Matrix::Q8 { words, scale, curvature, cols } => portable::decode_q8(words, scale, curvature, cols),
         Matrix::Grouped(groups) => portable::decode_grouped(groups),
@@ -103,6 +117,7 @@ pub fn decode(w: Matrix) -> Tensor<2> {
 pub fn select_rows(w: Matrix, rows: Tensor<1, Int>) -> Matrix {
     match w {
         Matrix::Dense(w) => Matrix::Dense(w.select(0, rows)),
+        Matrix::Half { words, bf16, cols } => Matrix::Half { words: words.select(0, rows), bf16, cols },
         Matrix::F32 { u, alpha, source } => Matrix::F32 { u: u.select(0, rows), alpha, source },
         Matrix::Q8 { words, scale, curvature, cols } => Matrix::Q8 {
             words: words.select(0, rows.clone()),
@@ -120,8 +135,9 @@ pub fn select_rows(w: Matrix, rows: Tensor<1, Int>) -> Matrix {
     }
 }
 
-fn on_cpu(x: &Tensor<2>) -> bool {
-    match x.device().as_dispatch() {
+/// Whether a device computes with the kernels on slices.
+pub(crate) fn on_cpu(device: &Device) -> bool {
+    match device.as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]

@@ -3,48 +3,88 @@
 use burn::{
     module::{Module, Param},
     nn::Linear,
-    tensor::{Device, Tensor, TensorData},
+    tensor::{Device, Int, Tensor, TensorData},
 };
 
 use qins_quant::FloatDtype;
 
-use super::Tap;
-use crate::kernel::Matrix;
+use super::{Tap, words::words};
+use crate::kernel::{self, Matrix, on_cpu};
 
 /// y = x·Wᵀ with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
 /// embedding looks up and that encoding acts on. (Burn's own `Linear` stores `[in, out]`.)
+///
+/// On CPU backends the weights rest in the type they came in, two bytes each where that has 16 bits, and are widened inside
+/// the product; elsewhere as `f32`.
 #[derive(Module, Debug)]
 pub struct DenseLinear {
-    weight: Param<Tensor<2>>,
+    weights: Weights,
     #[module(skip)]
     source: FloatDtype,
+    cols: usize,
     /// Set for the length of a calibration.
     #[module(skip)]
     pub(crate) tap: Option<Tap>,
 }
 
+#[derive(Module, Debug)]
+enum Weights {
+    F32(Param<Tensor<2>>),
+    /// Two weights of 16 bits a word.
+    Half(Param<Tensor<2, Int>>),
+}
+
 impl DenseLinear {
-    /// Takes `weights`, `[out, in]` row-major, which rested as `source`.
+    /// Takes `weights`, `[out, in]` row-major, numbers of the type `source`, to which they are rounded.
     ///
     /// # Panics
     /// When the length does not match the shape.
     pub fn new(weights: Vec<f32>, shape: [usize; 2], source: FloatDtype, device: &Device) -> Self {
-        let weight = Tensor::from_data(TensorData::new(weights, shape), device);
-        Self { weight: Param::from_tensor(weight), source, tap: None }
+        if source != FloatDtype::F32 && on_cpu(device) {
+            return Self::from_bytes(source.narrow(&weights), shape, source, device);
+        }
+        let weights = Tensor::from_data(TensorData::new(weights, shape), device);
+        Self { weights: Weights::F32(Param::from_tensor(weights)), source, cols: shape[1], tap: None }
     }
 
-    /// The weights, `[out, in]`.
+    /// Takes the little-endian bytes of weights, `[out, in]` row-major.
+    ///
+    /// # Panics
+    /// When the length does not match the shape.
+    pub fn from_bytes(bytes: Vec<u8>, [rows, cols]: [usize; 2], source: FloatDtype, device: &Device) -> Self {
+        if source == FloatDtype::F32 || !on_cpu(device) {
+            return Self::new(source.widen(&bytes), [rows, cols], source, device);
+        }
+        assert_eq!(bytes.len(), 2 * rows * cols, "from_bytes: weights do not fit [{rows}, {cols}]");
+        Self { weights: Weights::Half(words(bytes, [rows, 2 * cols], device)), source, cols, tap: None }
+    }
+
+    /// The weights as `f32`, `[out, in]`.
     pub fn weight(&self) -> Tensor<2> {
-        self.weight.val()
+        kernel::decode(self.matrix())
     }
 
-    /// The type the weights rested in.
+    /// `[out, in]`.
+    pub fn shape(&self) -> [usize; 2] {
+        let rows = match &self.weights {
+            Weights::F32(weights) => weights.val().dims()[0],
+            Weights::Half(words) => words.val().dims()[0],
+        };
+        [rows, self.cols]
+    }
+
+    /// The type the weights came in.
     pub fn source(&self) -> FloatDtype {
         self.source
     }
 
     pub(crate) fn matrix(&self) -> Matrix {
-        Matrix::Dense(self.weight())
+        match &self.weights {
+            Weights::F32(weights) => Matrix::Dense(weights.val()),
+            Weights::Half(words) => {
+                Matrix::Half { words: words.val(), bf16: self.source == FloatDtype::Bf16, cols: self.cols }
+            }
+        }
     }
 }
 
@@ -60,6 +100,8 @@ impl TryFrom<Linear> for DenseLinear {
         if linear.bias.is_some() {
             return Err(Biased);
         }
-        Ok(Self { weight: Param::from_tensor(linear.weight.val().transpose()), source: FloatDtype::F32, tap: None })
+        let weights = linear.weight.val().transpose();
+        let cols = weights.dims()[1];
+        Ok(Self { weights: Weights::F32(Param::from_tensor(weights)), source: FloatDtype::F32, cols, tap: None })
     }
 }

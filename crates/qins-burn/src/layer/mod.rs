@@ -4,6 +4,7 @@ mod dense;
 mod projection;
 mod qins;
 mod tap;
+mod words;
 
 pub use dense::{Biased, DenseLinear};
 pub use projection::Projection;

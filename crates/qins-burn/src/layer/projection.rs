@@ -5,7 +5,7 @@ use burn::{
     nn::Linear,
     tensor::{Device, Int, Tensor},
 };
-use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, Scheme};
+use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
 
 use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
 use crate::kernel::{self, Matrix};
@@ -23,14 +23,21 @@ impl Projection {
     /// An encoded matrix, `[out, in]`, as it rests in memory: encoded, unless its scheme is for files alone.
     pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
         let (shape, source) = (encoded.shape(), encoded.source());
-        let decoded = if encoded.scheme().is_for_files() { encoded.decode() } else { Vec::new() };
+        let decoded = match encoded.scheme() {
+            // Its own type holds it.
+            Scheme::Lossless => {
+                return DenseLinear::from_bytes(encoded.bytes_of_rows(0..shape[0]), shape, source, device).into();
+            }
+            Scheme::Rate => encoded.decode(),
+            _ => Vec::new(),
+        };
         Self::Qins(match encoded.into_codes() {
             Codes::F32 { u, alpha } => QinsLinear::F32(Companded::new(u, shape, alpha, source, device)),
-            Codes::Q8 { codes, scale, curvature } => {
-                QinsLinear::Q8(Coded::new(&codes, shape, scale, curvature, device))
-            }
+            Codes::Q8 { codes, scale, curvature } => QinsLinear::Q8(Coded::new(codes, shape, scale, curvature, device)),
             Codes::Grouped(groups) => QinsLinear::Grouped(Grouped::new(groups, shape, device)),
-            Codes::Lossless(_) | Codes::Rate { .. } => return DenseLinear::new(decoded, shape, source, device).into(),
+            Codes::Lossless(_) | Codes::Rate { .. } => {
+                return DenseLinear::new(decoded, shape, FloatDtype::F32, device).into();
+            }
         })
     }
 
@@ -50,7 +57,7 @@ impl Projection {
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
         match self {
-            Self::Dense(w) => w.weight().dims(),
+            Self::Dense(w) => w.shape(),
             Self::Qins(w) => w.shape(),
         }
     }
@@ -74,7 +81,7 @@ impl Projection {
             Self::Qins(ref encoded) if encoded.scheme() == scheme => return Ok(self),
             Self::Qins(encoded) => return Err(EncodeError::Encoded(encoded.scheme())),
         };
-        let (weight, shape) = (dense.weight(), dense.weight().dims());
+        let (weight, shape) = (dense.weight(), dense.shape());
         let device = weight.device();
         let weights: Vec<f32> = weight.into_data().iter().collect();
         let encoded = EncodedTensor::encode(&weights, shape, dense.source(), scheme, options)?;

@@ -1,11 +1,12 @@
 //! A linear map whose weights stay encoded.
 
 use burn::{
-    module::{Module, Param, ParamId},
-    tensor::{DType, Device, Int, Tensor, TensorData},
+    module::{Module, Param},
+    tensor::{Device, Int, Tensor, TensorData},
 };
 use qins_quant::{Alpha, FloatDtype, Layout, Scheme};
 
+use super::words::words;
 use crate::kernel::{Groups, Matrix};
 
 /// y = x·Wᵀ with W `[out, in]` encoded; decoded just in time, never resident as floats.
@@ -97,7 +98,7 @@ impl Companded {
 
 impl Coded {
     pub(super) fn new(
-        codes: &[u8],
+        codes: Vec<u8>,
         [rows, cols]: [usize; 2],
         scale: Vec<f32>,
         curvature: Vec<f32>,
@@ -113,10 +114,10 @@ impl Grouped {
         let layout = groups.layout;
         let scale = TensorData::new(groups.scale, [rows, layout.scales(cols)]);
         Self {
-            packed: words(&groups.packed, [rows, layout.packed(cols)], device),
+            packed: words(groups.packed, [rows, layout.packed(cols)], device),
             scale: Param::from_tensor(Tensor::from_data(scale, device)),
-            group_scale: words(&groups.group_scale, [rows, layout.group_scales(cols)], device),
-            selector: words(&groups.selector, [rows, layout.selectors(cols)], device),
+            group_scale: words(groups.group_scale, [rows, layout.group_scales(cols)], device),
+            selector: words(groups.selector, [rows, layout.selectors(cols)], device),
             curvature: floats(groups.curvature, device),
             layout,
             cols,
@@ -127,20 +128,4 @@ impl Grouped {
 fn floats(values: Vec<f32>, device: &Device) -> Param<Tensor<1>> {
     let n = values.len();
     Param::from_tensor(Tensor::from_data(TensorData::new(values, [n]), device))
-}
-
-/// Rows of bytes as rows of 32-bit words: WGSL has no bytes, and on a CPU the words read as bytes again.
-fn words(bytes: &[u8], [rows, width]: [usize; 2], device: &Device) -> Param<Tensor<2, Int>> {
-    let words: Vec<u32> = bytes.chunks(width.max(1)).flat_map(pack_row).collect();
-    let data = TensorData::new(words, [rows, width.div_ceil(4)]);
-    Param::initialized(ParamId::new(), Tensor::from_data(data, (device, DType::U32)))
-}
-
-/// A row's bytes, four a little-endian word, the last word filled up with zeros.
-fn pack_row(row: &[u8]) -> impl Iterator<Item = u32> {
-    row.chunks(4).map(|codes| {
-        let mut word = [0; 4];
-        word[..codes.len()].copy_from_slice(codes);
-        u32::from_le_bytes(word)
-    })
 }
