@@ -17,6 +17,7 @@ mod load;
 pub mod phi3;
 mod policy;
 mod swap;
+mod synthetic;
 mod tokenizer;
 
 pub use burn::tensor::Device;
@@ -29,8 +30,9 @@ pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, Qins
 pub use load::{LoadReport, Loaded, check, check_plain, load};
 pub use policy::{Importance, Override, Policy};
 pub use qins_quant::{
-    Alpha, EncodeOptions, Recipe, Scheme,
+    Alpha, EncodeOptions, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
 };
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};
+pub use synthetic::synthetic;
 pub use tokenizer::{Tokenizer, stop_ids};

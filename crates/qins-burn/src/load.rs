@@ -2,6 +2,7 @@
 //! asked for.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeSet, HashMap},
     path::Path,
 };
@@ -17,7 +18,7 @@ use qins_quant::{
 };
 
 use crate::{
-    DenseLinear, Error, LinearSpec, Policy, Projection, linears,
+    DenseLinear, Error, LinearKind, LinearSpec, Policy, Projection, linears,
     phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
 };
 
@@ -36,12 +37,19 @@ pub struct LoadReport {
     pub encoded_bytes: usize,
     /// Bytes at rest of everything else, in the checkpoint's own types.
     pub plain_bytes: usize,
+    /// Bytes at rest of an embedding that is not also the head: of all weights, what is not read for every token.
+    pub embedding_bytes: usize,
 }
 
 impl LoadReport {
     /// Bytes at rest of all weights.
     pub fn weight_bytes(&self) -> usize {
         self.encoded_bytes + self.plain_bytes
+    }
+
+    /// Bytes at rest of the weights that are read for every token.
+    pub fn bytes_per_token(&self) -> usize {
+        self.weight_bytes() - self.embedding_bytes
     }
 
     /// Bits per encoded weight, parameters included; none when nothing is encoded.
@@ -69,39 +77,63 @@ pub fn load(
     checkpoint: &Checkpoint,
     policy: Option<&Policy>,
     device: &Device,
-    mut progress: impl FnMut(usize, usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<Loaded, Error> {
     let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
     if policy.is_some() {
         expect_plain(checkpoint)?;
     }
+    let loader = Loader {
+        checkpoint,
+        policy,
+        device,
+        tied: config.tie_word_embeddings,
+        used: BTreeSet::new(),
+        report: LoadReport::default(),
+    };
+    let loader = RefCell::new(loader);
+    let model = assemble(
+        config,
+        |spec| loader.borrow_mut().linear(spec),
+        |config, module| loader.borrow_mut().norm(config, module),
+        progress,
+    )?;
+    let report = loader.into_inner().finish()?;
+    Ok(Loaded { model, report })
+}
+
+/// Puts a model together from its linears, asked for in the order of the computation, and its norms.
+pub(crate) fn assemble(
+    config: ModelConfig,
+    mut linear: impl FnMut(&LinearSpec) -> Result<Projection, Error>,
+    mut norm: impl FnMut(&ModelConfig, &str) -> Result<RmsNorm, Error>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Phi3, Error> {
     let specs: HashMap<String, LinearSpec> = linears(&config).into_iter().map(|s| (s.module.clone(), s)).collect();
-    let mut loader = Loader { checkpoint, policy, device, used: BTreeSet::new(), report: LoadReport::default() };
     let mut done = 0;
-    let mut linear = |loader: &mut Loader<'_>, module: &str| {
+    let mut linear = |module: &str| {
         progress(done, specs.len());
         done += 1;
-        loader.linear(&specs[module])
+        linear(&specs[module])
     };
-    let embed_tokens = linear(&mut loader, "model.embed_tokens")?;
+    let embed_tokens = linear("model.embed_tokens")?;
     let mut layers = Vec::with_capacity(config.num_hidden_layers);
     for layer in 0..config.num_hidden_layers {
         let name = |last: &str| format!("model.layers.{layer}.{last}");
-        let mut block = |last: &str| linear(&mut loader, &name(last));
-        let [q, k, v, o] = ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| block(&format!("self_attn.{last}")));
-        let [gate, up, down] = ["gate_proj", "up_proj", "down_proj"].map(|last| block(&format!("mlp.{last}")));
+        let [q, k, v, o] =
+            ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| linear(&name(&format!("self_attn.{last}"))));
+        let [gate, up, down] = ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}"))));
         layers.push(Block {
-            input_layernorm: loader.norm(&config, &name("input_layernorm"))?,
+            input_layernorm: norm(&config, &name("input_layernorm"))?,
             self_attn: Attention::new(&config, [q?, k?, v?, o?]),
-            post_attention_layernorm: loader.norm(&config, &name("post_attention_layernorm"))?,
+            post_attention_layernorm: norm(&config, &name("post_attention_layernorm"))?,
             mlp: Mlp { gate_proj: gate?, up_proj: up?, down_proj: down? },
         });
     }
-    let norm = loader.norm(&config, "model.norm")?;
-    let lm_head = if config.tie_word_embeddings { None } else { Some(linear(&mut loader, "lm_head")?) };
+    let last = norm(&config, "model.norm")?;
+    let lm_head = if config.tie_word_embeddings { None } else { Some(linear("lm_head")?) };
     progress(specs.len(), specs.len());
-    let report = loader.finish()?;
-    Ok(Loaded { model: Phi3::new(config, embed_tokens, layers, norm, lm_head), report })
+    Ok(Phi3::new(config, embed_tokens, layers, last, lm_head))
 }
 
 /// As [`check`], of a checkpoint that is to be encoded.
@@ -177,6 +209,8 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     policy: Option<&'a Policy>,
     device: &'a Device,
+    /// Whether the embedding is the head too.
+    tied: bool,
     /// Stored tensors read so far.
     used: BTreeSet<String>,
     report: LoadReport,
@@ -184,6 +218,15 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
+        let before = self.report.weight_bytes();
+        let projection = self.projection(spec)?;
+        if spec.kind == LinearKind::Embedding && !self.tied {
+            self.report.embedding_bytes = self.report.weight_bytes() - before;
+        }
+        Ok(projection)
+    }
+
+    fn projection(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
         let (encoded, bytes) = if self.checkpoint.is_encoded(&spec.module) {
             self.encoded(spec)?
         } else {

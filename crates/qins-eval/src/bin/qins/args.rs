@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::Args;
 use qins_burn::{Alpha, Backend, EncodeOptions, Override, Recipe, Scheme, Targets};
 use qins_eval::report::Settings;
-use qins_quant::{ParseSchemeError, Prune, Rate, mixture::Goal};
+use qins_quant::{ParseSchemeError, Prune, Rate, kernel::Simd, mixture::Goal};
 
 /// Which model.
 #[derive(Debug, Args)]
@@ -141,6 +141,8 @@ impl EncodeArgs {
 impl DeviceArgs {
     /// Sets up the threads; gives the device.
     pub(crate) fn device(&self) -> Result<qins_burn::Device, Box<dyn std::error::Error>> {
+        // An instruction set that the environment names and this machine has not is refused here.
+        Simd::chosen()?;
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
         }

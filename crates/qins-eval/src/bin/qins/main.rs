@@ -1,6 +1,7 @@
-//! `qins`: generate, validate, convert, inspect, verify and export encoded language models.
+//! `qins`: generate, validate, convert, inspect, verify, export and measure encoded language models.
 
 mod args;
+mod bench;
 mod compare;
 mod convert;
 mod embedded;
@@ -41,6 +42,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Export(export::Export),
+    Bench(bench::Bench),
 }
 
 /// What a command gives: how the process exits, or why it could not run.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Bench(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast_ref::<io::Error>() {

@@ -1,0 +1,129 @@
+//! Models of random weights, of any shape, for what depends on shapes alone: speed and memory.
+
+use std::collections::HashMap;
+
+use burn::{
+    module::Param,
+    nn::RmsNorm,
+    tensor::{Device, Tensor},
+};
+use qins_quant::{Codes, EncodedTensor, FloatDtype, Grouped, Recipe, Scheme, Words};
+
+use crate::{
+    DenseLinear, Error, LinearKind, LinearSpec, LoadReport, Loaded, Policy, Projection, load::assemble,
+    phi3::ModelConfig,
+};
+
+/// Rows that are drawn and encoded; a matrix repeats them. Its memory is its own all the same, and no cache holds it.
+const BAND: usize = 64;
+
+/// A model of random weights; linears are encoded where `policy` says so, and rest as `plain` otherwise. `progress` is called
+/// with linears done and linears in all.
+///
+/// # Errors
+/// When weights cannot be encoded as the policy says.
+pub fn synthetic(
+    config: ModelConfig,
+    policy: Option<&Policy>,
+    plain: FloatDtype,
+    device: &Device,
+    progress: impl FnMut(usize, usize),
+) -> Result<Loaded, Error> {
+    let (mut bands, mut report) = (HashMap::new(), LoadReport::default());
+    let tied = config.tie_word_embeddings;
+    let norms = (2 * config.num_hidden_layers + 1) * config.hidden_size * plain.size();
+    let linear = |spec: &LinearSpec| {
+        let recipe = policy.and_then(|policy| policy.recipe(spec));
+        let [rows, cols] = spec.shape;
+        let (projection, bytes) = match recipe {
+            None => {
+                let bytes = repeat(&plain.narrow(&weights(cols)), rows);
+                let n = bytes.len();
+                report.plain_bytes += n;
+                (DenseLinear::from_bytes(bytes, spec.shape, plain, device).into(), n)
+            }
+            Some(recipe) => {
+                let encoded = encoded(&mut bands, spec, &recipe, plain)?;
+                let n = encoded.file_bytes(false).map_err(|source| refused(spec, source))?;
+                report.encoded.push(spec.module.clone());
+                report.encoded_weights += rows * cols;
+                report.encoded_bytes += n;
+                (Projection::new(encoded, device), n)
+            }
+        };
+        if spec.kind == LinearKind::Embedding && !tied {
+            report.embedding_bytes = bytes;
+        }
+        Ok(projection)
+    };
+    let norm = |config: &ModelConfig, _: &str| {
+        Ok(RmsNorm {
+            gamma: Param::from_tensor(Tensor::ones([config.hidden_size], device)),
+            epsilon: config.rms_norm_eps,
+        })
+    };
+    let model = assemble(config, linear, norm, progress)?;
+    report.plain_bytes += norms;
+    Ok(Loaded { model, report })
+}
+
+/// A matrix of encoded rows.
+fn encoded(
+    bands: &mut HashMap<(Scheme, usize), EncodedTensor>,
+    spec: &LinearSpec,
+    recipe: &Recipe,
+    source: FloatDtype,
+) -> Result<EncodedTensor, Error> {
+    let [rows, cols] = spec.shape;
+    if !bands.contains_key(&(recipe.scheme, cols)) {
+        // No importance: it would be one linear's, and the rows are everyone's.
+        let recipe = Recipe { importance: None, ..recipe.clone() };
+        let band = EncodedTensor::encode_as(&weights(cols), [BAND, cols], source, &recipe);
+        bands.insert((recipe.scheme, cols), band.map_err(|e| refused(spec, e))?);
+    }
+    let codes = match bands[&(recipe.scheme, cols)].codes() {
+        Codes::F32 { u, alpha } => Codes::F32 { u: repeat(u, rows), alpha: *alpha },
+        Codes::Q8 { codes, scale, curvature } => {
+            Codes::Q8 { codes: repeat(codes, rows), scale: repeat(scale, rows), curvature: repeat(curvature, rows) }
+        }
+        Codes::Grouped(band) => Codes::Grouped(Grouped {
+            layout: band.layout,
+            packed: repeat(&band.packed, rows),
+            scale: repeat(&band.scale, rows),
+            group_scale: repeat(&band.group_scale, rows),
+            selector: repeat(&band.selector, rows),
+            curvature: band.curvature.clone(),
+        }),
+        Codes::Lossless(band) => {
+            Codes::Lossless(Words { high: repeat(&band.high, rows), low: repeat(&band.low, rows) })
+        }
+        Codes::Rate { codes, step } => Codes::Rate { codes: repeat(codes, rows), step: *step },
+    };
+    EncodedTensor::from_parts(spec.shape, source, codes).map_err(|e| refused(spec, e))
+}
+
+fn refused(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {
+    Error::Encode { module: spec.module.clone(), source }
+}
+
+/// `rows` rows, of which the first [`BAND`] are `band`, and so on.
+fn repeat<T: Copy>(band: &[T], rows: usize) -> Vec<T> {
+    let n = band.len() / BAND * rows;
+    let mut all = Vec::with_capacity(n);
+    while all.len() < n {
+        all.extend_from_slice(&band[..band.len().min(n - all.len())]);
+    }
+    all
+}
+
+/// A band of rows: sums of four uniform numbers, near enough to Gaussian, of the size that keeps activations as large as
+/// they were.
+fn weights(cols: usize) -> Vec<f32> {
+    let mut state = cols as u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let sigma = (3.0 / cols as f32).sqrt();
+    (0..BAND * cols).map(|_| sigma * (uniform() + uniform() + uniform() + uniform())).collect()
+}

@@ -1,0 +1,258 @@
+//! `qins bench`.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    time::Instant,
+};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use qins_burn::{
+    FloatDtype, Loaded, Policy, Session, Targets,
+    phi3::{Logits, ModelConfig, Phi3},
+    synthetic,
+};
+use qins_quant::kernel::{Simd, read_bandwidth};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Outcome,
+    args::{DeviceArgs, ModelArgs, SchemeOrNone},
+    environment::{environment, peak_rss_bytes},
+    model::{Source, progress},
+};
+
+/// Shapes without weights.
+const PHI: &str = include_str!("../../../../../tests/fixtures/phi35/config.json");
+
+/// Times that everything is measured; the median counts.
+const REPEATS: usize = 3;
+
+/// Measure tokens a second and memory, of a model or of the shapes of one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins bench --scheme q8
+  qins bench --model synthetic:phi-3.5-mini --blocks 4 --scheme q4 --targets full --threads 2
+  qins bench --model DIR --json
+
+One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, and \
+its share that the weights take is said beside each figure.")]
+pub(crate) struct Bench {
+    /// A Hugging Face directory, or `synthetic:phi-3.5-mini` for random weights of those shapes [default: the embedded model]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<Model>,
+    /// Blocks of a synthetic model instead of all 32
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    blocks: Option<u16>,
+    /// Encode the weights: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    #[arg(long, default_value = "none")]
+    scheme: SchemeOrNone,
+    /// Which linears to encode: `safe`, `all`, `full`, or a list such as `v_proj,down_proj`
+    #[arg(long, default_value = "safe", value_name = "POLICY")]
+    targets: Targets,
+    /// The type in which a synthetic model's plain weights rest
+    #[arg(long, default_value = "bf16", value_parser = ["bf16", "f16", "f32"])]
+    dtype: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Tokens of the prompt, read at once
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    prompt_tokens: u32,
+    /// Tokens that are generated after it, one by one
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    tokens: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Model {
+    Directory(PathBuf),
+    Synthetic(String),
+}
+
+impl FromStr for Model {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("synthetic:") {
+            None => Ok(Self::Directory(text.into())),
+            Some("phi-3.5-mini") => Ok(Self::Synthetic(text.to_owned())),
+            Some(shapes) => Err(format!("expected the shapes of phi-3.5-mini, found `{shapes}`")),
+        }
+    }
+}
+
+/// What was measured. Speeds are medians, in tokens or 10⁹ bytes a second.
+#[derive(Serialize)]
+struct Measured {
+    name: &'static str,
+    model: String,
+    blocks: usize,
+    scheme: String,
+    targets: String,
+    threads: usize,
+    simd: &'static str,
+    cpu: Option<String>,
+    prompt_tokens: usize,
+    tokens: usize,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    decode_gb_per_second: f64,
+    read_gb_per_second: f64,
+    load_seconds: f64,
+    peak_rss_bytes: Option<u64>,
+    weight_bytes: usize,
+    prefill_runs: Vec<f64>,
+    decode_runs: Vec<f64>,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Outcome {
+        let device = self.device.device()?;
+        let policy = self.scheme.scheme().map(|scheme| Policy::new(self.targets.clone(), scheme));
+        let start = Instant::now();
+        let (name, Loaded { model, report }) = self.load(policy.as_ref(), &device)?;
+        let load_seconds = start.elapsed().as_secs_f64();
+        let vocabulary = model.config().vocab_size as u32;
+        let limit = model.config().max_position_embeddings;
+        let (prompt, tokens) = (self.prompt_tokens as usize, self.tokens as usize);
+        if prompt + tokens > limit {
+            return Err(
+                format!("expected at most {limit} tokens, the model's context, found {}", prompt + tokens).into()
+            );
+        }
+        let ids: Vec<u32> =
+            (0..self.prompt_tokens + self.tokens).map(|i| i.wrapping_mul(40_503) % vocabulary).collect();
+        let bar = progress(1 + REPEATS as u64, "measuring".to_owned());
+        // Once beforehand, so that everything has been touched.
+        self.measure(&model, &ids)?;
+        let mut runs = (Vec::new(), Vec::new());
+        for _ in 0..REPEATS {
+            bar.inc(1);
+            let (prefill, decode) = self.measure(&model, &ids)?;
+            runs.0.push(prompt as f64 / prefill);
+            runs.1.push(tokens as f64 / decode);
+        }
+        bar.finish_and_clear();
+        // Before the bandwidth is measured, which takes memory of its own.
+        let peak_rss_bytes = peak_rss_bytes();
+        let (prefill, decode) = (median(&runs.0), median(&runs.1));
+        let environment = environment(&self.device);
+        let measured = Measured {
+            name: "qins",
+            model: name,
+            blocks: model.config().num_hidden_layers,
+            scheme: policy.as_ref().map_or(format!("none ({})", self.dtype), |policy| policy.recipe.scheme.to_string()),
+            targets: policy.map_or("none".to_owned(), |policy| policy.targets.to_string()),
+            threads: environment.threads,
+            simd: Simd::chosen()?.name(),
+            cpu: environment.cpu,
+            prompt_tokens: prompt,
+            tokens,
+            prefill_tokens_per_second: prefill,
+            decode_tokens_per_second: decode,
+            decode_gb_per_second: decode * report.bytes_per_token() as f64 / 1e9,
+            read_gb_per_second: read_bandwidth() / 1e9,
+            load_seconds,
+            peak_rss_bytes,
+            weight_bytes: report.weight_bytes(),
+            prefill_runs: runs.0,
+            decode_runs: runs.1,
+        };
+        measured.print(self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn load(&self, policy: Option<&Policy>, device: &qins_burn::Device) -> Result<(String, Loaded), Box<dyn Error>> {
+        let Some(Model::Synthetic(name)) = &self.model else {
+            if self.blocks.is_some() {
+                return Err("expected --blocks of a synthetic model, found it of another".into());
+            }
+            let model = match &self.model {
+                Some(Model::Directory(dir)) => Some(dir.clone()),
+                _ => None,
+            };
+            let source = Source::open(&ModelArgs { model })?;
+            let loaded = source.load(policy, device)?;
+            return Ok((source.name, loaded));
+        };
+        let mut config: Value = serde_json::from_str(PHI)?;
+        if let Some(blocks) = self.blocks {
+            config["num_hidden_layers"] = blocks.into();
+        }
+        let config = ModelConfig::parse(&config, Path::new(name))?;
+        let dtype = match &self.dtype[..] {
+            "bf16" => FloatDtype::Bf16,
+            "f16" => FloatDtype::F16,
+            _ => FloatDtype::F32,
+        };
+        let bar = progress(0, format!("making {}", policy.map_or("plain", |policy| policy.recipe.scheme.name())));
+        let loaded = synthetic(config, policy, dtype, device, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        Ok((name.clone(), loaded))
+    }
+
+    /// Seconds to read the prompt, and to read the other tokens one by one after it.
+    fn measure(&self, model: &Phi3, ids: &[u32]) -> Result<(f64, f64), Box<dyn Error>> {
+        let (prompt, tokens) = ids.split_at(self.prompt_tokens as usize);
+        let mut session = Session::new(model, ids.len());
+        let mut timed = |ids: &[u32]| -> Result<f64, Box<dyn Error>> {
+            let start = Instant::now();
+            // The logits must have been computed, not only asked for.
+            std::hint::black_box(session.extend(ids, Logits::Last)?.into_data());
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let prefill = timed(prompt)?;
+        let decode = tokens.iter().map(|id| timed(std::slice::from_ref(id))).sum::<Result<f64, _>>()?;
+        Ok((prefill, decode))
+    }
+}
+
+impl Measured {
+    fn print(&self, json: bool) -> Result<(), Box<dyn Error>> {
+        let mut out = io::stdout().lock();
+        if json {
+            return Ok(writeln!(out, "{}", serde_json::to_string(self)?)?);
+        }
+        writeln!(
+            out,
+            "{}, {} blocks, {} ({}), {} threads, {}",
+            self.model, self.blocks, self.scheme, self.targets, self.threads, self.simd
+        )?;
+        writeln!(out, "prefill  {:8.1} tokens/s, {} at once", self.prefill_tokens_per_second, self.prompt_tokens)?;
+        writeln!(
+            out,
+            "decode   {:8.1} tokens/s, {:.1} GB/s of weights: {:.0} % of the {:.1} GB/s this machine reads",
+            self.decode_tokens_per_second,
+            self.decode_gb_per_second,
+            100.0 * self.decode_gb_per_second / self.read_gb_per_second,
+            self.read_gb_per_second
+        )?;
+        let memory = self.peak_rss_bytes.map_or(String::new(), |peak| {
+            format!(", {} of memory at most ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)
+        });
+        writeln!(
+            out,
+            "weights  {}{memory}, loaded in {:.1} s",
+            HumanBytes(self.weight_bytes as u64),
+            self.load_seconds
+        )?;
+        Ok(())
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
