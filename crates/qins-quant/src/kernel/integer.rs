@@ -12,7 +12,7 @@ use super::{
     activations::{Activations, BLOCK},
     levels::Companded,
     portable,
-    row::Matrix,
+    row::{GROUPED_UNIT, Matrix, Units},
     simd::compiled_for_each,
 };
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +23,10 @@ pub(super) const PANEL: usize = 32;
 
 /// Fewer rows of activations are multiplied one by one: laying out the weights for them would cost more.
 const FEW: usize = 4;
+
+/// Rows whose totals are left alone for a while before they are added up: what has just been written in small pieces cannot
+/// be read in large ones without waiting.
+const SOON: usize = 16;
 
 /// Calls a function of the module of an instruction set.
 macro_rules! on {
@@ -51,16 +55,19 @@ pub(super) fn product(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &
 #[allow(unsafe_code)]
 fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
     let (m, task) = (x.rows(), rows.div_ceil(8 * rayon::current_num_threads()).max(16));
-    let init = || (Companded::EMPTY, vec![0; x.blocks()]);
+    let init = || (Companded::EMPTY, vec![0; SOON * m * x.blocks()]);
     let run = |(levels, totals): &mut (Companded, Vec<i32>), first: usize, out: &mut [f32]| {
-        for (i, out) in out.chunks_exact_mut(m).enumerate() {
-            w.levels(simd, first + i, levels);
-            let row = w.row(first + i, cols, levels);
-            for (j, y) in out.iter_mut().enumerate() {
-                let (values, steps) = x.row(j);
-                on!(simd, totals(&row, values, totals));
-                let terms = totals.iter().zip(steps).enumerate();
-                *y = terms.fold(0.0, |y, (b, (total, step))| y + *total as f32 * (step * row.unit(b)));
+        for (i, out) in out.chunks_mut(SOON * m).enumerate() {
+            let first = first + i * SOON;
+            for (i, totals) in totals.chunks_exact_mut(m * x.blocks()).enumerate().take(out.len() / m) {
+                w.levels(simd, first + i, levels);
+                let row = w.row(first + i, cols, levels);
+                for (j, totals) in totals.chunks_exact_mut(x.blocks()).enumerate() {
+                    on!(simd, totals(&row, x.row(j).0, totals));
+                }
+            }
+            for (i, (y, totals)) in out.iter_mut().zip(totals.chunks_exact(x.blocks())).enumerate() {
+                *y = sum(simd, totals, x.row(i % m).1, w.units(first + i / m, cols));
             }
         }
     };
@@ -88,7 +95,7 @@ fn many(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y
         for b in 0..x.blocks() {
             for (i, (words, r)) in scratch.words.iter_mut().zip(rows.clone()).enumerate() {
                 let row = w.row(r, cols, &scratch.levels[i]);
-                scratch.units[i] = row.unit(b);
+                scratch.units[i] = w.units(r, cols).of(b);
                 on!(simd, unpack(&row, b, words));
             }
             on!(simd, interleave(&scratch.words, &mut scratch.panel));
@@ -132,6 +139,32 @@ impl Scratch {
             totals: vec![[0; PANEL]; m],
         }
     }
+}
+
+compiled_for_each! {
+    /// Σ total·(step·unit) over the blocks of a row, in their order.
+    fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 = sum_inlined
+}
+
+#[inline(always)]
+fn sum_inlined(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    const SOME: usize = 16;
+    let mut sum = 0.0;
+    for (i, (totals, steps)) in totals.chunks(SOME).zip(steps.chunks(SOME)).enumerate() {
+        // The terms first, all at once: only their sum has an order.
+        let mut terms = [0.0; SOME];
+        let each = terms.iter_mut().zip(totals.iter().zip(steps));
+        match units {
+            Units::One(unit) => each.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
+            Units::Each(scales) => each
+                .zip(&scales[i * SOME..])
+                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * GROUPED_UNIT))),
+        }
+        for term in &terms[..totals.len()] {
+            sum += term;
+        }
+    }
+    sum
 }
 
 compiled_for_each! {

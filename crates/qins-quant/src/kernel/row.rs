@@ -22,7 +22,6 @@ pub(super) struct CompandedRow<'a> {
     pub(super) codes: &'a [u8],
     pub(super) levels: &'a Companded,
     pub(super) curvature: Curvature,
-    unit: f32,
 }
 
 /// The whole number of a weight is ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋ for a level t and the scale s of its group: the rounded high
@@ -35,16 +34,26 @@ pub(super) struct GroupedRow<'a> {
     pub(super) group_scale: &'a [u8],
     pub(super) selector: &'a [u8],
     pub(super) levels: &'a GroupLevels,
-    scale: &'a [f32],
 }
 
-impl Row<'_> {
-    /// What one stands for in block `b`.
+/// What one stands for in a block of a row.
+#[derive(Clone, Copy)]
+pub(super) enum Units<'a> {
+    /// In every block.
+    One(f32),
+    /// [`GROUPED_UNIT`] of these in each.
+    Each(&'a [f32]),
+}
+
+/// The unit of groups under a scale of one.
+pub(super) const GROUPED_UNIT: f32 = 128.0 / LARGEST_WEIGHT;
+
+impl Units<'_> {
     #[inline]
-    pub(super) fn unit(&self, b: usize) -> f32 {
+    pub(super) fn of(self, b: usize) -> f32 {
         match self {
-            Self::Companded(row) => row.unit,
-            Self::Grouped(row) => row.scale[b] * (128.0 / LARGEST_WEIGHT),
+            Self::One(unit) => unit,
+            Self::Each(scales) => scales[b] * GROUPED_UNIT,
         }
     }
 }
@@ -76,15 +85,26 @@ impl<'a> Matrix<'a> {
     #[inline]
     pub(super) fn row<'r>(&'r self, r: usize, cols: usize, levels: &'r Companded) -> Row<'r> {
         match self {
-            Self::Companded { codes, stride, scale, curvature } => Row::Companded(CompandedRow {
+            Self::Companded { codes, stride, curvature, .. } => Row::Companded(CompandedRow {
                 codes: &codes[r * stride..][..cols],
                 levels,
                 curvature: checked(curvature[r]),
-                unit: scale[r] / LARGEST_WEIGHT,
             }),
             Self::Grouped { rows, levels } => {
-                let RowParts { packed, scale, group_scale, selector } = rows.row(r, cols);
-                Row::Grouped(GroupedRow { bits: rows.layout.bits(), packed, group_scale, selector, levels, scale })
+                let RowParts { packed, group_scale, selector, .. } = rows.row(r, cols);
+                Row::Grouped(GroupedRow { bits: rows.layout.bits(), packed, group_scale, selector, levels })
+            }
+        }
+    }
+
+    /// What one stands for in the blocks of row `r`, of `cols` weights.
+    #[inline]
+    pub(super) fn units(&self, r: usize, cols: usize) -> Units<'_> {
+        match self {
+            Self::Companded { scale, .. } => Units::One(scale[r] / LARGEST_WEIGHT),
+            Self::Grouped { rows, .. } => {
+                let supers = rows.layout.scales(cols);
+                Units::Each(&rows.scale[r * supers..][..supers])
             }
         }
     }
