@@ -17,6 +17,12 @@ pub(crate) struct Bench {
 enum Benchmark {
     /// What each scheme keeps of its weights, against the bits it costs, beside the formats in common use
     Quality(Arguments),
+    /// Tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, as a table and a plot
+    Speed(Arguments),
+    /// As `speed`, with llama.cpp beside it: `--python` names a Python with what benches/peers/requirements.txt lists
+    Peers(Arguments),
+    /// Bytes of weights a second of every kernel, on every instruction set of this machine
+    Kernels(Arguments),
 }
 
 /// Everything after the benchmark's name is for its program, which also answers `--help`.
@@ -29,14 +35,25 @@ struct Arguments {
 
 impl Bench {
     pub(crate) fn run(&self) -> Outcome {
+        let peers = matches!(self.benchmark, Benchmark::Peers(_)).then_some("--peers");
         let (package, Arguments { arguments }) = match &self.benchmark {
             Benchmark::Quality(arguments) => ("qins-bench-quality", arguments),
+            Benchmark::Speed(arguments) => ("qins-bench-speed", arguments),
+            Benchmark::Peers(arguments) => ("qins-bench-speed", arguments),
+            Benchmark::Kernels(arguments) => ("qins-bench-kernels", arguments),
         };
-        let mut run = cargo::cargo("run");
+        // Criterion's benches are run by `cargo bench`; in the one profile there is.
+        let mut run = if package == "qins-bench-kernels" {
+            let mut bench = cargo::cargo("bench");
+            bench.args(["--profile", "dev"]);
+            bench
+        } else {
+            cargo::cargo("run")
+        };
         run.args(["--package", package]).arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
         if cargo::is_built(package) {
             run.arg("--quiet");
         }
-        cargo::run(run.arg("--").args(arguments))
+        cargo::run(run.arg("--").args(peers).args(arguments))
     }
 }

@@ -11,13 +11,15 @@ use serde_json::Value;
 use crate::cargo::{self, Outcome};
 
 /// Which of the workspace's crates a crate may depend on. Nothing points the other way.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("qins-codec", &[]),
     ("codec-no-std", &["qins-codec"]),
     ("qins-quant", &["qins-codec"]),
     ("qins-burn", &["qins-quant"]),
     ("qins-eval", &["qins-burn", "qins-quant"]),
+    ("qins-bench-kernels", &["qins-quant"]),
     ("qins-bench-quality", &["qins-quant"]),
+    ("qins-bench-speed", &[]),
     ("qins-tests", &["qins-burn", "qins-eval", "qins-quant"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""How fast llama.cpp is on this machine, on a model with the shapes of Phi-3.5-mini-instruct and random weights.
+
+Needs gguf 0.19.0, llama-cpp-python 0.3.36 (which builds llama.cpp 0c1e570 from source: a C++ compiler) and numpy 2.4.6:
+
+  python3 -m venv VENV
+  CMAKE_ARGS="-DGGML_NATIVE=ON" VENV/bin/pip install --no-binary llama-cpp-python -r benches/peers/requirements.txt
+  VENV/bin/python benches/peers/llama.py make --type q8_0 --blocks 32 --out FILE.gguf
+  VENV/bin/python benches/peers/llama.py run --model FILE.gguf --threads 2 --prompt 128 --tokens 32 --json
+
+`make` writes random blocks of the file type straight away; there never is a float model. Layer norms are 1, weights have a
+standard deviation of about 0.02. The tokenizer is made up, as `run` feeds token ids. The rope factors for long contexts
+are left out: the context is 512. Tensors are fused as llama.cpp's own converter of this architecture leaves them: query,
+key and value are `attn_qkv`, gate and up are `ffn_up`.
+
+`run` times llama_decode, called through ctypes. Prefill is one batch of random ids; decode is greedy, one token at a time,
+after that prompt, argmax included. The KV cache is FP16. Of a prompt, llama.cpp computes the last block's feed-forward and
+the head at the last position only: of the blocks' work that leaves out a sixth with 4 blocks and 2 % with 32.
+`load_seconds` is the model alone, its file in the page cache or not. --no-repack, an option of llama.cpp's own programs too,
+leaves Q4_K in the layout of the file: prefill was then 1.5 times as fast with AVX-512 VNNI, decode a tenth slower.
+"""
+import argparse
+import ctypes
+import json
+import os
+import re
+import statistics
+import sys
+import time
+
+HIDDEN, HEADS, HEAD_DIM, INTERMEDIATE, VOCAB, CONTEXT = 3072, 32, 96, 8192, 32064, 512
+
+
+def fail(sentence):
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+try:
+    import gguf
+    import llama_cpp as llama
+    import numpy as np
+    from gguf import GGMLQuantizationType as Kind, LlamaFileType
+except ImportError as error:
+    fail(f"the Python package {error.name} is missing; install benches/peers/requirements.txt with pip.")
+
+# File type: what general.file_type says, and the type of the tensors that no exception names.
+TYPES = {
+    "f16": (LlamaFileType.MOSTLY_F16, Kind.F16),
+    "bf16": (LlamaFileType.MOSTLY_BF16, Kind.BF16),
+    "q8_0": (LlamaFileType.MOSTLY_Q8_0, Kind.Q8_0),
+    "q4_k_m": (LlamaFileType.MOSTLY_Q4_K_M, Kind.Q4_K),
+}
+
+
+def tensors(file_type, blocks):
+    """Name, shape and type of every tensor, in the order of the file."""
+    kind = TYPES[file_type][1]
+
+    def more_bits(block):
+        """llama-quant.cpp, `use_more_bits`: what Q4_K_M stores as Q6_K, of attn_qkv and of ffn_down."""
+        first, last = blocks // 8, 7 * blocks // 8
+        return Kind.Q6_K if kind == Kind.Q4_K and (block < first or block >= last or (block - first) % 3 == 2) else kind
+
+    yield "token_embd.weight", (VOCAB, HIDDEN), kind
+    for n in range(blocks):
+        yield f"blk.{n}.attn_norm.weight", (HIDDEN,), Kind.F32
+        yield f"blk.{n}.attn_qkv.weight", (3 * HEADS * HEAD_DIM, HIDDEN), more_bits(n)
+        yield f"blk.{n}.attn_output.weight", (HIDDEN, HEADS * HEAD_DIM), kind
+        yield f"blk.{n}.ffn_norm.weight", (HIDDEN,), Kind.F32
+        yield f"blk.{n}.ffn_up.weight", (2 * INTERMEDIATE, HIDDEN), kind
+        yield f"blk.{n}.ffn_down.weight", (HIDDEN, INTERMEDIATE), more_bits(n)
+    yield "output_norm.weight", (HIDDEN,), Kind.F32
+    yield "output.weight", (VOCAB, HIDDEN), Kind.Q6_K if kind == Kind.Q4_K else kind
+
+
+def stored_bytes(shape, kind):
+    weights, size = gguf.GGML_QUANT_SIZES[kind]
+    return int(np.prod(shape, dtype=np.int64)) // weights * size
+
+
+def random_tensor(rng, shape, kind):
+    """The bytes of a tensor: random quants and scales, or random signs and mantissas at one exponent."""
+    weights, size = gguf.GGML_QUANT_SIZES[kind]
+    if kind == Kind.F32:
+        return np.ones(shape, np.float32)
+    if kind == Kind.F16:  # ±[2^-6, 2^-5)
+        return (rng.integers(0, 1 << 16, shape, np.uint16) & 0x83FF | 9 << 10).view(np.float16)
+    if kind == Kind.BF16:
+        return (rng.integers(0, 1 << 16, shape, np.uint16) & 0x807F | 121 << 7).view(np.uint8)
+    data = rng.integers(0, 256, (stored_bytes(shape, kind) // size, size), np.uint8)
+    # One FP16 scale a block, within a tenth of `scale`, as bytes.
+    f16 = lambda scale: (scale * rng.uniform(0.9, 1.1, (len(data), 1))).astype(np.float16).view(np.uint8)
+    if kind == Kind.Q8_0:  # f16 d, 32 x i8
+        data[:, :2] = f16(2.7e-4)
+    elif kind == Kind.Q4_K:  # f16 d, f16 dmin, 8 scales and 8 minima of 6 bits in 12 bytes, 256 x u4
+        data[:, :2] = d = f16(1.2e-4)
+        data[:, 2:4] = (d.view(np.float16) * np.float16(7.5)).view(np.uint8)
+        # Minima alike the scales, so that every group has mean 0.
+        data[:, 8:12] = data[:, 4:8]
+        data[:, 12:16] = data[:, 12:16] % 16 * 17
+    else:  # Q6_K: 256 x u6, 16 x i8 scales, f16 d
+        data[:, -2:] = f16(1.5e-5)
+    return data.reshape(*shape[:-1], shape[-1] // weights * size)
+
+
+def make(args):
+    if args.blocks < 1:
+        fail(f"--blocks must be at least 1, not {args.blocks}.")
+    listed = list(tensors(args.type, args.blocks))
+    writer = gguf.GGUFWriter(args.out, "phi3")
+    for key, value in {
+        "file_type": TYPES[args.type][0], "context_length": 4096, "embedding_length": HIDDEN, "block_count": args.blocks,
+        "feed_forward_length": INTERMEDIATE, "head_count": HEADS, "head_count_kv": HEADS, "layer_norm_rms_eps": 1e-5,
+        "rope_dimension_count": HEAD_DIM, "rope_freq_base": 10000.0,
+        "tokenizer_model": "llama", "unk_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }.items():
+        getattr(writer, f"add_{key}")(value)
+    # As sentencepiece has it: unknown, begin, end, 256 bytes, then pieces.
+    token, pieces = gguf.TokenType, VOCAB - 259
+    names = ["<unk>", "<s>", "</s>"] + [f"<0x{n:02X}>" for n in range(256)] + [f"piece{n}" for n in range(pieces)]
+    writer.add_token_list(names)
+    writer.add_token_scores([-float(n) for n in range(VOCAB)])
+    writer.add_token_types([token.UNKNOWN] + [token.CONTROL] * 2 + [token.BYTE] * 256 + [token.NORMAL] * pieces)
+    for name, shape, kind in listed:
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), stored_bytes(shape, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    rng = np.random.default_rng(0)
+    for _, shape, kind in listed:
+        writer.write_tensor_data(random_tensor(rng, shape, kind))
+    writer.close()
+    weights, stored = sum(int(np.prod(t[1])) for t in listed), sum(stored_bytes(*t[1:]) for t in listed)
+    print(f"{args.out}: {weights} weights in {stored} bytes, {8 * stored / weights:.3f} bits per weight")
+
+
+def run(args):
+    if args.threads < 1 or args.prompt < 1 or args.tokens < 1 or args.prompt + args.tokens > CONTEXT:
+        fail(f"--threads, --prompt and --tokens must be at least 1, and prompt and tokens together at most {CONTEXT}.")
+    with open(args.model, "rb") as file:
+        if file.read(4) != b"GGUF":
+            fail(f"{args.model} is not a GGUF file.")
+    log = []  # only here it is said where the weights went
+    callback = llama.llama_log_callback(lambda _, text, __: log.append(text.decode("utf-8", "replace")))
+    llama.llama_log_set(callback, None)
+    model_params = llama.llama_model_default_params()
+    model_params.n_gpu_layers = 0
+    model_params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    model_params.use_extra_bufts = not args.no_repack
+    start = time.perf_counter()
+    model = llama.llama_model_load_from_file(os.fsencode(args.model), model_params)
+    load_seconds = time.perf_counter() - start
+    if not model:
+        reason = next((line.split(": ", 1)[1].strip() for line in log if "error loading" in line), "no reason given")
+        fail(f"llama.cpp cannot load {args.model}: {reason}.")
+    params = llama.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT
+    params.n_threads = params.n_threads_batch = args.threads
+    context = llama.llama_init_from_model(model, params)
+    if not context:
+        fail(f"llama.cpp cannot make a context of {CONTEXT} tokens for {args.model}.")
+    vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+
+    def decode(ids):
+        """Reads `ids` at the positions that follow; answers the seconds and the likeliest next id."""
+        start = time.perf_counter()
+        if llama.llama_decode(context, llama.llama_batch_get_one(ids, len(ids))):
+            fail(f"llama_decode failed on {args.model}.")
+        llama.llama_synchronize(context)
+        logits = np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (vocab,))
+        likeliest = int(logits.argmax())
+        seconds = time.perf_counter() - start
+        if not np.isfinite(logits[likeliest]):  # argmax finds a NaN
+            fail(f"{args.model} gives logits that are not finite.")
+        return seconds, likeliest
+
+    prompt = (ctypes.c_int32 * args.prompt)(*np.random.default_rng(1).integers(0, vocab, args.prompt).tolist())
+    one = (ctypes.c_int32 * 1)()
+    prefill, decoding = [], []  # tokens per second
+    for repeat in range(4):
+        llama.llama_memory_clear(llama.llama_get_memory(context), True)
+        seconds, one[0] = decode(prompt)
+        total = 0.0
+        for _ in range(args.tokens):
+            spent, one[0] = decode(one)
+            total += spent
+        if repeat > 0:  # the first warms up
+            prefill.append(args.prompt / seconds)
+            decoding.append(args.tokens / total)
+    with open("/proc/self/status") as status:  # Linux; getrusage would count the parent before exec
+        peak_rss_bytes = 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read())[1])
+
+    reader = gguf.GGUFReader(args.model)
+    sizes = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
+    weight_bytes = sum(sizes.values())
+    # The embedding is looked up, a row a token; everything else is read whole.
+    read_bytes = weight_bytes - sizes["token_embd.weight"]
+    decode_speed = statistics.median(decoding)
+    buffers = re.findall(r"(\w+) model buffer size = +([\d.]+) MiB", "".join(log))
+    report = {
+        "name": "llama.cpp",
+        "llama_cpp_python": llama.__version__,
+        "file_type": LlamaFileType(reader.get_field("general.file_type").contents()).name,
+        "blocks": llama.llama_model_n_layer(model),
+        "threads": args.threads,
+        "prefill_tokens_per_second": round(statistics.median(prefill), 2),
+        "decode_tokens_per_second": round(decode_speed, 3),
+        "prefill_runs": [round(speed, 2) for speed in prefill],
+        "decode_runs": [round(speed, 3) for speed in decoding],
+        "load_seconds": round(load_seconds, 3),
+        "peak_rss_bytes": peak_rss_bytes,
+        "weight_bytes": weight_bytes,
+        "decode_gb_per_second": round(read_bytes * decode_speed / 1e9, 2),
+        "buffers_mib": {name: float(size) for name, size in buffers},
+        "system_info": llama.llama_print_system_info().decode().strip(),
+    }
+    print(json.dumps(report) if args.json else "\n".join(f"{key}: {value}" for key, value in report.items()))
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        fail(f"{message} (see {self.prog} --help).")
+
+
+def main():
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="make|run")
+    command = commands.add_parser("make", help="write a GGUF file with random weights")
+    command.set_defaults(call=make)
+    command.add_argument("--type", choices=TYPES, required=True)
+    command.add_argument("--blocks", type=int, default=32)
+    command.add_argument("--out", required=True)
+    command = commands.add_parser("run", help="measure llama.cpp on a GGUF file")
+    command.set_defaults(call=run)
+    command.add_argument("--model", required=True)
+    command.add_argument("--threads", type=int, required=True)
+    command.add_argument("--prompt", type=int, default=128, help="tokens of the prefill")
+    command.add_argument("--tokens", type=int, default=32, help="tokens to decode")
+    command.add_argument("--no-repack", action="store_true", help="leave the weights in the layout of the file")
+    command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    args = parser.parse_args()
+    try:
+        args.call(args)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
+
+
+main()

@@ -1,0 +1,98 @@
+//! One measurement, by another process.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What a process measured, as it says in JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// `q8`, or `llama.cpp q8_0`.
+    #[serde(default)]
+    pub(crate) form: String,
+    pub(crate) blocks: usize,
+    pub(crate) threads: usize,
+    pub(crate) prefill_tokens_per_second: f64,
+    pub(crate) decode_tokens_per_second: f64,
+    pub(crate) decode_gb_per_second: f64,
+    /// What the machine read at the time; a peer does not say.
+    #[serde(default)]
+    pub(crate) read_gb_per_second: Option<f64>,
+    pub(crate) load_seconds: f64,
+    pub(crate) peak_rss_bytes: Option<u64>,
+    pub(crate) weight_bytes: u64,
+    #[serde(default)]
+    pub(crate) cpu: Option<String>,
+    #[serde(default)]
+    pub(crate) simd: Option<String>,
+}
+
+impl Run {
+    /// Whether it is another program's.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.form.starts_with("llama.cpp")
+    }
+}
+
+/// A form of ours: a type of plain weights, or a scheme for all of them.
+pub(crate) fn qins(form: &str, blocks: u16, threads: Option<u16>) -> Result<Run, String> {
+    let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    run.args(["run", "--locked", "--quiet", "--package", "qins-eval", "--bin", "qins", "--manifest-path"]);
+    run.arg(root().join("Cargo.toml")).args(["--", "bench", "--model", "synthetic:phi-3.5-mini", "--json"]);
+    run.args(["--blocks", &blocks.to_string()]);
+    // (The scheme `f32` is asked for as the plain type of that name is not: it would cost as much and say as little.)
+    match form {
+        "f32" | "bf16" | "f16" => run.args(["--dtype", form]),
+        scheme => run.args(["--scheme", scheme, "--targets", "full"]),
+    };
+    if let Some(threads) = threads {
+        run.args(["--threads", &threads.to_string()]);
+    }
+    measured(&mut run, form.to_owned())
+}
+
+/// Checks that this Python can run llama.cpp; it says itself what it lacks.
+pub(crate) fn expect_llama(python: &Path) -> Result<(), String> {
+    output(Command::new(python).arg(root().join("benches/peers/llama.py")).arg("--help")).map(drop)
+}
+
+/// llama.cpp on a file of these shapes, which is made where there is none.
+pub(crate) fn llama(python: &Path, file_type: &str, blocks: u16, threads: usize) -> Result<Run, String> {
+    let (program, blocks) = (root().join("benches/peers/llama.py"), blocks.to_string());
+    let file = root().join(format!("target/bench/phi-3.5-mini-{blocks}-{file_type}.gguf"));
+    if !file.exists() {
+        let mut make = Command::new(python);
+        make.arg(&program).args(["make", "--type", file_type, "--blocks", &blocks, "--out"]).arg(&file);
+        std::fs::create_dir_all(root().join("target/bench")).map_err(|e| format!("target/bench: {e}"))?;
+        output(&mut make)?;
+    }
+    let mut run = Command::new(python);
+    run.arg(&program).args(["run", "--threads", &threads.to_string(), "--json", "--model"]).arg(&file);
+    measured(&mut run, format!("llama.cpp {file_type}"))
+}
+
+fn measured(command: &mut Command, form: String) -> Result<Run, String> {
+    eprintln!("measuring {form}");
+    let text = output(command)?;
+    let run: Run = serde_json::from_str(&text).map_err(|e| format!("{form}: {e}: {text}"))?;
+    Ok(Run { form, ..run })
+}
+
+/// What a command prints; its errors go where ours go.
+fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("{name}: {}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|e| format!("{name}: {e}"))
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}

@@ -1,0 +1,59 @@
+//! The plot: two bars for each run, tokens a second one by one and at once, as an SVG that needs nothing else.
+
+use std::fmt::Write;
+
+use crate::measure::Run;
+
+/// Width of a panel's bars, height of a row, and the widths of names and of what is written behind a bar, in pixels.
+const BARS: f64 = 260.0;
+const ROW: f64 = 22.0;
+const NAMES: f64 = 130.0;
+const VALUES: f64 = 60.0;
+const HEADING: f64 = 34.0;
+
+/// Colours follow the reader's light or dark mode; a renderer that knows no modes gets the light ones.
+const STYLE: &str = "
+.back { fill: #fff } text { fill: #1f2328 } .ours { fill: #0b62d6 } .others { fill: #6b7280 }
+@media (prefers-color-scheme: dark) {
+  .back { fill: #0d1117 } text { fill: #e6edf3 } .ours { fill: #58a6ff } .others { fill: #9aa4af }
+}";
+
+/// A panel for each of the two speeds.
+pub(crate) fn plot(runs: &[Run]) -> String {
+    let panels: [(&str, fn(&Run) -> f64); 2] = [
+        ("one token at a time, tokens/s", |run| run.decode_tokens_per_second),
+        ("128 tokens at once, tokens/s", |run| run.prefill_tokens_per_second),
+    ];
+    let panel = NAMES + BARS + VALUES;
+    let (width, height) = (2.0 * panel, HEADING + ROW * runs.len() as f64 + 12.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n\
+         <title>Tokens a second</title>\n<style>{STYLE}\n</style>\n\
+         <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
+    );
+    for (i, (title, speed)) in panels.into_iter().enumerate() {
+        let most = runs.iter().map(speed).fold(f64::MIN_POSITIVE, f64::max);
+        let left = panel * i as f64 + NAMES;
+        let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-weight=\"bold\">{title}</text>");
+        for (j, run) in runs.iter().enumerate() {
+            let (y, length) = (HEADING + ROW * j as f64, BARS * speed(run) / most);
+            let class = if run.is_peer() || ["f32", "bf16"].contains(&&run.form[..]) { "others" } else { "ours" };
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text>\
+                 <rect class=\"{class}\" x=\"{left}\" y=\"{:.0}\" width=\"{length:.1}\" height=\"{:.0}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.0}\">{:.1}</text>",
+                left - 6.0,
+                y + 14.0,
+                run.form,
+                y + 2.0,
+                ROW - 6.0,
+                left + length + 5.0,
+                y + 14.0,
+                speed(run)
+            );
+        }
+    }
+    svg + "</svg>\n"
+}

@@ -1,0 +1,51 @@
+//! The table, in Markdown.
+
+use crate::measure::Run;
+
+/// A row for each run, then what each of ours is against the others.
+pub(crate) fn table(runs: &[Run]) -> String {
+    let mut text = String::new();
+    if let Some(Run { blocks, threads, cpu, simd, .. }) = runs.first() {
+        let of = |what: &Option<String>| what.as_deref().unwrap_or("unknown").trim().to_owned();
+        text += &format!("Phi-3.5-mini's shapes, {blocks} blocks, {threads} threads, {} ({})\n\n", of(cpu), of(simd));
+    }
+    text += "| weights | size | decode | of them | machine reads | prefill of 128 | peak memory | ready in |\n";
+    text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
+    for run in runs {
+        text += &format!(
+            "| {} | {:.0} MB | {:.1} tokens/s | {:.1} GB/s | {} | {:.0} tokens/s | {} | {:.1} s |\n",
+            run.form,
+            run.weight_bytes as f64 / 1e6,
+            run.decode_tokens_per_second,
+            run.decode_gb_per_second,
+            run.read_gb_per_second.map_or(String::new(), |read| format!("{read:.1} GB/s")),
+            run.prefill_tokens_per_second,
+            run.peak_rss_bytes.map_or(String::new(), |peak| format!("{:.0} MB", peak as f64 / 1e6)),
+            run.load_seconds,
+        );
+    }
+    let find = |form: &str| runs.iter().find(|run| run.form == form);
+    let others = ["f32", "bf16", "llama.cpp q8_0", "llama.cpp q4_k_m"].map(find).into_iter().flatten();
+    let others: Vec<&Run> = others.collect();
+    let ours: Vec<&Run> =
+        runs.iter().filter(|run| !run.is_peer() && !["f32", "bf16"].contains(&&run.form[..])).collect();
+    if ours.is_empty() || others.is_empty() {
+        return text;
+    }
+    text += &format!(
+        "\n| times as fast (decode / prefill) as |{}\n|---|{}\n",
+        others.iter().map(|o| format!(" {} |", o.form)).collect::<String>(),
+        "--:|".repeat(others.len())
+    );
+    for run in ours {
+        let ratio = |other: &&Run| {
+            format!(
+                " {:.2} / {:.2} |",
+                run.decode_tokens_per_second / other.decode_tokens_per_second,
+                run.prefill_tokens_per_second / other.prefill_tokens_per_second
+            )
+        };
+        text += &format!("| {} |{}\n", run.form, others.iter().map(ratio).collect::<String>());
+    }
+    text
+}
