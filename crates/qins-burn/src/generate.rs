@@ -45,12 +45,21 @@ impl<'m> Session<'m> {
         let regime = self.model.rope().regime(len);
         if regime == self.regime || read == 0 {
             self.regime = regime;
-            return Ok(self.model.forward(ids, regime, &mut self.cache, logits));
+            return Ok(self.forward(ids.len(), logits));
         }
         self.regime = regime;
         self.cache.clear();
-        let all = self.model.forward(&self.ids, regime, &mut self.cache, logits);
+        let all = self.forward(len, logits);
         Ok(if logits == Logits::All { all.narrow(0, read, len - read) } else { all })
+    }
+
+    /// Reads the last `n` ids.
+    fn forward(&mut self, n: usize, logits: Logits) -> Tensor<2> {
+        let (model, regime, cache) = (self.model, self.regime, &mut self.cache);
+        let ids = &self.ids[self.ids.len() - n..];
+        // As one of the threads that compute: to hand each product over to them and wait would cost a token as much again
+        // as a block does.
+        rayon::scope(|_| model.forward(ids, regime, cache, logits))
     }
 }
 

@@ -114,7 +114,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         // As `new` has seen, all of this is there. Prefetching reads nothing.
         let packed = self.row.packed.as_ptr().add((b * GROUPS + g) * 4 * BITS);
         if g.is_multiple_of(64 / (4 * BITS)) {
-            _mm_prefetch::<_MM_HINT_T0>(packed.wrapping_add(AHEAD).cast());
+            _mm_prefetch::<_MM_HINT_NTA>(packed.wrapping_add(AHEAD).cast());
         }
         let scale = *self.scales.as_ptr().cast::<i32>().add((b - first) * GROUPS + g);
         let selector = *self.row.selector.as_ptr().add(2 * b + g / 4);
