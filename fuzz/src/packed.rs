@@ -1,7 +1,10 @@
 //! Stored parts of a matrix: whatever they are, a matrix or a refusal.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use qins_quant::{Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, Words, kernel};
+use qins_quant::{
+    Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, Words,
+    kernel::{self, Simd},
+};
 
 /// Puts a matrix together, and decodes it.
 pub fn run(bytes: &[u8]) -> bool {
@@ -29,8 +32,26 @@ pub fn decode(encoded: &EncodedTensor) {
         assert!(same, "{encoded:?} has another last row by itself");
         // A product has an element for each row, of which a matrix without columns has any number.
         if cols > 0 {
-            kernel::linear(encoded.rows(), encoded.shape(), &vec![1.0; cols], &mut vec![0.0; rows]);
+            multiply(encoded);
         }
+    }
+}
+
+/// Multiplies by one row of activations and by several, on every instruction set.
+fn multiply(encoded: &EncodedTensor) {
+    let [rows, cols] = encoded.shape();
+    let x: Vec<f32> = (0..5 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    for m in [1, 5] {
+        // Lengths to the byte, so that AddressSanitizer sees the first step too far.
+        let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available()).map(|simd| {
+            let mut y = vec![0.0; m * rows];
+            kernel::linear_on(simd, encoded.rows(), encoded.shape(), &x[..m * cols].to_vec(), &mut y);
+            // What a NaN carries is nobody's business.
+            y.into_iter().map(|y| if y.is_nan() { f32::NAN } else { y }.to_bits()).collect::<Vec<_>>()
+        });
+        let first = products.next();
+        let what = (encoded.scheme(), encoded.shape());
+        assert!(products.all(|y| Some(y) == first), "{what:?} has other products on another instruction set");
     }
 }
 
@@ -46,7 +67,7 @@ impl<'a> Arbitrary<'a> for Parts {
         let scheme = Scheme::ALL[usize::from(scheme) % Scheme::ALL.len()];
         let source = [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16][usize::from(source) % 3];
         // Parts of this shape are made; now and then the matrix is said to have another.
-        let [rows, cols] = [usize::from(rows % 8), usize::from(cols)];
+        let [rows, cols] = [usize::from(rows % 8), usize::from(cols) * if rows < 128 { 1 } else { 5 }];
         let shape = if wide == 255 { u.arbitrary()? } else { [rows, cols] };
         let alpha = Alpha::new(f32::from_bits(u.arbitrary()?)).unwrap_or(Alpha::ONE);
         let mut fill = Fill { bytes: u.bytes(u.len())?, at: 0, part: 0, lacks };
