@@ -10,7 +10,7 @@ use qins_codec::Code;
 use super::{
     activations::BLOCK,
     integer::{PANEL, Panel, Words},
-    levels, portable,
+    portable,
     row::{CompandedRow, GroupedRow, Row},
 };
 use crate::Layout;
@@ -45,7 +45,7 @@ pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 fn companded(row: &CompandedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
     for (word, code) in words.iter_mut().zip(&row.codes[b * BLOCK..]) {
         let code = Code::from_bits(*code);
-        let level = levels::companded(code.magnitude(), row.curvature);
+        let level = row.levels.curve.whole(code.magnitude());
         *word = if code.sign() < 0.0 { -level } else { level };
     }
 }

@@ -59,15 +59,17 @@ fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y:
     let run = |(levels, totals): &mut (Companded, Vec<i32>), first: usize, out: &mut [f32]| {
         for (i, out) in out.chunks_mut(SOON * m).enumerate() {
             let first = first + i * SOON;
+            let mut units = [0.0; SOON];
             for (i, totals) in totals.chunks_exact_mut(m * x.blocks()).enumerate().take(out.len() / m) {
-                w.levels(simd, first + i, levels);
+                w.levels(simd, first + i, cols, levels);
+                units[i] = levels.curve.unit;
                 let row = w.row(first + i, cols, levels);
                 for (j, totals) in totals.chunks_exact_mut(x.blocks()).enumerate() {
                     on!(simd, totals(&row, x.row(j).0, totals));
                 }
             }
             for (i, (y, totals)) in out.iter_mut().zip(totals.chunks_exact(x.blocks())).enumerate() {
-                *y = sum(simd, totals, x.row(i % m).1, w.units(first + i / m, cols));
+                *y = sum(simd, totals, x.row(i % m).1, w.units(first + i / m, cols, units[i / m]));
             }
         }
     };
@@ -90,12 +92,12 @@ fn many(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y
     let multiply = |scratch: &mut Scratch, (p, out): (usize, &mut [[f32; PANEL]])| {
         let rows = p * PANEL..rows.min((p + 1) * PANEL);
         for (levels, r) in scratch.levels.iter_mut().zip(rows.clone()) {
-            w.levels(simd, r, levels);
+            w.levels(simd, r, cols, levels);
         }
         for b in 0..x.blocks() {
             for (i, (words, r)) in scratch.words.iter_mut().zip(rows.clone()).enumerate() {
                 let row = w.row(r, cols, &scratch.levels[i]);
-                scratch.units[i] = w.units(r, cols).of(b);
+                scratch.units[i] = w.units(r, cols, scratch.levels[i].curve.unit).of(b);
                 on!(simd, unpack(&row, b, words));
             }
             on!(simd, interleave(&scratch.words, &mut scratch.panel));

@@ -8,38 +8,66 @@ use super::{
 };
 use crate::GroupedRows;
 
-/// The levels of the 128 magnitudes of a [`Code`](qins_codec::Code) under one curvature, low and high bytes apart.
+/// The levels of the 128 magnitudes of a [`Code`] in one row, low and high bytes apart.
 ///
-/// No low byte is zero but that of magnitude zero: then a negative level is made of the bytes of the positive one, −low
-/// and ¬high, without a borrow. A level that would end in a zero byte is one more.
+/// The largest of them that the row has is 16383. No low byte is zero but that of magnitude zero: then a negative level is
+/// made of the bytes of the positive one, −low and ¬high, without a borrow. A level that would end in a zero byte is one
+/// more.
 #[repr(C, align(64))]
 pub(super) struct Companded {
     pub(super) low: [u8; 128],
     pub(super) high: [u8; 128],
+    pub(super) curve: Curve,
+}
+
+/// The curve of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Curve {
+    k: Curvature,
+    /// Whole numbers of a level of one.
+    gain: f32,
+    /// The level that a whole number of one stands for.
+    pub(super) unit: f32,
 }
 
 impl Companded {
     /// Without any levels yet.
-    pub(super) const EMPTY: Self = Self { low: [0; 128], high: [0; 128] };
+    pub(super) const EMPTY: Self =
+        Self { low: [0; 128], high: [0; 128], curve: Curve { k: Curvature::LINEAR, gain: 0.0, unit: 0.0 } };
 }
 
-compiled_for_each! {
-    /// The levels under curvature `k`. Rows have curvatures of their own, so this is done for each.
-    pub(super) fn fill(levels: &mut Companded, k: Curvature) = fill_inlined
-}
+impl Curve {
+    /// A curve steeper than this is no fit to a row, whose largest weight has the largest code: it is one of a fixed α,
+    /// under which a row may have none but small codes.
+    const STEEP: f32 = 16.0;
 
-#[inline(always)]
-fn fill_inlined(levels: &mut Companded, k: Curvature) {
-    for (q, (low, high)) in levels.low.iter_mut().zip(&mut levels.high).enumerate() {
-        [*low, *high] = companded(q as u8, k).to_le_bytes();
+    /// The curve of a row of codes.
+    pub(super) fn new(k: Curvature, codes: &[u8]) -> Self {
+        let most = Code::MAX_MAGNITUDE;
+        let top = if k.get() > Self::STEEP { codes.iter().fold(1, |top, code| top.max(code & most)) } else { most };
+        let level = k.level(f32::from(top), f32::from(most));
+        Self { k, gain: LARGEST_WEIGHT / level, unit: level / LARGEST_WEIGHT }
+    }
+
+    /// The whole number of a magnitude the row has.
+    #[inline(always)]
+    pub(super) fn whole(self, q: u8) -> i16 {
+        let level = whole(self.gain * self.k.level(f32::from(q), f32::from(Code::MAX_MAGNITUDE)));
+        level.wrapping_add(i16::from(level & 0xff == 0 && q != 0))
     }
 }
 
-/// The level of one magnitude.
+compiled_for_each! {
+    /// The levels on a curve. Rows have curves of their own, so this is done for each.
+    pub(super) fn fill(levels: &mut Companded, curve: Curve) = fill_inlined
+}
+
 #[inline(always)]
-pub(super) fn companded(q: u8, k: Curvature) -> i16 {
-    let level = whole(LARGEST_WEIGHT * k.level(f32::from(q), f32::from(Code::MAX_MAGNITUDE)));
-    level + i16::from(level & 0xff == 0 && q != 0)
+fn fill_inlined(levels: &mut Companded, curve: Curve) {
+    levels.curve = curve;
+    for (q, (low, high)) in levels.low.iter_mut().zip(&mut levels.high).enumerate() {
+        [*low, *high] = curve.whole(q as u8).to_le_bytes();
+    }
 }
 
 /// The levels of a group's codes under each of a matrix's curves.

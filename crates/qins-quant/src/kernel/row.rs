@@ -5,7 +5,7 @@ use qins_codec::Curvature;
 use super::{
     Rows, Simd,
     activations::LARGEST_WEIGHT,
-    levels::{self, Companded, GroupLevels},
+    levels::{self, Companded, Curve, GroupLevels},
 };
 use crate::{GroupedRows, RowParts};
 
@@ -21,7 +21,6 @@ pub(super) enum Row<'a> {
 pub(super) struct CompandedRow<'a> {
     pub(super) codes: &'a [u8],
     pub(super) levels: &'a Companded,
-    pub(super) curvature: Curvature,
 }
 
 /// The whole number of a weight is ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋ for a level t and the scale s of its group: the rounded high
@@ -74,10 +73,13 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Fills in the levels of row `r`, where rows have their own.
-    pub(super) fn levels(&self, simd: Simd, r: usize, levels: &mut Companded) {
-        if let Self::Companded { curvature, .. } = self {
-            levels::fill(simd, levels, checked(curvature[r]));
+    /// Fills in the levels of row `r`, of `cols` weights, where rows have their own.
+    #[inline]
+    pub(super) fn levels(&self, simd: Simd, r: usize, cols: usize, levels: &mut Companded) {
+        if let Self::Companded { codes, stride, curvature, .. } = self {
+            // They were checked when the matrix was made; a curvature that is none is linear.
+            let k = Curvature::new(curvature[r]).unwrap_or(Curvature::LINEAR);
+            levels::fill(simd, levels, Curve::new(k, &codes[r * stride..][..cols]));
         }
     }
 
@@ -85,11 +87,9 @@ impl<'a> Matrix<'a> {
     #[inline]
     pub(super) fn row<'r>(&'r self, r: usize, cols: usize, levels: &'r Companded) -> Row<'r> {
         match self {
-            Self::Companded { codes, stride, curvature, .. } => Row::Companded(CompandedRow {
-                codes: &codes[r * stride..][..cols],
-                levels,
-                curvature: checked(curvature[r]),
-            }),
+            Self::Companded { codes, stride, .. } => {
+                Row::Companded(CompandedRow { codes: &codes[r * stride..][..cols], levels })
+            }
             Self::Grouped { rows, levels } => {
                 let RowParts { packed, group_scale, selector, .. } = rows.row(r, cols);
                 Row::Grouped(GroupedRow { bits: rows.layout.bits(), packed, group_scale, selector, levels })
@@ -97,20 +97,15 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// What one stands for in the blocks of row `r`, of `cols` weights.
+    /// What one stands for in the blocks of row `r`, of `cols` weights, whose levels have this unit if it has its own.
     #[inline]
-    pub(super) fn units(&self, r: usize, cols: usize) -> Units<'_> {
+    pub(super) fn units(&self, r: usize, cols: usize, unit: f32) -> Units<'_> {
         match self {
-            Self::Companded { scale, .. } => Units::One(scale[r] / LARGEST_WEIGHT),
+            Self::Companded { scale, .. } => Units::One(scale[r] * unit),
             Self::Grouped { rows, .. } => {
                 let supers = rows.layout.scales(cols);
                 Units::Each(&rows.scale[r * supers..][..supers])
             }
         }
     }
-}
-
-/// Curvatures were checked when the matrix was made; one that is none is linear.
-fn checked(curvature: f32) -> Curvature {
-    Curvature::new(curvature).unwrap_or(Curvature::LINEAR)
 }

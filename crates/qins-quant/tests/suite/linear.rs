@@ -1,7 +1,7 @@
 //! The product against its definition.
 
 use qins_quant::{
-    EncodeOptions, EncodedTensor, FloatDtype, Scheme,
+    Alpha, EncodeOptions, EncodedTensor, FloatDtype, Scheme,
     kernel::{INTEGER_NMSE, Rows, Simd, linear, linear_on, naive},
 };
 use rayon::ThreadPoolBuilder;
@@ -47,7 +47,13 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
         (largest / 32_767.0).max(sum / 130_000.0)
     };
     let unit = |b: usize| match w {
-        Rows::Q8 { scale, .. } => f64::from(scale[row]) / 16_383.0,
+        Rows::Q8 { codes, stride, scale, curvature } => {
+            // The largest level that there is, on a steep curve; on others, that there can be.
+            let codes = codes[row * stride..][..x.len()].iter();
+            let top = if curvature[row] > 16.0 { codes.map(|c| c & 0x7f).max().unwrap() } else { 127 };
+            let (q, k) = (f64::from(top), f64::from(curvature[row]));
+            f64::from(scale[row]) * q / (127.0 + k * (127.0 - q)) / 16_383.0
+        }
         Rows::Grouped(w) => f64::from(w.scale[row * w.layout.scales(x.len()) + b]) * 128.0 / 16_383.0,
         _ => 0.0,
     };
@@ -228,6 +234,21 @@ fn activations_of_any_size_stay_within_the_bound() {
     }
     for (form, w) in forms.all() {
         assert!(run(w, shape, &[0.0; 530]).iter().all(|y| *y == 0.0), "{form}");
+    }
+}
+
+#[test]
+fn rows_under_a_fixed_alpha_have_small_codes_and_keep_the_bound() {
+    let (shape, mut random) = ([40, 530], Random(9));
+    let weights = random.normals(shape[0] * shape[1], 0.02);
+    let x = random.normals(5 * shape[1], 1.0);
+    for alpha in [0.05, 1.0, 30.0] {
+        let options = EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()), ..EncodeOptions::default() };
+        let encoded = EncodedTensor::encode(&weights, shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
+        for m in [1, 5] {
+            let x = &x[..m * shape[1]];
+            assert_eq!(fault(encoded.rows(), shape, x, &run(encoded.rows(), shape, x)), None, "α = {alpha}");
+        }
     }
 }
 
