@@ -20,9 +20,9 @@ const STYLE: &str = "
 
 /// A panel for each of the two speeds.
 pub(crate) fn plot(runs: &[Run]) -> String {
-    let panels: [(&str, fn(&Run) -> f64); 2] = [
-        ("one token at a time, tokens/s", |run| run.decode_tokens_per_second),
-        ("128 tokens at once, tokens/s", |run| run.prefill_tokens_per_second),
+    let speeds = [
+        ("one token at a time, tokens/s", runs.iter().map(|run| run.decode_tokens_per_second).collect::<Vec<_>>()),
+        ("128 tokens at once, tokens/s", runs.iter().map(|run| run.prefill_tokens_per_second).collect()),
     ];
     let panel = NAMES + BARS + VALUES;
     let (width, height) = (2.0 * panel, HEADING + ROW * runs.len() as f64 + 12.0);
@@ -32,12 +32,12 @@ pub(crate) fn plot(runs: &[Run]) -> String {
          <title>Tokens a second</title>\n<style>{STYLE}\n</style>\n\
          <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
     );
-    for (i, (title, speed)) in panels.into_iter().enumerate() {
-        let most = runs.iter().map(speed).fold(f64::MIN_POSITIVE, f64::max);
+    for (i, (title, speeds)) in speeds.into_iter().enumerate() {
+        let most = speeds.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let left = panel * i as f64 + NAMES;
         let _ = writeln!(svg, "<text x=\"{left}\" y=\"20\" font-weight=\"bold\">{title}</text>");
-        for (j, run) in runs.iter().enumerate() {
-            let (y, length) = (HEADING + ROW * j as f64, BARS * speed(run) / most);
+        for (j, (run, speed)) in runs.iter().zip(speeds).enumerate() {
+            let (y, length) = (HEADING + ROW * j as f64, BARS * speed / most);
             let class = if run.is_peer() || ["f32", "bf16"].contains(&&run.form[..]) { "others" } else { "ours" };
             let _ = writeln!(
                 svg,
@@ -51,7 +51,7 @@ pub(crate) fn plot(runs: &[Run]) -> String {
                 ROW - 6.0,
                 left + length + 5.0,
                 y + 14.0,
-                speed(run)
+                speed
             );
         }
     }

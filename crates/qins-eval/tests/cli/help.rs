@@ -20,13 +20,25 @@ fn every_flag_of_every_command_is_explained() {
     let device = ["--backend", "--threads"];
     let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
     let report = ["--prompts", "--max-new-tokens", "--report", "--json", "--help"];
-    let cases: [(&str, Vec<&str>); 6] = [
+    let bench = [
+        "--model",
+        "--blocks",
+        "--scheme",
+        "--targets",
+        "--dtype",
+        "--backend",
+        "--threads",
+        "--prompt-tokens",
+        "--tokens",
+    ];
+    let cases: [(&str, Vec<&str>); 7] = [
         ("generate", [&encode[..], &device, &prompts].concat()),
         ("validate", [&encode[..], &device, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
         ("export", vec!["<DIR>", "--out", "--dtype", "--help"]),
+        ("bench", [&bench[..], &["--json", "--help"]].concat()),
     ];
     let summary = home.qins("--help").done();
     for (command, flags) in cases {

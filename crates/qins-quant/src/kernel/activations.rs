@@ -43,7 +43,7 @@ impl Activations {
     }
 
     /// All values from block `b` of the first row on.
-    pub(super) fn from_block(&self, b: usize) -> &[i16] {
+    pub(super) fn values_from(&self, b: usize) -> &[i16] {
         &self.values[b * BLOCK..]
     }
 

@@ -101,7 +101,7 @@ fn many(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y
                 on!(simd, unpack(&row, b, words));
             }
             on!(simd, interleave(&scratch.words, &mut scratch.panel));
-            on!(simd, panel_totals(&scratch.panel, x.from_block(b), x.blocks() * BLOCK, &mut scratch.totals));
+            on!(simd, panel_totals(&scratch.panel, x.values_from(b), x.blocks() * BLOCK, &mut scratch.totals));
             let steps = x.steps()[b..].iter().step_by(x.blocks());
             add(simd, out, &scratch.totals, steps, &scratch.units);
         }
