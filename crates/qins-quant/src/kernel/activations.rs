@@ -16,8 +16,8 @@ const LARGEST_SUM: f32 = 130_000.0;
 
 /// Rows of activations, `[m, cols]`: x ≈ step·value, with one step for each block of 256 columns, filled up with zeros.
 ///
-/// The step is the least that keeps values within 16 bits and the sum of their magnitudes within 130 000, so a block that
-/// is no outlier's has 12 bits and a sign or more: |x − step·value| ≤ step/2 is 1/500 of the block's mean magnitude at most.
+/// The step is the least that keeps values within 16 bits and the sum of their magnitudes within 130 000. Where that sum
+/// decides, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; where one outlier does, 1/65534 of it.
 pub(super) struct Activations {
     values: Vec<i16>,
     steps: Vec<f32>,
