@@ -43,9 +43,10 @@ fn multiply(encoded: &EncodedTensor) {
     let x: Vec<f32> = (0..5 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
     for m in [1, 5] {
         // Lengths to the byte, so that AddressSanitizer sees the first step too far.
+        let x = x[..m * cols].to_vec();
         let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available()).map(|simd| {
             let mut y = vec![0.0; m * rows];
-            kernel::linear_on(simd, encoded.rows(), encoded.shape(), &x[..m * cols].to_vec(), &mut y);
+            kernel::linear_on(simd, encoded.rows(), encoded.shape(), &x, &mut y);
             // What a NaN carries is nobody's business.
             y.into_iter().map(|y| if y.is_nan() { f32::NAN } else { y }.to_bits()).collect::<Vec<_>>()
         });
