@@ -35,7 +35,7 @@ pub(super) fn decode_q8(words: Tensor<2, Int>, scale: Tensor<1>, k: Tensor<1>, c
     t.mul(sign).mul(scale.reshape([rows, 1]))
 }
 
-/// x = (d·s)·(q / (n + k·(n−|q|))), q and n in steps of the code.
+/// x = (d·s)·(q / (n + k·(n−|q|))), q and n in steps of the code; the level rounded to 1/127 where b ≤ 5.
 pub(super) fn decode_grouped(w: Groups) -> Tensor<2> {
     let (bits, cols) = (w.layout.bits(), w.cols);
     let [rows, supers] = w.scale.dims();
@@ -56,6 +56,7 @@ pub(super) fn decode_grouped(w: Groups) -> Tensor<2> {
 
     let q = codes(w.packed.reshape([rows * groups, bits]), bits).sub_scalar(steps);
     let t = q.clone().div(q.abs().neg().add_scalar(steps).mul(k).add_scalar(steps));
+    let t = if bits <= 5 { t.mul_scalar(127.0).round().mul_scalar(1.0_f32 / 127.0) } else { t };
     t.mul(scale).reshape([rows, groups * Layout::GROUP]).narrow(1, 0, cols)
 }
 

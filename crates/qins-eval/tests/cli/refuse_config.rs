@@ -153,7 +153,7 @@ fn a_model_of_another_kind_is_refused_by_every_command_that_builds_it() {
 fn a_checkpoint_of_another_format_is_refused() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 5] = [
-        ("a newer one", |q| q["format_version"] = json!(3), &["expected format_version 2, found 3", "newer"]),
+        ("a newer one", |q| q["format_version"] = json!(4), &["expected format_version 3, found 4", "newer"]),
         ("no version", |q| remove(q, "format_version"), &["format_version", "found null"]),
         ("another method", |q| q["quant_method"] = json!("gptq"), &["`qins`", "`gptq`"]),
         ("an unknown scheme", |q| q["config_groups"]["group_0"]["scheme"] = json!("q2"), &["q2", "q8"]),

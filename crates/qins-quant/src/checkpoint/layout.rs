@@ -9,7 +9,7 @@ use super::TensorSpec;
 use crate::{FloatDtype, Scheme, entropy::block_count, stored::Part};
 
 /// The version this program writes, and the only one it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The value of `quant_method`, and the key of a shard's metadata that holds the checksums of its tensors.
 pub(super) const QUANT_METHOD: &str = "qins";

@@ -12,6 +12,7 @@ const FINE: [f32; 6] = [0.97, 0.98, 0.99, 1.01, 1.02, 1.03];
 
 /// The search for a group's least squared error.
 pub(super) struct Fit {
+    bits: usize,
     steps: f32,
     curves: [Curvature; Layout::CURVES],
     /// Scales to try, as multiples of the group's largest magnitude.
@@ -34,7 +35,7 @@ impl Fit {
         } else {
             &[1.0, 1.03, 1.06, 1.09]
         };
-        Self { steps: Layout::steps(layout.bits()), curves, scales }
+        Self { bits: layout.bits(), steps: Layout::steps(layout.bits()), curves, scales }
     }
 
     /// Fits up to 32 weights under the scale `d` of their super-block.
@@ -45,7 +46,7 @@ impl Fit {
     #[inline(always)]
     fn grid(&self, scale: f32, curve: usize) -> Grid {
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        Grid { steps: self.steps, curve: self.curves[curve], scale, inverse }
+        Grid { bits: self.bits, steps: self.steps, curve: self.curves[curve], scale, inverse }
     }
 }
 
@@ -90,6 +91,7 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
 /// What a group can hold under one scale and curve.
 #[derive(Clone, Copy)]
 struct Grid {
+    bits: usize,
     steps: f32,
     curve: Curvature,
     scale: f32,
@@ -115,7 +117,7 @@ impl Grid {
     fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
         let mut t = [0.0; GROUP];
         for (t, x) in t.iter_mut().zip(x) {
-            *t = self.curve.level(self.code(*x), self.steps);
+            *t = Layout::level(self.bits, self.curve, self.code(*x));
         }
         t
     }

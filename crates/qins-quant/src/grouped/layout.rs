@@ -1,5 +1,7 @@
 //! Where the parts of a row lie.
 
+use qins_codec::Curvature;
+
 use crate::Scheme;
 
 /// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words; its scales and selectors are as
@@ -38,6 +40,25 @@ impl Layout {
     /// 2ᵇ⁻¹: codes go from minus this to one less than this.
     pub(super) const fn steps(bits: usize) -> f32 {
         (1_u32 << (bits - 1)) as f32
+    }
+
+    /// Whether levels are whole numbers of 1/127. A weight is then a product of whole numbers, which kernels take exactly and
+    /// a byte at a time; of five bits it costs 0.1 dB, of fewer 0.02, and of six it would cost 0.4.
+    pub(crate) const fn has_byte_levels(bits: usize) -> bool {
+        bits <= 5
+    }
+
+    /// The level t of the code q, in −2ᵇ⁻¹..2ᵇ⁻¹, of `bits` bits on a curve.
+    #[inline(always)]
+    pub(crate) fn level(bits: usize, curve: Curvature, q: f32) -> f32 {
+        let level = curve.level(q, Self::steps(bits));
+        if Self::has_byte_levels(bits) {
+            // Added to 1.5·2²³, whose ulp is 1, a number is rounded to a whole one, to even where it lies between two.
+            const ROUND: f32 = 12_582_912.0;
+            ((127.0 * level + ROUND) - ROUND) * (1.0 / 127.0)
+        } else {
+            level
+        }
     }
 
     /// Bytes of the codes of one group.

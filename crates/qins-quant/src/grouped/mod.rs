@@ -2,7 +2,7 @@
 //!
 //! Weight i of a row is x = (d·s)·t: d is the `f16` scale of its super-block of 256, s the signed byte and j the curve of
 //! its group of 32, and t = [`Curvature::level`](qins_codec::Curvature::level) of its code q in −2ᵇ⁻¹..2ᵇ⁻¹ under that
-//! curve. All 2ᵇ codes are levels; since there is one more below zero than above, the sign of s turns a group so that
+//! curve, where b ≤ 5 rounded to a whole number of 1/127. All 2ᵇ codes are levels; since there is one more below zero than above, the sign of s turns a group so that
 //! its largest weight lies on the longer side.
 
 mod encode;

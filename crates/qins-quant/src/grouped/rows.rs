@@ -70,7 +70,7 @@ impl<'a> GroupedRows<'a> {
         for (g, (out, packed)) in groups.enumerate() {
             let curve = curves[usize::from(selector[g / 4] >> (2 * (g % 4)) & 3)];
             let scale = scale[g / Layout::SUPER] * f32::from(group_scale[g].cast_signed());
-            let level = |code: u8| scale * curve.level(f32::from(code) - steps, steps);
+            let level = |code: u8| scale * Layout::level(BITS, curve, f32::from(code) - steps);
             let codes = planes::unpack(packed, BITS);
             match <&mut [f32; Layout::GROUP]>::try_from(&mut *out) {
                 Ok(out) => each(&codes, out, level),

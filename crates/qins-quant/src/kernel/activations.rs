@@ -14,14 +14,40 @@ pub(super) const LARGEST_WEIGHT: f32 = 16_383.0;
 /// summed in 32 bits in any order: (130 000 + 256/2)·16 383 < 2³¹. (The 256/2 is what rounding may add.)
 const LARGEST_SUM: f32 = 130_000.0;
 
+/// The largest magnitude of a value, 127·256 + 127: as 256·high + low, both are signed bytes.
+const LARGEST_VALUE: f32 = 32_639.0;
+
 /// Rows of activations, `[m, cols]`: x ≈ step·value, with one step for each block of 256 columns, filled up with zeros.
 ///
 /// The step is the least that keeps values within 16 bits and the sum of their magnitudes within 130 000. Where that sum
-/// decides, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; where one outlier does, 1/65534 of it.
+/// decides, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; where one outlier does, 1/65278 of it.
 pub(super) struct Activations {
     values: Vec<i16>,
+    /// Of half a block each, or none.
+    bytes: Vec<Bytes>,
     steps: Vec<f32>,
     blocks: usize,
+}
+
+/// One row of them.
+#[derive(Clone, Copy)]
+pub(super) struct ActivationRow<'a> {
+    pub(super) values: &'a [i16],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 reads them"))]
+    pub(super) bytes: &'a [Bytes],
+    pub(super) steps: &'a [f32],
+}
+
+/// The values of 128 columns, value = 256·high + low, in the order in which the codes of four groups of 32 come out of their
+/// bytes: the first 16 columns of each group, then the others.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Bytes {
+    pub(super) high: [[i8; 64]; 2],
+    pub(super) low: [[i8; 64]; 2],
+    /// −128·Σ value of the columns whose products are summed in one lane: four of each half of a group. With this added,
+    /// weights may be 128 more than they are.
+    pub(super) offset: [i32; 16],
 }
 
 impl Activations {
@@ -33,13 +59,23 @@ impl Activations {
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
             .for_each(|((values, steps), x)| round_row(simd, x, values, steps));
-        Self { values, steps, blocks }
+        Self { values, bytes: Vec::new(), steps, blocks }
     }
 
-    /// The values and steps of row `i`.
-    pub(super) fn row(&self, i: usize) -> (&[i16], &[f32]) {
-        let row = i * self.blocks..(i + 1) * self.blocks;
-        (&self.values[row.start * BLOCK..row.end * BLOCK], &self.steps[row])
+    /// Makes bytes of the values too.
+    pub(super) fn fill_bytes(&mut self, simd: Simd) {
+        self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [0; 16] }; 2 * self.steps.len()];
+        bytes(simd, &self.values, &mut self.bytes);
+    }
+
+    /// Row `i`.
+    pub(super) fn row(&self, i: usize) -> ActivationRow<'_> {
+        let (first, end) = (i * self.blocks, (i + 1) * self.blocks);
+        ActivationRow {
+            values: &self.values[first * BLOCK..end * BLOCK],
+            bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
+            steps: &self.steps[first..end],
+        }
     }
 
     /// All values from block `b` of the first row on.
@@ -86,7 +122,7 @@ fn round_row_inlined(x: &[f32], values: &mut [i16], steps: &mut [f32]) {
         }
         let largest = largest.iter().fold(0.0_f32, |a, b| a.max(*b));
         let sum: f32 = sum.iter().sum();
-        *step = (largest / f32::from(i16::MAX)).max(sum / LARGEST_SUM);
+        *step = (largest / LARGEST_VALUE).max(sum / LARGEST_SUM);
         if sum.is_nan() {
             // The larger of a number and NaN is the number.
             *step = f32::NAN;
@@ -99,6 +135,30 @@ fn round_row_inlined(x: &[f32], values: &mut [i16], steps: &mut [f32]) {
         let inverse = 1.0 / *step;
         for (value, x) in values.iter_mut().zip(x) {
             *value = whole(x * inverse);
+        }
+    }
+}
+
+compiled_for_each! {
+    fn bytes(values: &[i16], bytes: &mut [Bytes]) = bytes_inlined
+}
+
+#[inline(always)]
+fn bytes_inlined(values: &[i16], bytes: &mut [Bytes]) {
+    for (values, bytes) in values.as_chunks::<{ BLOCK / 2 }>().0.iter().zip(bytes) {
+        for (g, group) in values.as_chunks::<32>().0.iter().enumerate() {
+            let mut sums = [0; 4];
+            for (h, half) in group.as_chunks::<16>().0.iter().enumerate() {
+                for (i, value) in half.iter().enumerate() {
+                    let low = *value as i8;
+                    bytes.low[h][16 * g + i] = low;
+                    bytes.high[h][16 * g + i] = (value.wrapping_sub(i16::from(low)) >> 8) as i8;
+                    sums[i / 4] += i32::from(*value);
+                }
+            }
+            for (offset, sum) in bytes.offset[4 * g..].iter_mut().zip(sums) {
+                *offset = -128 * sum;
+            }
         }
     }
 }

@@ -7,12 +7,14 @@
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::{
     Simd,
     activations::{Activations, BLOCK},
     levels::Companded,
     portable,
-    row::{GROUPED_UNIT, Matrix, Units},
+    row::{Matrix, Units},
     simd::compiled_for_each,
 };
 #[cfg(target_arch = "x86_64")]
@@ -39,16 +41,25 @@ macro_rules! on {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Simd::Avx512 => unsafe { avx512::$function($($argument),*) },
-            #[cfg(not(target_arch = "x86_64"))]
-            Simd::Avx2 | Simd::Avx512 => portable::$function($($argument),*),
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Simd::Neon => unsafe { neon::$function($($argument),*) },
+            #[allow(unreachable_patterns)]
+            _ => unreachable!("computing with an instruction set that is not available"),
         }
     };
 }
 
 /// `y[m, rows] = x[m, cols] · wᵀ`.
 pub(super) fn product(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
-    let x = Activations::new(simd, x, cols);
-    if x.rows() < FEW { few(simd, w, [rows, cols], &x, y) } else { many(simd, w, [rows, cols], &x, y) }
+    let mut x = Activations::new(simd, x, cols);
+    if x.rows() >= FEW {
+        return many(simd, w, [rows, cols], &x, y);
+    }
+    if simd == Simd::Avx512 && w.has_byte_levels() {
+        x.fill_bytes(simd);
+    }
+    few(simd, w, [rows, cols], &x, y);
 }
 
 /// Each row of weights with each of a few rows of activations.
@@ -65,11 +76,11 @@ fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y:
                 units[i] = levels.curve.unit;
                 let row = w.row(first + i, cols, levels);
                 for (j, totals) in totals.chunks_exact_mut(x.blocks()).enumerate() {
-                    on!(simd, totals(&row, x.row(j).0, totals));
+                    on!(simd, totals(&row, x.row(j), totals));
                 }
             }
             for (i, (y, totals)) in out.iter_mut().zip(totals.chunks_exact(x.blocks())).enumerate() {
-                *y = sum(simd, totals, x.row(i % m).1, w.units(first + i / m, cols, units[i / m]));
+                *y = sum(simd, totals, x.row(i % m).steps, w.units(first + i / m, cols, units[i / m]));
             }
         }
     };
@@ -158,9 +169,9 @@ fn sum_inlined(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
         let each = terms.iter_mut().zip(totals.iter().zip(steps));
         match units {
             Units::One(unit) => each.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
-            Units::Each(scales) => each
+            Units::Each { unit, scales } => each
                 .zip(&scales[i * SOME..])
-                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * GROUPED_UNIT))),
+                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * unit))),
         }
         for term in &terms[..totals.len()] {
             sum += term;

@@ -9,6 +9,8 @@ mod float;
 mod integer;
 mod levels;
 mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod read;
 mod row;

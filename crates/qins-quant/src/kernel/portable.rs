@@ -3,16 +3,16 @@
 use qins_codec::Code;
 
 use super::{
-    activations::BLOCK,
+    activations::{ActivationRow, BLOCK},
     integer::{PANEL, Panel, Words},
     row::{CompandedRow, GroupedRow, Row},
 };
 use crate::{Layout, grouped::unpack as unpack_codes};
 
-/// Σ w·a of each block; `a` has whole blocks.
-pub(super) fn totals(row: &Row<'_>, a: &[i16], totals: &mut [i32]) {
+/// Σ w·a of each block.
+pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let mut words = [0; BLOCK];
-    for ((b, total), a) in totals.iter_mut().enumerate().zip(a.as_chunks::<BLOCK>().0) {
+    for ((b, total), a) in totals.iter_mut().enumerate().zip(a.values.as_chunks::<BLOCK>().0) {
         unpack(row, b, &mut words);
         *total = dot(&words, a);
     }

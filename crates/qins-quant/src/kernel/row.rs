@@ -4,10 +4,9 @@ use qins_codec::Curvature;
 
 use super::{
     Rows, Simd,
-    activations::LARGEST_WEIGHT,
     levels::{self, Companded, Curve, GroupLevels},
 };
-use crate::{GroupedRows, RowParts};
+use crate::{GroupedRows, Layout, RowParts};
 
 /// A row of weights.
 #[derive(Clone, Copy)]
@@ -24,7 +23,7 @@ pub(super) struct CompandedRow<'a> {
 }
 
 /// The whole number of a weight is ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋ for a level t and the scale s of its group: the rounded high
-/// half of a product, which all instruction sets have.
+/// half of a product, which all instruction sets have. Where levels are bytes, t = 128·byte and it is byte·s, exactly.
 #[derive(Clone, Copy)]
 pub(super) struct GroupedRow<'a> {
     pub(super) bits: usize,
@@ -40,19 +39,16 @@ pub(super) struct GroupedRow<'a> {
 pub(super) enum Units<'a> {
     /// In every block.
     One(f32),
-    /// [`GROUPED_UNIT`] of these in each.
-    Each(&'a [f32]),
+    /// `unit` of the scale of each.
+    Each { unit: f32, scales: &'a [f32] },
 }
-
-/// The unit of groups under a scale of one.
-pub(super) const GROUPED_UNIT: f32 = 128.0 / LARGEST_WEIGHT;
 
 impl Units<'_> {
     #[inline]
     pub(super) fn of(self, b: usize) -> f32 {
         match self {
             Self::One(unit) => unit,
-            Self::Each(scales) => scales[b] * GROUPED_UNIT,
+            Self::Each { unit, scales } => scales[b] * unit,
         }
     }
 }
@@ -71,6 +67,11 @@ impl<'a> Matrix<'a> {
             Rows::Grouped(rows) => Some(Self::Grouped { rows, levels: GroupLevels::new(&rows) }),
             Rows::Dense(_) | Rows::Half { .. } | Rows::F32 { .. } | Rows::Lossless { .. } | Rows::Rate { .. } => None,
         }
+    }
+
+    /// Whether weights are products of two signed bytes.
+    pub(super) fn has_byte_levels(&self) -> bool {
+        matches!(self, Self::Grouped { rows, .. } if Layout::has_byte_levels(rows.layout.bits()))
     }
 
     /// Fills in the levels of row `r`, of `cols` weights, where rows have their own.
@@ -104,7 +105,7 @@ impl<'a> Matrix<'a> {
             Self::Companded { scale, .. } => Units::One(scale[r] * unit),
             Self::Grouped { rows, .. } => {
                 let supers = rows.layout.scales(cols);
-                Units::Each(&rows.scale[r * supers..][..supers])
+                Units::Each { unit: GroupLevels::unit(rows.layout.bits()), scales: &rows.scale[r * supers..][..supers] }
             }
         }
     }

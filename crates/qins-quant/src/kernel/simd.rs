@@ -11,11 +11,13 @@ pub enum Simd {
     Avx2,
     /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI (Ice Lake, Zen 4 and later).
     Avx512,
+    /// NEON of 64-bit ARM.
+    Neon,
 }
 
 impl Simd {
     /// All of them, the widest last.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// The environment variable that names the one to use instead of the widest.
     pub const VARIABLE: &'static str = "QINS_SIMD";
@@ -26,6 +28,7 @@ impl Simd {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 
@@ -46,6 +49,7 @@ impl Simd {
             }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => false,
+            Self::Neon => cfg!(target_arch = "aarch64"),
         }
     }
 
@@ -111,9 +115,12 @@ macro_rules! compiled_for_each {
                     $crate::kernel::Simd::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::Simd::Avx512 => return unsafe { avx512($($arg),*) },
-                    $crate::kernel::Simd::Portable => {}
+                    // The first is what every CPU has, and so is the other where it is available.
+                    $crate::kernel::Simd::Portable | $crate::kernel::Simd::Neon => {}
                 }
             }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = simd;
             $inner($($arg),*)
         }
     };

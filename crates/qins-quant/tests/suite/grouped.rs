@@ -51,7 +51,8 @@ fn by_definition(g: &Grouped, cols: usize, row: usize, col: usize) -> f32 {
     let s = f32::from(g.group_scale[row * cols.div_ceil(32) + group] as i8);
     let j = g.selector[row * cols.div_ceil(128) + group / 4] >> (2 * (group % 4)) & 3;
     let k = g.curvature[usize::from(j)];
-    (d * s) * (q / (steps + k * (steps - q.abs())))
+    let t = q / (steps + k * (steps - q.abs()));
+    (d * s) * if bits <= 5 { ((127.0 * t).round_ties_even() + 0.0) * (1.0 / 127.0) } else { t }
 }
 
 /// Any bytes, and parameters as large as a file can hold.
@@ -87,7 +88,7 @@ fn whatever_is_stored_decodes_by_the_definition_and_finite() {
 
 #[test]
 fn the_bytes_of_a_group_mean_the_same_for_ever() {
-    // 2·3·level(q), q = 0, 1, …: five bits, curve 2 of the four, the last three of 35 columns in a group of their own.
+    // 2·3·level(q), q = 0, 1, …, in 127ths: five bits, curve 2 of the four, the last three of 35 columns in a group of their own.
     let Form::Grouped(layout) = Scheme::Q5.form() else { panic!("not grouped") };
     let (low, high) = ([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe], [0xff, 0x00, 0x0f, 0xf0]);
     let mut packed = vec![0; layout.packed(35)];
@@ -105,7 +106,7 @@ fn the_bytes_of_a_group_mean_the_same_for_ever() {
     let encoded = EncodedTensor::from_parts([1, 35], FloatDtype::F32, Codes::Grouped(stored)).unwrap();
     let decoded = decode(&encoded);
     let code = |nibble: f32, high: bool| nibble - if high { 0.0 } else { 16.0 };
-    let level = |q: f32, k: f32| q / (16.0 + k * (16.0 - q.abs()));
+    let level = |q: f32, k: f32| (127.0 * (q / (16.0 + k * (16.0 - q.abs())))).round_ties_even() * (1.0 / 127.0);
     // Bytes 0..8 hold the low nibbles of codes 0..8 and, in their upper halves, of codes 16..24.
     let high = |i: usize| high[i % 4] >> (i / 4) & 1 == 1;
     for i in 0..8_u8 {

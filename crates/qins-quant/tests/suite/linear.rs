@@ -44,7 +44,7 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
     let step = |x: &[f32]| {
         let (largest, sum) =
             x.iter().fold((0.0_f64, 0.0), |(l, s), x| (l.max(f64::from(x.abs())), s + f64::from(x.abs())));
-        (largest / 32_767.0).max(sum / 130_000.0)
+        (largest / 32_639.0).max(sum / 130_000.0)
     };
     let unit = |b: usize| match w {
         Rows::Q8 { codes, stride, scale, curvature } => {
@@ -54,6 +54,8 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
             let (q, k) = (f64::from(top), f64::from(curvature[row]));
             f64::from(scale[row]) * q / (127.0 + k * (127.0 - q)) / 16_383.0
         }
+        // Levels of few bits are whole numbers already.
+        Rows::Grouped(w) if w.layout.bits() <= 5 => 0.0,
         Rows::Grouped(w) => f64::from(w.scale[row * w.layout.scales(x.len()) + b]) * 128.0 / 16_383.0,
         _ => 0.0,
     };

@@ -1,15 +1,16 @@
-//! The steps of the integer product in AVX-512. 128 levels of 16 bits are two look-ups in two registers each; the levels
-//! of a group are scaled before they are looked up, where they are few.
+//! The steps of the integer product in AVX-512. 128 levels of 16 bits are two look-ups in two registers each; of groups
+//! whose levels are bytes, 64 or 128 are one.
 
 #![allow(unsafe_code)]
 
+mod bytes;
 mod groups;
 mod panel;
 
 use core::arch::x86_64::*;
 
 use super::{
-    activations::BLOCK,
+    activations::{ActivationRow, BLOCK},
     row::{CompandedRow, Row},
 };
 pub(super) use panel::{interleave, panel_totals};
@@ -20,8 +21,9 @@ const AHEAD: usize = 2048;
 
 /// Σ w·a of each block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn totals(row: &Row<'_>, a: &[i16], totals: &mut [i32]) {
-    let a = a.as_chunks::<BLOCK>().0;
+pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
+    let bytes = a.bytes;
+    let a = a.values.as_chunks::<BLOCK>().0;
     match row {
         Row::Companded(row) => {
             let levels = Registers::new(row);
@@ -30,9 +32,9 @@ pub(super) fn totals(row: &Row<'_>, a: &[i16], totals: &mut [i32]) {
             }
         }
         Row::Grouped(row) => match row.bits {
-            3 => groups::totals::<3>(row, a, totals),
-            4 => groups::totals::<4>(row, a, totals),
-            5 => groups::totals::<5>(row, a, totals),
+            3 => bytes::totals::<3>(row, bytes, totals),
+            4 => bytes::totals::<4>(row, bytes, totals),
+            5 => bytes::totals::<5>(row, bytes, totals),
             6 => groups::totals::<6>(row, a, totals),
             _ => groups::totals::<8>(row, a, totals),
         },
