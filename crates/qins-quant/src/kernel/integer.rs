@@ -14,7 +14,7 @@ use super::{
     activations::{Activations, BLOCK},
     levels::Companded,
     portable,
-    row::{Matrix, Units},
+    row::Matrix,
     simd::compiled_for_each,
 };
 #[cfg(target_arch = "x86_64")]
@@ -80,7 +80,8 @@ fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y:
                 }
             }
             for (i, (y, totals)) in out.iter_mut().zip(totals.chunks_exact(x.blocks())).enumerate() {
-                *y = sum(simd, totals, x.row(i % m).steps, w.units(first + i / m, cols, units[i / m]));
+                let units = w.units(first + i / m, cols, units[i / m]);
+                *y = on!(simd, sum(totals, x.row(i % m).steps, units));
             }
         }
     };
@@ -152,32 +153,6 @@ impl Scratch {
             totals: vec![[0; PANEL]; m],
         }
     }
-}
-
-compiled_for_each! {
-    /// Σ total·(step·unit) over the blocks of a row, in their order.
-    fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 = sum_inlined
-}
-
-#[inline(always)]
-fn sum_inlined(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
-    const SOME: usize = 16;
-    let mut sum = 0.0;
-    for (i, (totals, steps)) in totals.chunks(SOME).zip(steps.chunks(SOME)).enumerate() {
-        // The terms first, all at once: only their sum has an order.
-        let mut terms = [0.0; SOME];
-        let each = terms.iter_mut().zip(totals.iter().zip(steps));
-        match units {
-            Units::One(unit) => each.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
-            Units::Each { unit, scales } => each
-                .zip(&scales[i * SOME..])
-                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * unit))),
-        }
-        for term in &terms[..totals.len()] {
-            sum += term;
-        }
-    }
-    sum
 }
 
 compiled_for_each! {

@@ -5,7 +5,7 @@ use qins_codec::Code;
 use super::{
     activations::{ActivationRow, BLOCK},
     integer::{PANEL, Panel, Words},
-    row::{CompandedRow, GroupedRow, Row},
+    row::{CompandedRow, GroupedRow, Row, Units},
 };
 use crate::{Layout, grouped::unpack as unpack_codes};
 
@@ -58,6 +58,28 @@ pub(super) fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: 
             *word = ((i32::from(levels[usize::from(code)]) * scale + (1 << 14)) >> 15) as i16;
         }
     }
+}
+
+/// Σ total·(step·unit) over the blocks of a row, in their order.
+#[inline(always)]
+pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    const SOME: usize = 16;
+    let mut sum = 0.0;
+    for (i, (totals, steps)) in totals.chunks(SOME).zip(steps.chunks(SOME)).enumerate() {
+        // The terms first, all at once: only their sum has an order.
+        let mut terms = [0.0; SOME];
+        let each = terms.iter_mut().zip(totals.iter().zip(steps));
+        match units {
+            Units::One(unit) => each.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
+            Units::Each { unit, scales } => each
+                .zip(&scales[i * SOME..])
+                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * unit))),
+        }
+        for term in &terms[..totals.len()] {
+            sum += term;
+        }
+    }
+    sum
 }
 
 /// Pairs of columns of all rows together.

@@ -13,7 +13,8 @@ use core::arch::x86_64::*;
 use self::{companded::Companded, groups::Groups};
 use super::{
     activations::{ActivationRow, BLOCK},
-    row::Row,
+    portable,
+    row::{Row, Units},
 };
 pub(super) use panel::{interleave, panel_totals};
 
@@ -48,6 +49,12 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     }
 }
 
+/// Σ total·(step·unit) over the blocks of a row, in their order.
+#[target_feature(enable = "avx2")]
+pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    portable::sum(totals, steps, units)
+}
+
 /// The weights of block `b`; beyond the row's end whatever its filling stands for.
 #[target_feature(enable = "avx2")]
 pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
@@ -78,7 +85,7 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
                 sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, _mm256_loadu_si256(a.add(1))));
             }
         }
-        *total = sum(_mm256_add_epi32(sums[0], sums[1]));
+        *total = lanes_added(_mm256_add_epi32(sums[0], sums[1]));
     }
 }
 
@@ -98,7 +105,7 @@ fn unpack_of(row: &impl Columns, b: usize, words: &mut [i16; BLOCK]) {
 /// The sum of all lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum(lanes: __m256i) -> i32 {
+fn lanes_added(lanes: __m256i) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))

@@ -12,7 +12,7 @@ use crate::{
     kernel::{activations::Bytes, row::GroupedRow},
 };
 
-/// Groups that are multiplied together: half a block.
+/// Groups that are multiplied together: half a block, whose selectors are one byte.
 const FOUR: usize = 4;
 
 /// Σ w·a of each block.
@@ -20,45 +20,62 @@ const FOUR: usize = 4;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], totals: &mut [i32]) {
     let count = row.group_scale.len();
-    let (packed, selector, scale) = (row.packed.as_ptr(), row.selector.as_ptr(), row.group_scale.as_ptr());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(a.len() == 2 * totals.len() && totals.len() == count.div_ceil(Layout::SUPER));
-    let fours = a.as_chunks::<8>().0.len().min(count / (8 * FOUR));
-    // SAFETY: the assertions above; every half that is read is one of four groups. Four totals are written at a time, and
-    // a number of halves that fit.
+    // SAFETY: the assertions above; every four of groups that is read is there, but for the last, which is copied.
     unsafe {
         let levels = Levels::new(&row.levels.signed);
-        let half = |h: usize| {
+        let (packed, selector, scale) = (row.packed.as_ptr(), row.selector.as_ptr(), row.group_scale.as_ptr());
+        let two_blocks = |b: usize| {
+            // As many selectors and scales as one load brings.
+            let (h, a) = (2 * b, a.as_ptr().add(2 * b));
             let packed = packed.add(h * FOUR * 4 * BITS);
-            _mm_prefetch::<_MM_HINT_NTA>(packed.wrapping_add(AHEAD).cast());
-            let scale = scale.add(h * FOUR).cast::<i32>().read_unaligned();
-            lanes::<BITS>(&levels, packed, *selector.add(h), scale, a.get_unchecked(h))
+            let curves = _mm512_set1_epi32(selector.add(h).cast::<i32>().read_unaligned());
+            let scales = _mm512_cvtepi8_epi32(_mm_loadu_si128(scale.add(h * FOUR).cast()));
+            let four = |i: usize, curves, scales| {
+                let packed = packed.add(i * FOUR * 4 * BITS);
+                _mm_prefetch::<_MM_HINT_NTA>(packed.wrapping_add(AHEAD).cast());
+                lanes::<BITS>(&levels, packed, curves, scales, &*a.add(i))
+            };
+            [
+                _mm512_add_epi32(
+                    four(0, curves_of::<BITS, 0>(curves), scales_of::<0>(scales)),
+                    four(1, curves_of::<BITS, 1>(curves), scales_of::<1>(scales)),
+                ),
+                _mm512_add_epi32(
+                    four(2, curves_of::<BITS, 2>(curves), scales_of::<2>(scales)),
+                    four(3, curves_of::<BITS, 3>(curves), scales_of::<3>(scales)),
+                ),
+            ]
         };
-        let block = |b: usize| halves_added(_mm512_add_epi32(half(2 * b), half(2 * b + 1)));
-        for i in 0..fours {
-            let lanes = [block(4 * i), block(4 * i + 1), block(4 * i + 2), block(4 * i + 3)];
-            let pairs = [_mm256_hadd_epi32(lanes[0], lanes[1]), _mm256_hadd_epi32(lanes[2], lanes[3])];
-            let all = _mm256_hadd_epi32(pairs[0], pairs[1]);
-            let sums = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+        let whole = count / (4 * Layout::SUPER);
+        for i in 0..whole {
+            let ([b0, b1], [b2, b3]) = (two_blocks(4 * i), two_blocks(4 * i + 2));
+            // Sums of pairs of lanes, then of fours: each 128 bits end as one lane of each block.
+            let pairs = [
+                _mm512_add_epi32(_mm512_unpacklo_epi32(b0, b1), _mm512_unpackhi_epi32(b0, b1)),
+                _mm512_add_epi32(_mm512_unpacklo_epi32(b2, b3), _mm512_unpackhi_epi32(b2, b3)),
+            ];
+            let fours = halves_added(_mm512_add_epi32(
+                _mm512_unpacklo_epi64(pairs[0], pairs[1]),
+                _mm512_unpackhi_epi64(pairs[0], pairs[1]),
+            ));
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256::<1>(fours));
             _mm_storeu_si128(totals.as_mut_ptr().add(4 * i).cast(), sums);
         }
-        for (b, total) in totals.iter_mut().enumerate().skip(4 * fours) {
+        for (b, total) in totals.iter_mut().enumerate().skip(4 * whole) {
             let mut sum = _mm512_setzero_si512();
             for (h, a) in (2 * b..count.div_ceil(FOUR)).zip(&a[2 * b..2 * b + 2]) {
                 let groups = (count - h * FOUR).min(FOUR);
-                let lanes = if groups == FOUR {
-                    half(h)
-                } else {
-                    // What is beyond the row's end is nothing, under scales of zero.
-                    let (mut codes, mut scales) = ([0_u8; 4 * 4 * 5], [0; FOUR]);
-                    let bytes = groups * 4 * BITS;
-                    codes[..bytes].copy_from_slice(&row.packed[h * FOUR * 4 * BITS..][..bytes]);
-                    scales[..groups].copy_from_slice(&row.group_scale[h * FOUR..]);
-                    lanes::<BITS>(&levels, codes.as_ptr(), *selector.add(h), i32::from_le_bytes(scales), a)
-                };
-                sum = _mm512_add_epi32(sum, lanes);
+                // What is beyond the row's end is nothing, under scales of zero.
+                let (mut codes, mut scales) = ([0_u8; 4 * 4 * 5], [0; 16]);
+                codes[..groups * 4 * BITS].copy_from_slice(&row.packed[h * FOUR * 4 * BITS..][..groups * 4 * BITS]);
+                scales[..groups].copy_from_slice(&row.group_scale[h * FOUR..][..groups]);
+                let curves = curves_of::<BITS, 0>(_mm512_set1_epi32(i32::from(row.selector[h])));
+                let scales = scales_of::<0>(_mm512_cvtepi8_epi32(_mm_loadu_si128(scales.as_ptr().cast())));
+                sum = _mm512_add_epi32(sum, lanes::<BITS>(&levels, codes.as_ptr(), curves, scales, a));
             }
-            *total = super::sum(halves_added(sum));
+            *total = super::lanes_added(halves_added(sum));
         }
     }
 }
@@ -66,6 +83,36 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], total
 #[inline(always)]
 unsafe fn halves_added(lanes: __m512i) -> __m256i {
     _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes))
+}
+
+/// Of the selectors of four fours of groups, in each 32 bits, those of four I: in each byte of a group its curve, right above
+/// where a code is.
+#[inline(always)]
+unsafe fn curves_of<const BITS: usize, const I: usize>(selectors: __m512i) -> __m512i {
+    let places: [u64; 8] = const {
+        let (mut places, mut i) = ([0; 8], 0);
+        while i < 8 {
+            // The first of the eight bits that come to a byte; those before the first bit are the last.
+            places[i] = 0x0101_0101_0101_0101 * ((8 * I + i / 2 * 2 + 64 - BITS) % 64) as u64;
+            i += 1;
+        }
+        places
+    };
+    _mm512_multishift_epi64_epi8(load(&places), selectors)
+}
+
+/// Of the scales of four fours of groups those of four I, each in its four lanes.
+#[inline(always)]
+unsafe fn scales_of<const I: usize>(scales: __m512i) -> __m512i {
+    let lanes: [u32; 16] = const {
+        let (mut lanes, mut i) = ([0; 16], 0);
+        while i < 16 {
+            lanes[i] = (FOUR * I + i / 4) as u32;
+            i += 1;
+        }
+        lanes
+    };
+    _mm512_permutexvar_epi32(load(&lanes), scales)
 }
 
 /// The levels of all curves, and 128 more: what is multiplied by signed bytes is without a sign.
@@ -97,22 +144,10 @@ impl Levels {
 unsafe fn lanes<const BITS: usize>(
     levels: &Levels,
     packed: *const u8,
-    selector: u8,
-    scales: i32,
+    curves: __m512i,
+    scales: __m512i,
     a: &Bytes,
 ) -> __m512i {
-    // In each byte of a group, its curve right above where a code is.
-    let places: [i64; 8] = const {
-        let mut places = [0; 8];
-        let mut i = 0;
-        while i < 8 {
-            // The selectors are in all bytes, so that turning all of them is turning one.
-            places[i] = 0x0101_0101_0101_0101 * ((2 * (i as i64 / 2) + 8 - BITS as i64) % 8);
-            i += 1;
-        }
-        places
-    };
-    let curves = _mm512_multishift_epi64_epi8(load(&places), _mm512_set1_epi8(selector.cast_signed()));
     let [first, second] = codes::<BITS>(packed, curves);
     let [first, second] = [levels.look_up::<BITS>(first), levels.look_up::<BITS>(second)];
     let mut high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, load(&a.high[0]));
@@ -120,17 +155,6 @@ unsafe fn lanes<const BITS: usize>(
     high = _mm512_dpbusd_epi32(high, second, load(&a.high[1]));
     low = _mm512_dpbusd_epi32(low, second, load(&a.low[1]));
     let sums = _mm512_add_epi32(low, _mm512_slli_epi32::<8>(high));
-    // The scale of each group to the top of its lanes, and down with its sign.
-    const TOPS: [u32; 16] = {
-        let mut tops = [0x0080_8080; 16];
-        let mut i = 0;
-        while i < 16 {
-            tops[i] = 0x0080_8080 | (i as u32 / 4) << 24;
-            i += 1;
-        }
-        tops
-    };
-    let scales = _mm512_srai_epi32::<24>(_mm512_shuffle_epi8(_mm512_set1_epi32(scales), load(&TOPS)));
     _mm512_mullo_epi32(sums, scales)
 }
 

@@ -5,7 +5,7 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::{AHEAD, halves_of, sum};
+use super::{AHEAD, halves_of, lanes_added};
 use crate::{
     Layout,
     kernel::{activations::BLOCK, row::GroupedRow},
@@ -45,7 +45,7 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[[i16; BLOCK]]
         for (b, (total, a)) in totals.iter_mut().zip(a).enumerate().skip(b) {
             let count = groups.count.saturating_sub((first + b) * GROUPS).min(GROUPS);
             // SAFETY: the block has so many groups.
-            *total = sum(unsafe { groups.lanes(first, first + b, count, a) });
+            *total = lanes_added(unsafe { groups.lanes(first, first + b, count, a) });
         }
     }
 }

@@ -11,7 +11,7 @@ use core::arch::x86_64::*;
 
 use super::{
     activations::{ActivationRow, BLOCK},
-    row::{CompandedRow, Row},
+    row::{CompandedRow, Row, Units},
 };
 pub(super) use panel::{interleave, panel_totals};
 
@@ -39,6 +39,38 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
             _ => groups::totals::<8>(row, a, totals),
         },
     }
+}
+
+/// Σ total·(step·unit) over the blocks of a row, in their order: sixteen terms at once, and then one after the other.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    let blocks = totals.len();
+    assert!(steps.len() == blocks);
+    let (unit, scales) = match units {
+        Units::One(unit) => (unit, None),
+        Units::Each { unit, scales } => (unit, Some(&scales[..blocks])),
+    };
+    let mut sum = 0.0;
+    for first in (0..blocks).step_by(16) {
+        let n = (blocks - first).min(16);
+        let mask = (u32::MAX >> (32 - n)) as u16;
+        let mut terms = [0.0_f32; 16];
+        // SAFETY: `n` numbers of each are read, and there are so many; `terms` is sixteen.
+        unsafe {
+            let totals = _mm512_maskz_loadu_epi32(mask, totals.as_ptr().add(first));
+            let steps = _mm512_maskz_loadu_ps(mask, steps.as_ptr().add(first));
+            let mut units = _mm512_set1_ps(unit);
+            if let Some(scales) = scales {
+                units = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scales.as_ptr().add(first)), units);
+            }
+            let all = _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_mul_ps(steps, units));
+            _mm512_storeu_ps(terms.as_mut_ptr(), all);
+        }
+        for term in &terms[..n] {
+            sum += term;
+        }
+    }
+    sum
 }
 
 /// The weights of block `b`; beyond the row's end whatever its filling stands for.
@@ -70,7 +102,7 @@ pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 /// The sum of all lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn sum(lanes: __m256i) -> i32 {
+fn lanes_added(lanes: __m256i) -> i32 {
     let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
@@ -135,7 +167,7 @@ fn companded_block(row: &CompandedRow<'_>, levels: &Registers, b: usize, a: &[i1
         }
     }
     let both = halves_of(_mm512_add_epi32(sums[0], sums[1]));
-    sum(_mm256_add_epi32(both[0], both[1]))
+    lanes_added(_mm256_add_epi32(both[0], both[1]))
 }
 
 #[inline]

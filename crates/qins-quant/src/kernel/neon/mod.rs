@@ -12,7 +12,8 @@ use core::arch::aarch64::*;
 use self::{companded::Companded, groups::Groups};
 use super::{
     activations::{ActivationRow, BLOCK},
-    row::Row,
+    portable,
+    row::{Row, Units},
 };
 pub(super) use panel::{interleave, panel_totals};
 
@@ -45,6 +46,12 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
             _ => totals_of(&Groups::<8>::new(row), a, totals),
         },
     }
+}
+
+/// Σ total·(step·unit) over the blocks of a row, in their order.
+#[target_feature(enable = "neon")]
+pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    portable::sum(totals, steps, units)
 }
 
 /// The weights of block `b`; beyond the row's end whatever its filling stands for.
