@@ -5,7 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::{Rows, Simd, simd::compiled_for_each};
+use super::{
+    Rows, Simd,
+    simd::{AHEAD, compiled_for_each, prefetch},
+};
 use crate::{FloatDtype, dtype::widen_half};
 
 /// Decoded weights in flight per thread: half of a common 512 KiB second-level cache.
@@ -81,6 +84,9 @@ fn each_row<T: Copy>(w: &[T], stride: usize, first: usize, x: &[f32], y: &mut [f
         let (row, row_rest) = row.as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
         for (w, x) in row.iter().zip(x) {
+            for line in (0..size_of_val(w)).step_by(64) {
+                prefetch(w.as_ptr().wrapping_byte_add(AHEAD + line));
+            }
             for i in 0..LANES {
                 sums[i] += decode(w[i]) * x[i];
             }

@@ -93,6 +93,26 @@ impl FromStr for Simd {
     }
 }
 
+/// Bytes that weights are fetched ahead of their use. The hardware's own prefetching stops at each page of memory: without
+/// this 8-bit codes come at 4/5 of their speed.
+pub(super) const AHEAD: usize = 2048;
+
+/// Has the cache line at `address` fetched, where it is known how. It need not be one of ours.
+///
+/// To all levels of cache: the hint that spares them is a tenth faster on Zen 4, and half as fast on Emerald Rapids.
+#[allow(unsafe_code)]
+#[inline(always)]
+pub(super) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching reads nothing, and faults at no address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Defines a function of `simd` and more arguments: `$inner` of those, compiled for each instruction set. What is written
 /// without intrinsics runs at their vector width this way, and gives the same bits, as nothing in it is fused.
 macro_rules! compiled_for_each {

@@ -3,7 +3,10 @@
 use core::arch::x86_64::*;
 
 use super::{Columns, SOME, for_pairing, look_up, signed};
-use crate::kernel::row::CompandedRow;
+use crate::kernel::{
+    row::CompandedRow,
+    simd::{AHEAD, prefetch},
+};
 
 /// A row, and its last columns where they are no whole 32, filled up with zeros.
 pub(super) struct Companded<'a> {
@@ -31,6 +34,7 @@ impl Columns for Companded<'_> {
     #[inline(always)]
     unsafe fn words(&self, i: usize) -> [__m256i; 2] {
         let whole = i < self.row.codes.len() / SOME;
+        prefetch(self.row.codes.as_ptr().wrapping_add(i * SOME + AHEAD));
         let codes = for_pairing(if whole { self.row.codes.as_ptr().add(i * SOME) } else { self.last.as_ptr() });
         let magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
         // Both tables are 128 bytes.

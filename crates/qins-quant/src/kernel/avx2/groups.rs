@@ -3,7 +3,13 @@
 use core::arch::x86_64::*;
 
 use super::{Columns, SOME, for_pairing, look_up, signed};
-use crate::{Layout, kernel::row::GroupedRow};
+use crate::{
+    Layout,
+    kernel::{
+        row::GroupedRow,
+        simd::{AHEAD, prefetch},
+    },
+};
 
 /// A row of whose parts it has been seen that they are as long as they should be.
 pub(super) struct Groups<'a, const BITS: usize>(&'a GroupedRow<'a>);
@@ -29,6 +35,7 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
     #[inline(always)]
     unsafe fn words(&self, g: usize) -> [__m256i; 2] {
         let packed = self.0.packed.as_ptr().add(g * 4 * BITS);
+        prefetch(packed.wrapping_add(AHEAD));
         let scale = _mm256_set1_epi16(i16::from(self.0.group_scale.get_unchecked(g).cast_signed()) << 8);
         let curve = usize::from(self.0.selector.get_unchecked(g / 4) >> (2 * (g % 4)) & 3);
         let levels = &self.0.levels;

@@ -6,10 +6,13 @@
 
 use core::arch::x86_64::*;
 
-use super::AHEAD;
 use crate::{
     Layout,
-    kernel::{activations::Bytes, row::GroupedRow},
+    kernel::{
+        activations::Bytes,
+        row::GroupedRow,
+        simd::{AHEAD, prefetch},
+    },
 };
 
 /// Groups that are multiplied together: half a block, whose selectors are one byte.
@@ -34,7 +37,7 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], total
             let scales = _mm512_cvtepi8_epi32(_mm_loadu_si128(scale.add(h * FOUR).cast()));
             let four = |i: usize, curves, scales| {
                 let packed = packed.add(i * FOUR * 4 * BITS);
-                _mm_prefetch::<_MM_HINT_NTA>(packed.wrapping_add(AHEAD).cast());
+                prefetch(packed.wrapping_add(AHEAD));
                 lanes::<BITS>(&levels, packed, curves, scales, &*a.add(i))
             };
             [

@@ -5,10 +5,14 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::{AHEAD, halves_of, lanes_added};
+use super::{halves_of, lanes_added};
 use crate::{
     Layout,
-    kernel::{activations::BLOCK, row::GroupedRow},
+    kernel::{
+        activations::BLOCK,
+        row::GroupedRow,
+        simd::{AHEAD, prefetch},
+    },
 };
 
 /// Groups of a block.
@@ -111,10 +115,10 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
     /// The row has such a group, and the scales have been widened from block `first` to this one.
     #[inline(always)]
     unsafe fn group(&self, first: usize, b: usize, g: usize) -> [__m256i; 2] {
-        // As `new` has seen, all of this is there. Prefetching reads nothing.
+        // As `new` has seen, all of this is there.
         let packed = self.row.packed.as_ptr().add((b * GROUPS + g) * 4 * BITS);
         if g.is_multiple_of(64 / (4 * BITS)) {
-            _mm_prefetch::<_MM_HINT_NTA>(packed.wrapping_add(AHEAD).cast());
+            prefetch(packed.wrapping_add(AHEAD));
         }
         let scale = *self.scales.as_ptr().cast::<i32>().add((b - first) * GROUPS + g);
         let selector = *self.row.selector.as_ptr().add(2 * b + g / 4);

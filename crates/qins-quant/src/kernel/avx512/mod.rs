@@ -12,12 +12,9 @@ use core::arch::x86_64::*;
 use super::{
     activations::{ActivationRow, BLOCK},
     row::{CompandedRow, Row, Units},
+    simd::{AHEAD, prefetch},
 };
 pub(super) use panel::{interleave, panel_totals};
-
-/// Bytes that the codes are fetched ahead of their use; the hardware's own prefetching reaches 3/4 of this speed. They are
-/// used once, and not to push the activations out of the first-level cache: rows of 8192 are a tenth faster for it.
-const AHEAD: usize = 2048;
 
 /// Σ w·a of each block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
@@ -144,11 +141,9 @@ fn codes(row: &CompandedRow<'_>, start: usize) -> __m512i {
     let left = row.codes.len().saturating_sub(start);
     let from = row.codes.as_ptr().wrapping_add(start);
     if left >= 64 {
-        // SAFETY: the row has 64 codes from `start` on. Prefetching reads nothing.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_NTA>(from.wrapping_add(AHEAD).cast());
-            _mm512_loadu_si512(from.cast())
-        }
+        prefetch(from.wrapping_add(AHEAD));
+        // SAFETY: the row has 64 codes from `start` on.
+        unsafe { _mm512_loadu_si512(from.cast()) }
     } else {
         // SAFETY: no more than the codes that are left are read.
         unsafe { _mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()) }
