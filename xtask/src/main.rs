@@ -27,6 +27,8 @@ enum Command {
     Validate(qins::Arguments),
     /// Continue prompts
     Generate(qins::Arguments),
+    /// Write what a model predicts after each token of a text
+    Logits(qins::Arguments),
     /// Write a checkpoint with encoded linears
     Convert(qins::Arguments),
     /// Show how a checkpoint's tensors rest, and what they cost
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Validate(arguments) => arguments.run("validate"),
         Command::Generate(arguments) => arguments.run("generate"),
+        Command::Logits(arguments) => arguments.run("logits"),
         Command::Convert(arguments) => arguments.run("convert"),
         Command::Inspect(arguments) => arguments.run("inspect"),
         Command::Verify(arguments) => arguments.run("verify"),

@@ -172,6 +172,14 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
     Ok(to_vec(logits.narrow(0, ids.len() - continuation.len(), continuation.len())))
 }
 
+/// The logits after each of `ids`, `[ids.len(), vocabulary]` row-major, all read in one go.
+///
+/// # Errors
+/// As [`Session::extend`].
+pub fn scores(model: &Phi3, ids: &[u32]) -> Result<Vec<f32>, Error> {
+    Ok(to_vec(Session::new(model, ids.len()).extend(ids, Logits::All)?))
+}
+
 /// A tensor's elements, row-major, on the host.
 pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter().collect()

@@ -25,7 +25,7 @@ pub use cache::KvCache;
 pub use calibrate::calibrate;
 pub use device::Backend;
 pub use error::Error;
-pub use generate::{Generation, Greedy, Session, Step, Stop, score};
+pub use generate::{Generation, Greedy, Session, Step, Stop, score, scores};
 pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
 pub use load::{LoadReport, Loaded, check, check_plain, load};
 pub use policy::{Importance, Override, Policy};

@@ -19,6 +19,7 @@ fn every_flag_of_every_command_is_explained() {
     ];
     let device = ["--backend", "--threads"];
     let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
+    let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
     let report = ["--prompts", "--max-new-tokens", "--report", "--json", "--help"];
     let bench = [
         "--model",
@@ -31,8 +32,9 @@ fn every_flag_of_every_command_is_explained() {
         "--prompt-tokens",
         "--tokens",
     ];
-    let cases: [(&str, Vec<&str>); 7] = [
+    let cases: [(&str, Vec<&str>); 8] = [
         ("generate", [&encode[..], &device, &prompts].concat()),
+        ("logits", [&encode[..], &device, &logits].concat()),
         ("validate", [&encode[..], &device, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),

@@ -11,6 +11,7 @@ mod help;
 mod judged;
 #[cfg(unix)]
 mod killed;
+mod logits;
 mod policies;
 mod refuse_config;
 mod refuse_input;

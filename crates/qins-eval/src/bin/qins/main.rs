@@ -9,7 +9,9 @@ mod environment;
 mod export;
 mod generate;
 mod inspect;
+mod logits;
 mod model;
+mod output;
 mod policy;
 mod prompts;
 mod validate;
@@ -37,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Generate),
+    Logits(logits::WriteLogits),
     Validate(validate::Validate),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
@@ -51,6 +54,7 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Generate(command) => command.run(),
+        Command::Logits(command) => command.run(),
         Command::Validate(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Inspect(command) => command.run(),

@@ -1,12 +1,6 @@
 //! `qins validate`.
 
-use std::{
-    error::Error,
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use qins_burn::{Alpha, Device, EncodeOptions, Loaded, Policy, Recipe, Scheme, Tokenizer, stop_ids};
@@ -19,6 +13,7 @@ use crate::{
     embedded,
     environment::environment,
     model::Source,
+    output::{expect_writable, write_whole},
     policy::policy,
     prompts::{self, Prompt},
 };
@@ -162,29 +157,5 @@ impl Validate {
             forms.push(Form { name: settings.to_string(), role, settings, policy });
         }
         Ok(forms)
-    }
-}
-
-/// Writes a file that is there whole or not at all.
-fn write_whole(file: &Path, content: &str) -> std::io::Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    fs::write(&partial, content).and_then(|()| fs::rename(&partial, file)).inspect_err(|_| {
-        // What could not be written whole is removed; if that fails too, the first error is the one to tell.
-        let _ = fs::remove_file(&partial);
-    })
-}
-
-fn parent(file: &Path) -> &Path {
-    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Refuses what can be no file, before the work whose result it is to hold.
-fn expect_writable(file: &Path) -> Result<(), String> {
-    match (file.is_dir(), parent(file).is_dir()) {
-        (true, _) => Err(format!("{}: expected a file to write the report to, found a directory", file.display())),
-        (_, false) => Err(format!("{}: expected a directory to write the report into, found none", file.display())),
-        _ => Ok(()),
     }
 }
