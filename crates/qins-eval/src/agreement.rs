@@ -42,6 +42,40 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
 }
 
+/// −ln of the probability of `token` in softmax(`logits`), in nats, computed in `f64`.
+///
+/// # Panics
+/// When there is no such token.
+pub fn surprise(logits: &[f32], token: u32) -> f64 {
+    log_sum_exp(logits) - f64::from(logits[token as usize])
+}
+
+/// The share of the `k` likeliest tokens of `p` that are among those of `q`, the lowest ids among equals; of a vocabulary
+/// of fewer than `k`, all are.
+///
+/// ```
+/// assert_eq!(qins_eval::agreement::top_k_overlap(&[3.0, 2.0, 1.0], &[3.0, 1.0, 2.0], 2), 0.5);
+/// ```
+pub fn top_k_overlap(p: &[f32], q: &[f32], k: usize) -> f64 {
+    let likeliest = |logits: &[f32]| {
+        let mut ids: Vec<usize> = (0..logits.len()).collect();
+        if k < ids.len() {
+            ids.select_nth_unstable_by(k, |&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+            ids.truncate(k);
+        }
+        ids.sort_unstable();
+        ids
+    };
+    let (p, q) = (likeliest(p), likeliest(q));
+    p.iter().filter(|id| q.binary_search(id).is_ok()).count() as f64 / p.len() as f64
+}
+
+/// The cosine of the angle between two rows of logits, computed in `f64`: exactly 1 for equal ones.
+pub fn cosine(p: &[f32], q: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(p, q) / (dot(p, p) * dot(q, q)).sqrt()
+}
+
 /// The comparison at one position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Position {
@@ -49,18 +83,42 @@ pub struct Position {
     pub same_top: bool,
     /// KL of the candidate from the baseline, in nats.
     pub kl: f64,
+    /// Share of the baseline's ten likeliest tokens that are the candidate's too.
+    pub top10_overlap: f64,
+    /// Cosine of the logits.
+    pub cosine: f64,
+    /// The baseline's surprise at the token that follows, in nats.
+    pub baseline_surprise: f64,
+    /// The candidate's.
+    pub surprise: f64,
 }
 
-/// Compares logits `[n, vocabulary]`, row-major.
+impl Position {
+    /// By how much likelier the candidate finds the token that follows.
+    pub fn probability_change(&self) -> f64 {
+        (-self.surprise).exp() - (-self.baseline_surprise).exp()
+    }
+}
+
+/// Compares logits `[n, vocabulary]`, row-major, by which `following[n]` were predicted.
 ///
 /// # Panics
-/// When the lengths differ or are no multiple of `vocabulary`.
-pub fn compare(baseline: &[f32], candidate: &[f32], vocabulary: usize) -> Vec<Position> {
-    assert_eq!((baseline.len(), baseline.len() % vocabulary), (candidate.len(), 0), "compare: one shape, whole rows");
+/// When the lengths differ or are no multiple of `vocabulary`, or a token is outside it.
+pub fn compare(baseline: &[f32], candidate: &[f32], following: &[u32], vocabulary: usize) -> Vec<Position> {
+    let length = following.len() * vocabulary;
+    assert_eq!((baseline.len(), candidate.len()), (length, length), "compare: one shape, a row for each token");
     baseline
         .chunks_exact(vocabulary)
         .zip(candidate.chunks_exact(vocabulary))
-        .map(|(p, q)| Position { same_top: top(p) == top(q), kl: kl(p, q) })
+        .zip(following)
+        .map(|((p, q), &token)| Position {
+            same_top: top(p) == top(q),
+            kl: kl(p, q),
+            top10_overlap: top_k_overlap(p, q, 10),
+            cosine: cosine(p, q),
+            baseline_surprise: surprise(p, token),
+            surprise: surprise(q, token),
+        })
         .collect()
 }
 
@@ -86,8 +144,43 @@ mod tests {
 
     #[test]
     fn positions_are_compared_row_by_row() {
-        let rows = compare(&[0.0, 1.0, 5.0, 0.0], &[0.0, 1.0, 0.0, 5.0], 2);
-        assert_eq!((rows[0], rows[1].same_top), (Position { same_top: true, kl: 0.0 }, false));
-        assert!(rows[1].kl > 4.0);
+        let rows = compare(&[0.0, 1.0, 5.0, 0.0], &[0.0, 1.0, 0.0, 5.0], &[1, 0], 2);
+        assert_eq!((rows[0].same_top, rows[0].kl, rows[0].cosine), (true, 0.0, 1.0));
+        assert_eq!((rows[0].surprise, rows[0].probability_change()), (rows[0].baseline_surprise, 0.0));
+        assert!(!rows[1].same_top && rows[1].kl > 4.0 && rows[1].probability_change() < -0.9);
+        assert_eq!((rows[1].top10_overlap, rows[1].cosine), (1.0, 0.0));
+    }
+
+    /// Numbers from −8 to 8 of a linear congruential generator.
+    fn numbers(n: usize, mut state: u64) -> Vec<f32> {
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32 * 16.0 - 8.0
+        };
+        std::iter::repeat_with(next).take(n).collect()
+    }
+
+    #[test]
+    fn every_figure_is_what_numpy_computes() {
+        // NumPy 2.4 in float64, by the definitions: log-softmax, Σ eᵖ(p − q), sorted ids, dot products.
+        let expected = [
+            (true, 1.747854632413440e-01, 0.9, 9.897938110124369e-01, 1.085400686410651e+01, 1.135050890909124e+01),
+            (false, 1.273420404193561e-01, 1.0, 9.915664369284993e-01, 1.357976271866815e+01, 1.478560576968779e+01),
+            (true, 9.343883608365426e-02, 1.0, 9.917900042021952e-01, 9.376791927308075e+00, 9.423374672057676e+00),
+            (false, 1.897246896133041e-01, 0.9, 9.900385385695565e-01, 4.409505830206323e+00, 4.851047130794353e+00),
+        ];
+        let (p, noise) = (numbers(200, 1), numbers(200, 2));
+        let q: Vec<f32> = p.iter().zip(noise).map(|(p, e)| p + e * 0.125).collect();
+        for (found, expected) in compare(&p, &q, &[3, 17, 49, 0], 50).iter().zip(expected) {
+            assert_eq!((found.same_top, found.top10_overlap), (expected.0, expected.2));
+            for (found, expected) in [
+                (found.kl, expected.1),
+                (found.cosine, expected.3),
+                (found.baseline_surprise, expected.4),
+                (found.surprise, expected.5),
+            ] {
+                assert!((found - expected).abs() < 1e-12 * expected, "{found}, {expected}");
+            }
+        }
     }
 }

@@ -48,9 +48,62 @@ pub fn margin(logits: &[f32]) -> f32 {
     first - second
 }
 
+/// A step of a survival curve.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Survival {
+    /// Tokens.
+    pub tokens: usize,
+    /// The share of texts that match so far.
+    pub share: f64,
+}
+
+/// How far texts match: the estimated share whose first `tokens` tokens match, at each length where it falls. Of each text
+/// comes how many tokens match, and whether it diverges there; one that does not says nothing of what lies beyond its end.
+///
+/// The product-limit estimate: Kaplan, Meier, "Nonparametric estimation from incomplete observations", 1958.
+///
+/// ```
+/// use qins_eval::token_match::{Survival, survival};
+/// // One text of four diverges after 2 tokens, one ends after 5, one diverges after 7; the last goes on to its end.
+/// let curve = survival([(2, true), (5, false), (7, true), (9, false)]);
+/// assert_eq!(curve, [Survival { tokens: 3, share: 0.75 }, Survival { tokens: 8, share: 0.375 }]);
+/// ```
+pub fn survival(texts: impl IntoIterator<Item = (usize, bool)>) -> Vec<Survival> {
+    let mut texts: Vec<_> = texts.into_iter().collect();
+    // Of equal lengths those that diverge come first: they were at risk together.
+    texts.sort_unstable_by_key(|&(length, diverges)| (length, !diverges));
+    let (mut curve, mut share): (Vec<Survival>, f64) = (Vec::new(), 1.0);
+    for (i, &(length, diverges)) in texts.iter().enumerate() {
+        if !diverges || i > 0 && texts[i - 1] == (length, true) {
+            continue;
+        }
+        // A text that ends here is not at risk of diverging after its end.
+        let at_risk = texts[i..].iter().filter(|text| **text != (length, false)).count();
+        let diverging = texts[i..].iter().take_while(|text| **text == (length, true)).count();
+        share *= 1.0 - diverging as f64 / at_risk as f64;
+        curve.push(Survival { tokens: length + 1, share });
+    }
+    curve
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_texts_show_is_the_plain_share() {
+        let lengths = [3, 9, 3, 0, 20, 20, 7, 3];
+        let curve = survival(lengths.map(|length| (length, length < 20)));
+        for tokens in 1..25 {
+            let plain = lengths.iter().filter(|l| **l >= tokens || **l == 20).count() as f64 / 8.0;
+            let found = curve.iter().rfind(|step| step.tokens <= tokens).map_or(1.0, |step| step.share);
+            assert!((found - plain).abs() < 1e-15, "{tokens}: {found}, {plain}");
+        }
+        assert_eq!(survival([(4, false), (0, false)]), []);
+        assert_eq!(survival([(0, true), (0, true)]), [Survival { tokens: 1, share: 0.0 }]);
+        // A text that ends where another diverges was not at risk beyond.
+        assert_eq!(survival([(4, true), (4, false), (6, false)]), [Survival { tokens: 5, share: 0.5 }]);
+    }
 
     #[test]
     fn sequences_that_end_apart_diverge_where_the_shorter_ends() {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     agreement::Position,
     estimate::{self, Estimate},
-    token_match::{self, Divergence},
+    token_match::{self, Divergence, Survival},
 };
 
 /// The version of `report.json`.
@@ -163,8 +163,23 @@ pub struct Figures {
     pub median_kl: Option<f64>,
     /// 99 % quantile of KL.
     pub p99_kl: Option<f64>,
+    /// 99.9 % quantile of KL.
+    pub p999_kl: Option<f64>,
     /// Largest KL.
     pub max_kl: Option<f64>,
+    /// Share of the baseline's ten likeliest tokens that are the candidate's too; bootstrap by prompt, as all below.
+    pub top10_overlap: Option<Estimate>,
+    /// Cosine of the logits.
+    pub cosine: Option<Estimate>,
+    /// By how much likelier the candidate finds the baseline's tokens.
+    pub probability_change: Option<Estimate>,
+    /// The root of the mean square of that.
+    pub rms_probability_change: Option<f64>,
+    /// ln of the candidate's perplexity over the baseline's on the baseline's tokens, paired by token.
+    pub ln_perplexity_ratio: Option<Estimate>,
+    /// The share of prompts whose first `tokens` tokens match, from the first length at which it falls on: where a
+    /// baseline's text is shorter, its prompt counts up to its end (the product-limit estimate of Kaplan and Meier).
+    pub survival: Vec<Survival>,
 }
 
 /// Compares one prompt's runs.
@@ -190,6 +205,7 @@ pub fn figures(prompts: &[PromptResult], positions: &[Vec<Position>]) -> Figures
     let per_prompt = |f: &dyn Fn(&Position) -> f64| -> Vec<Vec<f64>> {
         positions.iter().map(|tokens| tokens.iter().map(f).collect()).collect()
     };
+    let mean = |f: &dyn Fn(&Position) -> f64| estimate::mean_by_prompt(&per_prompt(f));
     let kl = per_prompt(&|p| p.kl);
     let flat = kl.concat();
     let exact = prompts.iter().filter(|p| p.divergence.is_none()).count();
@@ -197,10 +213,17 @@ pub fn figures(prompts: &[PromptResult], positions: &[Vec<Position>]) -> Figures
         exact_match: estimate::share(exact as u64, prompts.len() as u64),
         matching_tokens: prompts.iter().map(|p| p.match_length).sum(),
         generated_tokens: prompts.iter().map(|p| p.tokens).sum(),
-        same_top_rate: estimate::mean_by_prompt(&per_prompt(&|p| f64::from(u8::from(p.same_top)))),
+        same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
         mean_kl: estimate::mean_by_prompt(&kl),
         median_kl: estimate::quantile(&flat, 0.5),
         p99_kl: estimate::quantile(&flat, 0.99),
+        p999_kl: estimate::quantile(&flat, 0.999),
         max_kl: estimate::quantile(&flat, 1.0),
+        top10_overlap: mean(&|p| p.top10_overlap),
+        cosine: mean(&|p| p.cosine),
+        probability_change: mean(&Position::probability_change),
+        rms_probability_change: mean(&|p| p.probability_change().powi(2)).map(|e| e.value.sqrt()),
+        ln_perplexity_ratio: mean(&|p| p.surprise - p.baseline_surprise),
+        survival: token_match::survival(prompts.iter().map(|p| (p.match_length, p.divergence.is_some()))),
     }
 }

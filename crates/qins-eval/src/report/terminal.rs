@@ -38,6 +38,7 @@ impl fmt::Display for Terminal<'_> {
         prompts(f, self.0)?;
         texts(f, self.0)?;
         totals(f, candidates, m.weight_bytes)?;
+        details(f, candidates)?;
         let wide = wide(candidates);
         writeln!(f, "\ncriteria")?;
         for candidate in candidates.iter().filter(|c| c.role != Role::Information) {
@@ -156,12 +157,7 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
             if encoded > 0.0 { format!("{:.1} %", 100.0 * at_rest / encoded) } else { "–".to_owned() },
             percent(c.figures.exact_match, 1),
             percent(c.figures.same_top_rate, 2),
-            c.figures.mean_kl.map_or("–".to_owned(), |e| format!(
-                "{} [{}, {}]",
-                figure(e.value),
-                figure(e.low),
-                figure(e.high)
-            )),
+            estimated(c.figures.mean_kl),
             c.figures.p99_kl.map_or("–".to_owned(), figure),
             c.tokens_per_second,
         )?;
@@ -173,9 +169,52 @@ fn totals(f: &mut fmt::Formatter<'_>, candidates: &[Candidate], plain_bytes: u64
     )
 }
 
+/// What else the predictions of the baseline's tokens show, and how far texts match.
+fn details(f: &mut fmt::Formatter<'_>, candidates: &[Candidate]) -> fmt::Result {
+    let wide = wide(candidates);
+    writeln!(
+        f,
+        "\nafter the baseline's words (Δp: of its next token), and how far texts match (product-limit estimate)"
+    )?;
+    writeln!(
+        f,
+        "  {:<wide$} {:>28} {:>28} {:>28} {:>8} {:>32} {:>18}",
+        "candidate",
+        "of its 10 likeliest",
+        "cosine of logits",
+        "mean Δp, in %",
+        "rms Δp",
+        "ln of perplexity ratio",
+        "half match, tokens"
+    )?;
+    for Candidate { name, figures: c, .. } in candidates {
+        let half = c.survival.iter().find(|step| step.share < 0.5);
+        writeln!(
+            f,
+            "  {name:<wide$} {:>28} {:>28} {:>28} {:>8} {:>32} {:>18}",
+            percent(c.top10_overlap, 2),
+            c.cosine.map_or("–".to_owned(), |e| format!("{:.6} [{:.6}, {:.6}]", e.value, e.low, e.high)),
+            c.probability_change.map_or("–".to_owned(), |e| format!(
+                "{:.3} [{:.3}, {:.3}]",
+                100.0 * e.value,
+                100.0 * e.low,
+                100.0 * e.high
+            )),
+            c.rms_probability_change.map_or("–".to_owned(), |rms| format!("{:.3}", 100.0 * rms)),
+            estimated(c.ln_perplexity_ratio),
+            half.map_or("all".to_owned(), |step| (step.tokens - 1).to_string()),
+        )?;
+    }
+    Ok(())
+}
+
 /// The width of a column of names.
 fn wide(candidates: &[Candidate]) -> usize {
     candidates.iter().map(|c| c.name.chars().count()).fold(16, usize::max)
+}
+
+fn estimated(estimate: Option<Estimate>) -> String {
+    estimate.map_or("–".to_owned(), |e| format!("{} [{}, {}]", figure(e.value), figure(e.low), figure(e.high)))
 }
 
 fn percent(estimate: Option<Estimate>, digits: usize) -> String {

@@ -40,11 +40,13 @@ fn agree(text: &str, report: &Value) {
         let name = candidate["name"].as_str().unwrap();
         let rows: Vec<&str> = text.lines().filter(|row| row.starts_with(&format!("  {name:<16} "))).collect();
         let (role, criteria) = (candidate["role"].as_str().unwrap(), list(&candidate["criteria"]));
-        // A row of totals, and one a criterion where those decide.
-        assert_eq!(rows.len(), 1 + if role == "information" { 0 } else { criteria.len() }, "{name}: {text}");
+        // Two rows of figures, and one a criterion where those decide.
+        assert_eq!(rows.len(), 2 + if role == "information" { 0 } else { criteria.len() }, "{name}: {text}");
         let bits = candidate["bits_per_weight"].as_f64().map_or("–".to_owned(), |bits| format!("{bits:.2}"));
         assert!(rows[0].contains(&bits), "{}", rows[0]);
-        for (row, criterion) in rows[1..].iter().zip(criteria) {
+        let overlap = candidate["figures"]["top10_overlap"]["value"].as_f64().unwrap();
+        assert!(rows[1].contains(&format!(" {:.2} % [", 100.0 * overlap)), "{}", rows[1]);
+        for (row, criterion) in rows[2..].iter().zip(criteria) {
             let met = criterion["met"] == true;
             assert!(row.contains(criterion["bar"].as_str().unwrap()), "{row}");
             assert_eq!(row.trim_end().ends_with(" met"), met, "{row}");
@@ -81,6 +83,25 @@ fn the_embedded_model_passes() {
     assert_eq!(list(&report["baseline"]["texts"]).len(), prompts.lines().count());
     assert!(run.out.ends_with("report     report.json\n"), "{}", run.out);
     agree(&run.out, &report);
+    // The plain model against itself: exactly, in every figure. A collapsed one: in none.
+    let figures = |name: &str| {
+        let candidates = list(&report["candidates"]);
+        candidates.iter().find(|c| c["name"] == name).unwrap()["figures"].clone()
+    };
+    let (same, collapsed) = (figures("plain again"), figures("q8 α=0.01"));
+    for (figure, ideal) in [
+        ("same_top_rate", 1.0),
+        ("top10_overlap", 1.0),
+        ("cosine", 1.0),
+        ("mean_kl", 0.0),
+        ("probability_change", 0.0),
+        ("ln_perplexity_ratio", 0.0),
+    ] {
+        assert_eq!(same[figure], json!({ "value": ideal, "low": ideal, "high": ideal }), "{figure}");
+        assert!((collapsed[figure]["value"].as_f64().unwrap() - ideal).abs() > 0.1, "{figure}: {}", collapsed[figure]);
+    }
+    assert_eq!((&same["survival"], &same["rms_probability_change"]), (&json!([]), &json!(0.0)));
+    assert!(collapsed["survival"][0]["share"].as_f64().unwrap() < 0.1, "{}", collapsed["survival"]);
     // The baseline says what Transformers says.
     let goldens = json_file(&repository("assets/atlas/goldens.json"));
     let runs = list(&report["baseline"]["texts"]);

@@ -57,7 +57,7 @@ impl Comparison<'_> {
         let (mut prompts, mut positions) = (Vec::new(), Vec::new());
         for ((text, logits), own) in baseline.summary.texts.iter().zip(&baseline.logits).zip(own) {
             let candidate = score(&model, &text.input_ids, &text.generated_ids)?;
-            let compared = agreement::compare(logits, &candidate, model.config().vocab_size);
+            let compared = agreement::compare(logits, &candidate, &text.generated_ids, model.config().vocab_size);
             prompts.push(report::prompt_result(text, own, &compared));
             positions.push(compared);
             bar.inc(1);
