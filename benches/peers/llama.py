@@ -8,6 +8,10 @@ Needs gguf 0.19.0, llama-cpp-python 0.3.36 (which builds llama.cpp 0c1e570 from 
   VENV/bin/python benches/peers/llama.py make --type q8_0 --blocks 32 --out FILE.gguf
   VENV/bin/python benches/peers/llama.py run --model FILE.gguf --threads 2 --prompt 128 --tokens 32 --json
 
+Where such a build ends at an illegal instruction (AMX, on some virtual machines), name what there is instead:
+CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON
+-DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".
+
 `make` writes random blocks of the file type straight away; there never is a float model. Layer norms are 1, weights have a
 standard deviation of about 0.02. The tokenizer is made up, as `run` feeds token ids. The rope factors for long contexts
 are left out: the context is 512. Tensors are fused as llama.cpp's own converter of this architecture leaves them: query,

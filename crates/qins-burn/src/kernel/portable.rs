@@ -56,7 +56,7 @@ pub(super) fn decode_grouped(w: Groups) -> Tensor<2> {
 
     let q = codes(w.packed.reshape([rows * groups, bits]), bits).sub_scalar(steps);
     let t = q.clone().div(q.abs().neg().add_scalar(steps).mul(k).add_scalar(steps));
-    let t = if bits <= 5 { t.mul_scalar(127.0).round().mul_scalar(1.0_f32 / 127.0) } else { t };
+    let t = if Layout::has_byte_levels(bits) { t.mul_scalar(127.0).round().mul_scalar(1.0_f32 / 127.0) } else { t };
     t.mul(scale).reshape([rows, groups * Layout::GROUP]).narrow(1, 0, cols)
 }
 
