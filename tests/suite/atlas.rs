@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Greedy, Policy, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
+use qins_burn::{Checkpoint, Files, Generator, Policy, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -44,7 +44,7 @@ fn matching(scheme: Option<Scheme>, targets: Targets) -> usize {
     let model = load(&checkpoint, policy.as_ref(), &device(), |_, _| {}).unwrap().model;
     let stop_ids = stop_ids(checkpoint.files(), model.config()).unwrap();
     let same = goldens().into_iter().filter(|golden| {
-        let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: stop_ids.clone() };
+        let greedy = Generator::greedy(golden.max_new_tokens, &stop_ids);
         let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
         let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
         departs.map_or(ids.len() == golden.generated_ids.len(), |i| golden.margin[i] < NEAR_TIE)

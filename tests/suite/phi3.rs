@@ -4,7 +4,7 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Greedy, Session, load,
+    Generator, Session, load,
     phi3::{Logits, ModelConfig, Phi3, Rope, RopeRegime},
 };
 use qins_quant::checkpoint::{Checkpoint, Files};
@@ -61,7 +61,7 @@ fn goldens(dir: &Path) -> (Goldens, Vec<u8>) {
 /// Generates 64 tokens; gives their ids and logits.
 fn generate(model: &Phi3, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
     let mut logits = Vec::new();
-    let greedy = Greedy { max_new_tokens: 64, stop_ids: vec![] };
+    let greedy = Generator::greedy(64, &[]);
     let generation = greedy.generate(model, prompt, |step| {
         logits.extend_from_slice(step.logits);
         ControlFlow::Continue(())

@@ -3,7 +3,7 @@
 
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Greedy, Policy, Scheme, Targets, load};
+use qins_burn::{Checkpoint, Files, Generator, Policy, Scheme, Targets, load};
 use serde::Deserialize;
 
 use crate::common::{device, fixture};
@@ -39,7 +39,7 @@ fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
     let model = load(&checkpoint, policy.as_ref(), &device(), |_, _| {}).unwrap().model;
     let goldens: Goldens = serde_json::from_slice(&fs::read(fixture("smollm2/goldens.json")).unwrap()).unwrap();
     for golden in goldens.prompts {
-        let greedy = Greedy { max_new_tokens: golden.max_new_tokens, stop_ids: model.config().eos_token_ids.clone() };
+        let greedy = Generator::greedy(golden.max_new_tokens, &model.config().eos_token_ids);
         let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
         let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
         assert!(departs.is_some() || ids.len() == golden.generated_ids.len(), "{layout} {}: goes on", golden.id);

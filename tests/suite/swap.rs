@@ -3,7 +3,7 @@
 use std::{fs, ops::ControlFlow};
 
 use qins_burn::{
-    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Greedy, LinearKind, Policy, Projection,
+    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Generator, LinearKind, Policy, Projection,
     Projections, Scheme, Targets, Visit, convert_linear_to_qins, linears, load,
     phi3::{ModelConfig, Phi3},
 };
@@ -17,7 +17,7 @@ fn open(name: &str) -> Checkpoint {
 }
 
 fn ids(model: &Phi3) -> Vec<u32> {
-    let greedy = Greedy { max_new_tokens: 48, stop_ids: vec![] };
+    let greedy = Generator::greedy(48, &[]);
     greedy.generate(model, &[5, 17, 40, 3], |_| ControlFlow::Continue(())).unwrap().ids
 }
 

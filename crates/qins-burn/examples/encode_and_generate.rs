@@ -3,7 +3,7 @@
 use std::{error::Error, ops::ControlFlow, path::PathBuf};
 
 use qins_burn::{
-    Backend, Checkpoint, EncodeOptions, Files, Greedy, Scheme, Targets, Tokenizer, convert_linear_to_qins, load,
+    Backend, Checkpoint, EncodeOptions, Files, Generator, Scheme, Targets, Tokenizer, convert_linear_to_qins, load,
 };
 
 /// Ten lines from a directory to a text.
@@ -14,7 +14,7 @@ pub fn continue_text(dir: PathBuf, prompt: &str) -> Result<String, Box<dyn Error
     println!("{} linears encoded, {} left plain", report.encoded.len(), report.plain.len());
 
     let tokenizer = Tokenizer::open(checkpoint.files())?;
-    let greedy = Greedy { max_new_tokens: 16, stop_ids: model.config().eos_token_ids.clone() };
+    let greedy = Generator::greedy(16, &model.config().eos_token_ids);
     let generation = greedy.generate(&model, &tokenizer.encode(prompt)?, |_| ControlFlow::Continue(()))?;
     Ok(tokenizer.decode(&generation.ids, false)?)
 }

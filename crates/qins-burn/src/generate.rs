@@ -5,9 +5,12 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 
 use crate::{
-    Error, KvCache,
+    Error, KvCache, Sampler,
     phi3::{Logits, ModelConfig, Phi3, RopeRegime},
 };
+
+/// Tokens that are read at a time: scores of all against all of a long prompt would take memory with its square.
+const CHUNK: usize = 512;
 
 /// A sequence being read by a model.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl<'m> Session<'m> {
         &self.ids
     }
 
-    /// Reads more tokens: logits of `[ids.len() or 1, vocabulary]`.
+    /// Reads more tokens: logits of `[as many as are wanted, vocabulary]`. A long sequence is read in pieces.
     ///
     /// When the sequence grows past the length where LongRoPE changes its frequencies, what was cached under the old
     /// ones is dropped and the whole sequence read again.
@@ -49,17 +52,30 @@ impl<'m> Session<'m> {
         }
         self.regime = regime;
         self.cache.clear();
-        let all = self.forward(len, logits);
-        Ok(if logits == Logits::All { all.narrow(0, read, len - read) } else { all })
+        Ok(self.forward(len, Logits::Tail(logits.rows(ids.len()))))
     }
 
     /// Reads the last `n` ids.
     fn forward(&mut self, n: usize, logits: Logits) -> Tensor<2> {
         let (model, regime, cache) = (self.model, self.regime, &mut self.cache);
         let ids = &self.ids[self.ids.len() - n..];
+        let rows = logits.rows(n);
+        let mut pieces = Vec::new();
         // As one of the threads that compute: to hand each product over to them and wait would cost a token as much again
         // as a block does.
-        rayon::scope(|_| model.forward(ids, regime, cache, logits))
+        rayon::scope(|_| {
+            let mut left = n;
+            for piece in ids.chunks(CHUNK) {
+                left -= piece.len();
+                let wanted = rows.saturating_sub(left).min(piece.len());
+                // A piece of which nothing is wanted is read for the cache; one row of logits is the least a model gives.
+                let logits = model.forward(piece, regime, cache, Logits::Tail(wanted.max(1)));
+                if wanted > 0 {
+                    pieces.push(logits);
+                }
+            }
+        });
+        if pieces.len() == 1 { pieces.swap_remove(0) } else { Tensor::cat(pieces, 0) }
     }
 }
 
@@ -78,13 +94,15 @@ pub(crate) fn expect_readable(config: &ModelConfig, read: usize, ids: &[u32]) ->
     Ok(())
 }
 
-/// How greedy generation ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greedy {
+/// How a text is continued, and ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Generator {
     /// Tokens at most.
     pub max_new_tokens: usize,
     /// Tokens that end the text; the one that does is part of the result.
     pub stop_ids: Vec<u32>,
+    /// How each token is chosen.
+    pub sampler: Sampler,
 }
 
 /// One generated token.
@@ -117,8 +135,13 @@ pub struct Generation {
     pub stop: Stop,
 }
 
-impl Greedy {
-    /// Continues `prompt` with the likeliest token each time, the lowest id among equals.
+impl Generator {
+    /// With the likeliest token each time.
+    pub fn greedy(max_new_tokens: usize, stop_ids: &[u32]) -> Self {
+        Self { max_new_tokens, stop_ids: stop_ids.to_vec(), sampler: Sampler::Greedy }
+    }
+
+    /// Continues `prompt`.
     ///
     /// # Errors
     /// As [`Session::extend`], for the prompt, and when no logit is finite. A context that fills up later ends the text.
@@ -132,6 +155,7 @@ impl Greedy {
         let room = self.max_new_tokens.min(limit.saturating_sub(prompt.len()));
         // Room for what is likely; a longer text finds more on the way, and one that ends early took none in vain.
         let mut session = Session::new(model, prompt.len() + room.min(1024));
+        let mut choice = self.sampler.start();
         let mut ids = Vec::new();
         let mut next = prompt.to_vec();
         let stop = loop {
@@ -139,7 +163,7 @@ impl Greedy {
                 break Stop::Length;
             }
             let logits = to_vec(session.extend(&next, Logits::Last)?);
-            let id = argmax(&logits).ok_or(Error::NotFinite)?;
+            let id = choice.next(&logits).ok_or(Error::NotFinite)?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
                 break Stop::Caller;
@@ -156,7 +180,7 @@ impl Greedy {
 /// Teacher forcing: the logits by which each token of `continuation` is predicted after `prompt` and the tokens before
 /// it, `[continuation.len(), vocabulary]` row-major.
 ///
-/// All is read in one go, so that a continuation which crosses LongRoPE's original length is read throughout with the
+/// All is read as one sequence, so that a continuation which crosses LongRoPE's original length is read throughout with the
 /// frequencies of its full length, where generation changed to them on the way.
 ///
 /// # Errors
@@ -167,12 +191,25 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
     }
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
     let ids = [prompt, read].concat();
-    let logits = Session::new(model, ids.len()).extend(&ids, Logits::All)?;
     // The last token of the prompt predicts the first of the continuation.
-    Ok(to_vec(logits.narrow(0, ids.len() - continuation.len(), continuation.len())))
+    Ok(to_vec(Session::new(model, ids.len()).extend(&ids, Logits::Tail(continuation.len()))?))
 }
 
-/// The logits after each of `ids`, `[ids.len(), vocabulary]` row-major, all read in one go.
+/// As [`score`], the continuation read token by token, as when it is written.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_token_by_token(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
+    let mut session = Session::new(model, prompt.len() + continuation.len());
+    let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
+    let mut logits = to_vec(session.extend(prompt, Logits::Last)?);
+    for id in read {
+        logits.extend(to_vec(session.extend(&[*id], Logits::Last)?));
+    }
+    Ok(logits)
+}
+
+/// The logits after each of `ids`, `[ids.len(), vocabulary]` row-major.
 ///
 /// # Errors
 /// As [`Session::extend`].
@@ -183,11 +220,4 @@ pub fn scores(model: &Phi3, ids: &[u32]) -> Result<Vec<f32>, Error> {
 /// A tensor's elements, row-major, on the host.
 pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter().collect()
-}
-
-/// The index of the largest finite logit, the lowest among equals.
-fn argmax(logits: &[f32]) -> Option<u32> {
-    let finite = logits.iter().enumerate().filter(|(_, l)| l.is_finite());
-    let best = finite.reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.map(|(i, _)| i as u32)
 }

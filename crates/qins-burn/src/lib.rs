@@ -8,14 +8,17 @@
 
 mod cache;
 mod calibrate;
+mod chat;
 mod device;
 mod error;
+mod fidelity;
 mod generate;
 pub mod kernel;
 mod layer;
 mod load;
 pub mod phi3;
 mod policy;
+mod sampler;
 mod swap;
 mod synthetic;
 mod tokenizer;
@@ -23,9 +26,11 @@ mod tokenizer;
 pub use burn::tensor::Device;
 pub use cache::KvCache;
 pub use calibrate::calibrate;
+pub use chat::{ChatTemplate, Message};
 pub use device::Backend;
 pub use error::Error;
-pub use generate::{Generation, Greedy, Session, Step, Stop, score, scores};
+pub use fidelity::{Resting, fidelity};
+pub use generate::{Generation, Generator, Session, Step, Stop, score, score_token_by_token, scores};
 pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
 pub use load::{LoadReport, Loaded, check, check_plain, load};
 pub use policy::{Importance, Override, Policy};
@@ -33,6 +38,7 @@ pub use qins_quant::{
     Alpha, EncodeOptions, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
 };
+pub use sampler::Sampler;
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};
 pub use synthetic::synthetic;
 pub use tokenizer::{Tokenizer, stop_ids};

@@ -173,7 +173,7 @@ fn expect_plain(checkpoint: &Checkpoint) -> Result<(), Error> {
 }
 
 /// A linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
-fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
+pub(crate) fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
     let (name, total, rows) = spec.place(checkpoint);
     let plain = checkpoint.plain_rows(&name, [total, spec.shape[1]], rows)?;
     Ok((name, plain))

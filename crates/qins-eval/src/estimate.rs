@@ -28,13 +28,26 @@ pub fn mean_by_prompt(prompts: &[Vec<f64>]) -> Option<Estimate> {
         let (sum, n) = picked.fold((0.0, 0), |(sum, n), (s, m)| (sum + s, n + m));
         (n > 0).then(|| sum / n as f64)
     };
-    let value = mean(&mut sums.iter())?;
+    bootstrap(&sums, mean)
+}
+
+/// The median of one number a prompt, such as how far its text matches, with a bootstrap interval as that of
+/// [`mean_by_prompt`].
+///
+/// `None` of none.
+pub fn median(prompts: &[f64]) -> Option<Estimate> {
+    bootstrap(prompts, |picked| quantile(&picked.copied().collect::<Vec<_>>(), 0.5))
+}
+
+/// A figure of `prompts`, and the middle 95 % of what it is of as many prompts drawn from them with replacement.
+fn bootstrap<T>(prompts: &[T], figure: impl Fn(&mut dyn Iterator<Item = &T>) -> Option<f64>) -> Option<Estimate> {
+    let value = figure(&mut prompts.iter())?;
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    let mut means: Vec<f64> = (0..RESAMPLES)
-        .filter_map(|_| mean(&mut (0..sums.len()).map(|_| &sums[rng.random_range(0..sums.len())])))
+    let mut found: Vec<f64> = (0..RESAMPLES)
+        .filter_map(|_| figure(&mut (0..prompts.len()).map(|_| &prompts[rng.random_range(0..prompts.len())])))
         .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |q: f64| means[((means.len() - 1) as f64 * q).round() as usize];
+    found.sort_by(f64::total_cmp);
+    let at = |q: f64| found[((found.len() - 1) as f64 * q).round() as usize];
     Some(Estimate { value, low: at(0.025), high: at(0.975) })
 }
 
@@ -96,6 +109,15 @@ mod tests {
         let e = mean_by_prompt(&prompts).unwrap();
         // σ/√n = 0.5/20
         assert!((e.high - e.low - 2.0 * 1.96 * 0.025).abs() < 0.01, "{e:?}");
+    }
+
+    #[test]
+    fn a_median_has_the_interval_of_its_order_statistics() {
+        // Of 101 ordered numbers the binomial interval of the median reaches from the 41st to the 61st.
+        let e = median(&(1..=101).map(f64::from).collect::<Vec<_>>()).unwrap();
+        assert_eq!(e.value, 51.0);
+        assert!((e.low - 41.0).abs() <= 2.0 && (e.high - 61.0).abs() <= 2.0, "{e:?}");
+        assert_eq!(median(&[]), None);
     }
 
     #[test]

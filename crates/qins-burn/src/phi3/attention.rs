@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
 
-use super::{ModelConfig, rope::Rotation};
+use super::{ModelConfig, block::Pass};
 use crate::{Projection, cache::LayerCache};
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
@@ -41,18 +41,19 @@ impl Attention {
     }
 
     /// `x[n, hidden] → [n, hidden]`; appends the keys and values of x to the cache.
-    pub(super) fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: &Mask, cache: &mut LayerCache) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
+        let Pass { rotation, mask, precision } = pass;
         let [n, _] = x.dims();
-        let heads = |y: Tensor<2>, heads: usize| y.reshape([n, heads, self.head_dim]).swap_dims(0, 1);
-        let q = rotation.apply(heads(self.q_proj.forward(x.clone()), self.heads));
-        let k = rotation.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads));
+        let heads = |y: Tensor<2>, heads: usize| precision.round(y).reshape([n, heads, self.head_dim]).swap_dims(0, 1);
+        let q = precision.round(rotation.apply(heads(self.q_proj.forward(x.clone()), self.heads)));
+        let k = precision.round(rotation.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads)));
         let v = heads(self.v_proj.forward(x), self.kv_heads);
         let (k, v) = cache.append(k, v, mask.first);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
         let scale = 1.0 / (self.head_dim as f32).sqrt();
-        let mut scores = q.matmul(k.swap_dims(1, 2)).mul_scalar(scale);
+        let mut scores = precision.round(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale));
         if let Some(bias) = &mask.bias {
             let [_, _, len] = scores.dims();
             scores = (scores.reshape([self.kv_heads, group, n, len]) + bias.clone()).reshape([
@@ -61,9 +62,9 @@ impl Attention {
                 len,
             ]);
         }
-        let y = softmax(scores, 2).matmul(v);
+        let y = precision.round(precision.round(softmax(scores, 2)).matmul(v));
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
-        self.o_proj.forward(y)
+        precision.round(self.o_proj.forward(y))
     }
 }
 

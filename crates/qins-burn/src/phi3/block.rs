@@ -2,8 +2,15 @@
 
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 
-use super::{Attention, Mlp, attention::Mask, rope::Rotation};
+use super::{Attention, Mlp, Precision, attention::Mask, rope::Rotation};
 use crate::cache::LayerCache;
+
+/// What one forward has in common for all blocks.
+pub(super) struct Pass {
+    pub(super) rotation: Rotation,
+    pub(super) mask: Mask,
+    pub(super) precision: Precision,
+}
 
 /// x + attention(norm(x)), then + mlp(norm(·)).
 #[derive(Module, Debug)]
@@ -19,10 +26,11 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: &Mask, cache: &mut LayerCache) -> Tensor<2> {
-        let attention = self.self_attn.forward(self.input_layernorm.forward(x.clone()), rotation, mask, cache);
-        let x = x + attention;
-        let mlp = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()));
-        x + mlp
+    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
+        let round = |x| pass.precision.round(x);
+        let attention = self.self_attn.forward(round(self.input_layernorm.forward(x.clone())), pass, cache);
+        let x = round(x + attention);
+        let mlp = self.mlp.forward(round(self.post_attention_layernorm.forward(x.clone())), pass.precision);
+        round(x + mlp)
     }
 }

@@ -5,6 +5,7 @@ use burn::{
     tensor::{Tensor, activation::silu},
 };
 
+use super::Precision;
 use crate::Projection;
 
 /// down(silu(gate(x)) · up(x)).
@@ -19,8 +20,10 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+    pub(super) fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        let round = |x| precision.round(x);
+        let gate = round(silu(round(self.gate_proj.forward(x.clone()))));
+        let up = round(self.up_proj.forward(x));
+        round(self.down_proj.forward(round(gate * up)))
     }
 }

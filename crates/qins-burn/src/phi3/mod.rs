@@ -5,6 +5,7 @@ mod block;
 mod config;
 mod mlp;
 mod model;
+mod precision;
 mod rope;
 
 pub use attention::Attention;
@@ -13,4 +14,5 @@ pub(crate) use config::OneOrMany;
 pub use config::{LongRope, ModelConfig};
 pub use mlp::Mlp;
 pub use model::{Logits, Phi3};
+pub use precision::Precision;
 pub use rope::{Rope, RopeRegime};

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 
-use super::{Block, ModelConfig, Rope, RopeRegime, attention::Mask};
+use super::{Block, ModelConfig, Precision, Rope, RopeRegime, attention::Mask, block::Pass};
 use crate::{KvCache, Projection};
 
 /// A decoder-only language model.
@@ -24,6 +24,8 @@ pub struct Phi3 {
     config: ModelConfig,
     #[module(skip)]
     rope: Rope,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// Of which positions logits are wanted.
@@ -31,8 +33,21 @@ pub struct Phi3 {
 pub enum Logits {
     /// The last one: the next token.
     Last,
+    /// The last so many, but one at least, and all where there are fewer.
+    Tail(usize),
     /// Every one: teacher forcing.
     All,
+}
+
+impl Logits {
+    /// Of how many of `n` positions.
+    pub(crate) fn rows(self, n: usize) -> usize {
+        match self {
+            Self::Last => n.min(1),
+            Self::Tail(rows) => n.min(rows.max(1)),
+            Self::All => n,
+        }
+    }
 }
 
 impl Phi3 {
@@ -44,7 +59,7 @@ impl Phi3 {
         lm_head: Option<Projection>,
     ) -> Self {
         let rope = Rope::new(&config);
-        Self { embed_tokens, layers, norm, lm_head, config, rope }
+        Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32 }
     }
 
     /// Its shape.
@@ -57,26 +72,38 @@ impl Phi3 {
         &self.rope
     }
 
+    /// Rounds the results of its operations from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// The device its weights are on.
     pub fn device(&self) -> Device {
         self.norm.gamma.val().device()
     }
 
-    /// Reads `ids` after the tokens in `cache`: `[n] → [n or 1, vocabulary]`. The ids must be below the vocabulary's
+    /// Reads `ids` after the tokens in `cache`: `[n] → [as many as are wanted, vocabulary]`. The ids must be below the vocabulary's
     /// size, and the cache filled in the same regime; [`Session`](crate::Session) sees to both.
     pub fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
         let device = self.device();
         let (start, n) = (cache.len(), ids.len());
         let indices: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let mut x = self.embed_tokens.rows(Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device));
-        let rotation = self.rope.tables(regime, start, n, &device);
-        let mask = Mask::new(start, n, self.config.sliding_window, &device);
+        let precision = self.precision;
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device);
+        let mut x = precision.round(self.embed_tokens.rows(ids));
+        let pass = Pass {
+            rotation: self.rope.tables(regime, start, n, &device),
+            mask: Mask::new(start, n, self.config.sliding_window, &device),
+            precision,
+        };
         for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
-            x = layer.forward(x, &rotation, &mask, cache);
+            x = layer.forward(x, &pass, cache);
         }
-        if logits == Logits::Last {
-            x = x.narrow(0, n - 1, 1);
+        let rows = logits.rows(n);
+        if rows < n {
+            x = x.narrow(0, n - rows, rows);
         }
-        self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(self.norm.forward(x))
+        let x = precision.round(self.norm.forward(x));
+        precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(x))
     }
 }

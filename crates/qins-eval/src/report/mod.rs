@@ -1,25 +1,34 @@
 //! What a validation found: the content of `report.json`, and its judgement.
 
 mod criteria;
+mod figures;
+mod format;
+mod page;
+mod plots;
+#[cfg(test)]
+mod sample;
 mod settings;
+mod summary;
+mod tables;
 mod terminal;
 
-pub use criteria::{Criterion, Role, criteria};
-pub use settings::Settings;
+pub use criteria::{Criterion, Judge, Role};
+pub use figures::{
+    Context, Continuation, Figures, Forced, FreeRun, KL_BINS, PromptResult, continuation, forced, free_run, kl_bin,
+};
+pub use page::page;
+pub use settings::{Computation, Settings};
+pub use summary::summary;
 pub use terminal::Terminal;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{
-    agreement::Position,
-    estimate::{self, Estimate},
-    token_match::{self, Divergence, Survival},
-};
+use crate::estimate::Estimate;
 
 /// The version of `report.json`.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// Everything a validation found.
 #[derive(Clone, Debug, Serialize)]
@@ -30,12 +39,16 @@ pub struct Report {
     pub passed: bool,
     /// Where it ran.
     pub environment: Environment,
+    /// What was asked of each model.
+    pub run: Run,
     /// What ran.
     pub model: Model,
     /// How the baseline did.
     pub baseline: Baseline,
     /// How each candidate compares.
     pub candidates: Vec<Candidate>,
+    /// What is lost when only a part of the model is encoded; of a sweep.
+    pub sensitivity: Vec<Sensitivity>,
 }
 
 /// Machine and versions.
@@ -55,6 +68,34 @@ pub struct Environment {
     pub peak_rss_bytes: Option<u64>,
 }
 
+/// What was asked of each model: enough to ask it again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// The preset it began with.
+    pub preset: String,
+    /// Tokens to generate at most, where a prompt does not say.
+    pub max_new_tokens: usize,
+    /// The temperature texts were drawn at, if they were.
+    pub temperature: Option<f32>,
+    /// What the random numbers were made from.
+    pub seed: u64,
+    /// The prompts.
+    pub prompts: Data,
+    /// The text whose tokens were predicted in windows, or after long contexts.
+    pub text: Option<Data>,
+}
+
+/// Data that a run was made with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Data {
+    /// Its file, or what it is called within the program.
+    pub name: String,
+    /// How many prompts, or windows.
+    pub count: usize,
+    /// xxh3 of its tokens, 64 bits in hexadecimal: equal for equal data read with equal tokenizers.
+    pub xxh3: String,
+}
+
 /// The model under test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Model {
@@ -66,21 +107,25 @@ pub struct Model {
     pub parameters: u64,
     /// Bytes of the plain checkpoint's tensors.
     pub weight_bytes: u64,
+    /// xxh3 of its configuration and tensors, 64 bits in hexadecimal.
+    pub xxh3: String,
 }
 
 /// The plain model's run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Baseline {
-    /// Tokens it generated.
+    /// Tokens it generated greedily.
     pub generated_tokens: usize,
-    /// Generation speed.
-    pub tokens_per_second: f64,
-    /// What it wrote, prompt by prompt.
+    /// Generation speed; none where the run was taken from a file.
+    pub tokens_per_second: Option<f64>,
+    /// What it wrote greedily, prompt by prompt.
     pub texts: Vec<Text>,
+    /// What it wrote with random numbers.
+    pub sampled: Vec<Text>,
 }
 
-/// What a model wrote, greedily and on its own.
-#[derive(Clone, Debug, Serialize)]
+/// What a model wrote on its own.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
 pub struct Text {
     /// The prompt's name.
     pub id: String,
@@ -97,7 +142,7 @@ pub struct Text {
     pub margins: Vec<f32>,
 }
 
-/// One encoded form of the model.
+/// One form of the model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Candidate {
     /// What to call it.
@@ -115,115 +160,44 @@ pub struct Candidate {
     pub encoded_weights: u64,
     /// Bits per encoded weight, parameters included.
     pub bits_per_weight: Option<f64>,
-    /// Generation speed.
-    pub tokens_per_second: f64,
+    /// Generation speed, where it wrote.
+    pub tokens_per_second: Option<f64>,
     /// The comparison.
     pub figures: Figures,
-    /// The bars, and whether they were met.
+    /// What was asked of it.
     pub criteria: Vec<Criterion>,
-    /// Whether the candidate did what its role asks for.
+    /// Whether it behaved as its role asks.
     pub passed: bool,
-    /// Prompt by prompt.
+    /// The comparison, prompt by prompt.
     pub prompts: Vec<PromptResult>,
+    /// What each encoded linear keeps of its weights.
+    pub layers: Vec<Layer>,
 }
 
-/// A candidate on one prompt.
+/// An encoded linear beside its plain weights.
 #[derive(Clone, Debug, Serialize)]
-pub struct PromptResult {
-    /// The prompt's name.
-    pub id: String,
-    /// Tokens the baseline generated.
-    pub tokens: usize,
-    /// Leading tokens the candidate generated alike.
-    pub match_length: usize,
-    /// Where it left the baseline's text, if it did.
-    pub divergence: Option<Divergence>,
-    /// What the candidate wrote, where that is something else and there is a tokenizer.
-    pub text: Option<String>,
-    /// Share of positions with the same likeliest token, teacher-forced.
-    pub same_top_rate: Option<f64>,
-    /// Mean KL over the positions, teacher-forced, in nats.
-    pub mean_kl: Option<f64>,
+pub struct Layer {
+    /// Its module.
+    pub module: String,
+    /// How it rests.
+    pub scheme: String,
+    /// Signal over error, in dB; none where there is no error.
+    pub sqnr_db: Option<f64>,
+    /// The cosine of the angle between the two.
+    pub cosine: Option<f64>,
 }
 
-/// A candidate over all prompts.
+/// What is lost when one part of the model is encoded and all others are plain.
 #[derive(Clone, Debug, Serialize)]
-pub struct Figures {
-    /// Prompts whose whole text is the same, with the exact binomial interval.
-    pub exact_match: Option<Estimate>,
-    /// Generated tokens within the matching prefixes.
-    pub matching_tokens: usize,
-    /// Tokens the baseline generated.
-    pub generated_tokens: usize,
-    /// Same-top rate, teacher-forced; bootstrap by prompt.
+pub struct Sensitivity {
+    /// The scheme.
+    pub scheme: String,
+    /// The part: `block 3`, or the role of linears in all blocks, `q_proj`.
+    pub part: String,
+    /// Weights in it.
+    pub weights: u64,
+    /// Share of positions where both would say the same next.
     pub same_top_rate: Option<Estimate>,
-    /// Mean KL from the baseline, in nats; bootstrap by prompt.
+    /// Mean KL from the baseline, in nats.
     pub mean_kl: Option<Estimate>,
-    /// Median KL.
-    pub median_kl: Option<f64>,
-    /// 99 % quantile of KL.
-    pub p99_kl: Option<f64>,
-    /// 99.9 % quantile of KL.
-    pub p999_kl: Option<f64>,
-    /// Largest KL.
-    pub max_kl: Option<f64>,
-    /// Share of the baseline's ten likeliest tokens that are the candidate's too; bootstrap by prompt, as all below.
-    pub top10_overlap: Option<Estimate>,
-    /// Cosine of the logits.
-    pub cosine: Option<Estimate>,
-    /// By how much likelier the candidate finds the baseline's tokens.
-    pub probability_change: Option<Estimate>,
-    /// The root of the mean square of that.
-    pub rms_probability_change: Option<f64>,
-    /// ln of the candidate's perplexity over the baseline's on the baseline's tokens, paired by token.
-    pub ln_perplexity_ratio: Option<Estimate>,
-    /// The share of prompts whose first `tokens` tokens match, from the first length at which it falls on: where a
-    /// baseline's text is shorter, its prompt counts up to its end (the product-limit estimate of Kaplan and Meier).
-    pub survival: Vec<Survival>,
-}
-
-/// Compares one prompt's runs.
-pub fn prompt_result(baseline: &Text, candidate: Text, positions: &[Position]) -> PromptResult {
-    let mean = |f: &dyn Fn(&Position) -> f64| {
-        (!positions.is_empty()).then(|| positions.iter().map(f).sum::<f64>() / positions.len() as f64)
-    };
-    let (written, candidate_ids) = (&baseline.generated_ids, &candidate.generated_ids);
-    let divergence = token_match::divergence(written, candidate_ids, &baseline.margins);
-    PromptResult {
-        id: candidate.id,
-        tokens: written.len(),
-        match_length: token_match::match_length(written, candidate_ids),
-        text: candidate.text.filter(|_| divergence.is_some()),
-        divergence,
-        same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
-        mean_kl: mean(&|p| p.kl),
-    }
-}
-
-/// Sums up a candidate. `positions` holds each prompt's comparison, in the order of `prompts`.
-pub fn figures(prompts: &[PromptResult], positions: &[Vec<Position>]) -> Figures {
-    let per_prompt = |f: &dyn Fn(&Position) -> f64| -> Vec<Vec<f64>> {
-        positions.iter().map(|tokens| tokens.iter().map(f).collect()).collect()
-    };
-    let mean = |f: &dyn Fn(&Position) -> f64| estimate::mean_by_prompt(&per_prompt(f));
-    let kl = per_prompt(&|p| p.kl);
-    let flat = kl.concat();
-    let exact = prompts.iter().filter(|p| p.divergence.is_none()).count();
-    Figures {
-        exact_match: estimate::share(exact as u64, prompts.len() as u64),
-        matching_tokens: prompts.iter().map(|p| p.match_length).sum(),
-        generated_tokens: prompts.iter().map(|p| p.tokens).sum(),
-        same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
-        mean_kl: estimate::mean_by_prompt(&kl),
-        median_kl: estimate::quantile(&flat, 0.5),
-        p99_kl: estimate::quantile(&flat, 0.99),
-        p999_kl: estimate::quantile(&flat, 0.999),
-        max_kl: estimate::quantile(&flat, 1.0),
-        top10_overlap: mean(&|p| p.top10_overlap),
-        cosine: mean(&|p| p.cosine),
-        probability_change: mean(&Position::probability_change),
-        rms_probability_change: mean(&|p| p.probability_change().powi(2)).map(|e| e.value.sqrt()),
-        ln_perplexity_ratio: mean(&|p| p.surprise - p.baseline_surprise),
-        survival: token_match::survival(prompts.iter().map(|p| (p.match_length, p.divergence.is_some()))),
-    }
 }

@@ -4,11 +4,28 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// How a model computes, where that is not as the baseline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Computation {
+    /// With one thread.
+    OneThread,
+    /// Reading one token after the other, where the baseline reads all at once.
+    TokenByToken,
+    /// Rounding every result to bf16: the noise that users of that type accept.
+    Bf16,
+}
+
 /// All that has to be said to make a form of a model again.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Settings {
-    /// Its scheme; `mixture` where one was chosen for each linear, `none` for the baseline against itself.
+    /// Its scheme; `mixture` where one was chosen for each linear, `none` for plain weights, `checkpoint` for a directory as
+    /// it is.
     pub scheme: String,
+    /// The directory it was read from, where that is not the baseline's.
+    pub checkpoint: Option<String>,
+    /// What is not as in the baseline, beside the weights.
+    pub computation: Option<Computation>,
     /// The linears encoded.
     pub targets: String,
     /// α, where it was fixed.
@@ -30,14 +47,22 @@ pub struct Settings {
 impl Settings {
     /// The scheme that all encoded weights rest in as they were, if there is one.
     pub fn pure_scheme(&self) -> Option<&str> {
-        (self.overrides.is_empty() && self.prune.is_none()).then_some(&self.scheme)
+        let pure = self.overrides.is_empty() && self.prune.is_none() && self.checkpoint.is_none();
+        pure.then_some(&self.scheme)
     }
 }
 
 /// The name of a form: its scheme, and whatever else was asked for.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.scheme)?;
+        match (self.computation, &self.checkpoint) {
+            (Some(Computation::OneThread), _) => return f.write_str("one thread"),
+            (Some(Computation::TokenByToken), _) => return f.write_str("token by token"),
+            (Some(Computation::Bf16), _) => return f.write_str("bf16 arithmetic"),
+            (None, Some(directory)) => return f.write_str(directory),
+            (None, None) if self.scheme == "none" => return f.write_str("plain again"),
+            (None, None) => f.write_str(&self.scheme)?,
+        }
         if let Some(target) = &self.target {
             write!(f, " {target}")?;
         }

@@ -106,8 +106,8 @@ impl Home {
         self.0.path().join(name)
     }
 
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
     }
 
     /// Everything that lies here, hidden things too.
@@ -213,7 +213,7 @@ pub(crate) fn expect_refusals(home: &Home, what: &str, refusing: &str, says: &[&
         } else {
             // What a tiny random model loses in 8 bits may well be too much for `validate`.
             assert!(matches!((run.code, letter), (Some(0), _) | (Some(1), 'v')), "{what}: {}", run.err);
-            let _ = fs::remove_file(home.path("report.json"));
+            ["json", "html", "md"].iter().for_each(|end| drop(fs::remove_file(home.path(&format!("report.{end}")))));
             let _ = fs::remove_dir_all(home.path("new"));
         }
     }

@@ -20,7 +20,8 @@ fn every_flag_of_every_command_is_explained() {
     let device = ["--backend", "--threads"];
     let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
     let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
-    let report = ["--prompts", "--max-new-tokens", "--report", "--json", "--help"];
+    let asked = ["--preset", "--prompts", "--text", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
+    let report = ["--report", "--json", "--help"];
     let bench = [
         "--model",
         "--blocks",
@@ -35,7 +36,7 @@ fn every_flag_of_every_command_is_explained() {
     let cases: [(&str, Vec<&str>); 8] = [
         ("generate", [&encode[..], &device, &prompts].concat()),
         ("logits", [&encode[..], &device, &logits].concat()),
-        ("validate", [&encode[..], &device, &report].concat()),
+        ("validate", [&encode[..2], &["--candidate"], &encode[2..], &device, &asked, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
@@ -77,7 +78,9 @@ fn explained(help: &str) -> Vec<&str> {
     let mut flags = Vec::new();
     let lines: Vec<&str> = help.lines().collect();
     for (i, line) in lines.iter().enumerate() {
-        let is_flag = ["-", "[DIR]", "<DIR>"].iter().any(|start| line.trim_start().starts_with(start));
+        // A value of a flag is explained behind a colon.
+        let is_flag = ["-", "[DIR]", "<DIR>"].iter().any(|start| line.trim_start().starts_with(start))
+            && !line.trim_start().starts_with("- ");
         if !is_flag || !line.starts_with("  ") {
             continue;
         }

@@ -1,5 +1,6 @@
 //! The program `qins`, from its command line: what it answers, and how it refuses.
 
+mod baseline;
 mod bench;
 mod common;
 mod convert;

@@ -99,8 +99,8 @@ fn a_prompt_that_cannot_be_read_is_named() {
         ("hello", &["bad.jsonl:1: ", "expected value"]),
         ("{\"input_ids\":[5]}\n\n{\"input_ids\":[5}", &["bad.jsonl:3: "]),
         ("[5]", &["bad.jsonl:1: "]),
-        ("{}", &["bad.jsonl:1: ", "`prompt` or `input_ids`"]),
-        ("{\"prompt\":\"a\",\"input_ids\":[5]}", &["bad.jsonl:1: ", "either `prompt` or `input_ids`"]),
+        ("{}", &["bad.jsonl:1: ", "one of `prompt`, `messages` and `input_ids`"]),
+        ("{\"prompt\":\"a\",\"input_ids\":[5]}", &["bad.jsonl:1: ", "one of `prompt`, `messages` and `input_ids`"]),
         ("{\"input_ids\":[]}", &["bad.jsonl:1: ", "empty prompt"]),
         ("{\"input_ids\":[-5]}", &["bad.jsonl:1: ", "-5"]),
         ("{\"input_ids\":[4294967296]}", &["bad.jsonl:1: ", "4294967296"]),
@@ -146,11 +146,11 @@ fn a_text_without_tokens_or_of_another_vocabulary_is_refused() {
     home.qins(&format!("{GENERATE} --prompts bad.jsonl")).refused("empty", &["bad.jsonl:1: ", "empty prompt"]);
 }
 
-/// The prompts of the embedded model are texts, which a model without a tokenizer cannot read.
+/// The standard prompts are texts, which a model without a tokenizer cannot read.
 #[test]
 fn a_validation_of_a_model_without_a_tokenizer_asks_for_one() {
     let home = Home::new("e_tied/f32");
-    home.qins(VALIDATE).refused("no tokenizer", &["(embedded)", "prompts.jsonl:1", "tokenizer.json"]);
+    home.qins(VALIDATE).refused("no tokenizer", &["the standard prompts:1", "tokenizer.json"]);
     assert_eq!(home.list(), NEW);
 }
 
@@ -160,11 +160,13 @@ fn a_place_that_cannot_be_written_is_named_before_the_work() {
     fs::create_dir(home.path("full")).unwrap();
     home.write("full/file", "mine");
     let before = home.list();
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("validate --report none/report.json", &["none/report.json", "expected a directory", "found none"]),
         ("validate --report full/file/report.json", &["full/file/report.json", "expected a directory"]),
         ("validate --report full", &["full", "expected a file", "found a directory"]),
         ("validate --report=", &["report"]),
+        ("validate --report page.html", &["page.html", "expected a name for the JSON"]),
+        ("validate --baseline full", &["full", "expected a file", "found a directory"]),
         ("convert --scheme q8 --out full", &["full", "expected a new or empty directory"]),
         ("convert --scheme q8 --out model", &["model", "expected a new or empty directory"]),
         ("convert --scheme q8 --out full/file", &["full/file", "Not a directory"]),

@@ -18,4 +18,5 @@ pub(crate) use layout::shape;
 pub use layout::{Coding, FORMAT_VERSION, Group, QuantizationConfig};
 pub use reader::{Checkpoint, Mapped, Plain};
 pub(crate) use reader::{DAMAGED, NO_CHECKSUM};
+pub use shard::Shard;
 pub use writer::{ShardWriter, TensorSpec};

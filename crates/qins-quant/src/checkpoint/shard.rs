@@ -15,9 +15,9 @@ use super::{
 };
 use crate::Error;
 
-/// A mapped safetensors file with its parsed header.
+/// A mapped safetensors file with its parsed header, and checksums where [`ShardWriter`](super::ShardWriter) wrote it.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub struct Shard {
     pub(super) path: PathBuf,
     data: OpenFile,
     /// Where the tensors' bytes begin.
@@ -28,7 +28,10 @@ pub(super) struct Shard {
 
 impl Shard {
     /// Maps and checks a file: the header must parse, and its tensors must tile the rest of the file exactly.
-    pub(super) fn open(files: &Files, name: &str) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When the file is missing, or not such a one.
+    pub fn open(files: &Files, name: &str) -> Result<Self, Error> {
         let path = files.path(name);
         let data = files.open(name)?;
         let (header_len, header) = SafeTensors::read_metadata(&data).map_err(|e| {
@@ -46,12 +49,13 @@ impl Shard {
         Ok(Self { path, data, start: header_len + 8, header, checksums })
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    /// Its tensors, in the order they lie.
+    pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
     /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it.
-    pub(super) fn is_intact(&self, name: &str) -> Option<bool> {
+    pub fn is_intact(&self, name: &str) -> Option<bool> {
         let (_, _, bytes) = self.get(name)?;
         Some(*self.checksums.xxh3.get(name)? == hex(xxh3_64(bytes)))
     }
@@ -67,7 +71,8 @@ impl Shard {
         Some(self.start + from..self.start + to)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
+    /// A tensor's type, shape and bytes.
+    pub fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         let TensorInfo { dtype, shape, .. } = self.header.info(name)?;
         Some((*dtype, shape, &self.data[self.range(name)?]))
     }

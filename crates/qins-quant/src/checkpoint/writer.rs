@@ -67,7 +67,12 @@ impl fmt::Debug for ShardWriter {
 }
 
 impl ShardWriter {
-    pub(super) fn create(
+    /// Begins a file at the place `at`, which messages call `path`, with tensors of known size and streams that take at most
+    /// what is said of them.
+    ///
+    /// # Errors
+    /// When the file cannot be created, or two tensors have one name.
+    pub fn create(
         at: &Path,
         path: PathBuf,
         mut tensors: Vec<TensorSpec>,

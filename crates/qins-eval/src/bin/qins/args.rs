@@ -49,7 +49,7 @@ pub(crate) struct EncodeArgs {
 }
 
 /// What computes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Burn backend: flex, ndarray, wgpu or cuda; each must be compiled in by the cargo feature of its name
     #[arg(long, default_value = "flex")]
@@ -125,6 +125,8 @@ impl EncodeArgs {
             _ => None,
         };
         Settings {
+            checkpoint: None,
+            computation: None,
             scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
             targets: self.targets.to_string(),
             alpha: self.alpha.map(Alpha::get),

@@ -1,78 +1,103 @@
-//! One baseline, and everything compared with it.
+//! One form of a model beside the baseline.
 
-use std::{collections::BTreeMap, error::Error, ops::ControlFlow, time::Instant};
+use std::{collections::BTreeMap, error::Error, time::Instant};
 
-use qins_burn::{Greedy, Loaded, Policy, Tokenizer, linears, phi3::Phi3, score};
+use qins_burn::{
+    Device, Loaded, Policy, fidelity, linears,
+    phi3::{Phi3, Precision},
+    score, score_token_by_token,
+};
 use qins_eval::{
-    agreement,
-    report::{self, Candidate, Role, Settings, Text, criteria, figures},
-    token_match::margin,
+    agreement::{self, Position},
+    report::{
+        Candidate, Computation, Context, Figures, Judge, Layer, PromptResult, Role, Settings, continuation, forced,
+        free_run,
+    },
 };
 
-use crate::{model::progress, prompts::Prompt};
-
-/// What is the same for every model of a run.
-pub(crate) struct Comparison<'a> {
-    pub(crate) prompts: &'a [Prompt],
-    /// Where a prompt does not say.
-    pub(crate) max_new_tokens: usize,
-    pub(crate) stop_ids: Vec<u32>,
-    pub(crate) tokenizer: Option<&'a Tokenizer>,
-}
+use crate::{
+    baseline::{Baseline, Written, passages, write},
+    model::{Source, progress},
+    questions::Questions,
+};
 
 /// The form a candidate takes.
+#[derive(Debug)]
 pub(crate) struct Form {
     pub(crate) name: String,
     pub(crate) role: Role,
     /// What was asked for, for the report.
     pub(crate) settings: Settings,
-    /// `None`: the plain model once more.
-    pub(crate) policy: Option<Policy>,
+    pub(crate) weights: Weights,
+    pub(crate) judge: Judge,
+    /// Whether it writes texts of its own, beside predicting the baseline's.
+    pub(crate) writes: bool,
 }
 
-/// The plain model's run, and all of it that candidates are compared with.
-pub(crate) struct Baseline {
-    pub(crate) summary: report::Baseline,
-    /// Per prompt, the logits along its text in `f32`: `[tokens, vocabulary]`.
-    logits: Vec<Vec<f32>>,
+/// Where a form's weights come from.
+#[derive(Debug)]
+pub(crate) enum Weights {
+    /// As they are in the model's checkpoint.
+    Plain,
+    /// Encoded while loading.
+    Encoded(Policy),
+    /// Another checkpoint's.
+    Other(Source),
+}
+
+impl Form {
+    pub(crate) fn load(&self, source: &Source, device: &Device) -> Result<Loaded, Box<dyn Error>> {
+        match &self.weights {
+            Weights::Plain => source.load(None, device),
+            Weights::Encoded(policy) => source.load(Some(policy), device),
+            Weights::Other(other) => other.load(None, device),
+        }
+    }
+
+    /// How a linear rests in this form's file, if not plain.
+    fn scheme(&self, spec: &qins_burn::LinearSpec) -> Option<&'static str> {
+        match &self.weights {
+            Weights::Plain => None,
+            Weights::Encoded(policy) => policy.recipe(spec).map(|recipe| recipe.scheme.name()),
+            Weights::Other(other) => other.checkpoint.scheme(&spec.module).map(|scheme| scheme.name()),
+        }
+    }
+}
+
+/// A baseline, and what it was asked.
+#[derive(Debug)]
+pub(crate) struct Comparison<'a> {
+    pub(crate) questions: &'a Questions<'a>,
+    pub(crate) baseline: &'a Baseline,
+    pub(crate) source: &'a Source,
 }
 
 impl Comparison<'_> {
-    pub(crate) fn baseline(&self, model: &Phi3) -> Result<Baseline, Box<dyn Error>> {
-        let (texts, tokens_per_second) = self.write(model, "plain")?;
-        let logits = texts.iter().map(|text| score(model, &text.input_ids, &text.generated_ids));
-        let logits = logits.collect::<Result<_, _>>()?;
-        let generated_tokens = texts.iter().map(|text| text.generated_ids.len()).sum();
-        Ok(Baseline { summary: report::Baseline { generated_tokens, tokens_per_second, texts }, logits })
-    }
-
-    pub(crate) fn candidate(
-        &self,
-        form: Form,
-        Loaded { model, report: weights }: Loaded,
-        baseline: &Baseline,
-    ) -> Result<Candidate, Box<dyn Error>> {
-        let (own, tokens_per_second) = self.write(&model, &form.name)?;
-        let bar = progress(own.len() as u64, format!("scoring {}", form.name));
-        let (mut prompts, mut positions) = (Vec::new(), Vec::new());
-        for ((text, logits), own) in baseline.summary.texts.iter().zip(&baseline.logits).zip(own) {
-            let candidate = score(&model, &text.input_ids, &text.generated_ids)?;
-            let compared = agreement::compare(logits, &candidate, &text.generated_ids, model.config().vocab_size);
-            prompts.push(report::prompt_result(text, own, &compared));
-            positions.push(compared);
-            bar.inc(1);
+    /// Compares a form, loaded, with the baseline.
+    pub(crate) fn candidate(&self, form: Form, loaded: &mut Loaded) -> Result<Candidate, Box<dyn Error>> {
+        let computation = form.settings.computation;
+        if computation == Some(Computation::Bf16) {
+            loaded.model.set_precision(Precision::Bf16);
         }
-        bar.finish_and_clear();
+        let answers = if computation == Some(Computation::OneThread) {
+            let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+            one.install(|| self.answers(&form, &loaded.model).map_err(|e| e.to_string()))
+        } else {
+            self.answers(&form, &loaded.model).map_err(|e| e.to_string())
+        };
+        loaded.model.set_precision(Precision::F32);
+        let Answers { figures, prompts, tokens_per_second } = answers?;
+        let layers = self.layers(&form, &mut loaded.model)?;
         let mut schemes = BTreeMap::new();
-        for spec in linears(model.config()) {
-            let recipe = form.policy.as_ref().and_then(|policy| policy.recipe(&spec));
-            let scheme = recipe.map_or("none", |recipe| recipe.scheme.name());
-            *schemes.entry(scheme.to_owned()).or_insert(0) += 1;
+        for spec in linears(loaded.model.config()) {
+            *schemes.entry(form.scheme(&spec).unwrap_or("none").to_owned()).or_insert(0) += 1;
         }
-        let figures = figures(&prompts, &positions);
+        let weights = &loaded.report;
         let bits = weights.bits_per_weight();
-        let criteria = criteria(&form.settings, bits, &figures);
-        let met = criteria.iter().all(|c| c.met);
+        let criteria = match form.role {
+            Role::Information => Vec::new(),
+            _ => form.judge.criteria(&form.settings, bits, &figures, &layers),
+        };
         Ok(Candidate {
             name: form.name,
             role: form.role,
@@ -83,41 +108,115 @@ impl Comparison<'_> {
             bits_per_weight: bits,
             tokens_per_second,
             figures,
+            passed: form.role.is_satisfied(criteria.iter().all(|c| c.met)),
             criteria,
-            passed: form.role.is_satisfied(met),
             prompts,
+            layers,
         })
     }
 
-    /// What a model writes on its own, and how fast.
-    fn write(&self, model: &Phi3, name: &str) -> Result<(Vec<Text>, f64), Box<dyn Error>> {
-        let bar = progress(self.prompts.len() as u64, format!("generating {name}"));
-        let start = Instant::now();
-        let texts = self.prompts.iter().inspect(|_| bar.inc(1)).map(|prompt| self.text(model, prompt));
-        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+    /// How it predicts every passage, in their order.
+    pub(crate) fn positions(
+        &self,
+        model: &Phi3,
+        name: &str,
+        by_token: bool,
+    ) -> Result<Vec<Vec<Position>>, Box<dyn Error>> {
+        let passages = passages(self.questions, &self.baseline.greedy);
+        let bar = progress(passages.len() as u64, format!("scoring {name}"));
+        let windows = self.questions.prompts.len()..self.questions.prompts.len() + self.questions.windows.len();
+        let mut all = Vec::new();
+        for (i, passage) in passages.iter().enumerate() {
+            let following = &passage.following;
+            // The windows' many tokens, one by one, would take longer than all else; they are left out then.
+            let compared = if by_token && windows.contains(&i) {
+                Vec::new()
+            } else {
+                let score = if by_token { score_token_by_token } else { score };
+                let candidate = score(model, &passage.read, following)?;
+                let baseline = self.baseline.logits(i, following.len())?;
+                agreement::compare(&baseline, &candidate, following, self.baseline.vocabulary)
+            };
+            all.push(compared);
+            bar.inc(1);
+        }
         bar.finish_and_clear();
-        let tokens: usize = texts.iter().map(|text| text.generated_ids.len()).sum();
-        Ok((texts, tokens as f64 / start.elapsed().as_secs_f64()))
+        Ok(all)
     }
 
-    fn text(&self, model: &Phi3, prompt: &Prompt) -> Result<Text, Box<dyn Error>> {
-        let max_new_tokens = prompt.max_new_tokens.unwrap_or(self.max_new_tokens);
-        let greedy = Greedy { max_new_tokens, stop_ids: self.stop_ids.clone() };
-        let mut margins = Vec::new();
-        let generation = greedy
-            .generate(model, &prompt.input_ids, |step| {
-                margins.push(margin(step.logits));
-                ControlFlow::Continue(())
-            })
-            .map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
-        let decode = |ids: &[u32]| self.tokenizer.map(|t| t.decode(ids, true)).transpose();
-        Ok(Text {
-            id: prompt.id.clone(),
-            prompt: decode(&prompt.input_ids)?,
-            input_ids: prompt.input_ids.clone(),
-            text: decode(&generation.ids)?,
-            generated_ids: generation.ids,
-            margins,
-        })
+    fn answers(&self, form: &Form, model: &Phi3) -> Result<Answers, Box<dyn Error>> {
+        let Self { questions, baseline, .. } = *self;
+        let (mut greedy, mut sampled, mut speed) = (Vec::new(), Vec::new(), None);
+        if form.writes && !questions.prompts.is_empty() {
+            let start = Instant::now();
+            greedy = write(model, questions, None, &form.name)?;
+            let tokens: usize = greedy.iter().map(|text| text.ids.len()).sum();
+            speed = Some(tokens as f64 / start.elapsed().as_secs_f64());
+            if questions.temperature.is_some() {
+                sampled = write(model, questions, questions.temperature, &format!("{}, drawn", form.name))?;
+            }
+        }
+        let by_token = form.settings.computation == Some(Computation::TokenByToken);
+        let positions = self.positions(model, &form.name, by_token)?;
+        let (texts, passages) = positions.split_at(questions.prompts.len());
+        let (windows, mut rest) = passages.split_at(questions.windows.len());
+        let mut contexts = Vec::new();
+        for (tokens, passages) in &questions.contexts {
+            let (these, others) = rest.split_at(passages.len());
+            contexts.extend(forced(these).map(|forced| Context { tokens: *tokens, forced }));
+            rest = others;
+        }
+        let mut prompts = Vec::new();
+        for (i, prompt) in questions.prompts.iter().enumerate() {
+            let text = |own: &[Written], all: &[Written]| {
+                let (Some(own), Some(plain)) = (own.get(i), all.get(i)) else { return Ok(None) };
+                let text = questions.tokenizer.map(|t| t.decode(&own.ids, true)).transpose()?;
+                Ok::<_, Box<dyn Error>>(Some(continuation(&plain.ids, &own.ids, &plain.margins, text)))
+            };
+            let positions = &texts[i];
+            let mean = |f: &dyn Fn(&Position) -> f64| {
+                (!positions.is_empty()).then(|| positions.iter().map(f).sum::<f64>() / positions.len() as f64)
+            };
+            prompts.push(PromptResult {
+                id: prompt.id.clone(),
+                tokens: baseline.greedy[i].ids.len(),
+                same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
+                mean_kl: mean(&|p| p.kl),
+                greedy: text(&greedy, &baseline.greedy)?,
+                sampled: text(&sampled, &baseline.sampled)?,
+            });
+        }
+        let figures = Figures {
+            greedy: free_run(prompts.iter().filter_map(|p| p.greedy.as_ref())),
+            sampled: free_run(prompts.iter().filter_map(|p| p.sampled.as_ref())),
+            forced: forced(texts),
+            text: forced(windows),
+            contexts,
+        };
+        Ok(Answers { figures, prompts, tokens_per_second: speed })
     }
+
+    /// What each linear that is not plain keeps of its weights.
+    fn layers(&self, form: &Form, model: &mut Phi3) -> Result<Vec<Layer>, Box<dyn Error>> {
+        if matches!(form.weights, Weights::Plain) {
+            return Ok(Vec::new());
+        }
+        let resting = fidelity(model, &self.source.checkpoint)?;
+        let layer = |resting: &qins_burn::Resting| {
+            let scheme = form.scheme(&resting.spec);
+            (scheme.is_some() || resting.fidelity.changed > 0).then(|| Layer {
+                module: resting.spec.module.clone(),
+                scheme: scheme.unwrap_or("none").to_owned(),
+                sqnr_db: resting.fidelity.sqnr_db(),
+                cosine: resting.fidelity.cosine(),
+            })
+        };
+        Ok(resting.iter().filter_map(layer).collect())
+    }
+}
+
+struct Answers {
+    figures: Figures,
+    prompts: Vec<PromptResult>,
+    tokens_per_second: Option<f64>,
 }

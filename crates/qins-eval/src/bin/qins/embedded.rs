@@ -1,9 +1,17 @@
-//! The reference model that is part of the program.
+//! The reference model that is part of the program, and what models are asked.
 
 use qins_quant::checkpoint::Files;
 
-/// Where the embedded model's prompts are, among its files.
-pub(crate) const PROMPTS: &str = "prompts.jsonl";
+/// The embedded model's own prompts: a name for them, and the file.
+pub(crate) const ATLAS_PROMPTS: (&str, &str) =
+    ("the embedded model's prompts", include_str!("../../../../../assets/atlas/prompts.jsonl"));
+
+/// Prompts for any model.
+pub(crate) const PROMPTS: (&str, &str) =
+    ("the standard prompts", include_str!("../../../../../assets/standard/prompts.jsonl"));
+
+/// The pinned text.
+pub(crate) const TEXT: (&str, &str) = ("the standard text", include_str!("../../../../../assets/standard/text.txt"));
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -21,7 +29,6 @@ pub(crate) fn files() -> Files {
             "config.json",
             "generation_config.json",
             "model.safetensors",
-            "prompts.jsonl",
             "tokenizer.json",
             "tokenizer_config.json",
         ),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Generation, Greedy, Tokenizer, stop_ids};
+use qins_burn::{Generation, Generator, stop_ids};
 use serde_json::json;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     environment::peak_rss_bytes,
     model::Source,
     policy::policy,
-    prompts::{self, Prompt},
+    prompts::{self, Prompt, Reader},
 };
 
 /// Continue prompts greedily.
@@ -61,18 +61,18 @@ struct Input {
     /// The token ids to continue, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_ids: Option<Vec<u32>>,
-    /// A file with one JSON object a line: {"id", "prompt" or "input_ids", "max_new_tokens"}
+    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
 }
 
 impl Input {
-    fn read(self, tokenizer: Option<&Tokenizer>) -> Result<Vec<Prompt>, Box<dyn Error>> {
+    fn read(self, reader: &Reader) -> Result<Vec<Prompt>, Box<dyn Error>> {
         let one = |input_ids| vec![Prompt { id: "prompt".to_owned(), input_ids, max_new_tokens: None }];
         match self {
-            Self { prompt: Some(text), .. } => Ok(one(prompts::encode(&text, tokenizer)?)),
+            Self { prompt: Some(text), .. } => Ok(one(reader.encode(&text)?)),
             Self { prompt_ids: Some(ids), .. } => Ok(one(ids)),
-            Self { prompts: Some(path), .. } => prompts::read(&path, tokenizer),
+            Self { prompts: Some(path), .. } => prompts::read(&path, reader),
             _ => Err("expected a prompt".into()),
         }
     }
@@ -82,8 +82,9 @@ impl Generate {
     pub(crate) fn run(self) -> Outcome {
         let recipe = self.encode.recipe(self.scheme.scheme())?;
         let source = Source::open(&self.model)?;
-        let tokenizer = source.tokenizer()?;
-        let prompts = self.input.read(tokenizer.as_ref())?;
+        let reader = Reader::open(source.files())?;
+        let prompts = self.input.read(&reader)?;
+        let tokenizer = &reader.tokenizer;
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
         let loaded = source.load(policy.as_ref(), &device)?;
@@ -92,10 +93,7 @@ impl Generate {
         let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);
         for prompt in &prompts {
-            let greedy = Greedy {
-                max_new_tokens: prompt.max_new_tokens.unwrap_or(self.max_new_tokens),
-                stop_ids: stops.clone(),
-            };
+            let greedy = Generator::greedy(prompt.max_new_tokens.unwrap_or(self.max_new_tokens), &stops);
             let start = Instant::now();
             let generation = greedy.generate(&model, &prompt.input_ids, |_| ControlFlow::Continue(()));
             let Generation { ids, stop } = generation.map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
@@ -108,7 +106,7 @@ impl Generate {
                 });
                 writeln!(out, "{line}")?;
             } else {
-                let prefix = match &tokenizer {
+                let prefix = match tokenizer {
                     Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
                     None => format!("{:?}", prompt.input_ids),
                 };

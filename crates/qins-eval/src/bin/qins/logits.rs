@@ -3,7 +3,7 @@
 use std::{collections::HashMap, error::Error, fs, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_burn::{Tokenizer, scores};
+use qins_burn::scores;
 use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     model::Source,
     output::{expect_writable, write_whole},
     policy::policy,
-    prompts,
+    prompts::Reader,
 };
 
 /// Write what a model predicts after each token of a text, so that figures can be recomputed with other tools.
@@ -61,13 +61,13 @@ struct Input {
 }
 
 impl Input {
-    fn read(self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, Box<dyn Error>> {
+    fn read(self, reader: &Reader) -> Result<Vec<u32>, Box<dyn Error>> {
         match self {
-            Self { prompt: Some(text), .. } => prompts::encode(&text, tokenizer),
+            Self { prompt: Some(text), .. } => reader.encode(&text),
             Self { prompt_ids: Some(ids), .. } => Ok(ids),
             Self { text: Some(path), .. } => {
                 let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-                prompts::encode(&text, tokenizer)
+                reader.encode(&text)
             }
             _ => Err("expected a text".into()),
         }
@@ -80,7 +80,7 @@ impl WriteLogits {
         let recipe = self.encode.recipe(self.scheme.scheme())?;
         let form = recipe.as_ref().map_or("none".to_owned(), |recipe| self.encode.settings(recipe).to_string());
         let source = Source::open(&self.model)?;
-        let mut ids = self.input.read(source.tokenizer()?.as_ref())?;
+        let mut ids = self.input.read(&Reader::open(source.files())?)?;
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;

@@ -1,11 +1,13 @@
 //! `qins`: generate, validate, convert, inspect, verify, export and measure encoded language models.
 
 mod args;
+mod baseline;
 mod bench;
 mod compare;
 mod convert;
 mod embedded;
 mod environment;
+mod evaluate;
 mod export;
 mod generate;
 mod inspect;
@@ -13,7 +15,9 @@ mod logits;
 mod model;
 mod output;
 mod policy;
+mod preset;
 mod prompts;
+mod questions;
 mod validate;
 mod verify;
 

@@ -7,12 +7,13 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use qins_burn::{Device, Loaded, Policy, Tokenizer, load};
+use qins_burn::{Device, Loaded, Policy, load};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
 use crate::{args::ModelArgs, embedded};
 
 /// An open model directory.
+#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) checkpoint: Checkpoint,
@@ -29,14 +30,6 @@ impl Source {
 
     pub(crate) fn files(&self) -> &Files {
         self.checkpoint.files()
-    }
-
-    /// The tokenizer, where there is one.
-    pub(crate) fn tokenizer(&self) -> Result<Option<Tokenizer>, Box<dyn Error>> {
-        if !self.files().contains("tokenizer.json") {
-            return Ok(None);
-        }
-        Ok(Some(Tokenizer::open(self.files())?))
     }
 
     /// Loads the model, its linears encoded by `policy`; without one as they are.

@@ -11,7 +11,7 @@ use qins_quant::{
 use crate::{
     args::EncodeArgs,
     model::{Source, progress},
-    prompts,
+    prompts::Reader,
 };
 
 /// Tokens of a calibration text that are read at a time.
@@ -42,7 +42,7 @@ pub(crate) fn policy(
 /// Reads a text with the plain model.
 fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importance, Box<dyn Error>> {
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let ids = prompts::encode(&text, source.tokenizer()?.as_ref()).map_err(|e| format!("{}: {e}", file.display()))?;
+    let ids = Reader::open(source.files())?.encode(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut model = source.load(None, device)?.model;
     let piece = PIECE.min(model.config().max_position_embeddings);
     let texts: Vec<Vec<u32>> = ids.chunks(piece).map(<[u32]>::to_vec).collect();

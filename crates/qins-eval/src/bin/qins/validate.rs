@@ -1,48 +1,92 @@
 //! `qins validate`.
 
-use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
-use qins_burn::{Alpha, Device, EncodeOptions, Loaded, Policy, Recipe, Scheme, Tokenizer, stop_ids};
-use qins_eval::report::{Model, REPORT_VERSION, Report, Role, Settings, Terminal};
+use qins_burn::{Device, Recipe, Scheme, phi3::ModelConfig, stop_ids};
+use qins_eval::report::{Judge, Report, Role, Settings, Terminal, page, summary};
 
 use crate::{
     Outcome,
     args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
-    compare::{Comparison, Form},
-    embedded,
-    environment::environment,
+    compare::{Form, Weights},
+    evaluate::{Evaluation, encoded_controls, plain_controls},
     model::Source,
     output::{expect_writable, write_whole},
     policy::policy,
-    prompts::{self, Prompt},
+    preset::Preset,
+    prompts::Reader,
+    questions::{Files, Questions},
 };
 
 /// Compare encoded forms of a model with its plain weights, token against token.
 ///
 /// Each form is compared with the plain model in FP32 arithmetic in two ways: free-running (both write on their own;
-/// generated tokens are counted) and teacher-forced (both read the plain model's text; predictions are compared).
-/// Without `--scheme` the forms `f32` and `q8` are judged. Beside them, in every run: the plain model against itself,
-/// which must agree exactly; a deliberately bad form, which must fail; and 8 bits at the report's α = 1, to look at.
+/// generated tokens are counted) and teacher-forced (both read the same tokens, those the plain model wrote and those of a
+/// text; predictions are compared). Without `--scheme` the forms `f32` and `q8` are judged. Beside them, in every run: the
+/// plain model against itself, which must agree exactly; with one thread, and reading token by token, which must agree
+/// but for rounding; in bf16 arithmetic, the noise that users of that type accept; 8 bits at the report's α = 1, to
+/// look at; and a deliberately bad form, which must fail.
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins validate
+  qins validate --model DIR --scheme q8,q6,q4 --targets all
+  qins validate --model DIR --candidate DIR-q8 --preset quick
+  qins validate --model DIR --scheme q4 --baseline plain.safetensors   # made once, then read")]
 pub(crate) struct Validate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Judge only this form: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate [default: f32 and q8]
-    #[arg(long)]
-    scheme: Option<SchemeOrNone>,
+    /// Judge these forms, separated by commas: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate [default: f32,q8]
+    #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
+    scheme: Vec<SchemeOrNone>,
+    /// Judge a checkpoint that rests encoded, or look at a plain one with other weights; may be given several times
+    #[arg(long = "candidate", value_name = "DIR")]
+    candidates: Vec<PathBuf>,
     #[command(flatten)]
     encode: EncodeArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// A file with one JSON object a line: {"id", "prompt" or "input_ids", "max_new_tokens"} [default: the embedded
-    /// model's prompts]
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// What is asked of the models.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// How much is asked [default: quick for the embedded model, standard for others]
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// A text whose tokens are to be predicted, instead of the standard one
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
     /// Tokens to generate at most, where a prompt does not say
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    max_new_tokens: usize,
-    /// Where to write the report
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
+    /// Draw texts at this temperature too, with the same random numbers for every form; 0 for none
+    #[arg(long, value_name = "T", value_parser = parse_temperature)]
+    temperature: Option<f32>,
+    /// What random numbers are made from
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Where the plain model's run is kept: read if it is there, else written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+}
+
+/// Where the report goes.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Where to write the report as JSON; beside it go a page (.html) and a summary (.md)
     #[arg(long, default_value = "report.json", value_name = "FILE")]
     report: PathBuf,
     /// Print the report as JSON instead of text
@@ -50,112 +94,148 @@ pub(crate) struct Validate {
     json: bool,
 }
 
-impl Validate {
-    pub(crate) fn run(self) -> Outcome {
-        let recipes = self.recipes()?;
-        let source = Source::open(&self.model)?;
-        let tokenizer = source.tokenizer()?;
-        let prompts = self.prompts(tokenizer.as_ref())?;
-        if let Some(prompt) = prompts.iter().find(|p| p.max_new_tokens.unwrap_or(self.max_new_tokens) == 0) {
-            let message = "expected max_new_tokens of at least 1, to have something to compare, found 0";
-            return Err(format!("prompt `{}`: {message}", prompt.id).into());
-        }
-        expect_writable(&self.report)?;
-        let device = self.device.device()?;
-        // Before the baseline's work: what cannot be judged is refused here.
-        let forms = self.forms(recipes, &source, &device)?;
+impl Asked {
+    fn preset(&self, model: &ModelArgs) -> Preset {
+        self.preset.unwrap_or(if model.model.is_some() { Preset::Standard } else { Preset::Quick })
+    }
 
-        let Loaded { model, report: plain } = source.load(None, &device)?;
-        if !plain.encoded.is_empty() {
-            return Err(format!("{}: expected a plain model as the baseline, found an encoded one", source.name).into());
+    /// The questions, and the bars of the preset.
+    pub(crate) fn questions<'a>(
+        &self,
+        model: &ModelArgs,
+        source: &Source,
+        reader: &'a Reader,
+    ) -> Result<(Questions<'a>, Judge), Box<dyn Error>> {
+        let embedded = model.model.is_none();
+        let mut plan = self.preset(model).plan(embedded);
+        plan.max_new_tokens = self.max_new_tokens.unwrap_or(plan.max_new_tokens);
+        plan.temperature = self.temperature.or(plan.temperature).filter(|t| *t > 0.0);
+        let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
+        let stops = stop_ids(source.files(), &config)?;
+        let own = embedded && self.preset(model) == Preset::Quick;
+        let files = Files { prompts: self.prompts.as_deref(), text: self.text.as_deref(), embedded: own };
+        let mut questions = Questions::new(&plan, files, reader, &config, stops)?;
+        questions.seed = self.seed;
+        Ok((questions, plan.judge))
+    }
+
+    pub(crate) fn preset_name(&self, model: &ModelArgs) -> &'static str {
+        self.preset(model).name()
+    }
+}
+
+impl ReportArgs {
+    /// Refuses what cannot be written, before the work.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if [self.beside("html"), self.beside("md")].contains(&self.report) {
+            let name = self.report.display();
+            return Err(format!("{name}: expected a name for the JSON, found that of what lies beside it"));
         }
-        let comparison = Comparison {
-            prompts: &prompts,
-            max_new_tokens: self.max_new_tokens,
-            stop_ids: stop_ids(source.files(), model.config())?,
-            tokenizer: tokenizer.as_ref(),
-        };
-        let baseline = comparison.baseline(&model)?;
-        let settings =
-            Settings { scheme: "none".to_owned(), targets: self.encode.targets.to_string(), ..Settings::default() };
-        let itself = Form { name: "plain again".to_owned(), role: Role::Judged, settings, policy: None };
-        let mut candidates = vec![comparison.candidate(itself, Loaded { model, report: plain }, &baseline)?];
-        for form in forms {
-            let loaded = source.load(form.policy.as_ref(), &device)?;
-            candidates.push(comparison.candidate(form, loaded, &baseline)?);
-        }
-        let checkpoint = &source.checkpoint;
-        let report = Report {
-            report_version: REPORT_VERSION,
-            passed: candidates.iter().all(|candidate| candidate.passed),
-            environment: environment(&self.device),
-            model: Model {
-                name: source.name.clone(),
-                model_type: checkpoint.config()["model_type"].as_str().unwrap_or_default().to_owned(),
-                parameters: checkpoint
-                    .tensors()
-                    .filter_map(|t| checkpoint.raw(t))
-                    .map(|(_, shape, _)| shape.iter().product::<usize>() as u64)
-                    .sum(),
-                weight_bytes: checkpoint.tensor_bytes() as u64,
-            },
-            baseline: baseline.summary,
-            candidates,
-        };
-        let json = serde_json::to_string_pretty(&report)?;
-        write_whole(&self.report, &json).map_err(|e| format!("{}: {e}", self.report.display()))?;
+        [self.report.clone(), self.beside("html"), self.beside("md")].iter().try_for_each(|file| expect_writable(file))
+    }
+
+    fn beside(&self, extension: &str) -> PathBuf {
+        self.report.with_extension(extension)
+    }
+
+    pub(crate) fn write(&self, report: &Report) -> Outcome {
+        let json = serde_json::to_string_pretty(report)?;
+        let write =
+            |file: &Path, content: &str| write_whole(file, content).map_err(|e| format!("{}: {e}", file.display()));
+        write(&self.report, &json)?;
+        write(&self.beside("html"), &page(report))?;
+        write(&self.beside("md"), &summary(report))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{json}")?;
         } else {
-            writeln!(out, "{}report     {}", Terminal(&report), self.report.display())?;
+            let [json, page, summary] = [self.report.clone(), self.beside("html"), self.beside("md")];
+            let names = [page, json, summary].map(|file| file.display().to_string()).join(", ");
+            writeln!(out, "{}report     {names}", Terminal(report))?;
         }
         Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
 
-    fn prompts(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<Prompt>, Box<dyn Error>> {
-        match &self.prompts {
-            Some(path) => prompts::read(path, tokenizer),
-            None => {
-                let files = embedded::files();
-                let text = files.read(embedded::PROMPTS)?;
-                let name = files.path(embedded::PROMPTS).display().to_string();
-                prompts::parse(&String::from_utf8_lossy(&text), &name, tokenizer)
-            }
-        }
+impl Validate {
+    pub(crate) fn run(self) -> Outcome {
+        let recipes = self.recipes()?;
+        let source = Source::open(&self.model)?;
+        let reader = Reader::open(source.files())?;
+        let (questions, judge) = self.asked.questions(&self.model, &source, &reader)?;
+        self.report.check()?;
+        self.asked.baseline.iter().try_for_each(|file| expect_writable(file))?;
+        let device = self.device.device()?;
+        // Before the baseline's work: what cannot be judged is refused here.
+        let forms = self.forms(recipes, judge, &source, &device)?;
+        let evaluation = Evaluation {
+            source: &source,
+            device: &device,
+            device_args: &self.device,
+            questions: &questions,
+            preset: self.asked.preset_name(&self.model),
+            kept: self.asked.baseline.as_deref(),
+        };
+        let report = evaluation.run(plain_controls(), |_, _| Ok(Vec::new()), forms)?;
+        self.report.write(&report)
     }
 
     /// How each form that was asked for is encoded.
     fn recipes(&self) -> Result<Vec<Recipe>, String> {
-        let asked: &[Option<Scheme>] = match (self.scheme, self.encode.target) {
-            (Some(scheme), _) => &[scheme.scheme()],
-            (None, Some(_)) => &[None],
-            (None, None) => &[Some(Scheme::F32), Some(Scheme::Q8)],
+        let asked: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
+            ([], Some(_)) => vec![None],
+            ([], None) if self.candidates.is_empty() => vec![Some(Scheme::F32), Some(Scheme::Q8)],
+            (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
-        asked.iter().filter_map(|scheme| self.encode.recipe(*scheme).transpose()).collect()
+        asked.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
     }
 
     /// What is compared: the forms asked for, and those that show what a comparison is worth.
-    fn forms(&self, recipes: Vec<Recipe>, source: &Source, device: &Device) -> Result<Vec<Form>, Box<dyn Error>> {
+    fn forms(
+        &self,
+        recipes: Vec<Recipe>,
+        judge: Judge,
+        source: &Source,
+        device: &Device,
+    ) -> Result<Vec<Form>, Box<dyn Error>> {
         let mut forms = Vec::new();
         for recipe in recipes {
             let settings = self.encode.settings(&recipe);
-            let policy = Some(policy(&self.encode, recipe, source, device)?);
-            forms.push(Form { name: settings.to_string(), role: Role::Judged, settings, policy });
+            let weights = Weights::Encoded(policy(&self.encode, recipe, source, device)?);
+            forms.push(Form { name: settings.to_string(), role: Role::Judged, settings, weights, judge, writes: true });
         }
-        let collapsed = Alpha::new(0.01).map_err(|e| e.to_string())?;
-        for (role, alpha) in [(Role::Information, Alpha::ONE), (Role::Control, collapsed)] {
-            let targets = self.encode.targets.clone();
+        for dir in &self.candidates {
+            let other = Source::open(&ModelArgs { model: Some(dir.clone()) })?;
+            expect_same_shape(source, &other)?;
             let settings = Settings {
-                scheme: Scheme::Q8.to_string(),
-                targets: targets.to_string(),
-                alpha: Some(alpha.get()),
+                scheme: "checkpoint".to_owned(),
+                checkpoint: Some(dir.display().to_string()),
                 ..Settings::default()
             };
-            let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
-            let policy = Some(Policy::new(targets, Recipe { options, ..Scheme::Q8.into() }));
-            forms.push(Form { name: settings.to_string(), role, settings, policy });
+            // Of plain weights nobody knows how many bits they would take.
+            let role = if other.checkpoint.quantization().is_some() { Role::Judged } else { Role::Information };
+            let weights = Weights::Other(other);
+            forms.push(Form { name: settings.to_string(), role, settings, weights, judge, writes: true });
         }
+        forms.extend(encoded_controls(&self.encode.targets, judge)?);
         Ok(forms)
     }
+}
+
+/// Refuses another model: of one vocabulary and shape, it may still be another, and that is for the figures to show.
+fn expect_same_shape(source: &Source, other: &Source) -> Result<(), Box<dyn Error>> {
+    let config = |source: &Source| ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path());
+    let (expected, found) = (config(source)?, config(other)?);
+    let shape = |c: &ModelConfig| [c.vocab_size, c.hidden_size, c.num_hidden_layers, c.intermediate_size];
+    if shape(&expected) != shape(&found) {
+        let names = "vocabulary, hidden size, blocks and MLP";
+        let (expected, found) = (shape(&expected), shape(&found));
+        return Err(format!("{}: expected {names} of {expected:?}, found {found:?}", other.name).into());
+    }
+    Ok(())
+}
+
+fn parse_temperature(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?;
+    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(format!("expected 0 or more, found {text}")) }
 }

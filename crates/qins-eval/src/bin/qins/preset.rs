@@ -1,0 +1,70 @@
+//! What a validation asks where nothing else is said.
+
+use clap::ValueEnum;
+use qins_eval::report::Judge;
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// Some prompts, greedily: the embedded model's own, or a quarter of the standard ones
+    Quick,
+    /// 56 prompts of many kinds, 100 tokens each, greedily and at temperature 1, and a text
+    Standard,
+    /// Ten prompts of 1,000 tokens, a text and long contexts, by the bars of the source report
+    Report,
+    /// Predictions at the end of 2,048, 4,096 and 8,192 tokens
+    Long,
+}
+
+/// A preset's questions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Every how manieth prompt is asked; none where that is `None`.
+    pub(crate) prompts_step: Option<usize>,
+    pub(crate) max_new_tokens: usize,
+    pub(crate) temperature: Option<f32>,
+    /// How many windows of the text are read, and how long each is.
+    pub(crate) windows: (usize, usize),
+    /// Tokens in all of each context.
+    pub(crate) contexts: &'static [usize],
+    pub(crate) judge: Judge,
+}
+
+const LONG: &[usize] = &[2048, 4096, 8192];
+
+impl Preset {
+    pub(crate) fn plan(self, embedded: bool) -> Plan {
+        let quick = Plan {
+            prompts_step: Some(if embedded { 1 } else { 4 }),
+            max_new_tokens: 64,
+            temperature: None,
+            windows: (4, 256),
+            contexts: &[],
+            judge: Judge::Bits,
+        };
+        match self {
+            Self::Quick => quick,
+            Self::Standard => {
+                Plan { prompts_step: Some(1), max_new_tokens: 100, temperature: Some(1.0), windows: (16, 512), ..quick }
+            }
+            Self::Report => Plan {
+                prompts_step: Some(6),
+                max_new_tokens: 1000,
+                windows: (16, 512),
+                contexts: LONG,
+                judge: Judge::SourceReport,
+                ..quick
+            },
+            Self::Long => Plan { prompts_step: None, windows: (0, 0), contexts: LONG, ..quick },
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::Report => "report",
+            Self::Long => "long",
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Figures written out, the same in every form of the report.
+
+use crate::estimate::Estimate;
+
+/// What stands where there is no figure.
+pub(super) const NONE: &str = "–";
+
+pub(super) fn figure(x: f64) -> String {
+    if x == 0.0 {
+        "0".to_owned()
+    } else if x.abs() < 0.01 {
+        format!("{x:.2e}")
+    } else {
+        format!("{x:.4}")
+    }
+}
+
+pub(super) fn optional(x: Option<f64>) -> String {
+    x.map_or(NONE.to_owned(), figure)
+}
+
+/// A figure with its interval.
+pub(super) fn estimated(estimate: Option<Estimate>) -> String {
+    interval(estimate, figure)
+}
+
+/// A share in percent, with its interval.
+pub(super) fn percent(estimate: Option<Estimate>, digits: usize) -> String {
+    estimate.map_or(NONE.to_owned(), |Estimate { value, low, high }| {
+        let [value, low, high] = [value, low, high].map(|x| format!("{:.digits$}", 100.0 * x));
+        format!("{value} % [{low}, {high}]")
+    })
+}
+
+pub(super) fn interval(estimate: Option<Estimate>, write: impl Fn(f64) -> String) -> String {
+    estimate.map_or(NONE.to_owned(), |e| format!("{} [{}, {}]", write(e.value), write(e.low), write(e.high)))
+}
+
+pub(super) fn bits(bits: Option<f64>) -> String {
+    bits.map_or(NONE.to_owned(), |bits| format!("{bits:.2}"))
+}
+
+pub(super) fn bytes(n: u64) -> String {
+    indicatif::HumanBytes(n).to_string()
+}
+
+pub(super) fn thousands(n: u64) -> String {
+    indicatif::HumanCount(n).to_string()
+}

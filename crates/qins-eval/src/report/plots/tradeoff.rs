@@ -1,0 +1,144 @@
+//! Size against fidelity: what each bit a weight buys.
+
+use maud::Markup;
+
+use super::{
+    super::{
+        Candidate, Report, Role,
+        format::{bits, estimated, figure, interval},
+    },
+    Plot, SIZE,
+    axis::Axis,
+    candidates,
+    chart::{Chart, Point, Series, Shape},
+    finite, predictions,
+};
+use crate::estimate::Estimate;
+
+/// The bits of one candidate and a figure.
+struct Dot {
+    name: String,
+    look: String,
+    control: bool,
+    bits: f64,
+    value: f64,
+    range: [f64; 2],
+    tip: String,
+}
+
+pub(super) fn plot(report: &Report) -> Option<Plot> {
+    let kl = |c: &Candidate| predictions(c).and_then(|forced| forced.mean_kl);
+    let mut lost = dots(report, kl, |name, e| format!("{name}: mean KL {}", estimated(Some(e))));
+    let matching = |c: &Candidate| c.figures.greedy.as_ref().and_then(|run| run.median_match);
+    let tip = |name: &str, e| format!("{name}: median {}", interval(Some(e), |tokens| format!("{tokens:.0}")));
+    let kept = dots(report, matching, tip);
+
+    // A control is there to be bad: where it is off the scale of all others it is named, not drawn.
+    let y = Axis::decades("mean KL, nats", judged(&lost).map(|dot| dot.value).collect::<Vec<_>>());
+    let off = |dot: &Dot| dot.control && y.as_ref().is_some_and(|y| y.place(dot.value).is_none());
+    let out: Vec<String> =
+        lost.iter().filter(|dot| off(dot)).map(|dot| format!("{} (mean KL {})", dot.name, figure(dot.value))).collect();
+    lost.retain(|dot| !off(dot));
+    let top = kept.iter().map(|dot| dot.value).fold(0.0, f64::max);
+    let drawings = [
+        y.and_then(|y| chart("mean KL against bits a weight", y, &lost, |value| value)),
+        Axis::linear("median of matching tokens", [0.0, top])
+            .and_then(|y| chart("median of matching tokens against bits a weight", y, &kept, |value| -value)),
+    ];
+    let mut reading = "Each dot is a form of the model, its upright bar the 95 % interval: further left is smaller; \
+                       lower KL, or more matching tokens, is nearer to the plain model. The line joins the forms that no other \
+                       beats in both."
+        .to_owned();
+    if !out.is_empty() {
+        reading += &format!(" Left out, being off the scale: {}.", out.join(", "));
+    }
+    Some(Plot { title: "Size against fidelity", reading, drawings: drawings.into_iter().flatten().collect() })
+}
+
+fn judged(dots: &[Dot]) -> impl Iterator<Item = &Dot> {
+    dots.iter().filter(|dot| !dot.control)
+}
+
+fn dots(
+    report: &Report,
+    of: impl Fn(&Candidate) -> Option<Estimate>,
+    tip: impl Fn(&str, Estimate) -> String,
+) -> Vec<Dot> {
+    let dot = |(c, look, name): (&Candidate, String, String)| {
+        let bits_per_weight = c.bits_per_weight.filter(|bits| bits.is_finite() && *bits > 0.0)?;
+        let estimate = of(c)?;
+        let (value, range) = finite(Some(estimate))?;
+        let tip = format!("{}, {} bits a weight", tip(&name, estimate), bits(Some(bits_per_weight)));
+        Some(Dot { name, look, control: c.role == Role::Control, bits: bits_per_weight, value, range, tip })
+    };
+    candidates(report).into_iter().filter_map(dot).collect()
+}
+
+/// `None` of fewer than two candidates. The smaller `cost` of a figure, the better it is.
+fn chart(title: &str, y: Axis, dots: &[Dot], cost: impl Fn(f64) -> f64) -> Option<(Option<String>, Markup)> {
+    let bits = || dots.iter().map(|dot| dot.bits);
+    if judged(dots).count() < 2 {
+        return None;
+    }
+    let (low, high) = bits().fold((f64::INFINITY, 0.0), |(low, high), bits| (bits.min(low), bits.max(high)));
+    let axis = "bits a weight";
+    let x = if high > 4.0 * low { Axis::octaves(axis, bits()) } else { Axis::linear(axis, bits()) }?;
+    let point = |dot: &Dot, range| Point { x: dot.bits, y: dot.value, range, tip: dot.tip.clone() };
+    let front = front(dots, cost).into_iter().map(|dot| point(dot, None)).collect();
+    let front = Series {
+        name: "no other beats these".to_owned(),
+        look: "front".to_owned(),
+        shape: Shape::Plain,
+        points: front,
+    };
+    let series = dots.iter().map(|dot| Series {
+        name: dot.name.clone(),
+        look: dot.look.clone(),
+        shape: Shape::Dots,
+        points: vec![point(dot, Some(dot.range))],
+    });
+    let series = [front].into_iter().chain(series).collect();
+    let chart = Chart { title: title.to_owned(), size: SIZE, x, y, series };
+    Some((None, chart.draw()))
+}
+
+/// The dots that none with as few bits beats (Pareto's front), from the fewest bits on.
+fn front(dots: &[Dot], cost: impl Fn(f64) -> f64) -> Vec<&Dot> {
+    let mut sorted: Vec<&Dot> = judged(dots).collect();
+    sorted.sort_by(|a, b| a.bits.total_cmp(&b.bits).then(cost(a.value).total_cmp(&cost(b.value))));
+    let mut best = f64::INFINITY;
+    sorted.retain(|dot| {
+        let better = cost(dot.value) < best;
+        best = if better { cost(dot.value) } else { best };
+        better
+    });
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_holds_what_no_other_beats() {
+        let dot = |name: &str, bits, value| Dot {
+            name: name.to_owned(),
+            look: String::new(),
+            control: name == "control",
+            bits,
+            value,
+            range: [value; 2],
+            tip: String::new(),
+        };
+        let dots = [
+            dot("b", 8.0, 0.1),
+            dot("worse", 8.5, 0.2),
+            dot("a", 4.0, 0.3),
+            dot("c", 9.0, 0.0),
+            dot("control", 1.0, 0.0),
+        ];
+        let names = |cost: fn(f64) -> f64| front(&dots, cost).iter().map(|dot| dot.name.clone()).collect::<String>();
+        assert_eq!(names(|value| value), "abc");
+        assert_eq!(names(|value| -value), "a");
+    }
+}

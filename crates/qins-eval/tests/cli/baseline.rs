@@ -1,0 +1,103 @@
+//! `qins validate --baseline` and `--candidate`: a run that is kept, and a checkpoint that is judged as it is.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::{Home, json_file};
+
+const COMMON: &str = "validate --model model --prompts prompts.jsonl --scheme q8";
+
+fn report(home: &Home, arguments: &str) -> Value {
+    let run = home.qins(&format!("{COMMON} --max-new-tokens 6 {arguments}"));
+    assert!(run.code.is_some_and(|code| code < 2), "{arguments}: {}", run.err);
+    json_file(&home.path("report.json"))
+}
+
+#[test]
+fn a_baseline_is_made_once_and_read_from_then_on() {
+    let home = Home::new("b_gqa/f32");
+    let first = report(&home, "--baseline plain.safetensors");
+    let bytes = fs::read(home.path("plain.safetensors")).unwrap();
+    let second = report(&home, "--baseline plain.safetensors");
+    assert_eq!(bytes, fs::read(home.path("plain.safetensors")).unwrap());
+    assert!(first["baseline"]["tokens_per_second"].as_f64() > Some(0.0));
+    assert_eq!(second["baseline"]["tokens_per_second"], Value::Null);
+    for part in ["texts", "sampled"] {
+        assert_eq!(first["baseline"][part], second["baseline"][part]);
+    }
+    let figures = |report: &Value| -> Vec<Value> {
+        report["candidates"].as_array().unwrap().iter().map(|c| c["figures"].clone()).collect()
+    };
+    assert_eq!(figures(&first), figures(&second));
+    // And as without a file.
+    assert_eq!(figures(&first), figures(&report(&home, "")));
+    // Its logits are there for anyone.
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tokens = first["baseline"]["texts"][0]["generated_ids"].as_array().unwrap().len();
+    assert_eq!(file.tensor("passage.0").unwrap().shape(), [tokens, 112]);
+    assert_eq!(file.names().len(), 3);
+}
+
+#[test]
+fn a_baseline_of_something_else_is_refused() {
+    let home = Home::new("b_gqa/f32");
+    report(&home, "--baseline plain.safetensors");
+    let good = fs::read(home.path("plain.safetensors")).unwrap();
+    let refused = |arguments: &str, says: &[&str]| home.qins(&format!("{COMMON} {arguments}")).refused(arguments, says);
+    let longer = "--baseline plain.safetensors --max-new-tokens 7";
+    let kept = "--baseline plain.safetensors --max-new-tokens 6";
+    refused(longer, &["plain.safetensors", "expected a baseline with prompts ", "found "]);
+    refused(&format!("{kept} --seed 3"), &["with temperature 1, seed 3", "found 1, seed 0"]);
+    refused(&format!("{kept} --temperature 0"), &["with temperature none", "found 1, seed 0"]);
+    // Of another model.
+    let other = Home::new("a_mha/f32");
+    other.write("plain.safetensors", &good);
+    other.qins(&format!("{COMMON} {kept}")).refused("another model", &["with model ", "found "]);
+    // Damaged: a bit of a logit, the end, all of it.
+    let mut bytes = good.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    home.write("plain.safetensors", &bytes);
+    refused(kept, &["plain.safetensors: `", "checksum"]);
+    home.write("plain.safetensors", &good[..good.len() - 1]);
+    refused(kept, &["plain.safetensors", "expected a complete safetensors file"]);
+    home.write("plain.safetensors", "{}");
+    refused(kept, &["plain.safetensors", "expected a complete safetensors file"]);
+    let mut weights: Vec<_> = fs::read_dir(home.path("model")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    weights.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    home.write("plain.safetensors", fs::read(&weights[0]).unwrap());
+    refused(kept, &["plain.safetensors", "checksum"]);
+    // Nothing is left of one that cannot be written.
+    refused("--baseline none/plain.safetensors", &["none/plain.safetensors"]);
+}
+
+#[test]
+fn a_checkpoint_is_judged_as_it_is() {
+    let home = Home::new("b_gqa/f32");
+    for (scheme, out) in [("q8", "coded"), ("f32", "floats")] {
+        let run = home.qins(&format!("convert --model model --scheme {scheme} --out {out}"));
+        assert_eq!(run.code, Some(0), "{}", run.err);
+    }
+    let run = home.qins("export coded --out decoded");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let report = report(&home, "--candidate coded --candidate decoded");
+    let candidate = |name: &str| {
+        let all = report["candidates"].as_array().unwrap();
+        all.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}")).clone()
+    };
+    let (encoded, coded, decoded) = (candidate("q8"), candidate("coded"), candidate("decoded"));
+    for figure in ["figures", "prompts", "layers", "bits_per_weight", "weight_bytes", "linears", "criteria"] {
+        assert_eq!(encoded[figure], coded[figure], "{figure}");
+    }
+    assert_eq!((&coded["role"], &coded["checkpoint"]), (&json!("judged"), &json!("coded")));
+    assert_eq!(coded["scheme"], "checkpoint");
+    // Plain weights are looked at: the same ones, but multiplied as floats.
+    assert_eq!((&decoded["role"], &decoded["bits_per_weight"]), (&json!("information"), &Value::Null));
+    let kl = |c: &Value| c["figures"]["forced"]["mean_kl"]["value"].as_f64().unwrap();
+    assert!((kl(&decoded) / kl(&coded) - 1.0).abs() < 0.05, "{}, {}", kl(&decoded), kl(&coded));
+    assert_eq!(decoded["layers"].as_array().unwrap().len(), 15);
+    home.qins(&format!("{COMMON} --candidate nowhere")).refused("nowhere", &["nowhere"]);
+    let other = Home::new("a_mha/f32");
+    let dir = other.path("model").display().to_string();
+    home.qins(&format!("{COMMON} --candidate {dir}")).refused("another shape", &["expected vocabulary, hidden size"]);
+}
