@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Compare encoded forms of a model with its plain weights (without arguments: of the embedded model)
     Validate(qins::Arguments),
+    /// Compare many encoded forms of a model: size against fidelity, and what each part of it is sensitive to
+    Sweep(qins::Arguments),
     /// Continue prompts
     Generate(qins::Arguments),
     /// Write what a model predicts after each token of a text
@@ -50,6 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Validate(arguments) => arguments.run("validate"),
+        Command::Sweep(arguments) => arguments.run("sweep"),
         Command::Generate(arguments) => arguments.run("generate"),
         Command::Logits(arguments) => arguments.run("logits"),
         Command::Convert(arguments) => arguments.run("convert"),

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use qins_quant::{Recipe, Scheme, convert::Part};
 use wildmatch::WildMatch;
 
-use crate::{LinearSpec, Targets, linears, phi3::ModelConfig};
+use crate::{
+    Error, LinearSpec, Projection, Projections, Targets, linears,
+    phi3::{ModelConfig, Phi3},
+};
 
 /// Which linears are encoded, and how.
 #[derive(Clone, Debug)]
@@ -52,6 +55,31 @@ impl Policy {
         self.overrides.iter().rfind(|exception| exception.matches(spec))
     }
 
+    /// Encodes the plain linears of a model in memory; gives what they were, by name, for [`put_back`].
+    ///
+    /// # Errors
+    /// When a weight cannot be encoded; the model is then left as it was.
+    pub fn exchange(&self, model: &mut Phi3) -> Result<BTreeMap<String, Projection>, Error> {
+        let specs: BTreeMap<String, LinearSpec> =
+            linears(model.config()).into_iter().map(|spec| (spec.module.clone(), spec)).collect();
+        let mut before = BTreeMap::new();
+        let done = model.visit_projections("model", &mut |_, name, projection| {
+            if let Some(recipe) = specs.get(name).and_then(|spec| self.recipe(spec)) {
+                let encoded = projection.clone().encode_as(&recipe);
+                let encoded = encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })?;
+                before.insert(name.to_owned(), std::mem::replace(projection, encoded));
+            }
+            Ok(())
+        });
+        match done {
+            Ok(()) => Ok(before),
+            Err(error) => {
+                put_back(model, before);
+                Err(error)
+            }
+        }
+    }
+
     /// Checks that there are linears among the targets, and that every exception is one to some linear.
     ///
     /// # Errors
@@ -91,8 +119,19 @@ impl Policy {
     }
 }
 
+/// Gives a model's linears back what they were before an [`exchange`](Policy::exchange).
+pub fn put_back(model: &mut Phi3, mut before: BTreeMap<String, Projection>) {
+    // Nothing that is done to a projection here can fail.
+    let _ = model.visit_projections("model", &mut |_, name, projection| {
+        if let Some(plain) = before.remove(name) {
+            *projection = plain;
+        }
+        Ok(())
+    });
+}
+
 impl Override {
-    /// Of exactly this linear.
+    /// Of the linears whose role or name is like this: see [`from_str`](Self::from_str).
     pub fn of(module: &str, scheme: Option<Scheme>) -> Self {
         Self { pattern: module.to_owned(), scheme }
     }

@@ -5,7 +5,7 @@ use burn::{
     nn::Linear,
     tensor::{Device, Int, Tensor},
 };
-use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Scheme};
+use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme};
 
 use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
 use crate::kernel::{self, Matrix};
@@ -76,6 +76,15 @@ impl Projection {
     /// # Errors
     /// When a weight is not finite or beyond the range of a scale, or the weights are encoded in another scheme.
     pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
+        self.encode_as(&Recipe { options: *options, ..scheme.into() })
+    }
+
+    /// As [`encode`](Self::encode), with all that can be said of how.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_as(self, recipe: &Recipe) -> Result<Self, EncodeError> {
+        let scheme = recipe.scheme;
         let dense = match self {
             Self::Dense(dense) => dense,
             Self::Qins(ref encoded) if encoded.scheme() == scheme => return Ok(self),
@@ -84,7 +93,7 @@ impl Projection {
         let (weight, shape) = (dense.weight(), dense.shape());
         let device = weight.device();
         let weights: Vec<f32> = weight.into_data().iter().collect();
-        let encoded = EncodedTensor::encode(&weights, shape, dense.source(), scheme, options)?;
+        let encoded = EncodedTensor::encode_as(&weights, shape, dense.source(), recipe)?;
         Ok(Self::new(encoded, &device))
     }
 

@@ -20,7 +20,8 @@ fn every_flag_of_every_command_is_explained() {
     let device = ["--backend", "--threads"];
     let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
     let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
-    let asked = ["--preset", "--prompts", "--text", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
+    let asked =
+        ["--preset", "--prompts", "--text", "--contexts", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
     let report = ["--report", "--json", "--help"];
     let bench = [
         "--model",
@@ -33,10 +34,11 @@ fn every_flag_of_every_command_is_explained() {
         "--prompt-tokens",
         "--tokens",
     ];
-    let cases: [(&str, Vec<&str>); 8] = [
+    let cases: [(&str, Vec<&str>); 9] = [
         ("generate", [&encode[..], &device, &prompts].concat()),
         ("logits", [&encode[..], &device, &logits].concat()),
         ("validate", [&encode[..2], &["--candidate"], &encode[2..], &device, &asked, &report].concat()),
+        ("sweep", [&["--model", "--schemes", "--targets", "--parts"], &device[..], &asked, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
@@ -61,6 +63,7 @@ fn what_a_command_promises_is_said_in_its_help() {
     for (command, says) in [
         ("generate", "Examples:\n  qins generate --prompt \"The capital of France is\"\n"),
         ("validate", "a deliberately bad form, which must fail"),
+        ("sweep", "each block is encoded by itself, each role of linears"),
         ("convert", "It appears whole or not at all"),
         ("convert", "Examples:\n  qins convert --model DIR --scheme q8 --out DIR-q8\n"),
         ("verify", "Exit codes: 0 nothing wrong, 1 something is, 2 could not look"),

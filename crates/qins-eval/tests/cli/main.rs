@@ -17,5 +17,7 @@ mod policies;
 mod refuse_config;
 mod refuse_input;
 mod refuse_weights;
+mod sweep;
+mod target;
 mod validate;
 mod verify;

@@ -1,6 +1,6 @@
 //! Options that commands share.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use qins_burn::{Alpha, Backend, EncodeOptions, Override, Recipe, Scheme, Targets};
@@ -26,10 +26,12 @@ pub(crate) struct EncodeArgs {
     /// may be given several times, and the last that matches decides
     #[arg(long = "override", value_name = "PATTERN=SCHEME")]
     pub(crate) overrides: Vec<Override>,
-    /// Choose a scheme from q3 to q8g for each linear by its measured error: the least error at `bits=4.5` bits per
-    /// weight, or the fewest bits that keep `sqnr=40` dB; those with an override are left out of it
+    /// Choose a scheme from q3 to q8g for each linear. By its weights' measured error: the least at `bits=4.5` bits per weight,
+    /// or the fewest bits that keep `sqnr=40` dB. By what the model then says: the fewest bits that keep a mean divergence
+    /// of `kl=1e-3` nats, or `match=99.9%` of its next tokens, on prompts which `validate` does not confirm it with. Linears
+    /// with an override are left out of it
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
-    pub(crate) target: Option<Goal>,
+    pub(crate) target: Option<Target>,
     /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8 and
     /// q8g to q3, in what `--target` chooses, and in what `--prune` takes
     #[arg(long, value_name = "FILE")]
@@ -57,6 +59,57 @@ pub(crate) struct DeviceArgs {
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+}
+
+/// What a mixture of schemes shall reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// Of the weights.
+    Weights(Goal),
+    /// Of the words.
+    Words(Bar),
+}
+
+/// A bar for what a model says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bar {
+    /// Mean KL at most, in nats.
+    Kl(f64),
+    /// Same-top rate at least.
+    Match(f64),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weights(goal) => goal.fmt(f),
+            Self::Words(Bar::Kl(kl)) => write!(f, "kl={kl}"),
+            // Rounded to what was meant: 0.999 × 100 is no whole number of thousandths.
+            Self::Words(Bar::Match(share)) => write!(f, "match={}%", (1e8 * share).round() / 1e6),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// `bits=4.5`, `sqnr=40`, `kl=1e-3`, `match=99.9%` or `match=0.999`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%, found `{text}`");
+        let (name, value) = text.split_once('=').ok_or_else(error)?;
+        let number = |text: &str| text.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0).ok_or_else(error);
+        match name {
+            "kl" => Ok(Self::Words(Bar::Kl(number(value)?))),
+            "match" => {
+                let share = match value.strip_suffix('%') {
+                    Some(percent) => number(percent)? / 100.0,
+                    None => number(value)?,
+                };
+                if share < 1.0 { Ok(Self::Words(Bar::Match(share))) } else { Err(error()) }
+            }
+            _ => text.parse().map(Self::Weights).map_err(|_| error()),
+        }
+    }
 }
 
 /// `--scheme` where plain weights are a choice.

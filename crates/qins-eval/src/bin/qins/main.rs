@@ -18,6 +18,9 @@ mod policy;
 mod preset;
 mod prompts;
 mod questions;
+mod search;
+mod sensitivity;
+mod sweep;
 mod validate;
 mod verify;
 
@@ -45,6 +48,7 @@ enum Command {
     Generate(generate::Generate),
     Logits(logits::WriteLogits),
     Validate(validate::Validate),
+    Sweep(sweep::Sweep),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Logits(command) => command.run(),
         Command::Validate(command) => command.run(),
+        Command::Sweep(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),

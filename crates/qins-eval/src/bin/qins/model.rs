@@ -28,6 +28,10 @@ impl Source {
         Ok(Self { name, checkpoint: Checkpoint::open(files)? })
     }
 
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.files(), Files::Embedded { .. })
+    }
+
     pub(crate) fn files(&self) -> &Files {
         self.checkpoint.files()
     }

@@ -2,16 +2,19 @@
 
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
 
-use qins_burn::{Device, Importance, Override, Policy, Recipe, calibrate, check_plain, linears, phi3::ModelConfig};
+use qins_burn::{
+    Device, Importance, LinearSpec, Override, Policy, Recipe, calibrate, check_plain, linears, phi3::ModelConfig,
+};
 use qins_quant::{
     convert::Part,
-    mixture::{self, Goal, Matrix},
+    mixture::{self, Matrix, Mixture},
 };
 
 use crate::{
-    args::EncodeArgs,
+    args::{EncodeArgs, Target},
     model::{Source, progress},
     prompts::Reader,
+    search::search,
 };
 
 /// Tokens of a calibration text that are read at a time.
@@ -32,8 +35,15 @@ pub(crate) fn policy(
     if let Some(file) = &args.calibrate {
         policy.importance = importance(file, source, device)?;
     }
-    if let Some(goal) = args.target {
-        let chosen = mix(goal, &policy, &config, source)?;
+    if let Some(target) = args.target {
+        let specs = to_choose(&policy, &config)?;
+        let matrices = measure(&policy, &specs, source)?;
+        let found = match target {
+            Target::Weights(goal) => mixture::choose(&matrices, goal)?,
+            Target::Words(bar) => search(bar, &policy, &specs, &matrices, source, device)?,
+        };
+        tell(&found)?;
+        let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
     }
     Ok(policy)
@@ -53,17 +63,22 @@ fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importanc
     Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
 }
 
-/// An exception for each linear that has none yet, which together reach the goal.
-fn mix(goal: Goal, policy: &Policy, config: &ModelConfig, source: &Source) -> Result<Vec<Override>, Box<dyn Error>> {
-    let checkpoint = &source.checkpoint;
+/// The linears that have no scheme yet.
+fn to_choose(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, String> {
     let mut specs = linears(config);
     specs.retain(|spec| policy.targets.contains(spec.kind) && policy.exception(spec).is_none());
     if specs.is_empty() {
         return Err("expected linears for --target to choose schemes for, found an --override for each".into());
     }
+    Ok(specs)
+}
+
+/// What each scheme would make of each linear.
+fn measure(policy: &Policy, specs: &[LinearSpec], source: &Source) -> Result<Vec<Matrix>, Box<dyn Error>> {
+    let checkpoint = &source.checkpoint;
     let bar = progress(specs.len() as u64, "measuring".to_owned());
     let mut matrices: Vec<Matrix> = Vec::new();
-    for spec in &specs {
+    for spec in specs {
         let (tensor, _, rows) = spec.place(checkpoint);
         let part = Part { module: spec.module.clone(), rows, recipe: None };
         let recipe = policy.recipe(spec).unwrap_or_else(|| policy.recipe.clone());
@@ -71,11 +86,13 @@ fn mix(goal: Goal, policy: &Policy, config: &ModelConfig, source: &Source) -> Re
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let found = mixture::choose(&matrices, goal)?;
+    Ok(matrices)
+}
+
+fn tell(found: &Mixture) -> std::io::Result<()> {
     let mut counts = BTreeMap::new();
     found.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
     let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
     let decibels = -10.0 * found.nmse.log10();
-    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB)", counts.join(", "), found.bits)?;
-    Ok(specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme))).collect())
+    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB)", counts.join(", "), found.bits)
 }

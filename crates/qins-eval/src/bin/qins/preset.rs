@@ -17,20 +17,20 @@ pub(crate) enum Preset {
 }
 
 /// A preset's questions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Every how manieth prompt is asked; none where that is `None`.
+    /// A prompt of how many is asked; none at all where that is `None`.
     pub(crate) prompts_step: Option<usize>,
     pub(crate) max_new_tokens: usize,
     pub(crate) temperature: Option<f32>,
     /// How many windows of the text are read, and how long each is.
     pub(crate) windows: (usize, usize),
     /// Tokens in all of each context.
-    pub(crate) contexts: &'static [usize],
+    pub(crate) contexts: Vec<usize>,
     pub(crate) judge: Judge,
 }
 
-const LONG: &[usize] = &[2048, 4096, 8192];
+const LONG: [usize; 3] = [2048, 4096, 8192];
 
 impl Preset {
     pub(crate) fn plan(self, embedded: bool) -> Plan {
@@ -39,7 +39,7 @@ impl Preset {
             max_new_tokens: 64,
             temperature: None,
             windows: (4, 256),
-            contexts: &[],
+            contexts: Vec::new(),
             judge: Judge::Bits,
         };
         match self {
@@ -51,11 +51,11 @@ impl Preset {
                 prompts_step: Some(6),
                 max_new_tokens: 1000,
                 windows: (16, 512),
-                contexts: LONG,
+                contexts: LONG.into(),
                 judge: Judge::SourceReport,
                 ..quick
             },
-            Self::Long => Plan { prompts_step: None, windows: (0, 0), contexts: LONG, ..quick },
+            Self::Long => Plan { prompts_step: None, windows: (0, 0), contexts: LONG.into(), ..quick },
         }
     }
 

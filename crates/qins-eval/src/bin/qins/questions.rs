@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Tokens predicted at the end of a long context.
-const AFTER_CONTEXT: usize = 128;
+pub(crate) const AFTER_CONTEXT: usize = 128;
 /// Passages of each length of context, where the text has as many.
 const PASSAGES: usize = 2;
 
@@ -49,6 +49,19 @@ pub(crate) struct Files<'a> {
     pub(crate) text: Option<&'a Path>,
     /// Whether the embedded model is asked, which has prompts of its own.
     pub(crate) embedded: bool,
+    /// Which of the program's prompts.
+    pub(crate) half: Half,
+}
+
+/// Prompts that a choice is made on must not be those it is confirmed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// All of them.
+    Both,
+    /// Every other one, from the first on: to choose on.
+    Calibration,
+    /// The others: to confirm with.
+    Confirmation,
 }
 
 impl<'a> Questions<'a> {
@@ -67,8 +80,13 @@ impl<'a> Questions<'a> {
                 (name.to_owned(), prompts::parse(text, name, reader)?)
             }
         };
-        let step = if files.prompts.is_some() { 1 } else { plan.prompts_step.unwrap_or(1) };
-        let prompts: Vec<Prompt> = all.into_iter().step_by(step).collect();
+        let (first, step) = match (files.prompts, files.half) {
+            (Some(_), _) => (0, 1),
+            (None, Half::Both) => (0, plan.prompts_step.unwrap_or(1)),
+            (None, Half::Calibration) => (0, 2),
+            (None, Half::Confirmation) => (1, 2),
+        };
+        let prompts: Vec<Prompt> = all.into_iter().skip(first).step_by(step).collect();
         if let Some(prompt) = prompts.iter().find(|p| p.max_new_tokens.unwrap_or(plan.max_new_tokens) == 0) {
             let message = "expected max_new_tokens of at least 1, to have something to compare, found 0";
             return Err(format!("prompt `{}`: {message}", prompt.id).into());
@@ -86,6 +104,7 @@ impl<'a> Questions<'a> {
             _ => reader.encode(&text).map_err(|e| format!("{text_name}: {e}"))?,
         };
         let limit = config.max_position_embeddings;
+        let (contexts, note) = contexts(&ids, &plan.contexts, limit);
         let questions = Self {
             prompts,
             max_new_tokens: plan.max_new_tokens,
@@ -93,13 +112,17 @@ impl<'a> Questions<'a> {
             temperature: plan.temperature,
             seed: 0,
             windows: windows(&ids, plan.windows.0, plan.windows.1.min(limit)),
-            contexts: contexts(&ids, plan.contexts, limit)?,
+            contexts,
             tokenizer: reader.tokenizer.as_ref(),
             prompts_name,
             text_name,
         };
         if questions.prompts.is_empty() && questions.windows.is_empty() && questions.contexts.is_empty() {
-            return Err("expected something to ask the model, found no prompt and no passage that fits it".into());
+            let why = note.unwrap_or("no prompt and no passage".to_owned());
+            return Err(format!("expected something to ask the model, found nothing: {why}").into());
+        }
+        if let Some(note) = note {
+            writeln!(std::io::stderr(), "note: {note}")?;
         }
         Ok(questions)
     }
@@ -142,14 +165,13 @@ fn windows(ids: &[u32], count: usize, length: usize) -> Vec<Passage> {
     ids.chunks_exact(length).take(count).map(passage).collect()
 }
 
-/// For each length the model and the text allow, passages spread over the text.
-fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> Result<Vec<(usize, Vec<Passage>)>, Box<dyn Error>> {
+/// For each length the model and the text allow, passages spread over the text; and a note of those left out.
+fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> (Vec<(usize, Vec<Passage>)>, Option<String>) {
     let longest = limit.min(ids.len());
     let (fit, left_out): (Vec<usize>, Vec<usize>) = lengths.iter().partition(|&&length| length <= longest);
-    if !left_out.is_empty() {
-        let message = format!("contexts of {left_out:?} tokens: the model reads {limit}, the text has {}", ids.len());
-        writeln!(std::io::stderr(), "note: left out {message}")?;
-    }
+    let note = (!left_out.is_empty()).then(|| {
+        format!("left out contexts of {left_out:?} tokens: the model reads {limit}, the text has {}", ids.len())
+    });
     let passages = |length: usize| {
         let room = ids.len() - length;
         let starts = (0..PASSAGES.min(room + 1)).map(move |i| i * room / (PASSAGES - 1).max(1));
@@ -159,7 +181,7 @@ fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> Result<Vec<(usize, 
         };
         (length - AFTER_CONTEXT, starts.map(passage).collect())
     };
-    Ok(fit.into_iter().map(passages).collect())
+    (fit.into_iter().map(passages).collect(), note)
 }
 
 fn hash<'a>(ids: impl Iterator<Item = (&'a Vec<u32>, usize)>) -> String {

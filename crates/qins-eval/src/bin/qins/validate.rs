@@ -13,7 +13,7 @@ use qins_eval::report::{Judge, Report, Role, Settings, Terminal, page, summary};
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
+    args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone, Target},
     compare::{Form, Weights},
     evaluate::{Evaluation, encoded_controls, plain_controls},
     model::Source,
@@ -21,7 +21,7 @@ use crate::{
     policy::policy,
     preset::Preset,
     prompts::Reader,
-    questions::{Files, Questions},
+    questions::{AFTER_CONTEXT, Files, Half, Questions},
 };
 
 /// Compare encoded forms of a model with its plain weights, token against token.
@@ -69,6 +69,9 @@ pub(crate) struct Asked {
     /// A text whose tokens are to be predicted, instead of the standard one
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// Predict at the end of so many tokens of the text, several lengths separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "TOKENS", value_parser = parse_context)]
+    contexts: Vec<usize>,
     /// Tokens to generate at most, where a prompt does not say
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -105,18 +108,27 @@ impl Asked {
         model: &ModelArgs,
         source: &Source,
         reader: &'a Reader,
+        half: Half,
     ) -> Result<(Questions<'a>, Judge), Box<dyn Error>> {
         let embedded = model.model.is_none();
         let mut plan = self.preset(model).plan(embedded);
+        if !self.contexts.is_empty() {
+            plan.contexts.clone_from(&self.contexts);
+        }
         plan.max_new_tokens = self.max_new_tokens.unwrap_or(plan.max_new_tokens);
         plan.temperature = self.temperature.or(plan.temperature).filter(|t| *t > 0.0);
         let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
         let stops = stop_ids(source.files(), &config)?;
         let own = embedded && self.preset(model) == Preset::Quick;
-        let files = Files { prompts: self.prompts.as_deref(), text: self.text.as_deref(), embedded: own };
+        let files = Files { prompts: self.prompts.as_deref(), text: self.text.as_deref(), embedded: own, half };
         let mut questions = Questions::new(&plan, files, reader, &config, stops)?;
         questions.seed = self.seed;
         Ok((questions, plan.judge))
+    }
+
+    /// Refuses what cannot be written, before the work.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.baseline.iter().try_for_each(|file| expect_writable(file))
     }
 
     pub(crate) fn preset_name(&self, model: &ModelArgs) -> &'static str {
@@ -162,9 +174,18 @@ impl Validate {
         let recipes = self.recipes()?;
         let source = Source::open(&self.model)?;
         let reader = Reader::open(source.files())?;
-        let (questions, judge) = self.asked.questions(&self.model, &source, &reader)?;
+        let (half, bar) = match self.encode.target {
+            Some(Target::Words(bar)) => (Half::Confirmation, Some(bar)),
+            _ => (Half::Both, None),
+        };
+        let (questions, judge) = self.asked.questions(&self.model, &source, &reader, half)?;
+        let judge = match bar {
+            None => judge,
+            Some(Bar::Kl(kl)) => Judge::Kl(kl),
+            Some(Bar::Match(share)) => Judge::Match(share),
+        };
         self.report.check()?;
-        self.asked.baseline.iter().try_for_each(|file| expect_writable(file))?;
+        self.asked.check()?;
         let device = self.device.device()?;
         // Before the baseline's work: what cannot be judged is refused here.
         let forms = self.forms(recipes, judge, &source, &device)?;
@@ -233,6 +254,15 @@ fn expect_same_shape(source: &Source, other: &Source) -> Result<(), Box<dyn Erro
         return Err(format!("{}: expected {names} of {expected:?}, found {found:?}", other.name).into());
     }
     Ok(())
+}
+
+fn parse_context(text: &str) -> Result<usize, String> {
+    let tokens: usize = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
+    if tokens > AFTER_CONTEXT {
+        Ok(tokens)
+    } else {
+        Err(format!("expected more than the {AFTER_CONTEXT} tokens that are predicted, found {tokens}"))
+    }
 }
 
 fn parse_temperature(text: &str) -> Result<f32, String> {

@@ -1,0 +1,99 @@
+//! `qins sweep`.
+
+use std::error::Error;
+
+use clap::Args;
+use qins_burn::{Policy, Recipe, Scheme, Targets, check_plain, linears, phi3::ModelConfig};
+use qins_eval::report::{Judge, Role, Sensitivity, Settings};
+
+use crate::{
+    Outcome,
+    args::{DeviceArgs, ModelArgs},
+    compare::{Comparison, Form, Weights},
+    evaluate::{Evaluation, plain_controls},
+    model::{Source, progress},
+    prompts::Reader,
+    questions::Half,
+    sensitivity::{ablations, blocks, roles},
+    validate::{Asked, ReportArgs},
+};
+
+/// Compare many forms of a model: each scheme for each choice of linears, and what each part of the model is sensitive to.
+///
+/// Every scheme encodes the linears that each `--targets` names, and is compared with the plain model as `validate` does it;
+/// the report draws size against fidelity. Then, in one scheme, each block is encoded by itself, each role of linears, and
+/// what the source report meant to encode with and without q and k, embedding and head.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins sweep
+  qins sweep --model DIR --schemes q8,q6,q4 --targets safe --targets all --report sweep.json")]
+pub(crate) struct Sweep {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The schemes, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "q8g,q8,q6,q5,q4,q3", value_name = "SCHEMES")]
+    schemes: Vec<Scheme>,
+    /// Which linears to encode: safe, all, full or a list; may be given several times
+    #[arg(long, default_value = "all", value_name = "POLICY")]
+    targets: Vec<Targets>,
+    /// The scheme in which parts are encoded by themselves
+    #[arg(long, default_value = "q4", value_name = "SCHEME")]
+    parts: Scheme,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+impl Sweep {
+    pub(crate) fn run(self) -> Outcome {
+        let source = Source::open(&self.model)?;
+        let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
+        check_plain(&source.checkpoint, &config)?;
+        let reader = Reader::open(source.files())?;
+        let (questions, _) = self.asked.questions(&self.model, &source, &reader, Half::Both)?;
+        self.asked.check()?;
+        self.report.check()?;
+        let mut forms = Vec::new();
+        for targets in &self.targets {
+            for scheme in &self.schemes {
+                let policy = Policy::new(targets.clone(), Recipe::from(*scheme));
+                policy.check(&config)?;
+                forms.push(self.form(policy));
+            }
+        }
+        let device = self.device.device()?;
+        let evaluation = Evaluation {
+            source: &source,
+            device: &device,
+            device_args: &self.device,
+            questions: &questions,
+            preset: self.asked.preset_name(&self.model),
+            kept: self.asked.baseline.as_deref(),
+        };
+        let parts = |comparison: &Comparison<'_>, loaded: &mut qins_burn::Loaded| {
+            let all = linears(loaded.model.config());
+            let policy = Policy::new(Targets::Full, Recipe::from(self.parts));
+            let in_blocks: Vec<_> = all.iter().filter(|spec| Targets::All.contains(spec.kind)).cloned().collect();
+            let parts = [blocks(&in_blocks, &policy), roles(&all, &policy), ablations(&all, &policy)].concat();
+            let bar = progress(parts.len() as u64, format!("each part in {}", self.parts));
+            let measured = parts.iter().map(|part| part.measure(comparison, loaded)).inspect(|_| bar.inc(1));
+            let measured: Result<Vec<Sensitivity>, Box<dyn Error>> = measured.collect();
+            bar.finish_and_clear();
+            measured
+        };
+        let report = evaluation.run(plain_controls(), parts, forms)?;
+        self.report.write(&report)
+    }
+
+    fn form(&self, policy: Policy) -> Form {
+        let scheme = policy.recipe.scheme;
+        let targets = policy.targets.to_string();
+        let settings = Settings { scheme: scheme.to_string(), targets: targets.clone(), ..Settings::default() };
+        let name = if self.targets.len() == 1 { scheme.to_string() } else { format!("{scheme} {targets}") };
+        let weights = Weights::Encoded(policy);
+        Form { name, role: Role::Information, settings, weights, judge: Judge::Bits, writes: true }
+    }
+}

@@ -1,0 +1,56 @@
+//! `--target kl=…` and `match=…`: the smallest mixture that keeps what the model says, confirmed on other prompts; and
+//! predictions after contexts of a given length.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{Home, json_file};
+
+#[test]
+fn a_mixture_keeps_its_bar_on_prompts_it_was_not_chosen_on() {
+    let home = Home::new("e_tied/f32");
+    let run = home.qins("validate --target kl=1e-3 --targets all --contexts 256,512");
+    let report = json_file(&home.path("report.json"));
+    assert!(run.err.contains("mixture: ") && run.err.contains(" × q5"), "{}", run.err);
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let mixture = &report["candidates"][4];
+    assert_eq!((&mixture["name"], &mixture["target"]), (&json!("mixture kl=0.001"), &json!("kl=0.001")));
+    assert_eq!(mixture["criteria"][0]["bar"], "≤ 0.001");
+    // No uniform scheme below q5's 5.41 bits keeps it.
+    let bits = mixture["bits_per_weight"].as_f64().unwrap();
+    assert!((4.4..5.4).contains(&bits), "{bits}");
+    // Every other of its own prompts.
+    let prompts = fs::read_to_string(crate::common::repository("assets/atlas/prompts.jsonl")).unwrap();
+    let ids: Vec<String> =
+        prompts.lines().skip(1).step_by(2).map(|line| line.split('"').nth(3).unwrap().to_owned()).collect();
+    let texts = report["baseline"]["texts"].as_array().unwrap();
+    assert_eq!(texts.iter().map(|text| text["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    // And what is predicted at the end of contexts.
+    let contexts = mixture["figures"]["contexts"].as_array().unwrap();
+    let read: Vec<_> = contexts.iter().map(|c| (c["tokens"].clone(), c["positions"].clone())).collect();
+    assert_eq!(read, [(json!(128), json!(256)), (json!(384), json!(256))]);
+    assert!(contexts.iter().all(|c| c["mean_kl"]["value"].as_f64().is_some_and(|kl| kl > 0.0 && kl < 0.02)));
+    assert!(run.out.contains("\nafter long contexts\n"), "{}", run.out);
+}
+
+#[test]
+fn a_bar_that_no_mixture_keeps_is_refused_with_the_nearest() {
+    let home = Home::new("e_tied/f32");
+    let run = home.qins("convert --target kl=1e-9 --targets v --out out");
+    run.refused(
+        "too much",
+        &["expected a mixture that keeps it on the calibration prompts, found none: ", " bits give "],
+    );
+    for (target, found) in
+        [("kl=0", "kl=0"), ("match=100%", "match=100%"), ("match=x", "match=x"), ("words=1", "words=1")]
+    {
+        let run = home.qins(&format!("convert --target {target} --out out"));
+        run.refused(target, &["expected bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%", found]);
+    }
+    let run = home.qins("validate --contexts 128");
+    run.refused("too short", &["expected more than the 128 tokens that are predicted"]);
+    home.qins("validate --preset long")
+        .refused("too long", &["expected something to ask the model", "the model reads 512"]);
+    assert_eq!(home.list(), crate::common::NEW);
+}
