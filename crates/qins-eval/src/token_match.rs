@@ -12,7 +12,7 @@ pub fn match_length(baseline: &[u32], candidate: &[u32]) -> usize {
 }
 
 /// Where and how a candidate left the baseline's text.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct Divergence {
     /// Index among the generated tokens.
     pub index: usize,
@@ -49,7 +49,7 @@ pub fn margin(logits: &[f32]) -> f32 {
 }
 
 /// A step of a survival curve.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct Survival {
     /// Tokens.
     pub tokens: usize,

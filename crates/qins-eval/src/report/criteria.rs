@@ -1,11 +1,12 @@
 //! The bars a candidate is judged by, each printed beside what was found.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Figures, FreeRun, Layer, Settings};
 
 /// Why a candidate is in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It must meet its bars.
@@ -28,7 +29,7 @@ impl Role {
 }
 
 /// A bar, and what was found.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Criterion {
     /// What is measured.
     pub name: String,

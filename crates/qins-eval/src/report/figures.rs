@@ -1,5 +1,6 @@
 //! The figures of a candidate, and how they are summed up.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// A candidate over all prompts.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Figures {
     /// What it writes on its own, always the likeliest token.
     pub greedy: Option<FreeRun>,
@@ -24,7 +25,7 @@ pub struct Figures {
 }
 
 /// Both models write on their own.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FreeRun {
     /// Prompts whose whole text is the same, with the exact binomial interval.
     pub exact_match: Option<Estimate>,
@@ -41,7 +42,7 @@ pub struct FreeRun {
 }
 
 /// Both models read the same tokens. Intervals are bootstrapped by prompt, or by window of a text.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Forced {
     /// Positions compared.
     pub positions: usize,
@@ -78,7 +79,7 @@ pub struct Forced {
 }
 
 /// What is predicted after so many tokens of a text.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Context {
     /// Tokens read before the first that is predicted.
     pub tokens: usize,
@@ -88,7 +89,7 @@ pub struct Context {
 }
 
 /// One prompt under one candidate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PromptResult {
     /// The prompt's name.
     pub id: String,
@@ -105,7 +106,7 @@ pub struct PromptResult {
 }
 
 /// A candidate's text beside the baseline's.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Continuation {
     /// Tokens the baseline generated.
     pub tokens: usize,

@@ -23,6 +23,7 @@ pub use terminal::Terminal;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::estimate::Estimate;
@@ -31,7 +32,7 @@ use crate::estimate::Estimate;
 pub const REPORT_VERSION: u32 = 2;
 
 /// Everything a validation found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Report {
     /// Counts incompatible changes of this structure.
     pub report_version: u32,
@@ -52,7 +53,7 @@ pub struct Report {
 }
 
 /// Machine and versions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Environment {
     /// This project's version.
     pub qins: String,
@@ -69,7 +70,7 @@ pub struct Environment {
 }
 
 /// What was asked of each model: enough to ask it again.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Run {
     /// The preset it began with.
     pub preset: String,
@@ -86,7 +87,7 @@ pub struct Run {
 }
 
 /// Data that a run was made with.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Data {
     /// Its file, or what it is called within the program.
     pub name: String,
@@ -97,7 +98,7 @@ pub struct Data {
 }
 
 /// The model under test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Model {
     /// Its directory, or that it is the embedded one.
     pub name: String,
@@ -112,7 +113,7 @@ pub struct Model {
 }
 
 /// The plain model's run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Baseline {
     /// Tokens it generated greedily.
     pub generated_tokens: usize,
@@ -125,7 +126,7 @@ pub struct Baseline {
 }
 
 /// What a model wrote on its own.
-#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Text {
     /// The prompt's name.
     pub id: String,
@@ -143,7 +144,7 @@ pub struct Text {
 }
 
 /// One form of the model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// What to call it.
     pub name: String,
@@ -175,7 +176,7 @@ pub struct Candidate {
 }
 
 /// An encoded linear beside its plain weights.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Layer {
     /// Its module.
     pub module: String,
@@ -188,7 +189,7 @@ pub struct Layer {
 }
 
 /// What is lost when one part of the model is encoded and all others are plain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Sensitivity {
     /// The scheme.
     pub scheme: String,
@@ -200,4 +201,20 @@ pub struct Sensitivity {
     pub same_top_rate: Option<Estimate>,
     /// Mean KL from the baseline, in nats.
     pub mean_kl: Option<Estimate>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `QINS_WRITE_SCHEMA=1 cargo test` writes it anew.
+    #[test]
+    fn the_schema_that_is_documented_is_that_of_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report)).unwrap() + "\n";
+        if std::env::var_os("QINS_WRITE_SCHEMA").is_some() {
+            std::fs::write(path, &schema).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), schema);
+    }
 }

@@ -1,11 +1,12 @@
 //! What was asked of a form.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How a model computes, where that is not as the baseline does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Computation {
     /// With one thread.
@@ -17,13 +18,15 @@ pub enum Computation {
 }
 
 /// All that has to be said to make a form of a model again.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Settings {
     /// Its scheme; `mixture` where one was chosen for each linear, `none` for plain weights, `checkpoint` for a directory as
     /// it is.
     pub scheme: String,
     /// The directory it was read from, where that is not the baseline's.
     pub checkpoint: Option<String>,
+    /// Bits per weight that it was said to stand for: those of another format, whose values it holds as plain weights.
+    pub stands_for_bits: Option<f64>,
     /// What is not as in the baseline, beside the weights.
     pub computation: Option<Computation>,
     /// The linears encoded.
@@ -59,7 +62,10 @@ impl fmt::Display for Settings {
             (Some(Computation::OneThread), _) => return f.write_str("one thread"),
             (Some(Computation::TokenByToken), _) => return f.write_str("token by token"),
             (Some(Computation::Bf16), _) => return f.write_str("bf16 arithmetic"),
-            (None, Some(directory)) => return f.write_str(directory),
+            (None, Some(directory)) => {
+                let name = Path::new(directory).file_name().map(|name| name.to_string_lossy());
+                return f.write_str(&name.unwrap_or(directory.into()));
+            }
             (None, None) if self.scheme == "none" => return f.write_str("plain again"),
             (None, None) => f.write_str(&self.scheme)?,
         }

@@ -80,7 +80,7 @@ fn a_checkpoint_is_judged_as_it_is() {
     }
     let run = home.qins("export coded --out decoded");
     assert_eq!(run.code, Some(0), "{}", run.err);
-    let report = report(&home, "--candidate coded --candidate decoded");
+    let report = report(&home, "--candidate coded --candidate decoded@8.01");
     let candidate = |name: &str| {
         let all = report["candidates"].as_array().unwrap();
         all.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}")).clone()
@@ -92,7 +92,7 @@ fn a_checkpoint_is_judged_as_it_is() {
     assert_eq!((&coded["role"], &coded["checkpoint"]), (&json!("judged"), &json!("coded")));
     assert_eq!(coded["scheme"], "checkpoint");
     // Plain weights are looked at: the same ones, but multiplied as floats.
-    assert_eq!((&decoded["role"], &decoded["bits_per_weight"]), (&json!("information"), &Value::Null));
+    assert_eq!((&decoded["role"], &decoded["bits_per_weight"]), (&json!("information"), &json!(8.01)));
     let kl = |c: &Value| c["figures"]["forced"]["mean_kl"]["value"].as_f64().unwrap();
     assert!((kl(&decoded) / kl(&coded) - 1.0).abs() < 0.05, "{}, {}", kl(&decoded), kl(&coded));
     assert_eq!(decoded["layers"].as_array().unwrap().len(), 15);

@@ -70,6 +70,25 @@ pub(crate) enum Target {
     Words(Bar),
 }
 
+/// A checkpoint to compare: `DIR`, or `DIR@BITS` where it holds the values of another format as plain weights.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OtherCheckpoint {
+    pub(crate) dir: PathBuf,
+    pub(crate) bits: Option<f64>,
+}
+
+impl FromStr for OtherCheckpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bits = |text: &str| text.parse().ok().filter(|bits: &f64| (0.1..=64.0).contains(bits));
+        match text.rsplit_once('@').and_then(|(dir, text)| Some((dir, bits(text)?))) {
+            Some((dir, bits)) => Ok(Self { dir: dir.into(), bits: Some(bits) }),
+            None => Ok(Self { dir: text.into(), bits: None }),
+        }
+    }
+}
+
 /// A bar for what a model says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bar {
@@ -179,6 +198,7 @@ impl EncodeArgs {
         };
         Settings {
             checkpoint: None,
+            stands_for_bits: None,
             computation: None,
             scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
             targets: self.targets.to_string(),

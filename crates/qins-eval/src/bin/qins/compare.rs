@@ -93,7 +93,7 @@ impl Comparison<'_> {
             *schemes.entry(form.scheme(&spec).unwrap_or("none").to_owned()).or_insert(0) += 1;
         }
         let weights = &loaded.report;
-        let bits = weights.bits_per_weight();
+        let bits = form.settings.stands_for_bits.or(weights.bits_per_weight());
         let criteria = match form.role {
             Role::Information => Vec::new(),
             _ => form.judge.criteria(&form.settings, bits, &figures, &layers),

@@ -13,7 +13,7 @@ use qins_eval::report::{Judge, Report, Role, Settings, Terminal, page, summary};
 
 use crate::{
     Outcome,
-    args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone, Target},
+    args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target},
     compare::{Form, Weights},
     evaluate::{Evaluation, encoded_controls, plain_controls},
     model::Source,
@@ -36,7 +36,7 @@ use crate::{
 #[command(after_long_help = "Examples:
   qins validate
   qins validate --model DIR --scheme q8,q6,q4 --targets all
-  qins validate --model DIR --candidate DIR-q8 --preset quick
+  qins validate --model DIR --candidate DIR-q8 --candidate Q8_0@8.5 --preset quick
   qins validate --model DIR --scheme q4 --baseline plain.safetensors   # made once, then read")]
 pub(crate) struct Validate {
     #[command(flatten)]
@@ -44,9 +44,10 @@ pub(crate) struct Validate {
     /// Judge these forms, separated by commas: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate [default: f32,q8]
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     scheme: Vec<SchemeOrNone>,
-    /// Judge a checkpoint that rests encoded, or look at a plain one with other weights; may be given several times
-    #[arg(long = "candidate", value_name = "DIR")]
-    candidates: Vec<PathBuf>,
+    /// Judge a checkpoint that rests encoded, or look at a plain one with other weights, which may stand for a format of so
+    /// many bits per weight; may be given several times
+    #[arg(long = "candidate", value_name = "DIR[@BITS]")]
+    candidates: Vec<OtherCheckpoint>,
     #[command(flatten)]
     encode: EncodeArgs,
     #[command(flatten)]
@@ -225,12 +226,13 @@ impl Validate {
             let weights = Weights::Encoded(policy(&self.encode, recipe, source, device)?);
             forms.push(Form { name: settings.to_string(), role: Role::Judged, settings, weights, judge, writes: true });
         }
-        for dir in &self.candidates {
+        for OtherCheckpoint { dir, bits } in &self.candidates {
             let other = Source::open(&ModelArgs { model: Some(dir.clone()) })?;
             expect_same_shape(source, &other)?;
             let settings = Settings {
                 scheme: "checkpoint".to_owned(),
                 checkpoint: Some(dir.display().to_string()),
+                stands_for_bits: *bits,
                 ..Settings::default()
             };
             // Of plain weights nobody knows how many bits they would take.

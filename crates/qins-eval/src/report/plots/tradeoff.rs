@@ -4,7 +4,7 @@ use maud::Markup;
 
 use super::{
     super::{
-        Candidate, Report, Role,
+        Candidate, Computation, Report, Role,
         format::{bits, estimated, figure, interval},
     },
     Plot, SIZE,
@@ -34,21 +34,26 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
     let kept = dots(report, matching, tip);
 
     // A control is there to be bad: where it is off the scale of all others it is named, not drawn.
-    let y = Axis::decades("mean KL, nats", judged(&lost).map(|dot| dot.value).collect::<Vec<_>>());
+    let noise = noise(report, kl);
+    let all = judged(&lost).map(|dot| dot.value).chain(noise.iter().map(|level| level.value));
+    let y = Axis::decades("mean KL, nats", all.collect::<Vec<_>>());
     let off = |dot: &Dot| dot.control && y.as_ref().is_some_and(|y| y.place(dot.value).is_none());
     let out: Vec<String> =
         lost.iter().filter(|dot| off(dot)).map(|dot| format!("{} (mean KL {})", dot.name, figure(dot.value))).collect();
     lost.retain(|dot| !off(dot));
     let top = kept.iter().map(|dot| dot.value).fold(0.0, f64::max);
     let drawings = [
-        y.and_then(|y| chart("mean KL against bits a weight", y, &lost, |value| value)),
+        y.and_then(|y| chart("mean KL against bits a weight", y, &lost, &noise, |value| value)),
         Axis::linear("median of matching tokens", [0.0, top])
-            .and_then(|y| chart("median of matching tokens against bits a weight", y, &kept, |value| -value)),
+            .and_then(|y| chart("median of matching tokens against bits a weight", y, &kept, &[], |value| -value)),
     ];
     let mut reading = "Each dot is a form of the model, its upright bar the 95 % interval: further left is smaller; \
                        lower KL, or more matching tokens, is nearer to the plain model. The line joins the forms that no other \
                        beats in both."
         .to_owned();
+    if !noise.is_empty() {
+        reading += " Below the dashed line the weights' encoding changes less than arithmetic in bf16 does.";
+    }
     if !out.is_empty() {
         reading += &format!(" Left out, being off the scale: {}.", out.join(", "));
     }
@@ -74,8 +79,30 @@ fn dots(
     candidates(report).into_iter().filter_map(dot).collect()
 }
 
+/// What another arithmetic changes of the plain model: a level to compare encodings with.
+struct Level {
+    name: String,
+    look: String,
+    value: f64,
+}
+
+fn noise(report: &Report, of: impl Fn(&Candidate) -> Option<Estimate>) -> Vec<Level> {
+    let all = candidates(report).into_iter().filter(|(c, ..)| c.settings.computation == Some(Computation::Bf16));
+    let level = |(c, look, name): (&Candidate, String, String)| {
+        let (value, _) = finite(of(c))?;
+        Some(Level { name, look, value })
+    };
+    all.filter_map(level).collect()
+}
+
 /// `None` of fewer than two candidates. The smaller `cost` of a figure, the better it is.
-fn chart(title: &str, y: Axis, dots: &[Dot], cost: impl Fn(f64) -> f64) -> Option<(Option<String>, Markup)> {
+fn chart(
+    title: &str,
+    y: Axis,
+    dots: &[Dot],
+    levels: &[Level],
+    cost: impl Fn(f64) -> f64,
+) -> Option<(Option<String>, Markup)> {
     let bits = || dots.iter().map(|dot| dot.bits);
     if judged(dots).count() < 2 {
         return None;
@@ -97,7 +124,13 @@ fn chart(title: &str, y: Axis, dots: &[Dot], cost: impl Fn(f64) -> f64) -> Optio
         shape: Shape::Dots,
         points: vec![point(dot, Some(dot.range))],
     });
-    let series = [front].into_iter().chain(series).collect();
+    let levels = levels.iter().map(|level| Series {
+        name: level.name.clone(),
+        look: level.look.clone(),
+        shape: Shape::Steps,
+        points: [low, high].map(|x| Point { x, y: level.value, range: None, tip: level.name.clone() }).into(),
+    });
+    let series = [front].into_iter().chain(levels).chain(series).collect();
     let chart = Chart { title: title.to_owned(), size: SIZE, x, y, series };
     Some((None, chart.draw()))
 }
