@@ -5,7 +5,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
     Generator, Session, load,
-    phi3::{Logits, ModelConfig, Phi3, Rope, RopeRegime},
+    phi3::{Logits, ModelConfig, Phi3, Precision, Rope, RopeRegime},
 };
 use qins_quant::checkpoint::{Checkpoint, Files};
 use safetensors::SafeTensors;
@@ -195,6 +195,56 @@ fn a_sequence_can_be_read_in_pieces() {
             }
         }
     }
+}
+
+/// As one that is read in pieces of its own accord: the crossing is decided by the whole length, wherever a piece ends.
+#[test]
+fn a_long_prompt_is_read_in_pieces() {
+    for name in ["a_mha", "b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
+        let dir = fixture("phi3").join(name).join("f32");
+        let (goldens, _) = goldens(&dir);
+        let (_copy, model) = open(&dir, "config.json", |_| {});
+        for golden in goldens.prompts {
+            let ids = [golden.input_ids, golden.generated].concat();
+            let whole = prefill(&model, &ids);
+            for piece in [1, 5, 31] {
+                let read =
+                    |logits| values(Session::new(&model, ids.len()).in_pieces_of(piece).extend(&ids, logits).unwrap());
+                let diff = max_abs_diff(&read(Logits::All), &whole);
+                assert!(diff <= LOGIT_TOLERANCE, "{name}, pieces of {piece}: logits differ by {diff}");
+                // The end alone, which lies in several pieces or amid one.
+                for rows in [1, 7, 33] {
+                    let tail = read(Logits::Tail(rows));
+                    let expected = &whole[whole.len() - rows * model.config().vocab_size..];
+                    assert_eq!(tail.len(), expected.len());
+                    let diff = max_abs_diff(&tail, expected);
+                    assert!(diff <= LOGIT_TOLERANCE, "{name}, {rows} rows, pieces of {piece}: {diff}");
+                }
+            }
+            // Generation that crosses amid a piece: as when it is read token by token.
+            let mut session = Session::new(&model, 8).in_pieces_of(31);
+            session.extend(&ids[..20], Logits::Last).unwrap();
+            let crossed = values(session.extend(&ids[20..], Logits::Tail(3)).unwrap());
+            let diff = max_abs_diff(&crossed, &whole[whole.len() - crossed.len()..]);
+            assert!(diff <= LOGIT_TOLERANCE, "{name}, crossing: logits differ by {diff}");
+        }
+    }
+}
+
+#[test]
+fn bf16_arithmetic_rounds_every_result() {
+    let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
+    let ids = [5, 6, 7, 8];
+    let exact = prefill(&model, &ids);
+    model.set_precision(Precision::Bf16);
+    let rounded = prefill(&model, &ids);
+    assert!(rounded.iter().all(|logit| logit.to_bits() & 0xffff == 0), "{:?}", &rounded[..4]);
+    // Of the order of the type's half step, 2⁻⁹, of the largest, over some dozen roundings.
+    let largest = exact.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
+    let diff = max_abs_diff(&exact, &rounded) / largest;
+    assert!((1e-4..0.05).contains(&diff), "{diff}");
+    model.set_precision(Precision::F32);
+    assert_eq!(prefill(&model, &ids), exact);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Tokens that are read at a time: scores of all against all of a long prompt would take memory with its square.
-const CHUNK: usize = 512;
+const PIECE: usize = 512;
 
 /// A sequence being read by a model.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct Session<'m> {
     cache: KvCache,
     regime: RopeRegime,
     ids: Vec<u32>,
+    piece: usize,
 }
 
 impl<'m> Session<'m> {
@@ -26,7 +27,16 @@ impl<'m> Session<'m> {
     pub fn new(model: &'m Phi3, capacity: usize) -> Self {
         let capacity = capacity.min(model.config().max_position_embeddings);
         let cache = KvCache::new(model.config(), capacity, &model.device());
-        Self { model, cache, regime: RopeRegime::Short, ids: Vec::new() }
+        Self { model, cache, regime: RopeRegime::Short, ids: Vec::new(), piece: PIECE }
+    }
+
+    /// Reads at most so many tokens at a time, 512 where nothing is said: the fewer, the less memory the scores take.
+    ///
+    /// # Panics
+    /// When `tokens` is 0.
+    pub fn in_pieces_of(self, tokens: usize) -> Self {
+        assert_ne!(tokens, 0, "in_pieces_of: a piece has tokens");
+        Self { piece: tokens, ..self }
     }
 
     /// All tokens read so far.
@@ -65,7 +75,7 @@ impl<'m> Session<'m> {
         // as a block does.
         rayon::scope(|_| {
             let mut left = n;
-            for piece in ids.chunks(CHUNK) {
+            for piece in ids.chunks(self.piece) {
                 left -= piece.len();
                 let wanted = rows.saturating_sub(left).min(piece.len());
                 // A piece of which nothing is wanted is read for the cache; one row of logits is the least a model gives.

@@ -93,7 +93,7 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
         ("--scheme q4 --override =q8", &["PATTERN=SCHEME", "found `=q8`"]),
         ("--target bits=1", &["expected a mixture of 1 bits per weight, found none below 4.025"]),
         ("--target sqnr=90", &["expected a mixture that keeps 90 dB, found none above 4"]),
-        ("--target kl=1", &["bits=NUMBER or sqnr=NUMBER", "`kl=1`"]),
+        ("--target words=1", &["bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%", "`words=1`"]),
         ("--target bits=-4", &["`bits=-4`"]),
         ("--target bits=6 --scheme q4", &["--target", "--scheme", "cannot be used with"]),
         ("--target bits=6 --alpha 1", &["--target", "--alpha", "cannot be used with"]),
