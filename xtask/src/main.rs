@@ -29,6 +29,8 @@ enum Command {
     Sweep(qins::Arguments),
     /// Continue prompts
     Generate(qins::Arguments),
+    /// Talk with a model
+    Chat(qins::Arguments),
     /// Write what a model predicts after each token of a text
     Logits(qins::Arguments),
     /// Write a checkpoint with encoded linears
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Validate(arguments) => arguments.run("validate"),
         Command::Sweep(arguments) => arguments.run("sweep"),
         Command::Generate(arguments) => arguments.run("generate"),
+        Command::Chat(arguments) => arguments.run("chat"),
         Command::Logits(arguments) => arguments.run("logits"),
         Command::Convert(arguments) => arguments.run("convert"),
         Command::Inspect(arguments) => arguments.run("inspect"),

@@ -39,6 +39,12 @@ impl<'m> Session<'m> {
         Self { piece: tokens, ..self }
     }
 
+    /// Bytes of the keys and values of one token.
+    pub fn bytes_per_token(&self) -> usize {
+        let config = self.model.config();
+        2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    }
+
     /// All tokens read so far.
     pub fn ids(&self) -> &[u32] {
         &self.ids
@@ -148,7 +154,7 @@ pub struct Generation {
 impl Generator {
     /// With the likeliest token each time.
     pub fn greedy(max_new_tokens: usize, stop_ids: &[u32]) -> Self {
-        Self { max_new_tokens, stop_ids: stop_ids.to_vec(), sampler: Sampler::Greedy }
+        Self { max_new_tokens, stop_ids: stop_ids.to_vec(), sampler: Sampler::default() }
     }
 
     /// Continues `prompt`.
@@ -159,12 +165,26 @@ impl Generator {
         &self,
         model: &Phi3,
         prompt: &[u32],
-        mut on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
+        on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
         let limit = model.config().max_position_embeddings;
         let room = self.max_new_tokens.min(limit.saturating_sub(prompt.len()));
         // Room for what is likely; a longer text finds more on the way, and one that ends early took none in vain.
         let mut session = Session::new(model, prompt.len() + room.min(1024));
+        self.extend(&mut session, prompt, on_step)
+    }
+
+    /// Reads `prompt` after what the session has read, and continues. The last token generated is not read.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn extend(
+        &self,
+        session: &mut Session<'_>,
+        prompt: &[u32],
+        mut on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let limit = session.model.config().max_position_embeddings;
         let mut choice = self.sampler.start();
         let mut ids = Vec::new();
         let mut next = prompt.to_vec();
@@ -173,7 +193,7 @@ impl Generator {
                 break Stop::Length;
             }
             let logits = to_vec(session.extend(&next, Logits::Last)?);
-            let id = choice.next(&logits).ok_or(Error::NotFinite)?;
+            let id = choice.next(&logits, session.ids()).ok_or(Error::NotFinite)?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
                 break Stop::Caller;

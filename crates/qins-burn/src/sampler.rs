@@ -3,20 +3,91 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How the next token is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Sampler {
-    /// The likeliest, the lowest id among equals.
-    #[default]
-    Greedy,
-    /// Drawn at random from softmax(logits / temperature). Each token of the vocabulary has a random number of its own at each
-    /// step, so that two models under one seed draw the same token unless it is their distributions that differ there.
-    Random {
-        /// Above 0; at 1 the model's own distribution.
-        temperature: f32,
-        /// Fixes all random numbers of a text.
-        seed: u64,
-    },
+/// How the next token is chosen. By default the likeliest, the lowest id among equals.
+///
+/// The steps are those of Transformers, in its order: the repetition penalty, the temperature, `top_k`, `top_p`, `min_p`;
+/// then a draw. In it each token of the vocabulary has a random number of its own at each step, so that two models under
+/// one seed draw the same token unless it is their distributions that differ there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// What logits are divided by; at 0 the likeliest token is taken and nothing is drawn.
+    pub temperature: f32,
+    /// Draw among so many of the likeliest tokens, and those as likely as the last of them; 0 for all.
+    pub top_k: usize,
+    /// Draw among the likeliest tokens that together reach this probability; 1 for all.
+    pub top_p: f32,
+    /// Draw among tokens at least this share as likely as the likeliest; 0 for all.
+    pub min_p: f32,
+    /// What the logits of tokens already read or written are divided by, or where they are below 0 multiplied; 1 for
+    /// nothing.
+    pub repetition_penalty: f32,
+    /// Fixes all random numbers of a text.
+    pub seed: u64,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+    }
+}
+
+impl Sampler {
+    pub(crate) fn start(self) -> Choice {
+        Choice { sampler: self, numbers: ChaCha8Rng::seed_from_u64(self.seed) }
+    }
+
+    /// Logits by which the next token is drawn after `read`: −∞ for those that cannot be.
+    fn adjust(&self, mut logits: Vec<f32>, read: &[u32]) -> Vec<f32> {
+        if self.repetition_penalty != 1.0 {
+            let mut seen = vec![false; logits.len()];
+            for &id in read {
+                // Once, however often it was read.
+                if let (Some(logit), Some(seen @ false)) = (logits.get_mut(id as usize), seen.get_mut(id as usize)) {
+                    *seen = true;
+                    *logit =
+                        if *logit < 0.0 { *logit * self.repetition_penalty } else { *logit / self.repetition_penalty };
+                }
+            }
+        }
+        if self.temperature > 0.0 {
+            logits.iter_mut().for_each(|logit| *logit /= self.temperature);
+            self.restrict(&mut logits);
+        }
+        logits
+    }
+
+    /// Leaves the tokens that may be drawn.
+    fn restrict(&self, logits: &mut [f32]) {
+        let mut least = f32::NEG_INFINITY;
+        if self.top_k > 0 && self.top_k < logits.len() {
+            let mut sorted = logits.to_vec();
+            let (_, kth, _) = sorted.select_nth_unstable_by(self.top_k - 1, |a, b| b.total_cmp(a));
+            least = *kth;
+            forbid(logits, |logit| logit < least);
+        }
+        let largest = f64::from(logits.iter().copied().filter(|l| l.is_finite()).fold(f32::NEG_INFINITY, f32::max));
+        let weight = |logit: f32| if logit.is_finite() { (f64::from(logit) - largest).exp() } else { 0.0 };
+        if self.top_p < 1.0 {
+            let mut sorted: Vec<f32> = logits.iter().copied().filter(|l| l.is_finite()).collect();
+            sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+            let mut left = f64::from(self.top_p) * sorted.iter().map(|l| weight(*l)).sum::<f64>();
+            for logit in sorted {
+                if left <= 0.0 {
+                    break;
+                }
+                least = logit;
+                left -= weight(logit);
+            }
+            forbid(logits, |logit| logit < least);
+        }
+        if self.min_p > 0.0 {
+            forbid(logits, |logit| weight(logit) < f64::from(self.min_p));
+        }
+    }
+}
+
+fn forbid(logits: &mut [f32], which: impl Fn(f32) -> bool) {
+    logits.iter_mut().filter(|logit| which(**logit)).for_each(|logit| *logit = f32::NEG_INFINITY);
 }
 
 /// A sampler amid a text.
@@ -26,20 +97,15 @@ pub(crate) struct Choice {
     numbers: ChaCha8Rng,
 }
 
-impl Sampler {
-    pub(crate) fn start(self) -> Choice {
-        let seed = if let Self::Random { seed, .. } = self { seed } else { 0 };
-        Choice { sampler: self, numbers: ChaCha8Rng::seed_from_u64(seed) }
-    }
-}
-
 impl Choice {
-    /// The next token, if any logit is finite.
-    pub(crate) fn next(&mut self, logits: &[f32]) -> Option<u32> {
-        match self.sampler {
-            Sampler::Greedy => argmax(logits),
-            Sampler::Random { temperature, .. } => draw(logits, temperature, || self.numbers.random()),
+    /// The token after `read`, if any logit is finite.
+    pub(crate) fn next(&mut self, logits: &[f32], read: &[u32]) -> Option<u32> {
+        let plain = Sampler { seed: self.sampler.seed, ..Sampler::default() };
+        if self.sampler == plain {
+            return argmax(logits);
         }
+        let adjusted = self.sampler.adjust(logits.to_vec(), read);
+        if self.sampler.temperature > 0.0 { draw(&adjusted, || self.numbers.random()) } else { argmax(&adjusted) }
     }
 }
 
@@ -53,14 +119,14 @@ fn argmax(logits: &[f32]) -> Option<u32> {
 /// The winner of a race: each token's clock rings after −ln(u) / probability for a `number` u in [0, 1) of its own, and the
 /// first to ring is drawn with its probability (the Gumbel-max trick, without the logarithm of a logarithm). Logits that are
 /// not finite do not ring.
-fn draw(logits: &[f32], temperature: f32, mut number: impl FnMut() -> f64) -> Option<u32> {
+fn draw(logits: &[f32], mut number: impl FnMut() -> f64) -> Option<u32> {
     let largest = f64::from(logits[argmax(logits)? as usize]);
     let mut first = (f64::INFINITY, None);
     for (id, &logit) in logits.iter().enumerate() {
         // Drawn for every token, so that each has the same numbers whatever the others are.
         let number: f64 = 1.0 - number();
         if logit.is_finite() {
-            let rings = -number.ln() / ((f64::from(logit) - largest) / f64::from(temperature)).exp();
+            let rings = -number.ln() / (f64::from(logit) - largest).exp();
             if rings < first.0 || first.1.is_none() {
                 first = (rings, Some(id as u32));
             }
@@ -77,33 +143,61 @@ mod tests {
     fn the_first_clock_that_rings_is_drawn() {
         // Probabilities ¼, 0, ½, ¼; numbers u, of which 1 − u is the logarithm taken.
         let logits = [0.0, f32::NEG_INFINITY, 2.0_f32.ln(), 0.0];
-        let with = |numbers: [f64; 4], temperature| {
+        let with = |numbers: [f64; 4]| {
             let mut numbers = numbers.into_iter();
-            draw(&logits, temperature, || numbers.next().unwrap())
+            draw(&logits, || numbers.next().unwrap())
         };
         // −ln ½ = 0.69 against −ln 0.3 / 2 = 0.60 and −ln 0.6 = 0.51.
-        assert_eq!(with([0.5, 0.0, 0.7, 0.4], 1.0), Some(3));
-        // Squared, the likeliest is four times as fast: −ln 0.3 / 4 = 0.30.
-        assert_eq!(with([0.5, 0.0, 0.7, 0.4], 0.5), Some(2));
-        assert_eq!(with([0.2, 0.0, 0.7, 0.4], 1.0), Some(0));
-        assert_eq!((draw(&[f32::NAN; 2], 1.0, || 0.5), draw(&[f32::NAN, 3.0], 1.0, || 0.0)), (None, Some(1)));
+        assert_eq!(with([0.5, 0.0, 0.7, 0.4]), Some(3));
+        assert_eq!(with([0.5, 0.0, 0.6, 0.4]), Some(2));
+        assert_eq!(with([0.2, 0.0, 0.7, 0.4]), Some(0));
+        assert_eq!((draw(&[f32::NAN; 2], || 0.5), draw(&[f32::NAN, 3.0], || 0.0)), (None, Some(1)));
     }
 
     #[test]
     fn tokens_are_drawn_as_often_as_they_are_likely() {
         let logits = [1.0_f32, 3.0, 6.0].map(f32::ln);
-        let draws = |seed| {
-            let mut choice = Sampler::Random { temperature: 1.0, seed }.start();
-            std::iter::repeat_with(move || choice.next(&logits).unwrap()).take(20_000).collect::<Vec<_>>()
+        let draws = |temperature, seed| {
+            let mut choice = Sampler { temperature, seed, ..Sampler::default() }.start();
+            std::iter::repeat_with(move || choice.next(&logits, &[]).unwrap()).take(20_000).collect::<Vec<_>>()
         };
-        let ids = draws(7);
-        for (id, share) in [(0, 0.1), (1, 0.3), (2, 0.6)] {
-            let found = ids.iter().filter(|i| **i == id).count() as f64 / 20_000.0;
-            // Four standard errors of a share of one half.
-            assert!((found - share).abs() < 0.0142, "{id}: {found}");
+        // At temperature ½ probabilities are squared.
+        for (temperature, shares) in [(1.0, [0.1, 0.3, 0.6]), (0.5, [1.0 / 46.0, 9.0 / 46.0, 36.0 / 46.0])] {
+            let ids = draws(temperature, 7);
+            for (id, share) in shares.into_iter().enumerate() {
+                let found = ids.iter().filter(|i| **i == id as u32).count() as f64 / 20_000.0;
+                // Four standard errors of a share of one half.
+                assert!((found - share).abs() < 0.0142, "{temperature}, {id}: {found}");
+            }
         }
-        assert_eq!(ids, draws(7));
-        assert_ne!(ids, draws(8));
+        assert_eq!(draws(1.0, 7), draws(1.0, 7));
+        assert_ne!(draws(1.0, 7), draws(1.0, 8));
+    }
+
+    #[test]
+    fn tokens_are_left_out_as_transformers_does() {
+        const NO: f32 = f32::NEG_INFINITY;
+        // Probabilities 0.5, 0.25, 0.125 and 0.125.
+        let logits = [3.0, 2.0, 1.0, 1.0].map(|power: f32| power * 2.0_f32.ln());
+        let left = |sampler: Sampler| -> Vec<bool> {
+            sampler.adjust(logits.to_vec(), &[]).into_iter().map(f32::is_finite).collect()
+        };
+        let at = Sampler { temperature: 1.0, ..Sampler::default() };
+        assert_eq!(left(Sampler { top_k: 1, ..at }), [true, false, false, false]);
+        // Those as likely as the last stay.
+        assert_eq!(left(Sampler { top_k: 3, ..at }), [true; 4]);
+        assert_eq!(left(Sampler { top_p: 0.49, ..at }), [true, false, false, false]);
+        assert_eq!(left(Sampler { top_p: 0.51, ..at }), [true, true, false, false]);
+        assert_eq!(left(Sampler { top_p: 0.0001, ..at }), [true, false, false, false]);
+        assert_eq!(left(Sampler { min_p: 0.49, ..at }), [true, true, false, false]);
+        // Of what top-k leaves, ⅔ and ⅓.
+        assert_eq!(left(Sampler { top_k: 2, top_p: 0.6, ..at }), [true, false, false, false]);
+        // Of those the temperature makes less likely: 0.8, 0.2 · 0.8 …
+        assert_eq!(left(Sampler { temperature: 0.5, min_p: 0.3, ..at }), [true, false, false, false]);
+        let penalty = Sampler { repetition_penalty: 2.0, ..Sampler::default() };
+        assert_eq!(penalty.adjust(vec![4.0, -4.0, 3.0, NO], &[0, 1, 1, 9, 0]), [2.0, -8.0, 3.0, NO]);
+        // A likeliest token that was read before loses its lead.
+        assert_eq!(penalty.start().next(&[4.0, -4.0, 3.0], &[0]), Some(2));
     }
 
     #[test]

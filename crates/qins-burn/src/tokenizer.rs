@@ -45,6 +45,13 @@ impl Tokenizer {
         self.inner.decode(ids, !special).map_err(|e| self.error(e))
     }
 
+    /// Decodes a text that arrives id by id, without its special tokens: `push` gives what each adds to it, once that is
+    /// whole.
+    pub fn stream(&self) -> impl FnMut(u32) -> Result<Option<String>, Error> + '_ {
+        let mut stream = self.inner.decode_stream(true);
+        move |id| stream.step(id).map_err(|e| self.error(e))
+    }
+
     fn error(&self, e: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), message: e.to_string() }
     }

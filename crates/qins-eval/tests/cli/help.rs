@@ -18,7 +18,9 @@ fn every_flag_of_every_command_is_explained() {
         "--alpha",
     ];
     let device = ["--backend", "--threads"];
-    let prompts = ["--prompt", "--prompt-ids", "--prompts", "--max-new-tokens", "--ignore-eos", "--json", "--help"];
+    let sample = ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--seed"];
+    let prompts = ["--prompt", "--prompt-ids", "--prompts"];
+    let generate = ["--max-new-tokens", "--ignore-eos", "--json", "--help"];
     let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
     let asked =
         ["--preset", "--prompts", "--text", "--contexts", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
@@ -34,8 +36,9 @@ fn every_flag_of_every_command_is_explained() {
         "--prompt-tokens",
         "--tokens",
     ];
-    let cases: [(&str, Vec<&str>); 9] = [
-        ("generate", [&encode[..], &device, &prompts].concat()),
+    let cases: [(&str, Vec<&str>); 10] = [
+        ("generate", [&encode[..], &device, &prompts, &sample, &generate].concat()),
+        ("chat", [&encode[..], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
         ("logits", [&encode[..], &device, &logits].concat()),
         ("validate", [&encode[..2], &["--candidate"], &encode[2..], &device, &asked, &report].concat()),
         ("sweep", [&["--model", "--schemes", "--targets", "--parts"], &device[..], &asked, &report].concat()),

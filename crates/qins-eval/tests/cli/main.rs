@@ -2,6 +2,7 @@
 
 mod baseline;
 mod bench;
+mod chat;
 mod common;
 mod convert;
 mod decode;

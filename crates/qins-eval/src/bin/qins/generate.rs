@@ -10,23 +10,24 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Generation, Generator, stop_ids};
+use qins_burn::{Generation, Generator, Tokenizer, stop_ids};
 use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
+    args::{DeviceArgs, EncodeArgs, ModelArgs, SampleArgs, SchemeOrNone},
     environment::peak_rss_bytes,
     model::Source,
     policy::policy,
     prompts::{self, Prompt, Reader},
 };
 
-/// Continue prompts greedily.
+/// Continue prompts: with the likeliest token each time, or drawn at a temperature. The text appears as it is written.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins generate --prompt \"The capital of France is\"
   qins generate --prompt \"The capital of France is\" --scheme q8 --targets all
+  qins generate --prompt \"The city of\" --temperature 0.8 --top-p 0.95 --seed 7
   qins generate --model DIR --prompts prompts.jsonl --json")]
 pub(crate) struct Generate {
     #[command(flatten)]
@@ -41,6 +42,8 @@ pub(crate) struct Generate {
     device: DeviceArgs,
     #[command(flatten)]
     input: Input,
+    #[command(flatten)]
+    sample: SampleArgs,
     /// Tokens to generate at most, where a prompt does not say
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_new_tokens: usize,
@@ -93,24 +96,41 @@ impl Generate {
         let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);
         for prompt in &prompts {
-            let greedy = Generator::greedy(prompt.max_new_tokens.unwrap_or(self.max_new_tokens), &stops);
+            let generator = Generator {
+                max_new_tokens: prompt.max_new_tokens.unwrap_or(self.max_new_tokens),
+                stop_ids: stops.clone(),
+                sampler: self.sample.sampler(0.0),
+            };
+            // Written as it comes, by those who can write it.
+            let mut written = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);
+            if let Some(tokenizer) = tokenizer.as_ref().filter(|_| !self.json) {
+                write!(out, "{}", tokenizer.decode(&prompt.input_ids, true)?)?;
+                out.flush()?;
+            }
+            let mut failed: Result<(), Box<dyn Error>> = Ok(());
             let start = Instant::now();
-            let generation = greedy.generate(&model, &prompt.input_ids, |_| ControlFlow::Continue(()));
+            let generation = generator.generate(&model, &prompt.input_ids, |step| {
+                let Some(written) = &mut written else { return ControlFlow::Continue(()) };
+                failed = written(step.id).map_err(Into::into).and_then(|piece| {
+                    write!(out, "{}", piece.unwrap_or_default())?;
+                    Ok(out.flush()?)
+                });
+                if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
             let Generation { ids, stop } = generation.map_err(|e| format!("prompt `{}`: {e}", prompt.id))?;
+            failed?;
             seconds += start.elapsed().as_secs_f64();
             tokens += ids.len();
-            let text = |special| tokenizer.as_ref().map(|t| t.decode(&ids, special)).transpose();
             if self.json {
+                let text = tokenizer.as_ref().map(|t| t.decode(&ids, true)).transpose()?;
                 let line = json!({
-                    "id": prompt.id, "input_ids": prompt.input_ids, "generated_ids": ids, "text": text(true)?, "stop": stop,
+                    "id": prompt.id, "input_ids": prompt.input_ids, "generated_ids": ids, "text": text, "stop": stop,
                 });
                 writeln!(out, "{line}")?;
             } else {
-                let prefix = match tokenizer {
-                    Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
-                    None => format!("{:?}", prompt.input_ids),
-                };
-                writeln!(out, "{prefix}{}", text(false)?.unwrap_or_else(|| format!(" → {ids:?}")))?;
+                let text =
+                    if tokenizer.is_some() { String::new() } else { format!("{:?} → {ids:?}", prompt.input_ids) };
+                writeln!(out, "{text}")?;
             }
         }
         let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);

@@ -3,6 +3,7 @@
 mod args;
 mod baseline;
 mod bench;
+mod chat;
 mod compare;
 mod convert;
 mod embedded;
@@ -46,6 +47,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Logits(logits::WriteLogits),
     Validate(validate::Validate),
     Sweep(sweep::Sweep),
@@ -62,6 +64,7 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Generate(command) => command.run(),
+        Command::Chat(command) => command.run(),
         Command::Logits(command) => command.run(),
         Command::Validate(command) => command.run(),
         Command::Sweep(command) => command.run(),

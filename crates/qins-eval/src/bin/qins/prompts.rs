@@ -46,7 +46,7 @@ impl Reader {
 
     /// Tokenises a conversation, up to where the assistant speaks. A model without a chat template is given it as a
     /// plain dialogue.
-    fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Box<dyn Error>> {
+    pub(crate) fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Box<dyn Error>> {
         match &self.template {
             Some(template) => self.encode(&template.render(messages)?),
             None => {

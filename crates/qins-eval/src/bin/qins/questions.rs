@@ -133,10 +133,11 @@ impl<'a> Questions<'a> {
 
     /// How a prompt is continued greedily, or with random numbers of its own.
     pub(crate) fn generator(&self, prompt: usize, temperature: Option<f32>) -> Generator {
-        let sampler = temperature.map_or(Sampler::Greedy, |temperature| Sampler::Random {
-            temperature,
+        let sampler = Sampler {
+            temperature: temperature.unwrap_or(0.0),
             seed: self.seed.wrapping_add(prompt as u64),
-        });
+            ..Sampler::default()
+        };
         Generator { max_new_tokens: self.new_tokens(&self.prompts[prompt]), stop_ids: self.stop_ids.clone(), sampler }
     }
 

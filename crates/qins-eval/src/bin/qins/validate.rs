@@ -13,7 +13,7 @@ use qins_eval::report::{Judge, Report, Role, Settings, Terminal, page, summary};
 
 use crate::{
     Outcome,
-    args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target},
+    args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target, parse_temperature},
     compare::{Form, Weights},
     evaluate::{Evaluation, encoded_controls, plain_controls},
     model::Source,
@@ -77,7 +77,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
     /// Draw texts at this temperature too, with the same random numbers for every form; 0 for none
-    #[arg(long, value_name = "T", value_parser = parse_temperature)]
+    #[arg(long, value_name = "T", value_parser = parse_temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// What random numbers are made from
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -265,9 +265,4 @@ fn parse_context(text: &str) -> Result<usize, String> {
     } else {
         Err(format!("expected more than the {AFTER_CONTEXT} tokens that are predicted, found {tokens}"))
     }
-}
-
-fn parse_temperature(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?;
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(format!("expected 0 or more, found {text}")) }
 }
