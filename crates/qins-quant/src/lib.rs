@@ -31,6 +31,7 @@ mod fit;
 pub mod fuzzing;
 mod grouped;
 pub mod kernel;
+pub mod kv;
 mod lossless;
 pub mod mixture;
 mod origin;

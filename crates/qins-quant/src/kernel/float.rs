@@ -6,7 +6,8 @@
 use rayon::prelude::*;
 
 use super::{
-    Rows, Simd,
+    Right, Rows, Simd, Sum,
+    gemm::matmul,
     simd::{AHEAD, compiled_for_each, prefetch},
 };
 use crate::{FloatDtype, dtype::widen_half};
@@ -32,7 +33,8 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     // The shape alone decides of the tiles: another product may be summed in another order.
     let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
     yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
-        gemm(w.tile(simd, i * tile, out.len() / m, cols, scratch), x, cols, out);
+        let w = w.tile(simd, i * tile, out.len() / m, cols, scratch);
+        matmul(out, w, x, [w.len() / cols, m, cols], Right::Transposed, Sum::New);
     });
     y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
         for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {
@@ -112,36 +114,4 @@ fn sum(mut sums: [f32; LANES]) -> f32 {
         n /= 2;
     }
     sums[0]
-}
-
-/// `out[n, m] = a[n, cols] · b[m, cols]ᵀ`, all row-major.
-#[allow(unsafe_code)]
-fn gemm(a: &[f32], b: &[f32], cols: usize, out: &mut [f32]) {
-    let (n, m) = (a.len() / cols, b.len() / cols);
-    assert_eq!((a.len(), b.len(), out.len()), (n * cols, m * cols, n * m));
-    // SAFETY: the assertion above makes every index the strides reach lie inside its slice, and `out` is borrowed
-    // mutably, so it overlaps neither input.
-    unsafe {
-        gemm::gemm(
-            n,
-            m,
-            cols,
-            out.as_mut_ptr(),
-            1,
-            m as isize,
-            false,
-            a.as_ptr(),
-            1,
-            cols as isize,
-            b.as_ptr(),
-            cols as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
 }

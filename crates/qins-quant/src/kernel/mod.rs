@@ -6,6 +6,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float;
+mod gemm;
 mod integer;
 mod levels;
 mod linear;
@@ -17,6 +18,7 @@ mod row;
 mod rows;
 mod simd;
 
+pub(crate) use gemm::{Right, Sum, matmul};
 pub use linear::{linear, linear_on, naive};
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;

@@ -10,6 +10,7 @@ mod fuzz;
 mod golden;
 mod grouped;
 mod hostile;
+mod kv;
 mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;

@@ -1,0 +1,256 @@
+//! Vectors of one length, appended one after the other.
+
+use std::ops::Range;
+
+use half::f16;
+use qins_codec::{Code, Curvature, table};
+
+use crate::FloatDtype;
+
+/// Tokens that share the scale of a channel, and that attention decodes at a time.
+pub(super) const BLOCK: usize = 64;
+/// Numbers of a vector that share a scale.
+const GROUP: usize = 32;
+
+/// In what form vectors rest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Form {
+    Floats(FloatDtype),
+    /// 8 bits a number, a scale for each vector.
+    Tokens {
+        curvature: f32,
+    },
+    /// 4 bits a number, a scale for each channel of a block of tokens; the block that is not full yet rests in `f32`.
+    Channels {
+        curvature: f32,
+    },
+    /// 4 bits a number, a scale for each group of a vector.
+    Groups {
+        curvature: f32,
+    },
+}
+
+/// Vectors of one length, such as the keys of one head: appended, and decoded in blocks.
+#[derive(Clone, Debug)]
+pub struct Vectors {
+    form: Form,
+    dim: usize,
+    len: usize,
+    /// Codes, or the floats' bytes, of vector after vector.
+    bytes: Vec<u8>,
+    /// In the order of the codes they belong to.
+    scales: Vec<f16>,
+    /// Vectors whose block is not full.
+    recent: Vec<f32>,
+    /// What a code of 8 bits stands for, of a scale of 1; one of 4 bits in the first 16.
+    levels: Box<[f32; 256]>,
+}
+
+impl Vectors {
+    pub(super) fn new(form: Form, dim: usize, capacity: usize) -> Self {
+        let levels = match form {
+            Form::Floats(_) => [0.0; 256],
+            Form::Tokens { curvature } => table(curve(curvature)),
+            Form::Channels { curvature } | Form::Groups { curvature } => four_bit_levels(curve(curvature)),
+        };
+        let mut vectors = Self {
+            form,
+            dim,
+            len: 0,
+            bytes: Vec::new(),
+            scales: Vec::new(),
+            recent: Vec::new(),
+            levels: Box::new(levels),
+        };
+        vectors.bytes.reserve(capacity * vectors.bytes_of_vector());
+        vectors
+    }
+
+    /// Vectors so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + 2 * self.scales.len() + 4 * self.recent.len()
+    }
+
+    /// Forgets all vectors, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.bytes.clear();
+        self.scales.clear();
+        self.recent.clear();
+    }
+
+    /// Encodes vectors, `[n, dim]` row-major. Numbers that are not finite become NaN in `f32`, and in other forms what
+    /// shares their scale does.
+    pub(super) fn append(&mut self, vectors: &[f32]) {
+        self.len += vectors.len() / self.dim;
+        match self.form {
+            Form::Floats(dtype) => self.bytes.extend(dtype.narrow(vectors)),
+            Form::Tokens { curvature } => {
+                let curvature = curve(curvature);
+                for vector in vectors.chunks_exact(self.dim) {
+                    let scale = rounded_up(vector.iter().fold(0.0, |largest: f32, x| worse(largest, x.abs())));
+                    self.scales.push(scale);
+                    let inverse = inverse(scale.to_f32());
+                    let code = |x: &f32| Code::encode(x * inverse, curvature).unwrap_or(Code::from_bits(0)).to_bits();
+                    self.bytes.extend(vector.iter().map(code));
+                }
+            }
+            Form::Groups { .. } => {
+                for vector in vectors.chunks_exact(self.dim) {
+                    let mut codes = vec![0; self.dim];
+                    for (group, codes) in vector.chunks(GROUP).zip(codes.chunks_mut(GROUP)) {
+                        let scale = signed_scale(group.iter());
+                        self.scales.push(scale);
+                        self.encode4(group, codes, |_| scale);
+                    }
+                    self.pack(&codes);
+                }
+            }
+            Form::Channels { .. } => {
+                for vector in vectors.chunks_exact(self.dim) {
+                    self.recent.extend_from_slice(vector);
+                    if self.recent.len() == BLOCK * self.dim {
+                        self.close_block();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Encodes the block that has become full.
+    fn close_block(&mut self) {
+        let block = std::mem::take(&mut self.recent);
+        let channel = |c: usize| block.iter().skip(c).step_by(self.dim);
+        let scales: Vec<f16> = (0..self.dim).map(|c| signed_scale(channel(c))).collect();
+        let mut codes = vec![0; self.dim];
+        for vector in block.chunks_exact(self.dim) {
+            self.encode4(vector, &mut codes, |c| scales[c]);
+            self.pack(&codes);
+        }
+        self.scales.extend(scales);
+        self.recent = block;
+        self.recent.clear();
+    }
+
+    fn encode4(&self, numbers: &[f32], codes: &mut [u8], scale: impl Fn(usize) -> f16) {
+        let (Form::Channels { curvature } | Form::Groups { curvature }) = self.form else { return };
+        for (i, (x, code)) in numbers.iter().zip(codes).enumerate() {
+            let t = x * inverse(scale(i).to_f32());
+            // v = (1 + k)·t / (1 + k·t), in eighths.
+            let v = (1.0 + curvature) * t.abs() / (1.0 + curvature * t.abs());
+            let magnitude = (8.0 * v).round_ties_even();
+            *code = if t < 0.0 { 16 - magnitude.clamp(0.0, 8.0) as u8 } else { magnitude.clamp(0.0, 7.0) as u8 } & 15;
+        }
+    }
+
+    /// Two codes a byte, the first in the lower half.
+    fn pack(&mut self, codes: &[u8]) {
+        self.bytes.extend(codes.chunks(2).map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4));
+    }
+
+    fn bytes_of_vector(&self) -> usize {
+        match self.form {
+            Form::Floats(dtype) => self.dim * dtype.size(),
+            Form::Tokens { .. } => self.dim,
+            Form::Channels { .. } | Form::Groups { .. } => self.dim.div_ceil(2),
+        }
+    }
+
+    /// Decodes some vectors, `[n, dim]`: of one block, where those share scales.
+    ///
+    /// # Panics
+    /// When there are no such vectors, or `out` has another length.
+    pub fn decode(&self, which: Range<usize>, out: &mut [f32]) {
+        assert!(which.end <= self.len && out.len() == which.len() * self.dim, "decode: vectors there are");
+        let closed = self.len - self.recent.len() / self.dim;
+        let size = self.bytes_of_vector();
+        for (at, out) in which.zip(out.chunks_exact_mut(self.dim)) {
+            if at >= closed {
+                out.copy_from_slice(&self.recent[(at - closed) * self.dim..][..self.dim]);
+                continue;
+            }
+            let bytes = &self.bytes[at * size..][..size];
+            match self.form {
+                Form::Floats(dtype) => out.copy_from_slice(&dtype.widen(bytes)),
+                Form::Tokens { .. } => {
+                    let scale = self.scales[at].to_f32();
+                    out.iter_mut().zip(bytes).for_each(|(x, code)| *x = scale * self.levels[usize::from(*code)]);
+                }
+                Form::Channels { .. } => {
+                    let scales = &self.scales[at / BLOCK * self.dim..][..self.dim];
+                    self.unpack(bytes, out, |c| scales[c]);
+                }
+                Form::Groups { .. } => {
+                    let groups = self.dim.div_ceil(GROUP);
+                    let scales = &self.scales[at * groups..][..groups];
+                    self.unpack(bytes, out, |c| scales[c / GROUP]);
+                }
+            }
+        }
+    }
+
+    fn unpack(&self, bytes: &[u8], out: &mut [f32], scale: impl Fn(usize) -> f16) {
+        for (i, x) in out.iter_mut().enumerate() {
+            let code = bytes[i / 2] >> (4 * (i % 2)) & 15;
+            *x = scale(i).to_f32() * self.levels[usize::from(code)];
+        }
+    }
+}
+
+/// The curvatures here are constants in range.
+fn curve(k: f32) -> Curvature {
+    Curvature::new(k).unwrap_or(Curvature::LINEAR)
+}
+
+/// Levels of 4 bits: 0 to 7 eighths of the curve above zero, 8 to 1 below, as two's complement.
+fn four_bit_levels(k: Curvature) -> [f32; 256] {
+    let k = k.get();
+    let mut levels = [0.0; 256];
+    for (code, level) in levels.iter_mut().enumerate().take(16) {
+        let below = code >= 8;
+        let v = (if below { 16 - code } else { code }) as f32 / 8.0;
+        let t = v / (1.0 + k * (1.0 - v));
+        *level = if below { -t } else { t };
+    }
+    levels
+}
+
+/// The scale of numbers in 4 bits: its sign turns it so that the largest lies where there is one level more.
+fn signed_scale<'a>(numbers: impl Iterator<Item = &'a f32>) -> f16 {
+    // A NaN stays the largest.
+    let largest = numbers.fold(0.0_f32, |largest, x| if largest.abs() < x.abs() || x.is_nan() { *x } else { largest });
+    let magnitude = rounded_up(largest.abs());
+    if largest > 0.0 { -magnitude } else { magnitude }
+}
+
+/// The larger, or NaN.
+fn worse(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
+/// The next f16 that is as large, so that no number lies beyond its scale; of one beyond the type its largest, and of one
+/// that is not finite NaN.
+fn rounded_up(x: f32) -> f16 {
+    let nearest = f16::from_f32(x.min(f16::MAX.to_f32()));
+    if !x.is_finite() {
+        f16::NAN
+    } else if nearest.to_f32() < x && nearest < f16::MAX {
+        f16::from_bits(nearest.to_bits() + 1)
+    } else {
+        nearest
+    }
+}
+
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
