@@ -158,7 +158,7 @@ fn a_cache_kept_across_the_crossing_is_told_apart() {
 
 /// Greedy generation with the fault: new frequencies for new tokens, old ones left in the cache.
 fn generate_keeping_cache(model: &Phi3, prompt: &[u32]) -> Vec<u32> {
-    let mut cache = qins_burn::KvCache::new(model.config(), prompt.len() + 64, &model.device());
+    let mut cache = model.cache(prompt.len() + 64);
     let mut next = prompt.to_vec();
     let mut ids = Vec::new();
     for _ in 0..64 {

@@ -1,32 +1,45 @@
 //! Keys and values of the tokens read so far.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use qins_quant::kv::{Heads, KvScheme, Visible};
 
-use crate::phi3::ModelConfig;
+use crate::{generate::to_vec, kernel::on_cpu, phi3::ModelConfig};
 
-/// The cache of a sequence, allocated once and grown by doubling should it have to.
+/// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
     len: usize,
 }
 
-/// The cache of one block: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use.
+/// The cache of one block.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
-    /// `None` only while an append has them.
-    keys: Option<Tensor<3>>,
-    values: Option<Tensor<3>>,
+    store: Store,
     len: usize,
 }
 
+/// How keys and values rest.
+#[derive(Clone, Debug)]
+enum Store {
+    /// Plain, on the device: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use. `None`
+    /// only while an append has them.
+    Plain { keys: Option<Tensor<3>>, values: Option<Tensor<3>> },
+    /// In another form, on the host.
+    Encoded(Heads),
+}
+
 impl KvCache {
-    /// An empty cache with room for `capacity` tokens.
-    pub fn new(config: &ModelConfig, capacity: usize, device: &Device) -> Self {
-        let shape = [config.num_key_value_heads, capacity.max(1), config.head_dim];
-        let empty = || Some(Tensor::zeros(shape, device));
-        let layers =
-            (0..config.num_hidden_layers).map(|_| LayerCache { keys: empty(), values: empty(), len: 0 }).collect();
+    /// An empty cache with room for `capacity` tokens, which rest as `scheme` says on CPUs, and plain elsewhere.
+    pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
+        let (heads, dim) = (config.num_key_value_heads, config.head_dim);
+        let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
+        let store = || match scheme {
+            KvScheme::F32 => Store::Plain { keys: empty(), values: empty() },
+            _ if !on_cpu(device) => Store::Plain { keys: empty(), values: empty() },
+            scheme => Store::Encoded(Heads::new(scheme, heads, dim, capacity)),
+        };
+        let layers = (0..config.num_hidden_layers).map(|_| LayerCache { store: store(), len: 0 }).collect();
         Self { layers, len: 0 }
     }
 
@@ -40,10 +53,20 @@ impl KvCache {
         self.len == 0
     }
 
+    /// Bytes of the keys and values in it; what is allocated ahead of them is not counted.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(LayerCache::bytes).sum()
+    }
+
     /// Forgets all tokens, and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
-        self.layers.iter_mut().for_each(|layer| layer.len = 0);
+        for layer in &mut self.layers {
+            layer.len = 0;
+            if let Store::Encoded(heads) = &mut layer.store {
+                heads.clear();
+            }
+        }
     }
 
     /// The layers, each about to be given `n` more tokens.
@@ -53,14 +76,46 @@ impl KvCache {
     }
 }
 
+/// What attention finds in the cache.
+pub(crate) enum Kept<'a> {
+    /// Keys and values, `[kv_heads, positions, head_dim]`, from the first position that is seen.
+    Plain(Tensor<3>, Tensor<3>),
+    /// All of them, encoded.
+    Encoded(&'a Heads),
+}
+
 impl LayerCache {
-    /// Adds `[kv_heads, n, head_dim]` keys and values; gives all of them from position `first` on.
-    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> (Tensor<3>, Tensor<3>) {
+    /// Adds `[kv_heads, n, head_dim]` keys and values; gives all of them, plain ones from position `first` on.
+    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> Kept<'_> {
         let start = self.len;
         self.len += k.dims()[1];
-        let view = (first, self.len);
-        (append(&mut self.keys, k, start, view), append(&mut self.values, v, start, view))
+        match &mut self.store {
+            Store::Plain { keys, values } => {
+                let view = (first, self.len);
+                Kept::Plain(append(keys, k, start, view), append(values, v, start, view))
+            }
+            Store::Encoded(heads) => {
+                heads.append(&to_vec(k), &to_vec(v));
+                Kept::Encoded(heads)
+            }
+        }
     }
+
+    fn bytes(&self) -> usize {
+        match &self.store {
+            Store::Plain { keys, .. } => {
+                let [heads, _, dim] = keys.as_ref().map_or([0; 3], Tensor::dims);
+                2 * size_of::<f32>() * heads * self.len * dim
+            }
+            Store::Encoded(heads) => heads.bytes(),
+        }
+    }
+}
+
+/// Queries `[kv_heads, group·n, head_dim]` over an encoded cache.
+pub(crate) fn attend(heads: &Heads, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
+    let (shape, device) = (queries.dims(), queries.device());
+    Tensor::from_data(TensorData::new(heads.attend(&to_vec(queries), visible), shape), &device)
 }
 
 /// Writes `new` at `start` and gives positions `first..len`.

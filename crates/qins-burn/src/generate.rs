@@ -26,8 +26,7 @@ impl<'m> Session<'m> {
     /// An empty sequence, with memory for `capacity` tokens, or for the model's context where that is less.
     pub fn new(model: &'m Phi3, capacity: usize) -> Self {
         let capacity = capacity.min(model.config().max_position_embeddings);
-        let cache = KvCache::new(model.config(), capacity, &model.device());
-        Self { model, cache, regime: RopeRegime::Short, ids: Vec::new(), piece: PIECE }
+        Self { model, cache: model.cache(capacity), regime: RopeRegime::Short, ids: Vec::new(), piece: PIECE }
     }
 
     /// Reads at most so many tokens at a time, 512 where nothing is said: the fewer, the less memory the scores take.
@@ -39,10 +38,9 @@ impl<'m> Session<'m> {
         Self { piece: tokens, ..self }
     }
 
-    /// Bytes of the keys and values of one token.
-    pub fn bytes_per_token(&self) -> usize {
-        let config = self.model.config();
-        2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    /// Its keys and values.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
     }
 
     /// All tokens read so far.
@@ -248,6 +246,7 @@ pub fn scores(model: &Phi3, ids: &[u32]) -> Result<Vec<f32>, Error> {
 }
 
 /// A tensor's elements, row-major, on the host.
-pub(crate) fn to_vec(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
+pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let data = tensor.into_data();
+    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
 }

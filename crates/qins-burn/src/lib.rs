@@ -37,6 +37,7 @@ pub use policy::{Importance, Override, Policy, put_back};
 pub use qins_quant::{
     Alpha, EncodeOptions, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
+    kv::KvScheme,
 };
 pub use sampler::Sampler;
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};

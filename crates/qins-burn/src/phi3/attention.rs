@@ -5,8 +5,13 @@ use burn::{
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
 
+use qins_quant::kv::Visible;
+
 use super::{ModelConfig, block::Pass};
-use crate::{Projection, cache::LayerCache};
+use crate::{
+    Projection,
+    cache::{Kept, LayerCache, attend},
+};
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
 /// keys and values can each rest in their own form.
@@ -48,10 +53,24 @@ impl Attention {
         let q = precision.round(rotation.apply(heads(self.q_proj.forward(x.clone()), self.heads)));
         let k = precision.round(rotation.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads)));
         let v = heads(self.v_proj.forward(x), self.kv_heads);
-        let (k, v) = cache.append(k, v, mask.first);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
+        let y = match cache.append(k, v, mask.first) {
+            Kept::Plain(k, v) => self.over_plain(q, k, v, pass),
+            Kept::Encoded(heads) => {
+                precision.round(attend(heads, q, Visible { start: mask.start, n, window: self.sliding_window }))
+            }
+        };
+        let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
+        precision.round(self.o_proj.forward(y))
+    }
+
+    /// Queries `[kv_heads, group·n, head_dim]` over keys and values `[kv_heads, positions, head_dim]`.
+    fn over_plain(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, Pass { mask, precision, .. }: &Pass) -> Tensor<3> {
+        let [_, rows, _] = q.dims();
+        let group = self.heads / self.kv_heads;
+        let n = rows / group;
         let scale = 1.0 / (self.head_dim as f32).sqrt();
         let mut scores = precision.round(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale));
         if let Some(bias) = &mask.bias {
@@ -62,14 +81,14 @@ impl Attention {
                 len,
             ]);
         }
-        let y = precision.round(precision.round(softmax(scores, 2)).matmul(v));
-        let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
-        precision.round(self.o_proj.forward(y))
+        precision.round(precision.round(softmax(scores, 2)).matmul(v))
     }
 }
 
 /// What the tokens of one forward may see.
 pub(super) struct Mask {
+    /// The position of the first of them.
+    start: usize,
     /// The first cached position any of them sees.
     first: usize,
     /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; none when all of it is seen.
@@ -92,6 +111,6 @@ impl Mask {
                 (0..n * len).map(|i| if visible(i / len, i % len) { 0.0 } else { f32::NEG_INFINITY }).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, n, len]), device)
         });
-        Self { first, bias }
+        Self { start, first, bias }
     }
 }

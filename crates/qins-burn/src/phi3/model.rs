@@ -6,6 +6,8 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 
+use qins_quant::kv::KvScheme;
+
 use super::{Block, ModelConfig, Precision, Rope, RopeRegime, attention::Mask, block::Pass};
 use crate::{KvCache, Projection};
 
@@ -26,6 +28,8 @@ pub struct Phi3 {
     rope: Rope,
     #[module(skip)]
     precision: Precision,
+    #[module(skip)]
+    kv: KvScheme,
 }
 
 /// Of which positions logits are wanted.
@@ -59,7 +63,7 @@ impl Phi3 {
         lm_head: Option<Projection>,
     ) -> Self {
         let rope = Rope::new(&config);
-        Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32 }
+        Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32, kv: KvScheme::F32 }
     }
 
     /// Its shape.
@@ -75,6 +79,16 @@ impl Phi3 {
     /// Rounds the results of its operations from now on.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
+    }
+
+    /// How the keys and values of sequences rest that are read from now on.
+    pub fn set_kv(&mut self, scheme: KvScheme) {
+        self.kv = scheme;
+    }
+
+    /// An empty cache for a sequence, with room for `capacity` tokens.
+    pub fn cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(&self.config, capacity, self.kv, &self.device())
     }
 
     /// The device its weights are on.

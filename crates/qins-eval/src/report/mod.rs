@@ -161,6 +161,8 @@ pub struct Candidate {
     pub encoded_weights: u64,
     /// Bits per encoded weight, parameters included.
     pub bits_per_weight: Option<f64>,
+    /// Bytes of the keys and values of 1,000 tokens.
+    pub kv_bytes_per_1000_tokens: u64,
     /// Generation speed, where it wrote.
     pub tokens_per_second: Option<f64>,
     /// The comparison.

@@ -125,6 +125,7 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
         settings: Settings { scheme: "q8".to_owned(), targets: "all".to_owned(), ..Settings::default() },
         linears: [("q8".to_owned(), 2)].into(),
         weight_bytes: (bits * 425_000.0) as u64,
+        kv_bytes_per_1000_tokens: 4000,
         encoded_weights: 3_000_000,
         bits_per_weight: Some(bits),
         tokens_per_second: None,

@@ -27,7 +27,9 @@ pub struct Settings {
     pub checkpoint: Option<String>,
     /// Bits per weight that it was said to stand for: those of another format, whose values it holds as plain weights.
     pub stands_for_bits: Option<f64>,
-    /// What is not as in the baseline, beside the weights.
+    /// How keys and values rest, where that is not plain.
+    pub kv: Option<String>,
+    /// What is not as in the baseline, beside weights and cache.
     pub computation: Option<Computation>,
     /// The linears encoded.
     pub targets: String,
@@ -48,9 +50,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The scheme that all encoded weights rest in as they were, if there is one.
+    /// The scheme that all encoded weights rest in as they were, if there is one and nothing else is encoded.
     pub fn pure_scheme(&self) -> Option<&str> {
-        let pure = self.overrides.is_empty() && self.prune.is_none() && self.checkpoint.is_none();
+        let pure = self.overrides.is_empty() && self.prune.is_none() && self.checkpoint.is_none() && self.kv.is_none();
         pure.then_some(&self.scheme)
     }
 }
@@ -66,6 +68,7 @@ impl fmt::Display for Settings {
                 let name = Path::new(directory).file_name().map(|name| name.to_string_lossy());
                 return f.write_str(&name.unwrap_or(directory.into()));
             }
+            (None, None) if self.scheme == "none" && self.kv.is_some() => f.write_str("plain")?,
             (None, None) if self.scheme == "none" => return f.write_str("plain again"),
             (None, None) => f.write_str(&self.scheme)?,
         }
@@ -80,6 +83,9 @@ impl fmt::Display for Settings {
         }
         if let Some(prune) = self.prune {
             write!(f, " pruned {prune}")?;
+        }
+        if let Some(kv) = &self.kv {
+            write!(f, " cache {kv}")?;
         }
         let rest = [(self.calibration.is_some(), " calibrated"), (!self.overrides.is_empty(), " overridden")];
         rest.iter().filter(|(asked, _)| *asked).try_for_each(|(_, word)| f.write_str(word))

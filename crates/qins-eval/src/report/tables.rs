@@ -54,6 +54,7 @@ pub(super) fn all(report: &Report) -> Vec<Table<'static>> {
     let all = &report.candidates;
     let mut tables = vec![
         sizes(report),
+        cache(all),
         free_run("greedy: on its own, the likeliest token each time", all, |c| c.figures.greedy.as_ref()),
         free_run("sampled: on its own, drawn with the baseline's random numbers", all, |c| c.figures.sampled.as_ref()),
         forced("after the baseline's greedy words", all, |c| c.figures.forced.as_ref()),
@@ -92,17 +93,18 @@ pub(super) fn criteria(report: &Report) -> Table<'static> {
 }
 
 fn sizes(report: &Report) -> Table<'static> {
-    let rows = report.candidates.iter().filter(|c| c.settings.computation.is_none()).map(|c| {
-        let encoded = c.encoded_weights as f64 * 4.0;
-        let share = c.bits_per_weight.filter(|_| encoded > 0.0).map(|bits| bits / 32.0);
-        vec![
-            c.name.clone(),
-            bits(c.bits_per_weight),
-            bytes(c.weight_bytes),
-            share.map_or(NONE.to_owned(), |share| format!("{:.1} %", 100.0 * share)),
-            c.tokens_per_second.map_or(NONE.to_owned(), |speed| format!("{speed:.1}")),
-        ]
-    });
+    let rows =
+        report.candidates.iter().filter(|c| c.settings.computation.is_none() && c.settings.kv.is_none()).map(|c| {
+            let encoded = c.encoded_weights as f64 * 4.0;
+            let share = c.bits_per_weight.filter(|_| encoded > 0.0).map(|bits| bits / 32.0);
+            vec![
+                c.name.clone(),
+                bits(c.bits_per_weight),
+                bytes(c.weight_bytes),
+                share.map_or(NONE.to_owned(), |share| format!("{:.1} %", 100.0 * share)),
+                c.tokens_per_second.map_or(NONE.to_owned(), |speed| format!("{speed:.1}")),
+            ]
+        });
     Table {
         title: format!(
             "at rest (of FP32: the encoded weights against 4 bytes each; the plain checkpoint has {})",
@@ -111,6 +113,13 @@ fn sizes(report: &Report) -> Table<'static> {
         header: vec!["candidate", "bits a weight", "all weights", "of FP32", "tokens/s"],
         rows: rows.collect(),
     }
+}
+
+/// What a form that is not the plain one keeps of the tokens read.
+fn cache(candidates: &[Candidate]) -> Table<'static> {
+    let encoded = candidates.iter().filter(|c| c.settings.kv.is_some());
+    let rows = encoded.map(|c| vec![c.name.clone(), bytes(c.kv_bytes_per_1000_tokens)]).collect();
+    Table { title: "keys and values".to_owned(), header: vec!["candidate", "of 1,000 tokens"], rows }
 }
 
 fn rows<'a, T: 'a>(

@@ -37,11 +37,11 @@ fn every_flag_of_every_command_is_explained() {
         "--tokens",
     ];
     let cases: [(&str, Vec<&str>); 10] = [
-        ("generate", [&encode[..], &device, &prompts, &sample, &generate].concat()),
-        ("chat", [&encode[..], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
-        ("logits", [&encode[..], &device, &logits].concat()),
-        ("validate", [&encode[..2], &["--candidate"], &encode[2..], &device, &asked, &report].concat()),
-        ("sweep", [&["--model", "--schemes", "--targets", "--parts"], &device[..], &asked, &report].concat()),
+        ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
+        ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
+        ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
+        ("validate", [&encode[..2], &["--candidate", "--kv"], &encode[2..], &device, &asked, &report].concat()),
+        ("sweep", [&["--model", "--schemes", "--targets", "--parts", "--kv"], &device[..], &asked, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),

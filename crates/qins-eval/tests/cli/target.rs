@@ -1,5 +1,5 @@
 //! `--target kl=…` and `match=…`: the smallest mixture that keeps what the model says, confirmed on other prompts; and
-//! predictions after contexts of a given length.
+//! predictions after contexts of a given length; and an encoded cache.
 
 use std::fs;
 
@@ -53,4 +53,27 @@ fn a_bar_that_no_mixture_keeps_is_refused_with_the_nearest() {
     home.qins("validate --preset long")
         .refused("too long", &["expected something to ask the model", "the model reads 512"]);
     assert_eq!(home.list(), crate::common::NEW);
+}
+
+#[test]
+fn an_encoded_cache_is_judged_by_itself() {
+    let home = Home::new("e_tied/f32");
+    let prompts = fs::read_to_string(crate::common::repository("assets/atlas/prompts.jsonl")).unwrap();
+    home.write("prompts.jsonl", prompts.lines().step_by(11).map(|line| format!("{line}\n")).collect::<String>());
+    let run = home.qins("validate --prompts prompts.jsonl --kv f32,f16,q8,q4");
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let report = json_file(&home.path("report.json"));
+    let candidates: Vec<_> = report["candidates"].as_array().unwrap().iter().filter(|c| !c["kv"].is_null()).collect();
+    let of = |field: &str| candidates.iter().map(|c| c[field].clone()).collect::<Vec<_>>();
+    assert_eq!(of("name"), ["plain cache f32", "plain cache f16", "plain cache q8", "plain cache q4"]);
+    assert!(of("role").iter().all(|role| *role == "judged") && of("encoded_weights").iter().all(|n| *n == 0));
+    // 6 blocks of 6 heads of 32: f32, half of it, 8.5 bits; and 4.5, but for the 40 last keys.
+    let tokens = 1000 * 6 * 6 * 32;
+    let last_keys = 40 * 6 * 6 * 32 * 4 - 40 * 6 * 6 * 16;
+    let q4 = tokens * 2 / 2 + 15 * 6 * 6 * 32 * 2 + tokens / 32 * 2 + last_keys;
+    assert_eq!(of("kv_bytes_per_1000_tokens"), [tokens * 8, tokens * 4, tokens * 2 * 17 / 16, q4]);
+    let kl: Vec<f64> = candidates.iter().map(|c| c["figures"]["text"]["mean_kl"]["value"].as_f64().unwrap()).collect();
+    assert!(kl[0] < 1e-9 && kl.windows(2).all(|pair| 4.0 * pair[0] < pair[1]), "{kl:?}");
+    assert!(run.out.contains("\nkeys and values\n"), "{}", run.out);
+    home.qins("generate --prompt-ids 5 --kv q7").refused("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::vectors::Form;
+use super::{Heads, vectors::Form};
 use crate::FloatDtype;
 
 /// How keys and values rest.
@@ -36,6 +36,14 @@ impl KvScheme {
             Self::Q8 => "q8",
             Self::Q4 => "q4",
         }
+    }
+
+    /// Bytes of the keys and values of a head after `tokens` tokens, vectors of `dim` numbers.
+    pub fn bytes(self, dim: usize, tokens: usize) -> usize {
+        let zeros = vec![0.0; dim * tokens];
+        let mut head = Heads::new(self, 1, dim, 0);
+        head.append(&zeros, &zeros);
+        head.bytes()
     }
 
     /// How keys rest.

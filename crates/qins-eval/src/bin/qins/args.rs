@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::Args;
-use qins_burn::{Alpha, Backend, EncodeOptions, Override, Recipe, Sampler, Scheme, Targets};
+use qins_burn::{Alpha, Backend, EncodeOptions, KvScheme, Override, Recipe, Sampler, Scheme, Targets};
 use qins_eval::report::Settings;
 use qins_quant::{ParseSchemeError, Prune, Rate, kernel::Simd, mixture::Goal};
 
@@ -168,6 +168,14 @@ impl FromStr for Target {
     }
 }
 
+/// How keys and values rest.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KvArgs {
+    /// How keys and values of the tokens read rest on CPUs: f32, f16, bf16, q8 or q4
+    #[arg(long, default_value = "f32", value_name = "FORM")]
+    pub(crate) kv: KvScheme,
+}
+
 /// `--scheme` where plain weights are a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SchemeOrNone {
@@ -236,6 +244,7 @@ impl EncodeArgs {
         Settings {
             checkpoint: None,
             stands_for_bits: None,
+            kv: None,
             computation: None,
             scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
             targets: self.targets.to_string(),

@@ -14,7 +14,7 @@ use qins_burn::{Generation, Generator, Loaded, Message, Session, Tokenizer, phi3
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, SampleArgs, SchemeOrNone},
+    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SampleArgs, SchemeOrNone},
     environment::peak_rss_bytes,
     model::Source,
     policy::policy,
@@ -45,6 +45,8 @@ pub(crate) struct Chat {
     scheme: SchemeOrNone,
     #[command(flatten)]
     encode: EncodeArgs,
+    #[command(flatten)]
+    kv: KvArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -81,7 +83,8 @@ impl Chat {
         };
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
-        let Loaded { model, report } = source.load(policy.as_ref(), &device)?;
+        let Loaded { mut model, report } = source.load(policy.as_ref(), &device)?;
+        model.set_kv(self.kv.kv);
         let message = |role: &str, content: String| Message { role: role.to_owned(), content };
         let mut conversation = Conversation {
             model: &model,
@@ -178,7 +181,7 @@ impl Conversation<'_> {
     fn stats(&self, weights: usize) -> io::Result<()> {
         let (read, limit) = (self.session.ids().len(), self.model.config().max_position_embeddings);
         let speed = self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE);
-        let cache = (read * self.session.bytes_per_token()) as u64;
+        let cache = self.session.cache().bytes() as u64;
         let peak = peak_rss_bytes().map_or(String::new(), |peak| format!(", {} of memory at most", HumanBytes(peak)));
         writeln!(
             io::stderr(),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, error::Error, time::Instant};
 
 use qins_burn::{
-    Device, Loaded, Policy, fidelity, linears,
-    phi3::{Phi3, Precision},
+    Device, KvScheme, Loaded, Policy, fidelity, linears,
+    phi3::{ModelConfig, Phi3, Precision},
     score, score_token_by_token,
 };
 use qins_eval::{
@@ -30,6 +30,8 @@ pub(crate) struct Form {
     pub(crate) settings: Settings,
     pub(crate) weights: Weights,
     pub(crate) judge: Judge,
+    /// How keys and values rest.
+    pub(crate) kv: KvScheme,
     /// Whether it writes texts of its own, beside predicting the baseline's.
     pub(crate) writes: bool,
 }
@@ -79,6 +81,7 @@ impl Comparison<'_> {
         if computation == Some(Computation::Bf16) {
             loaded.model.set_precision(Precision::Bf16);
         }
+        loaded.model.set_kv(form.kv);
         let answers = if computation == Some(Computation::OneThread) {
             let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
             one.install(|| self.answers(&form, &loaded.model).map_err(|e| e.to_string()))
@@ -86,6 +89,7 @@ impl Comparison<'_> {
             self.answers(&form, &loaded.model).map_err(|e| e.to_string())
         };
         loaded.model.set_precision(Precision::F32);
+        loaded.model.set_kv(KvScheme::F32);
         let Answers { figures, prompts, tokens_per_second } = answers?;
         let layers = self.layers(&form, &mut loaded.model)?;
         let mut schemes = BTreeMap::new();
@@ -106,6 +110,7 @@ impl Comparison<'_> {
             weight_bytes: weights.weight_bytes() as u64,
             encoded_weights: weights.encoded_weights as u64,
             bits_per_weight: bits,
+            kv_bytes_per_1000_tokens: kv_bytes(form.kv, loaded.model.config()),
             tokens_per_second,
             figures,
             passed: form.role.is_satisfied(criteria.iter().all(|c| c.met)),
@@ -213,6 +218,12 @@ impl Comparison<'_> {
         };
         Ok(resting.iter().filter_map(layer).collect())
     }
+}
+
+/// Bytes of the keys and values of 1,000 tokens.
+fn kv_bytes(kv: KvScheme, config: &ModelConfig) -> u64 {
+    let heads = config.num_hidden_layers * config.num_key_value_heads;
+    (heads * kv.bytes(config.head_dim, 1000)) as u64
 }
 
 struct Answers {

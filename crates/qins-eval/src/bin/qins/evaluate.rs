@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, path::Path};
 
-use qins_burn::{Alpha, Device, EncodeOptions, Policy, Recipe, Scheme, Targets};
+use qins_burn::{Alpha, Device, EncodeOptions, KvScheme, Policy, Recipe, Scheme, Targets};
 use qins_eval::report::{
     self, Computation, Judge, Model, REPORT_VERSION, Report, Role, Run, Sensitivity, Settings, Text,
 };
@@ -159,7 +159,15 @@ fn model_hash(source: &Source) -> String {
 pub(crate) fn plain_controls() -> Vec<Form> {
     let form = |role, computation, writes| {
         let settings = Settings { scheme: "none".to_owned(), computation, ..Settings::default() };
-        Form { name: settings.to_string(), role, settings, weights: Weights::Plain, judge: Judge::Bits, writes }
+        Form {
+            name: settings.to_string(),
+            role,
+            settings,
+            weights: Weights::Plain,
+            judge: Judge::Bits,
+            kv: KvScheme::F32,
+            writes,
+        }
     };
     vec![
         form(Role::Judged, None, true),
@@ -167,6 +175,16 @@ pub(crate) fn plain_controls() -> Vec<Form> {
         form(Role::Judged, Some(Computation::TokenByToken), false),
         form(Role::Information, Some(Computation::Bf16), true),
     ]
+}
+
+/// The plain model with its keys and values at rest in these forms.
+pub(crate) fn with_cache(schemes: &[KvScheme]) -> Vec<Form> {
+    let form = |&kv: &KvScheme| {
+        let settings = Settings { scheme: "none".to_owned(), kv: Some(kv.to_string()), ..Settings::default() };
+        let (name, role) = (settings.to_string(), Role::Judged);
+        Form { name, role, settings, weights: Weights::Plain, judge: Judge::Bits, kv, writes: true }
+    };
+    schemes.iter().map(form).collect()
 }
 
 /// Eight bits at the report's α, to look at, and at one so small that the codes collapse, which must fail.
@@ -181,7 +199,15 @@ pub(crate) fn encoded_controls(targets: &Targets, judge: Judge) -> Result<Vec<Fo
         };
         let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
         let policy = Policy::new(targets.clone(), Recipe { options, ..Scheme::Q8.into() });
-        Form { name: settings.to_string(), role, settings, weights: Weights::Encoded(policy), judge, writes: true }
+        Form {
+            name: settings.to_string(),
+            role,
+            settings,
+            weights: Weights::Encoded(policy),
+            judge,
+            kv: KvScheme::F32,
+            writes: true,
+        }
     };
     Ok([(Role::Information, Alpha::ONE), (Role::Control, collapsed)].map(form).into())
 }

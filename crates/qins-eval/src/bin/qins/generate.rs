@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, SampleArgs, SchemeOrNone},
+    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SampleArgs, SchemeOrNone},
     environment::peak_rss_bytes,
     model::Source,
     policy::policy,
@@ -38,6 +38,8 @@ pub(crate) struct Generate {
     scheme: SchemeOrNone,
     #[command(flatten)]
     encode: EncodeArgs,
+    #[command(flatten)]
+    kv: KvArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -91,7 +93,8 @@ impl Generate {
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
         let loaded = source.load(policy.as_ref(), &device)?;
-        let model = loaded.model;
+        let mut model = loaded.model;
+        model.set_kv(self.kv.kv);
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
         let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);

@@ -8,7 +8,7 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, SchemeOrNone},
+    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SchemeOrNone},
     model::Source,
     output::{expect_writable, write_whole},
     policy::policy,
@@ -34,6 +34,8 @@ pub(crate) struct WriteLogits {
     scheme: SchemeOrNone,
     #[command(flatten)]
     encode: EncodeArgs,
+    #[command(flatten)]
+    kv: KvArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -84,7 +86,8 @@ impl WriteLogits {
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
-        let model = source.load(policy.as_ref(), &device)?.model;
+        let mut model = source.load(policy.as_ref(), &device)?.model;
+        model.set_kv(self.kv.kv);
         let logits = scores(&model, &ids)?;
 
         let shape = [ids.len(), model.config().vocab_size];

@@ -3,14 +3,14 @@
 use std::error::Error;
 
 use clap::Args;
-use qins_burn::{Policy, Recipe, Scheme, Targets, check_plain, linears, phi3::ModelConfig};
+use qins_burn::{KvScheme, Policy, Recipe, Scheme, Targets, check_plain, linears, phi3::ModelConfig};
 use qins_eval::report::{Judge, Role, Sensitivity, Settings};
 
 use crate::{
     Outcome,
     args::{DeviceArgs, ModelArgs},
     compare::{Comparison, Form, Weights},
-    evaluate::{Evaluation, plain_controls},
+    evaluate::{Evaluation, plain_controls, with_cache},
     model::{Source, progress},
     prompts::Reader,
     questions::Half,
@@ -39,6 +39,9 @@ pub(crate) struct Sweep {
     /// The scheme in which parts are encoded by themselves
     #[arg(long, default_value = "q4", value_name = "SCHEME")]
     parts: Scheme,
+    /// With plain weights, keep keys and values in these forms, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "FORMS")]
+    kv: Vec<KvScheme>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -84,7 +87,8 @@ impl Sweep {
             bar.finish_and_clear();
             measured
         };
-        let report = evaluation.run(plain_controls(), parts, forms)?;
+        let plain = plain_controls().into_iter().chain(with_cache(&self.kv)).collect();
+        let report = evaluation.run(plain, parts, forms)?;
         self.report.write(&report)
     }
 
@@ -94,6 +98,6 @@ impl Sweep {
         let settings = Settings { scheme: scheme.to_string(), targets: targets.clone(), ..Settings::default() };
         let name = if self.targets.len() == 1 { scheme.to_string() } else { format!("{scheme} {targets}") };
         let weights = Weights::Encoded(policy);
-        Form { name, role: Role::Information, settings, weights, judge: Judge::Bits, writes: true }
+        Form { name, role: Role::Information, settings, weights, judge: Judge::Bits, kv: KvScheme::F32, writes: true }
     }
 }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Device, Recipe, Scheme, phi3::ModelConfig, stop_ids};
+use qins_burn::{Device, KvScheme, Recipe, Scheme, phi3::ModelConfig, stop_ids};
 use qins_eval::report::{Judge, Report, Role, Settings, Terminal, page, summary};
 
 use crate::{
     Outcome,
     args::{Bar, DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target, parse_temperature},
     compare::{Form, Weights},
-    evaluate::{Evaluation, encoded_controls, plain_controls},
+    evaluate::{Evaluation, encoded_controls, plain_controls, with_cache},
     model::Source,
     output::{expect_writable, write_whole},
     policy::policy,
@@ -37,6 +37,7 @@ use crate::{
   qins validate
   qins validate --model DIR --scheme q8,q6,q4 --targets all
   qins validate --model DIR --candidate DIR-q8 --candidate Q8_0@8.5 --preset quick
+  qins validate --kv q8,q4
   qins validate --model DIR --scheme q4 --baseline plain.safetensors   # made once, then read")]
 pub(crate) struct Validate {
     #[command(flatten)]
@@ -48,6 +49,9 @@ pub(crate) struct Validate {
     /// many bits per weight; may be given several times
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
+    /// Judge plain weights with keys and values in these forms, separated by commas: f16, bf16, q8 or q4
+    #[arg(long, value_delimiter = ',', value_name = "FORMS")]
+    kv: Vec<KvScheme>,
     #[command(flatten)]
     encode: EncodeArgs,
     #[command(flatten)]
@@ -198,7 +202,8 @@ impl Validate {
             preset: self.asked.preset_name(&self.model),
             kept: self.asked.baseline.as_deref(),
         };
-        let report = evaluation.run(plain_controls(), |_, _| Ok(Vec::new()), forms)?;
+        let plain = plain_controls().into_iter().chain(with_cache(&self.kv)).collect();
+        let report = evaluation.run(plain, |_, _| Ok(Vec::new()), forms)?;
         self.report.write(&report)
     }
 
@@ -206,7 +211,7 @@ impl Validate {
     fn recipes(&self) -> Result<Vec<Recipe>, String> {
         let asked: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
             ([], Some(_)) => vec![None],
-            ([], None) if self.candidates.is_empty() => vec![Some(Scheme::F32), Some(Scheme::Q8)],
+            ([], None) if self.candidates.is_empty() && self.kv.is_empty() => vec![Some(Scheme::F32), Some(Scheme::Q8)],
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
         asked.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
@@ -224,7 +229,15 @@ impl Validate {
         for recipe in recipes {
             let settings = self.encode.settings(&recipe);
             let weights = Weights::Encoded(policy(&self.encode, recipe, source, device)?);
-            forms.push(Form { name: settings.to_string(), role: Role::Judged, settings, weights, judge, writes: true });
+            forms.push(Form {
+                name: settings.to_string(),
+                role: Role::Judged,
+                settings,
+                weights,
+                judge,
+                kv: KvScheme::F32,
+                writes: true,
+            });
         }
         for OtherCheckpoint { dir, bits } in &self.candidates {
             let other = Source::open(&ModelArgs { model: Some(dir.clone()) })?;
@@ -238,7 +251,15 @@ impl Validate {
             // Of plain weights nobody knows how many bits they would take.
             let role = if other.checkpoint.quantization().is_some() { Role::Judged } else { Role::Information };
             let weights = Weights::Other(other);
-            forms.push(Form { name: settings.to_string(), role, settings, weights, judge, writes: true });
+            forms.push(Form {
+                name: settings.to_string(),
+                role,
+                settings,
+                weights,
+                judge,
+                kv: KvScheme::F32,
+                writes: true,
+            });
         }
         forms.extend(encoded_controls(&self.encode.targets, judge)?);
         Ok(forms)
