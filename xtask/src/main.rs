@@ -41,6 +41,8 @@ enum Command {
     Verify(qins::Arguments),
     /// Decode a checkpoint into a plain one, which any other program can run
     Export(qins::Arguments),
+    /// Write a checkpoint of random weights, laid out as a model's own is
+    Synth(qins::Arguments),
     /// Run the tests
     Test(test::Test),
     /// Feed hostile bytes to every reader of files
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => arguments.run("inspect"),
         Command::Verify(arguments) => arguments.run("verify"),
         Command::Export(arguments) => arguments.run("export"),
+        Command::Synth(arguments) => arguments.run("synth"),
         Command::Test(test) => test.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench(bench) => bench.run(),

@@ -41,5 +41,5 @@ pub use qins_quant::{
 };
 pub use sampler::Sampler;
 pub use swap::{ConvertReport, LinearKind, LinearSpec, Projections, Targets, Visit, convert_linear_to_qins, linears};
-pub use synthetic::synthetic;
+pub use synthetic::{synthetic, write_synthetic};
 pub use tokenizer::{Tokenizer, stop_ids};

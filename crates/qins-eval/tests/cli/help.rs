@@ -31,18 +31,20 @@ fn every_flag_of_every_command_is_explained() {
         "--scheme",
         "--targets",
         "--dtype",
+        "--kv",
         "--backend",
         "--threads",
         "--prompt-tokens",
         "--tokens",
     ];
-    let cases: [(&str, Vec<&str>); 10] = [
+    let cases: [(&str, Vec<&str>); 11] = [
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
         ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
         ("validate", [&encode[..2], &["--candidate", "--kv"], &encode[2..], &device, &asked, &report].concat()),
         ("sweep", [&["--model", "--schemes", "--targets", "--parts", "--kv"], &device[..], &asked, &report].concat()),
         ("convert", [&encode[..], &["--out", "--help"]].concat()),
+        ("synth", vec!["--config", "--blocks", "--shard-bytes", "--out", "--help"]),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
         ("export", vec!["<DIR>", "--out", "--dtype", "--help"]),

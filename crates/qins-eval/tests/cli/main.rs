@@ -19,6 +19,7 @@ mod refuse_config;
 mod refuse_input;
 mod refuse_weights;
 mod sweep;
+mod synth;
 mod target;
 mod validate;
 mod verify;

@@ -22,13 +22,13 @@ use serde_json::Value;
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, ModelArgs, SchemeOrNone},
+    args::{DeviceArgs, KvArgs, ModelArgs, SchemeOrNone},
     environment::{environment, peak_rss_bytes},
     model::{Source, progress},
 };
 
 /// Shapes without weights.
-const PHI: &str = include_str!("../../../../../tests/fixtures/phi35/config.json");
+pub(crate) const PHI: &str = include_str!("../../../../../tests/fixtures/phi35/config.json");
 
 /// Times that everything is measured; the median counts.
 const REPEATS: usize = 3;
@@ -58,6 +58,8 @@ pub(crate) struct Bench {
     /// The type in which a synthetic model's plain weights rest
     #[arg(long, default_value = "bf16", value_parser = ["bf16", "f16", "f32"])]
     dtype: String,
+    #[command(flatten)]
+    kv: KvArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Tokens of the prompt, read at once
@@ -118,7 +120,8 @@ impl Bench {
         let device = self.device.device()?;
         let policy = self.scheme.scheme().map(|scheme| Policy::new(self.targets.clone(), scheme));
         let start = Instant::now();
-        let (name, Loaded { model, report }) = self.load(policy.as_ref(), &device)?;
+        let (name, Loaded { mut model, report }) = self.load(policy.as_ref(), &device)?;
+        model.set_kv(self.kv.kv);
         let load_seconds = start.elapsed().as_secs_f64();
         let vocabulary = model.config().vocab_size as u32;
         let limit = model.config().max_position_embeddings;

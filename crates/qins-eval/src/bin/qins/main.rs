@@ -22,6 +22,7 @@ mod questions;
 mod search;
 mod sensitivity;
 mod sweep;
+mod synth;
 mod validate;
 mod verify;
 
@@ -56,6 +57,7 @@ enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Bench(bench::Bench),
+    Synth(synth::Synth),
 }
 
 /// What a command gives: how the process exits, or why it could not run.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Verify(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Synth(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast_ref::<io::Error>() {

@@ -1,5 +1,9 @@
 //! Models of random weights, of any shape, for what depends on shapes alone: speed and memory.
 
+mod checkpoint;
+
+pub use checkpoint::write_synthetic;
+
 use std::collections::HashMap;
 
 use burn::{
@@ -116,14 +120,21 @@ fn repeat<T: Copy>(band: &[T], rows: usize) -> Vec<T> {
     all
 }
 
-/// A band of rows: sums of four uniform numbers, near enough to Gaussian, of the size that keeps activations as large as
-/// they were.
+/// A band of rows.
 fn weights(cols: usize) -> Vec<f32> {
-    let mut state = cols as u64;
+    draw(BAND * cols, cols, cols as u64)
+}
+
+/// Sums of four uniform numbers, near enough to Gaussian, of the size that keeps activations as large as they were in a
+/// matrix of so many columns.
+fn draw(n: usize, cols: usize, seed: u64) -> Vec<f32> {
+    // Neighbouring seeds would begin neighbouring sequences.
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mut uniform = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
     let sigma = (3.0 / cols as f32).sqrt();
-    (0..BAND * cols).map(|_| sigma * (uniform() + uniform() + uniform() + uniform())).collect()
+    (0..n).map(|_| sigma * (uniform() + uniform() + uniform() + uniform())).collect()
 }

@@ -1,0 +1,133 @@
+//! A checkpoint of random weights, laid out as a model's own is: what it takes to convert, load and run one of full size
+//! can be tried without it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use qins_quant::{
+    Error as QuantError, FloatDtype,
+    checkpoint::{Directory, TensorSpec},
+};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::draw;
+use crate::{Error, linears, phi3::ModelConfig};
+
+/// Weights drawn and written at a time.
+const BAND: usize = 1 << 22;
+
+/// Writes a checkpoint of random weights for `config`, the content of a `config.json`: in bf16, in shards of at most
+/// `shard_bytes`, fused as Phi-3 fuses them. It appears whole or not at all. `progress` is called with the bytes written and
+/// those in all. Same configuration, same bytes.
+///
+/// # Errors
+/// When the configuration is of another kind of model, `out` is taken, or the disk is full.
+pub fn write_synthetic(
+    config: &Value,
+    out: &Path,
+    shard_bytes: usize,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<(), Error> {
+    let parsed = ModelConfig::parse(config, &out.join("config.json"))?;
+    let tensors = tensors(&parsed, config["model_type"] == "phi3");
+    let total: usize = tensors.iter().map(TensorSpec::bytes).sum();
+    let shards = shards(tensors, shard_bytes);
+    let directory = Directory::create(out)?;
+    let (mut index, mut written, mut seed) = (BTreeMap::new(), 0, 0);
+    for (i, tensors) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => "model.safetensors".to_owned(),
+            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+        };
+        let mut writer = directory.shard(&name, tensors.clone(), Vec::new())?;
+        for tensor in tensors {
+            index.insert(tensor.name.clone(), name.clone());
+            let cols = tensor.shape.last().copied().unwrap_or(1).max(1);
+            let rows = tensor.shape.iter().product::<usize>() / cols;
+            let band = (BAND / cols).max(1);
+            for first in (0..rows).step_by(band) {
+                let n = band.min(rows - first);
+                let bytes: Vec<u8> =
+                    (0..n).into_par_iter().flat_map_iter(|r| row(tensor, cols, seed + (first + r) as u64)).collect();
+                writer.write(&tensor.name, &bytes)?;
+                written += bytes.len();
+                progress(written, total);
+            }
+            seed += rows as u64;
+        }
+        writer.finish()?;
+    }
+    let write =
+        |name: &str, value: &Value| directory.write(name, &serde_json::to_vec_pretty(value).unwrap_or_default());
+    write("config.json", config)?;
+    if shards.len() > 1 {
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
+        write("model.safetensors.index.json", &index)?;
+    }
+    directory.commit().map_err(|e: QuantError| e.into())
+}
+
+/// A row's bytes: of a matrix random, of a norm ones.
+fn row(tensor: &TensorSpec, cols: usize, seed: u64) -> Vec<u8> {
+    let values = if tensor.shape.len() == 1 { vec![1.0; cols] } else { draw(cols, cols, seed) };
+    FloatDtype::Bf16.narrow(&values)
+}
+
+/// Every tensor, in the order of the computation.
+fn tensors(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
+    let tensor = |module: &str, shape: &[usize]| TensorSpec {
+        name: format!("{module}.weight"),
+        dtype: FloatDtype::Bf16.safetensors(),
+        shape: shape.to_vec(),
+    };
+    let mut tensors: Vec<TensorSpec> = Vec::new();
+    for spec in linears(config) {
+        let place = spec.fused.as_ref().filter(|_| fused);
+        let (module, rows) = place.map_or((&spec.module, spec.shape[0]), |(module, rows, _)| (module, *rows));
+        let next = tensor(module, &[rows, spec.shape[1]]);
+        // The parts of a fused matrix follow each other.
+        if tensors.last() != Some(&next) {
+            tensors.push(next);
+        }
+    }
+    let blocks = (0..config.num_hidden_layers)
+        .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|norm| format!("model.layers.{i}.{norm}")));
+    tensors.extend(blocks.chain(["model.norm".to_owned()]).map(|norm| tensor(&norm, &[config.hidden_size])));
+    tensors
+}
+
+/// Tensors in turn, as many in a shard as fit.
+fn shards(tensors: Vec<TensorSpec>, most: usize) -> Vec<Vec<TensorSpec>> {
+    let (mut shards, mut size): (Vec<Vec<TensorSpec>>, usize) = (Vec::new(), usize::MAX);
+    for tensor in tensors {
+        let bytes = tensor.bytes();
+        match shards.last_mut() {
+            Some(shard) if size.saturating_add(bytes) <= most => {
+                size += bytes;
+                shard.push(tensor);
+            }
+            _ => {
+                size = bytes;
+                shards.push(vec![tensor]);
+            }
+        }
+    }
+    shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phi_has_its_published_tensors_in_two_shards() {
+        let config: Value = serde_json::from_str(include_str!("../../../../tests/fixtures/phi35/config.json")).unwrap();
+        let published = include_str!("../../../../tests/fixtures/phi35/tensor_shapes.json");
+        let published: BTreeMap<String, Vec<usize>> = serde_json::from_str(published).unwrap();
+        let tensors = tensors(&ModelConfig::parse(&config, Path::new("config.json")).unwrap(), true);
+        assert_eq!(tensors.len(), 195);
+        assert_eq!(tensors.iter().map(TensorSpec::bytes).sum::<usize>(), 7_642_159_104);
+        assert_eq!(shards(tensors.clone(), 5_000_000_000).len(), 2);
+        assert_eq!(tensors.into_iter().map(|t| (t.name, t.shape)).collect::<BTreeMap<_, _>>(), published);
+    }
+}
