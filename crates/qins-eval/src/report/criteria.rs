@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Figures, FreeRun, Layer, Settings};
+use super::{Figures, FreeRun, Layer, PromptResult, Settings};
 
 /// Why a candidate is in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -74,8 +74,16 @@ impl Judge {
         settings: &Settings,
         bits: Option<f64>,
         figures: &Figures,
+        prompts: &[PromptResult],
         layers: &[Layer],
     ) -> Vec<Criterion> {
+        let expected: Vec<[usize; 2]> = prompts.iter().filter_map(|prompt| prompt.expected).collect();
+        let sum = |i: usize| expected.iter().map(|tokens| tokens[i]).sum::<usize>() as f64;
+        let pinned = (!expected.is_empty()).then(|| Criterion::at_least("expected tokens", sum(1), Some(sum(0))));
+        self.of_figures(settings, bits, figures, layers).into_iter().chain(pinned).collect()
+    }
+
+    fn of_figures(self, settings: &Settings, bits: Option<f64>, figures: &Figures, layers: &[Layer]) -> Vec<Criterion> {
         // What was predicted, wherever that was.
         let mut forced = figures.forced.iter().chain(&figures.text).chain(figures.contexts.iter().map(|c| &c.forced));
         let first = forced.next();

@@ -99,6 +99,9 @@ pub struct PromptResult {
     pub same_top_rate: Option<f64>,
     /// Mean KL over the positions, in nats.
     pub mean_kl: Option<f64>,
+    /// Of the tokens that its prompt's file says it should write greedily, how many it wrote from the start, and how many
+    /// there are.
+    pub expected: Option<[usize; 2]>,
     /// Its own greedy text.
     pub greedy: Option<Continuation>,
     /// Its own text drawn with the baseline's random numbers.

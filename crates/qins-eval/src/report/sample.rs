@@ -109,6 +109,7 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
         tokens: text.generated_ids.len(),
         same_top_rate: None,
         mean_kl: None,
+        expected: None,
         greedy: Some(written.clone()),
         sampled: Some(written.clone()),
     });

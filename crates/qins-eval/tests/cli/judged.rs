@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{Home, json_file, repository};
+use crate::common::{Home, goldens, json_file, repository};
 
 const EXACT: [(&str, &str, bool); 3] =
     [("exact match", "≥ 1", true), ("sampled match", "≥ 1", true), ("largest KL", "≤ 0", true)];
@@ -48,6 +48,32 @@ fn lossless_is_held_to_every_word_and_a_divergence_of_nothing() {
         let found = judged(&home, "--model model --scheme f32 --prune 0.5");
         assert_eq!(criteria(&found)[0].0, "same-top rate", "{fixture}");
     }
+}
+
+#[test]
+fn tokens_that_are_expected_must_be_written() {
+    let home = Home::new("b_gqa/f32");
+    let golden = &goldens("b_gqa/f32")[0];
+    let prompt = |expected: &[u32]| {
+        let line = json!({ "id": "pinned", "input_ids": golden.input_ids, "expected_ids": expected });
+        home.write("prompts.jsonl", line.to_string());
+        home.qins("validate --model model --prompts prompts.jsonl --max-new-tokens 12 --scheme f32")
+    };
+    let bar = |name: &str| {
+        let report = json_file(&home.path("report.json"));
+        let all = report["candidates"].as_array().unwrap().clone();
+        let candidate = all.iter().find(|c| c["name"] == name).unwrap().clone();
+        criteria(&candidate).into_iter().find(|c| c.0 == "expected tokens").map(|c| (c.1.to_owned(), c.2))
+    };
+    let run = prompt(&golden.generated[..10]);
+    assert_eq!((run.code, bar("f32"), bar("plain again")), {
+        let met = Some(("≥ 10".to_owned(), true));
+        (Some(0), met.clone(), met)
+    });
+    assert_eq!(bar("one thread"), None);
+    let mut wrong = golden.generated[..10].to_vec();
+    wrong[9] ^= 1;
+    assert_eq!((prompt(&wrong).code, bar("f32")), (Some(1), Some(("≥ 10".to_owned(), false))));
 }
 
 #[test]

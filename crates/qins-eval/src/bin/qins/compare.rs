@@ -13,6 +13,7 @@ use qins_eval::{
         Candidate, Computation, Context, Figures, Judge, Layer, PromptResult, Role, Settings, continuation, forced,
         free_run,
     },
+    token_match::match_length,
 };
 
 use crate::{
@@ -100,7 +101,7 @@ impl Comparison<'_> {
         let bits = form.settings.stands_for_bits.or(weights.bits_per_weight());
         let criteria = match form.role {
             Role::Information => Vec::new(),
-            _ => form.judge.criteria(&form.settings, bits, &figures, &layers),
+            _ => form.judge.criteria(&form.settings, bits, &figures, &prompts, &layers),
         };
         Ok(Candidate {
             name: form.name,
@@ -187,6 +188,11 @@ impl Comparison<'_> {
                 tokens: baseline.greedy[i].ids.len(),
                 same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
                 mean_kl: mean(&|p| p.kl),
+                expected: prompt
+                    .expected_ids
+                    .as_ref()
+                    .zip(greedy.get(i))
+                    .map(|(expected, own)| [match_length(expected, &own.ids), expected.len()]),
                 greedy: text(&greedy, &baseline.greedy)?,
                 sampled: text(&sampled, &baseline.sampled)?,
             });

@@ -73,7 +73,8 @@ struct Input {
 
 impl Input {
     fn read(self, reader: &Reader) -> Result<Vec<Prompt>, Box<dyn Error>> {
-        let one = |input_ids| vec![Prompt { id: "prompt".to_owned(), input_ids, max_new_tokens: None }];
+        let one =
+            |input_ids| vec![Prompt { id: "prompt".to_owned(), input_ids, max_new_tokens: None, expected_ids: None }];
         match self {
             Self { prompt: Some(text), .. } => Ok(one(reader.encode(&text)?)),
             Self { prompt_ids: Some(ids), .. } => Ok(one(ids)),

@@ -16,6 +16,11 @@ pub(crate) enum Preset {
     Long,
 }
 
+/// The source report's one run, on Phi-3.5-mini-instruct: "The capital of France is", and the ten tokens that followed,
+/// "Paris.\n\nParis is the capital city".
+pub(crate) const GOLDEN: ([u32; 5], [u32; 10]) =
+    ([450, 7483, 310, 3444, 338], [3681, 29889, 13, 13, 2177, 275, 338, 278, 7483, 4272]);
+
 /// A preset's questions.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -28,6 +33,8 @@ pub(crate) struct Plan {
     /// Tokens in all of each context.
     pub(crate) contexts: Vec<usize>,
     pub(crate) judge: Judge,
+    /// Whether a prompt that is the source report's, for a model that reads it alike, must be continued as it was there.
+    pub(crate) golden: bool,
 }
 
 const LONG: [usize; 3] = [2048, 4096, 8192];
@@ -41,6 +48,7 @@ impl Preset {
             windows: (4, 256),
             contexts: Vec::new(),
             judge: Judge::Bits,
+            golden: false,
         };
         match self {
             Self::Quick => quick,
@@ -53,6 +61,7 @@ impl Preset {
                 windows: (16, 512),
                 contexts: LONG.into(),
                 judge: Judge::SourceReport,
+                golden: true,
                 ..quick
             },
             Self::Long => Plan { prompts_step: None, windows: (0, 0), contexts: LONG.into(), ..quick },

@@ -11,6 +11,8 @@ pub(crate) struct Prompt {
     pub(crate) id: String,
     pub(crate) input_ids: Vec<u32>,
     pub(crate) max_new_tokens: Option<usize>,
+    /// What is known to follow it greedily.
+    pub(crate) expected_ids: Option<Vec<u32>>,
 }
 
 /// A line of a prompts file; other fields are ignored.
@@ -21,6 +23,7 @@ struct Line {
     messages: Option<Vec<Message>>,
     input_ids: Option<Vec<u32>>,
     max_new_tokens: Option<usize>,
+    expected_ids: Option<Vec<u32>>,
 }
 
 /// What a model reads text with.
@@ -79,7 +82,7 @@ pub(crate) fn parse(text: &str, name: &str, reader: &Reader) -> Result<Vec<Promp
             return Err(format!("{place}: expected at least one token, found an empty prompt").into());
         }
         let id = line.id.unwrap_or_else(|| (number + 1).to_string());
-        prompts.push(Prompt { id, input_ids, max_new_tokens: line.max_new_tokens });
+        prompts.push(Prompt { id, input_ids, max_new_tokens: line.max_new_tokens, expected_ids: line.expected_ids });
     }
     if prompts.is_empty() {
         return Err(format!("{name}: expected a prompt a line, found none").into());

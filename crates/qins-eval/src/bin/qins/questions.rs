@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     embedded,
-    preset::Plan,
+    preset::{GOLDEN, Plan},
     prompts::{self, Prompt, Reader},
 };
 
@@ -86,7 +86,10 @@ impl<'a> Questions<'a> {
             (None, Half::Calibration) => (0, 2),
             (None, Half::Confirmation) => (1, 2),
         };
-        let prompts: Vec<Prompt> = all.into_iter().skip(first).step_by(step).collect();
+        let mut prompts: Vec<Prompt> = all.into_iter().skip(first).step_by(step).collect();
+        for prompt in prompts.iter_mut().filter(|prompt| plan.golden && prompt.input_ids == GOLDEN.0) {
+            prompt.expected_ids = Some(GOLDEN.1.into());
+        }
         if let Some(prompt) = prompts.iter().find(|p| p.max_new_tokens.unwrap_or(plan.max_new_tokens) == 0) {
             let message = "expected max_new_tokens of at least 1, to have something to compare, found 0";
             return Err(format!("prompt `{}`: {message}", prompt.id).into());

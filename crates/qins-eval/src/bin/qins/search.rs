@@ -48,6 +48,7 @@ pub(crate) fn search(
         windows: (0, 0),
         contexts: Vec::new(),
         judge: Judge::Bits,
+        golden: false,
     };
     let files = Files { prompts: None, text: None, embedded: source.is_embedded(), half: Half::Calibration };
     let questions = Questions::new(&plan, files, &reader, &config, stop_ids(source.files(), &config)?)?;

@@ -68,7 +68,8 @@ pub(crate) struct Asked {
     /// How much is asked [default: quick for the embedded model, standard for others]
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}
+    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}, and
+    /// "expected_ids" where every judged form must begin with those
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// A text whose tokens are to be predicted, instead of the standard one
