@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::f16;
 use qins_codec::{Code, Curvature, table};
 
-use crate::FloatDtype;
+use crate::{FloatDtype, dtype::widen_half};
 
 /// Tokens that share the scale of a channel, and that attention decodes at a time.
 pub(super) const BLOCK: usize = 64;
@@ -174,6 +174,8 @@ impl Vectors {
         assert!(which.end <= self.len && out.len() == which.len() * self.dim, "decode: vectors there are");
         let closed = self.len - self.recent.len() / self.dim;
         let size = self.bytes_of_vector();
+        // Scales of a block of tokens, widened once.
+        let mut channels: (Option<usize>, Vec<f32>) = (None, Vec::new());
         for (at, out) in which.zip(out.chunks_exact_mut(self.dim)) {
             if at >= closed {
                 out.copy_from_slice(&self.recent[(at - closed) * self.dim..][..self.dim]);
@@ -181,30 +183,51 @@ impl Vectors {
             }
             let bytes = &self.bytes[at * size..][..size];
             match self.form {
-                Form::Floats(dtype) => out.copy_from_slice(&dtype.widen(bytes)),
+                Form::Floats(FloatDtype::F32) => {
+                    let words = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                    out.iter_mut().zip(words).for_each(|(x, word)| *x = word);
+                }
+                Form::Floats(dtype) => {
+                    let widen = if dtype == FloatDtype::Bf16 { widen_half::<true> } else { widen_half::<false> };
+                    let words = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+                    out.iter_mut().zip(words).for_each(|(x, word)| *x = widen(word));
+                }
                 Form::Tokens { .. } => {
-                    let scale = self.scales[at].to_f32();
+                    let scale = widened(self.scales[at]);
                     out.iter_mut().zip(bytes).for_each(|(x, code)| *x = scale * self.levels[usize::from(*code)]);
                 }
                 Form::Channels { .. } => {
-                    let scales = &self.scales[at / BLOCK * self.dim..][..self.dim];
-                    self.unpack(bytes, out, |c| scales[c]);
+                    let block = at / BLOCK;
+                    if channels.0 != Some(block) {
+                        let scales = &self.scales[block * self.dim..][..self.dim];
+                        channels = (Some(block), scales.iter().map(|scale| widened(*scale)).collect());
+                    }
+                    self.unpack(bytes, out);
+                    out.iter_mut().zip(&channels.1).for_each(|(x, scale)| *x *= scale);
                 }
                 Form::Groups { .. } => {
+                    self.unpack(bytes, out);
                     let groups = self.dim.div_ceil(GROUP);
-                    let scales = &self.scales[at * groups..][..groups];
-                    self.unpack(bytes, out, |c| scales[c / GROUP]);
+                    for (out, scale) in out.chunks_mut(GROUP).zip(&self.scales[at * groups..]) {
+                        let scale = widened(*scale);
+                        out.iter_mut().for_each(|x| *x *= scale);
+                    }
                 }
             }
         }
     }
 
-    fn unpack(&self, bytes: &[u8], out: &mut [f32], scale: impl Fn(usize) -> f16) {
-        for (i, x) in out.iter_mut().enumerate() {
-            let code = bytes[i / 2] >> (4 * (i % 2)) & 15;
-            *x = scale(i).to_f32() * self.levels[usize::from(code)];
+    /// The levels of codes of 4 bits.
+    fn unpack(&self, bytes: &[u8], out: &mut [f32]) {
+        for (pair, byte) in out.chunks_mut(2).zip(bytes) {
+            let levels = [byte & 15, byte >> 4].map(|code| self.levels[usize::from(code)]);
+            pair.iter_mut().zip(levels).for_each(|(x, level)| *x = level);
         }
     }
+}
+
+fn widened(scale: f16) -> f32 {
+    widen_half::<false>(scale.to_bits())
 }
 
 /// The curvatures here are constants in range.
