@@ -122,6 +122,8 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qins"));
         command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        // A mistyped directory is no reason to ask the hub.
+        command.env("HF_HUB_OFFLINE", "1");
         command
     }
 

@@ -10,6 +10,8 @@ mod export;
 mod forms;
 mod generate;
 mod help;
+mod hub;
+mod hub_server;
 mod judged;
 #[cfg(unix)]
 mod killed;

@@ -10,8 +10,9 @@ use qins_quant::{ParseSchemeError, Prune, Rate, kernel::Simd, mixture::Goal};
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A Hugging Face directory with a Phi-3 (or Llama without biases) in safetensors [default: the embedded model]
-    #[arg(long, value_name = "DIR")]
+    /// A Phi-3 (or Llama without biases) in safetensors: a directory, or `owner/name[@revision]` on the Hugging Face hub, fetched
+    /// into its cache once [default: the embedded model]
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
 }
 

@@ -11,6 +11,7 @@ mod environment;
 mod evaluate;
 mod export;
 mod generate;
+mod hub;
 mod inspect;
 mod logits;
 mod model;

@@ -10,7 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qins_burn::{Device, Loaded, Policy, load};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
-use crate::{args::ModelArgs, embedded};
+use crate::{
+    args::ModelArgs,
+    embedded,
+    hub::{self, Fetched, HubName},
+};
 
 /// An open model directory.
 #[derive(Debug)]
@@ -22,7 +26,13 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn open(args: &ModelArgs) -> Result<Self, Box<dyn Error>> {
         let (name, files) = match &args.model {
-            Some(dir) => (dir.display().to_string(), Files::Directory(dir.clone())),
+            Some(model) => match HubName::of(model) {
+                Some(name) => {
+                    let Fetched { dir, commit } = hub::fetch(&name)?;
+                    (format!("{}@{commit}", name.repository()), Files::Directory(dir))
+                }
+                None => (model.display().to_string(), Files::Directory(model.clone())),
+            },
             None => ("atlas (embedded)".to_owned(), embedded::files()),
         };
         Ok(Self { name, checkpoint: Checkpoint::open(files)? })
