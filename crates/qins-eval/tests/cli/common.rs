@@ -98,7 +98,7 @@ impl Home {
             }
         }
         let line = |(id, golden): (&str, Golden)| format!("{}\n", json!({ "id": id, "input_ids": golden.input_ids }));
-        home.write("prompts.jsonl", &["a", "b"].into_iter().zip(goldens(name)).map(line).collect::<String>());
+        home.write("prompts.jsonl", ["a", "b"].into_iter().zip(goldens(name)).map(line).collect::<String>());
         home
     }
 

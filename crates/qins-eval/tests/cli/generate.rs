@@ -170,7 +170,7 @@ fn the_embedded_model_says_what_transformers_says() {
     let goldens: Vec<&Value> = goldens["goldens"].as_array().unwrap().iter().step_by(5).collect();
     for field in ["prompt", "input_ids"] {
         let line = |g: &&Value| json!({ "id": g["id"], field: g[field], "max_new_tokens": g["max_new_tokens"] });
-        home.write("prompts.jsonl", &goldens.iter().map(|g| format!("{}\n", line(g))).collect::<String>());
+        home.write("prompts.jsonl", goldens.iter().map(|g| format!("{}\n", line(g))).collect::<String>());
         let lines = home.qins("generate --prompts prompts.jsonl --json").lines();
         assert_eq!(lines.len(), goldens.len() + 1);
         for (answer, golden) in lines.iter().zip(&goldens) {

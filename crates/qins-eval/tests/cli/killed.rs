@@ -59,7 +59,7 @@ fn large_model(home: &Home) {
         map.extend(tensors.keys().map(|name| (name.clone(), json!(file))));
         write_tensors(&home.path("model").join(file), tensors);
     }
-    home.write("model/model.safetensors.index.json", &json!({ "weight_map": Value::Object(map) }).to_string());
+    home.write("model/model.safetensors.index.json", json!({ "weight_map": Value::Object(map) }).to_string());
     fs::remove_file(home.path("model/model.safetensors")).unwrap();
 }
 

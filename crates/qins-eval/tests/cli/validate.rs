@@ -14,7 +14,7 @@ fn validate(home: &Home, arguments: &str) -> (Run, Value) {
 /// Some prompts of the embedded model.
 fn few_prompts(home: &Home) {
     let prompts = fs::read_to_string(repository("assets/atlas/prompts.jsonl")).unwrap();
-    home.write("prompts.jsonl", &prompts.lines().step_by(9).map(|line| format!("{line}\n")).collect::<String>());
+    home.write("prompts.jsonl", prompts.lines().step_by(9).map(|line| format!("{line}\n")).collect::<String>());
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -134,8 +134,7 @@ fn numbers_that_are_not_finite_stay_so_and_zeros_are_exact() {
         let mut cache = Heads::new(scheme, 1, DIM, 0);
         let zeros = vec![0.0; 64 * DIM];
         cache.append(&zeros, &zeros);
-        let seen =
-            |cache: &Heads, at: usize| cache.attend(&vec![1.0; DIM], Visible { start: at, n: 1, window: Some(1) });
+        let seen = |cache: &Heads, at: usize| cache.attend(&[1.0; DIM], Visible { start: at, n: 1, window: Some(1) });
         assert_eq!(seen(&cache, 63), vec![0.0; DIM], "{scheme}");
         for bad in [f32::NAN, f32::INFINITY] {
             cache.clear();
