@@ -57,12 +57,13 @@ def main():
     parser.add_argument("--qins", required=True)
     parser.add_argument("--candidate", default="q8")
     parser.add_argument("--model")
+    parser.add_argument("--first", type=int, help="only so many prompts, and of the figures those of each prompt")
     args = parser.parse_args()
     report = json.load(open(args.report))
     candidate = next(c for c in report["candidates"] if c["name"] == args.candidate)
     options = ["--scheme", candidate["scheme"], "--targets", candidate["targets"]]
     found = {}
-    for text in report["baseline"]["texts"]:
+    for text in report["baseline"]["texts"][: args.first]:
         read, written = text["input_ids"], text["generated_ids"]
         rows = [predictions(args, read + written, len(read), o) for o in ([], options)]
         for name, values in figures(*rows, np.array(written)).items():
@@ -71,6 +72,19 @@ def main():
     kl = np.sort(flat["mean_kl"])
     rank = lambda share: kl[max(int(np.ceil(share * len(kl))), 1) - 1]
     forced = candidate["figures"]["forced"]
+    checks = {} if args.first else whole(flat, kl, rank, forced, candidate)
+    for prompt, kl, same in zip(candidate["prompts"], found["mean_kl"], found["same_top_rate"]):
+        checks[f"mean KL, {prompt['id']}"] = (kl.mean(), prompt["mean_kl"])
+        checks[f"same likeliest, {prompt['id']}"] = (same.mean(), prompt["same_top_rate"])
+    worst = max(abs(a - b) / max(1, abs(a)) for a, b in checks.values())
+    for name, (here, there) in checks.items():
+        print(f"{name:28} NumPy {here:.12g}  report {there:.12g}  apart {abs(here - there):.1e}")
+    print(f"{len(checks)} figures over {len(flat['mean_kl'])} positions; the farthest apart by {worst:.1e}")
+    sys.exit(0 if worst < 1e-6 else 1)
+
+
+def whole(flat, kl, rank, forced, candidate):
+    """The figures of all prompts together: NumPy's, and the report's."""
     checks = {name: (flat[name].mean(), forced[name]["value"]) for name in flat if name != "baseline_surprise"}
     checks |= {
         "median_kl": (rank(0.5), forced["median_kl"]),
@@ -81,8 +95,6 @@ def main():
         "baseline_perplexity": (np.exp(flat["baseline_surprise"].mean()), forced["baseline_perplexity"]),
         "perplexity": (np.exp((flat["baseline_surprise"] + flat["ln_perplexity_ratio"]).mean()), forced["perplexity"]),
     }
-    for prompt, kl in zip(candidate["prompts"], found["mean_kl"]):
-        checks[f"mean_kl of {prompt['id']}"] = (kl.mean(), prompt["mean_kl"])
     greedy = candidate["figures"]["greedy"]
     texts, alike = len(candidate["prompts"]), sum(p["greedy"]["divergence"] is None for p in candidate["prompts"])
     low = beta.ppf(0.025, alike, texts - alike + 1) if alike else 0.0
@@ -90,12 +102,7 @@ def main():
     exact = greedy["exact_match"]
     checks |= {"exact_match": (alike / texts, exact["value"]), "its interval, low": (low, exact["low"])}
     checks |= {"its interval, high": (high, exact["high"])}
-    worst = max(abs(a - b) / max(1, abs(a)) for a, b in checks.values())
-    for name, (here, there) in checks.items():
-        if " of " not in name:
-            print(f"{name:24} NumPy {here:.12g}  report {there:.12g}  apart {abs(here - there):.1e}")
-    print(f"{len(checks)} figures over {len(flat['mean_kl'])} positions; the farthest apart by {worst:.1e}")
-    sys.exit(0 if worst < 1e-6 else 1)
+    return checks
 
 
 if __name__ == "__main__":
