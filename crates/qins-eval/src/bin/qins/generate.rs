@@ -107,16 +107,17 @@ impl Generate {
             };
             // Written as it comes, by those who can write it.
             let mut written = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);
-            if let Some(tokenizer) = tokenizer.as_ref().filter(|_| !self.json) {
-                write!(out, "{}", tokenizer.decode(&prompt.input_ids, true)?)?;
-                out.flush()?;
-            }
+            // With the first token: a prompt that is refused is not repeated.
+            let mut prefix = match tokenizer.as_ref().filter(|_| !self.json) {
+                Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
+                None => String::new(),
+            };
             let mut failed: Result<(), Box<dyn Error>> = Ok(());
             let start = Instant::now();
             let generation = generator.generate(&model, &prompt.input_ids, |step| {
                 let Some(written) = &mut written else { return ControlFlow::Continue(()) };
                 failed = written(step.id).map_err(Into::into).and_then(|piece| {
-                    write!(out, "{}", piece.unwrap_or_default())?;
+                    write!(out, "{}{}", std::mem::take(&mut prefix), piece.unwrap_or_default())?;
                     Ok(out.flush()?)
                 });
                 if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -132,8 +133,7 @@ impl Generate {
                 });
                 writeln!(out, "{line}")?;
             } else {
-                let text =
-                    if tokenizer.is_some() { String::new() } else { format!("{:?} → {ids:?}", prompt.input_ids) };
+                let text = if tokenizer.is_some() { prefix } else { format!("{:?} → {ids:?}", prompt.input_ids) };
                 writeln!(out, "{text}")?;
             }
         }
