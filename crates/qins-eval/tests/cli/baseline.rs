@@ -67,6 +67,32 @@ fn a_baseline_of_something_else_is_refused() {
     weights.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     home.write("plain.safetensors", fs::read(&weights[0]).unwrap());
     refused(kept, &["plain.safetensors", "checksum"]);
+    // Whole, with right checksums, and not what it says it is.
+    let forged = |edit: &dyn Fn(&mut Value)| {
+        let length = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+        let mut header: Value = serde_json::from_slice(&good[8..8 + length]).unwrap();
+        let at = header["run"]["data_offsets"].clone();
+        let [from, to] = [0, 1].map(|i| 8 + length + at[i].as_u64().unwrap() as usize);
+        let mut run: Value = serde_json::from_slice(&good[from..to]).unwrap();
+        edit(&mut run);
+        let mut run = serde_json::to_vec(&run).unwrap();
+        assert!(run.len() <= to - from);
+        run.resize(to - from, b' ');
+        let metadata = &mut header["__metadata__"]["qins"];
+        let mut checksums: Value = serde_json::from_str(metadata.as_str().unwrap()).unwrap();
+        checksums["xxh3"]["run"] = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&run)).into();
+        *metadata = checksums.to_string().into();
+        let mut head = header.to_string().into_bytes();
+        head.resize(length, b' ');
+        [&good[..8], &head, &good[8 + length..from], &run, &good[to..]].concat()
+    };
+    home.write("plain.safetensors", forged(&|run| drop(run["greedy"].as_array_mut().unwrap().pop())));
+    refused(
+        kept,
+        &["plain.safetensors: `run`: expected a vocabulary, texts and drawn texts of (112, 2, 2), found (112, 1, 2)"],
+    );
+    home.write("plain.safetensors", forged(&|run| run["greedy"][0]["ids"][0] = 112.into()));
+    refused(kept, &["plain.safetensors: `run`: expected token ids below 112, found 112"]);
     // Nothing is left of one that cannot be written.
     refused("--baseline none/plain.safetensors", &["none/plain.safetensors"]);
 }

@@ -59,7 +59,12 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     /// Reads a run that was kept, and checks that it is the answer to these questions.
-    pub(crate) fn read(path: &Path, asked: &BTreeMap<String, String>) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn read(
+        path: &Path,
+        asked: &BTreeMap<String, String>,
+        questions: &Questions<'_>,
+        vocabulary: usize,
+    ) -> Result<Self, Box<dyn Error>> {
         let name = path.display();
         let (folder, file) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
         let logits = Shard::open(&Files::Directory(folder.to_owned()), &file.to_string_lossy())?;
@@ -79,7 +84,19 @@ impl Baseline {
                 return Err(format!("{name}: expected a baseline with {key} {expected}, found {found}").into());
             }
         }
-        let Run { vocabulary, greedy, sampled, .. } = run;
+        // What else is taken for granted where a run is used.
+        let prompts = questions.prompts.len();
+        let expected = (vocabulary, prompts, questions.temperature.map_or(0, |_| prompts));
+        let found = (run.vocabulary, run.greedy.len(), run.sampled.len());
+        if found != expected {
+            let what = "a vocabulary, texts and drawn texts";
+            return Err(format!("{name}: `run`: expected {what} of {expected:?}, found {found:?}").into());
+        }
+        let mut ids = run.greedy.iter().chain(&run.sampled).flat_map(|text| &text.ids);
+        if let Some(id) = ids.find(|id| **id as usize >= vocabulary) {
+            return Err(format!("{name}: `run`: expected token ids below {vocabulary}, found {id}").into());
+        }
+        let Run { greedy, sampled, .. } = run;
         Ok(Self { greedy, sampled, tokens_per_second: None, vocabulary, logits, path: path.to_owned() })
     }
 
@@ -110,7 +127,7 @@ impl Baseline {
                 let _ = fs::remove_file(&partial);
             })
             .map_err(|e| format!("{}: {e}", path.display()))?;
-        let kept = Self::read(path, &run.asked)?;
+        let kept = Self::read(path, &run.asked, questions, vocabulary)?;
         Ok(Self { tokens_per_second: (tokens > 0).then_some(speed), ..kept })
     }
 

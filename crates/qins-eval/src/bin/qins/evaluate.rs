@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, path::Path};
 
-use qins_burn::{Alpha, Device, EncodeOptions, KvScheme, Policy, Recipe, Scheme, Targets};
+use qins_burn::{Alpha, Device, EncodeOptions, KvScheme, Policy, Recipe, Scheme, Targets, phi3::ModelConfig};
 use qins_eval::report::{
     self, Computation, Judge, Model, REPORT_VERSION, Report, Role, Run, Sensitivity, Settings, Text,
 };
@@ -44,7 +44,7 @@ impl Evaluation<'_> {
         let asked = self.asked(&xxh3);
         // What cannot be read is told before a model is loaded.
         let kept = match self.kept {
-            Some(path) if path.exists() => Some(Baseline::read(path, &asked)?),
+            Some(path) if path.exists() => Some(Baseline::read(path, &asked, questions, self.vocabulary()?)?),
             _ => None,
         };
         let mut loaded = source.load(None, self.device)?;
@@ -104,6 +104,11 @@ impl Evaluation<'_> {
             candidates,
             sensitivity,
         })
+    }
+
+    fn vocabulary(&self) -> Result<usize, Box<dyn Error>> {
+        let checkpoint = &self.source.checkpoint;
+        Ok(ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?.vocab_size)
     }
 
     /// What a kept baseline has to be the answer to.
