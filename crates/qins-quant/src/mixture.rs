@@ -8,7 +8,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, rate};
+use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, sample};
+
+/// Weights of each matrix looked at.
+const SAMPLE: usize = 1 << 20;
 
 /// The schemes a mixture is made of.
 const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8, Scheme::Q8g];
@@ -84,7 +87,7 @@ pub fn measure(source: &Checkpoint, tensor: &str, part: &Part, recipe: &Recipe) 
     let shape = [part.rows.len(), cols];
     let row = cols * plain.dtype.size();
     let mut weights = Vec::new();
-    for r in rate::sample_rows(shape) {
+    for r in sample::rows(shape, SAMPLE) {
         let first = (part.rows.start + r) * row;
         weights.extend(plain.dtype.widen(&source.mapped(tensor, first..first + row)?));
     }

@@ -13,7 +13,7 @@ use crate::{EncodeError, entropy};
 pub(crate) const LARGEST: f32 = (1 << 24) as f32;
 
 /// Weights looked at to choose a step.
-const SAMPLE: usize = 1 << 20;
+pub(crate) const SAMPLE: usize = 1 << 20;
 
 /// Bits per weight that a step may leave unused, and how many steps are tried to come so near.
 const TOLERANCE: f64 = 0.004;
@@ -52,19 +52,13 @@ impl Rate {
         }
     }
 
-    /// The step for a matrix of which these are [`sample_rows`].
+    /// The step for a matrix of which this is a sample.
     pub(crate) fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
         match self {
             Self::Step(step) => Ok(step),
             Self::Bits(bits) => step_of(sample, cols, bits),
         }
     }
-}
-
-/// Rows to look at, spread over the matrix.
-pub(crate) fn sample_rows([rows, cols]: [usize; 2]) -> impl Iterator<Item = usize> {
-    let n = (SAMPLE / cols.max(1)).clamp(1, rows.max(1)).min(rows);
-    (0..n).map(move |i| i * rows / n)
 }
 
 /// The step at which the coded sample takes `bits` per weight.
@@ -151,15 +145,5 @@ mod tests {
             assert!(encode(&[size], 1, step).is_ok(), "{size}: {step}");
         }
         assert_eq!(Rate::Step(0.5).step(&sample, 256), Ok(0.5));
-    }
-
-    #[test]
-    fn the_sample_is_spread_over_all_rows() {
-        let rows = |shape| sample_rows(shape).collect::<Vec<_>>();
-        assert_eq!(rows([3, 8]), [0, 1, 2]);
-        assert_eq!(rows([0, 8]), [0; 0]);
-        assert_eq!(rows([4, SAMPLE]), [0]);
-        let some = rows([10_000, 1024]);
-        assert_eq!((some.len(), some[0], some[1023]), (1024, 0, 9990));
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use qins_codec::Alpha;
 
-use crate::{EncodeError, Layout, Prune, Rate};
+use crate::{Curves, EncodeError, EncodedTensor, FloatDtype, Layout, Prune, Rate, grouped, rate};
 
 /// How an encoded matrix rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -132,6 +132,8 @@ pub struct EncodeOptions {
     pub alpha: Option<Alpha>,
     /// What [`Scheme::Rate`] shall cost; no other scheme asks.
     pub rate: Rate,
+    /// Which curves the groups of a grouped scheme choose from; without it, those that suit the matrix.
+    pub curves: Option<Curves>,
     /// The share of each row's weights to set to zero beforehand.
     pub prune: Prune,
 }
@@ -155,11 +157,31 @@ impl Recipe {
         self.coded || self.scheme.is_for_files()
     }
 
-    /// The recipe for a matrix of which `sample` is [`rate::sample_rows`], with its step decided.
+    /// Weights to look at before a matrix is encoded in bands, so that they have in common what is the whole matrix's.
+    pub(crate) fn sample(&self) -> Option<usize> {
+        match self.scheme.form() {
+            Form::Rate => Some(rate::SAMPLE),
+            Form::Grouped(_) => Some(grouped::SAMPLE),
+            Form::F32 | Form::Lossless | Form::Q8 => None,
+        }
+    }
+
+    /// The recipe for a matrix of which these are a [`sample`](Self::sample), with its step or curves decided.
     pub(crate) fn settle(&self, mut sample: Vec<f32>, cols: usize) -> Result<Self, EncodeError> {
-        sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, self.importance.as_deref()));
-        let step = self.options.rate.step(&sample, cols)?;
-        Ok(Self { options: EncodeOptions { rate: Rate::Step(step), ..self.options }, ..self.clone() })
+        // What is refused of the recipe is refused of no weights as well.
+        EncodedTensor::encode_as(&[], [0, cols], FloatDtype::F32, self)?;
+        let importance = self.importance.as_deref();
+        sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, importance));
+        let mut options = self.options;
+        match self.scheme.form() {
+            Form::Rate => options.rate = Rate::Step(options.rate.step(&sample, cols)?),
+            Form::Grouped(layout) => {
+                let chosen = || grouped::choose(&sample, cols, layout, importance);
+                options.curves = Some(options.curves.unwrap_or_else(chosen));
+            }
+            Form::F32 | Form::Lossless | Form::Q8 => {}
+        }
+        Ok(Self { options, ..self.clone() })
     }
 }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     EncodeError, EncodeOptions, FloatDtype, Form, Grouped, Layout, Prune, Recipe, Scheme, entropy, grouped,
-    kernel::Rows, lossless::Words, q8, rate,
+    kernel::Rows, lossless::Words, q8, rate, sample,
 };
 
 /// What a file spends on the shape of a matrix.
@@ -111,11 +111,15 @@ impl EncodedTensor {
             Form::Grouped(_) | Form::Lossless | Form::Rate if options.alpha.is_some() => {
                 return Err(EncodeError::Alpha(*scheme));
             }
-            Form::Grouped(layout) => Codes::Grouped(grouped::encode(weights, shape, layout, importance)?),
+            Form::Grouped(layout) => {
+                let curves = options.curves.unwrap_or_else(|| {
+                    grouped::choose(&rows_of(weights, shape, grouped::SAMPLE), cols, layout, importance)
+                });
+                Codes::Grouped(grouped::encode(weights, shape, layout, curves, importance)?.0)
+            }
             Form::Lossless => Codes::Lossless(Words::new(&source.narrow(weights), source)),
             Form::Rate => {
-                let sample = rate::sample_rows(shape).flat_map(|row| weights[row * cols..][..cols].iter().copied());
-                let step = options.rate.step(&sample.collect::<Vec<_>>(), cols)?;
+                let step = options.rate.step(&rows_of(weights, shape, rate::SAMPLE), cols)?;
                 Codes::Rate { codes: rate::encode(weights, cols, step)?, step }
             }
             Form::F32 => {
@@ -308,6 +312,11 @@ impl EncodedTensor {
         self.decode_rows(rows, &mut weights);
         self.source.narrow(&weights)
     }
+}
+
+/// A sample of the rows.
+fn rows_of(weights: &[f32], shape: [usize; 2], n: usize) -> Vec<f32> {
+    sample::rows(shape, n).flat_map(|row| &weights[row * shape[1]..][..shape[1]]).copied().collect()
 }
 
 /// The first of `u` that gives back no finite number of type `source`.

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::plan::{Action, Step, parts};
 use crate::{
-    EncodedTensor, Error, FloatDtype, Recipe, Scheme,
+    EncodedTensor, Error, FloatDtype, Recipe,
     checkpoint::{self, Checkpoint, ShardWriter},
     entropy::Coder,
-    rate,
+    sample,
 };
 
 /// Weights of a band, unless a row has more: 8 MiB as `f32`, and enough rows for every core.
@@ -117,12 +117,12 @@ fn encode(
 
 /// Decides from the whole matrix what its bands shall have in common.
 fn settle(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Recipe, Error> {
-    if recipe.scheme != Scheme::Rate {
+    let Some(weights) = recipe.sample() else {
         return Ok(recipe.clone());
+    };
+    let mut rows = Vec::new();
+    for row in sample::rows(shape, weights) {
+        rows.extend(matrix.dtype.widen(&matrix.read(row..row + 1)?));
     }
-    let mut sample = Vec::new();
-    for row in rate::sample_rows(shape) {
-        sample.extend(matrix.dtype.widen(&matrix.read(row..row + 1)?));
-    }
-    recipe.settle(sample, matrix.cols).map_err(|e| matrix.error(e))
+    recipe.settle(rows, matrix.cols).map_err(|e| matrix.error(e))
 }

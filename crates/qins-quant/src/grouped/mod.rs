@@ -5,12 +5,15 @@
 //! curve, where b ≤ 5 rounded to a whole number of 1/127. All 2ᵇ codes are levels; since there is one more below zero than above, the sign of s turns a group so that
 //! its largest weight lies on the longer side.
 
+mod curves;
 mod encode;
 mod fit;
 mod layout;
 mod planes;
 mod rows;
 
+pub use curves::Curves;
+pub(crate) use curves::{SAMPLE, choose};
 pub(crate) use encode::encode;
 pub use layout::Layout;
 pub(crate) use planes::unpack;

@@ -1,6 +1,6 @@
 //! What the schemes keep of a signal, against the int8 anybody would use in place of `q8`.
 
-use qins_quant::{Alpha, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Scheme};
+use qins_quant::{Alpha, Codes, Curves, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Scheme};
 
 use crate::common::{Random, nmse};
 
@@ -98,5 +98,27 @@ fn every_grouped_scheme_keeps_what_its_bits_allow() {
             * 8.0
             / gaussian.len() as f64;
         assert!(g < 6.03 * bits, "{scheme}");
+    }
+}
+
+#[test]
+fn a_matrix_gets_the_curves_that_keep_more_of_it() {
+    // Weights that were whole steps of their groups once, as of a checkpoint that was 4-bit before.
+    let stepped: Vec<f32> = gaussian().chunks(32).flat_map(|group| integers(group, 4, 32)).collect();
+    for (name, weights, linear) in [("whole steps", stepped, true), ("Student-t(5)", student(), false)] {
+        for scheme in [Scheme::Q6, Scheme::Q4] {
+            let encode = |curves| {
+                let options = EncodeOptions { curves, ..EncodeOptions::default() };
+                EncodedTensor::encode(&weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap()
+            };
+            let kept = |curves| decibels(&weights, &encode(Some(curves)).decode());
+            let (flat, bent) = (kept(Curves::Flat), kept(Curves::Bent));
+            println!("{name}, {scheme}: flat {flat:.2} dB, bent {bent:.2} dB");
+            assert_eq!(flat > bent, linear, "{name}, {scheme}");
+            let chosen = encode(None);
+            let Codes::Grouped(grouped) = chosen.codes() else { panic!("{scheme} has groups") };
+            assert_eq!(grouped.curvature[0] == 0.0, linear, "{name}, {scheme}");
+            assert_eq!(decibels(&weights, &chosen.decode()), flat.max(bent), "{name}, {scheme}");
+        }
     }
 }

@@ -219,6 +219,7 @@ impl EncodeArgs {
                     alpha: self.alpha,
                     rate: self.bits_per_weight.unwrap_or_default(),
                     prune: self.prune.unwrap_or_default(),
+                    curves: None,
                 };
                 Ok(Some(Recipe { coded: self.entropy, options, ..scheme.into() }))
             }
