@@ -8,6 +8,7 @@ mod kernel;
 mod phi3;
 mod smollm2;
 mod swap;
+mod tokenizer;
 mod transformers;
 
 #[path = "../../crates/qins-burn/examples/encode_and_generate.rs"]

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-const FILE: &str = "tokenizer_config.json";
+const CONFIG: &str = "tokenizer_config.json";
+
+/// Newer models have their template in a file of its own, which then has the say.
+const TEMPLATE: &str = "chat_template.jinja";
 
 /// A turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +22,7 @@ pub struct Message {
     pub content: String,
 }
 
-/// A model's chat template, of its `tokenizer_config.json`.
+/// A model's chat template, of its `chat_template.jinja` or `tokenizer_config.json`.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -27,11 +30,35 @@ pub struct ChatTemplate {
     path: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Config {
-    chat_template: Option<String>,
+    chat_template: Option<Templates>,
     bos_token: Option<Token>,
     eos_token: Option<Token>,
+}
+
+/// One template, or several by name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<Named>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+impl Templates {
+    /// The one for conversations; others are for tools and documents.
+    fn for_chat(self) -> Option<String> {
+        match self {
+            Self::One(template) => Some(template),
+            Self::Named(all) => all.into_iter().find(|named| named.name == "default").map(|named| named.template),
+        }
+    }
 }
 
 /// A special token, by itself or with its properties.
@@ -50,18 +77,23 @@ impl Token {
     }
 }
 
+/// What the engine knows the template by.
+const NAME: &str = "chat_template";
+
 impl ChatTemplate {
     /// Reads the template beside a model's weights, if there is one.
     ///
     /// # Errors
-    /// When the file is unreadable, or the template is none.
+    /// When a file is unreadable, or the template is none.
     pub fn open(files: &Files) -> Result<Option<Self>, Error> {
-        if !files.contains(FILE) {
-            return Ok(None);
-        }
-        let mut config: Config = files.read_json(FILE)?;
-        let Some(template) = config.chat_template.take() else { return Ok(None) };
-        let path = files.path(FILE);
+        let mut config: Config = if files.contains(CONFIG) { files.read_json(CONFIG)? } else { Config::default() };
+        let (file, template) = if files.contains(TEMPLATE) {
+            (TEMPLATE, Some(text(files)?))
+        } else {
+            (CONFIG, config.chat_template.take().and_then(Templates::for_chat))
+        };
+        let Some(template) = template else { return Ok(None) };
+        let path = files.path(file);
         let mut environment = Environment::new();
         // As Transformers sets up its engine.
         environment.set_trim_blocks(true);
@@ -69,7 +101,9 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned(FILE, template).map_err(|e| error(&path, &e))?;
+        // Templates are written for an engine in Python, and call methods of its strings.
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_template_owned(NAME, template).map_err(|e| error(&path, &e))?;
         Ok(Some(Self { environment, config, path }))
     }
 
@@ -79,7 +113,7 @@ impl ChatTemplate {
     /// When the template refuses these messages, such as a system's where the model knows none.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
         let token = |token: &Option<Token>| token.as_ref().map(|token| token.text().to_owned());
-        let rendered = self.environment.get_template(FILE).and_then(|template| {
+        let rendered = self.environment.get_template(NAME).and_then(|template| {
             template.render(context! {
                 messages,
                 add_generation_prompt => true,
@@ -89,6 +123,12 @@ impl ChatTemplate {
         });
         rendered.map_err(|e| error(&self.path, &e))
     }
+}
+
+fn text(files: &Files) -> Result<String, Error> {
+    let bytes = files.read(TEMPLATE)?.into_owned();
+    let message = "chat_template: expected UTF-8, found other bytes".to_owned();
+    String::from_utf8(bytes).map_err(|_| Error::Tokenizer { path: files.path(TEMPLATE), message })
 }
 
 fn error(path: &std::path::Path, e: &minijinja::Error) -> Error {
@@ -102,7 +142,12 @@ mod tests {
     use super::*;
 
     fn render(config: &str) -> Result<Option<String>, String> {
-        let files = BTreeMap::from([(FILE.to_owned(), Arc::from(config.as_bytes()))]);
+        render_files(&[(CONFIG, config)])
+    }
+
+    fn render_files(files: &[(&str, &str)]) -> Result<Option<String>, String> {
+        let files: BTreeMap<_, _> =
+            files.iter().map(|(name, text)| ((*name).to_owned(), Arc::from(text.as_bytes()))).collect();
         let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
         let template = ChatTemplate::open(&Files::Memory(Arc::new(files))).map_err(|e| e.to_string())?;
         let messages = [message("user", "Hi?"), message("assistant", "Yes."), message("user", "<b>")];
@@ -120,10 +165,24 @@ mod tests {
     }
 
     #[test]
+    fn a_template_of_its_own_file_has_the_say_and_the_default_of_several() {
+        let config = r#"{ "eos_token": "<e>", "chat_template": "old" }"#;
+        // A method of Python's strings, and what JSON escapes.
+        let file = "{% for m in messages %}{{ m.content.strip().upper() }}{{ eos_token }}{% endfor %}{{ messages[0] | tojson }}";
+        let expected = r#"HI?<e>YES.<e><B><e>{"role":"user","content":"Hi?"}"#;
+        assert_eq!(render_files(&[(CONFIG, config), (TEMPLATE, file)]).unwrap().unwrap(), expected);
+        assert_eq!(render_files(&[(TEMPLATE, "by itself")]), Ok(Some("by itself".to_owned())));
+        let several =
+            r#"{ "chat_template": [{ "name": "tool_use", "template": "a" }, { "name": "default", "template": "b" }] }"#;
+        assert_eq!(render(several), Ok(Some("b".to_owned())));
+        assert_eq!(render(r#"{ "chat_template": [{ "name": "rag", "template": "a" }] }"#), Ok(None));
+    }
+
+    #[test]
     fn what_is_no_template_or_refuses_is_told_with_its_file() {
         for (template, part) in [("{% for", "chat_template: "), ("{{ raise_exception('no system') }}", "no system")] {
             let message = render(&format!(r#"{{ "chat_template": "{template}" }}"#)).unwrap_err();
-            assert!(message.contains(FILE) && message.contains(part), "{message}");
+            assert!(message.contains(CONFIG) && message.contains(part), "{message}");
         }
     }
 }
