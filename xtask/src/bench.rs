@@ -21,6 +21,8 @@ enum Benchmark {
     Speed(Arguments),
     /// As `speed`, with llama.cpp beside it: `--python` names a Python with what benches/peers/requirements.txt lists
     Peers(Arguments),
+    /// Memory and time as a context grows, for every form of the cache of keys and values, as a table and a plot
+    Context(Arguments),
     /// Bytes of weights a second of every kernel, on every instruction set of this machine
     Kernels(Arguments),
 }
@@ -35,11 +37,17 @@ struct Arguments {
 
 impl Bench {
     pub(crate) fn run(&self) -> Outcome {
-        let peers = matches!(self.benchmark, Benchmark::Peers(_)).then_some("--peers");
+        let first: &[&str] = match &self.benchmark {
+            Benchmark::Speed(_) => &["speed"],
+            Benchmark::Peers(_) => &["speed", "--peers"],
+            Benchmark::Context(_) => &["context"],
+            Benchmark::Quality(_) | Benchmark::Kernels(_) => &[],
+        };
         let (package, Arguments { arguments }) = match &self.benchmark {
             Benchmark::Quality(arguments) => ("qins-bench-quality", arguments),
-            Benchmark::Speed(arguments) => ("qins-bench-speed", arguments),
-            Benchmark::Peers(arguments) => ("qins-bench-speed", arguments),
+            Benchmark::Speed(arguments) | Benchmark::Peers(arguments) | Benchmark::Context(arguments) => {
+                ("qins-bench-speed", arguments)
+            }
             Benchmark::Kernels(arguments) => ("qins-bench-kernels", arguments),
         };
         // Criterion's benches are run by `cargo bench`; in the one profile there is.
@@ -54,6 +62,6 @@ impl Bench {
         if cargo::is_built(package) {
             run.arg("--quiet");
         }
-        cargo::run(run.arg("--").args(peers).args(arguments))
+        cargo::run(run.arg("--").args(first).args(arguments))
     }
 }

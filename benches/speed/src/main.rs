@@ -1,79 +1,35 @@
-//! Tokens a second of every scheme, one process after the other, as a table and a plot.
+//! Speed and memory, of each form in a process of its own, as a table and a plot.
 //!
-//! Each is measured by `qins bench` in a process of its own, so that memory is its own too; llama.cpp likewise by
-//! `benches/peers/llama.py`. Only ratios within one run mean anything: the next run may find the machine busier.
+//! Each is measured by `qins bench`, so that memory is its own; llama.cpp by `benches/peers/llama.py`. Only ratios within one
+//! run mean anything: the next run may find the machine busier.
 
-mod measure;
-mod plot;
-mod table;
+mod context;
+mod output;
+mod process;
+mod speed;
 
-use std::{
-    fs,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Measure tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, with random weights.
+/// Measure speed and memory.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench speed", max_term_width = 110)]
-struct Options {
-    /// Blocks of the model, of 32; each needs 0.4 GB as plain f32
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
-    blocks: u16,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// What to measure: `f32` and `bf16` are plain weights; the rest are schemes, of every linear, embedding and head
-    #[arg(long, value_delimiter = ',', default_value = "f32,bf16,q8g,q8,q6,q5,q4,q3", value_name = "FORMS")]
-    forms: Vec<String>,
-    /// Measure llama.cpp too
-    #[arg(long)]
-    peers: bool,
-    /// For llama.cpp: a Python with what benches/peers/requirements.txt lists (benches/peers/llama.py says how to get one)
-    #[arg(long, default_value = "python3", value_name = "PROGRAM")]
-    python: PathBuf,
-    /// Where the plot is written; the figures beside it, as JSON
-    #[arg(long, default_value = "target/bench/speed.svg", value_name = "FILE")]
-    plot: PathBuf,
+#[command(name = "bench", bin_name = "cargo xtask bench", max_term_width = 110)]
+enum Options {
+    Speed(speed::Speed),
+    Context(context::Context),
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let done = match Options::parse() {
+        Options::Speed(options) => speed::run(&options),
+        Options::Context(options) => context::run(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)
         }
     }
-}
-
-fn run(options: &Options) -> Result<(), String> {
-    if options.peers {
-        // Before minutes are spent on the rest.
-        measure::expect_llama(&options.python)?;
-    }
-    let mut runs = Vec::new();
-    for form in &options.forms {
-        runs.push(measure::qins(form, options.blocks, options.threads)?);
-    }
-    if options.peers {
-        for file_type in ["q8_0", "q4_k_m"] {
-            runs.push(measure::llama(&options.python, file_type, options.blocks, runs[0].threads)?);
-        }
-    }
-    let written = |path: &PathBuf, text: String| {
-        let dir = path.parent().unwrap_or(path);
-        fs::create_dir_all(dir).and_then(|()| fs::write(path, text)).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    written(&options.plot, plot::plot(&runs))?;
-    let figures = serde_json::to_string_pretty(&runs).map_err(|e| e.to_string())?;
-    written(&options.plot.with_extension("json"), figures + "\n")?;
-    let mut out = io::stdout().lock();
-    write!(out, "{}", table::table(&runs)).and_then(|()| writeln!(out, "\nplot: {}", options.plot.display())).or_else(
-        // A reader that has had enough, such as `head`, needs no message.
-        |e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e.to_string()) },
-    )
 }

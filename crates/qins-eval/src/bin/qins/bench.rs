@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -30,9 +31,6 @@ use crate::{
 /// Shapes without weights.
 pub(crate) const PHI: &str = include_str!("../../../../../tests/fixtures/phi35/config.json");
 
-/// Times that everything is measured; the median counts.
-const REPEATS: usize = 3;
-
 /// Measure tokens a second and memory, of a model or of the shapes of one.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
@@ -43,10 +41,11 @@ const REPEATS: usize = 3;
 One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, and \
 its share that the weights take is said beside each figure.")]
 pub(crate) struct Bench {
-    /// A Hugging Face directory, or `synthetic:phi-3.5-mini` for random weights of those shapes [default: the embedded model]
+    /// A Hugging Face directory, or `synthetic:phi-3.5-mini` or `synthetic:FILE` for random weights of those shapes or of a
+    /// config.json's [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     model: Option<Model>,
-    /// Blocks of a synthetic model instead of all 32
+    /// Blocks of a synthetic model, instead of all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     blocks: Option<u16>,
     /// Encode the weights: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
@@ -68,6 +67,9 @@ pub(crate) struct Bench {
     /// Tokens that are generated after it, one by one
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     tokens: u32,
+    /// Times that everything is measured after a first time that does not count; the median does
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeats: u16,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -85,8 +87,7 @@ impl FromStr for Model {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("synthetic:") {
             None => Ok(Self::Directory(text.into())),
-            Some("phi-3.5-mini") => Ok(Self::Synthetic(text.to_owned())),
-            Some(shapes) => Err(format!("expected the shapes of phi-3.5-mini, found `{shapes}`")),
+            Some(_) => Ok(Self::Synthetic(text.to_owned())),
         }
     }
 }
@@ -102,6 +103,9 @@ struct Measured {
     threads: usize,
     simd: &'static str,
     cpu: Option<String>,
+    kv: String,
+    /// Of keys and values, once everything was read.
+    kv_bytes: usize,
     prompt_tokens: usize,
     tokens: usize,
     prefill_tokens_per_second: f64,
@@ -133,13 +137,13 @@ impl Bench {
         }
         let ids: Vec<u32> =
             (0..self.prompt_tokens + self.tokens).map(|i| i.wrapping_mul(40_503) % vocabulary).collect();
-        let bar = progress(1 + REPEATS as u64, "measuring".to_owned());
+        let bar = progress(1 + u64::from(self.repeats), "measuring".to_owned());
         // Once beforehand, so that everything has been touched.
-        self.measure(&model, &ids)?;
+        let (_, _, kv_bytes) = self.measure(&model, &ids)?;
         let mut runs = (Vec::new(), Vec::new());
-        for _ in 0..REPEATS {
+        for _ in 0..self.repeats {
             bar.inc(1);
-            let (prefill, decode) = self.measure(&model, &ids)?;
+            let (prefill, decode, _) = self.measure(&model, &ids)?;
             runs.0.push(prompt as f64 / prefill);
             runs.1.push(tokens as f64 / decode);
         }
@@ -157,6 +161,8 @@ impl Bench {
             threads: environment.threads,
             simd: Simd::chosen()?.name(),
             cpu: environment.cpu,
+            kv: self.kv.kv.to_string(),
+            kv_bytes,
             prompt_tokens: prompt,
             tokens,
             prefill_tokens_per_second: prefill,
@@ -186,11 +192,17 @@ impl Bench {
             let loaded = source.load(policy, device)?;
             return Ok((source.name, loaded));
         };
-        let mut config: Value = serde_json::from_str(PHI)?;
+        let shapes = name.trim_start_matches("synthetic:");
+        let mut config: Value = if shapes == "phi-3.5-mini" {
+            serde_json::from_str(PHI)?
+        } else {
+            let text = fs::read_to_string(shapes).map_err(|e| format!("{shapes}: {e}"))?;
+            serde_json::from_str(&text).map_err(|e| format!("{shapes}: {e}"))?
+        };
         if let Some(blocks) = self.blocks {
             config["num_hidden_layers"] = blocks.into();
         }
-        let config = ModelConfig::parse(&config, Path::new(name))?;
+        let config = ModelConfig::parse(&config, Path::new(shapes))?;
         let dtype = match &self.dtype[..] {
             "bf16" => FloatDtype::Bf16,
             "f16" => FloatDtype::F16,
@@ -205,8 +217,8 @@ impl Bench {
         Ok((name.clone(), loaded))
     }
 
-    /// Seconds to read the prompt, and to read the other tokens one by one after it.
-    fn measure(&self, model: &Phi3, ids: &[u32]) -> Result<(f64, f64), Box<dyn Error>> {
+    /// Seconds to read the prompt, and to read the other tokens one by one after it; and the cache's bytes then.
+    fn measure(&self, model: &Phi3, ids: &[u32]) -> Result<(f64, f64, usize), Box<dyn Error>> {
         let (prompt, tokens) = ids.split_at(self.prompt_tokens as usize);
         let mut session = Session::new(model, ids.len());
         let mut timed = |ids: &[u32]| -> Result<f64, Box<dyn Error>> {
@@ -217,7 +229,7 @@ impl Bench {
         };
         let prefill = timed(prompt)?;
         let decode = tokens.iter().map(|id| timed(std::slice::from_ref(id))).sum::<Result<f64, _>>()?;
-        Ok((prefill, decode))
+        Ok((prefill, decode, session.cache().bytes()))
     }
 }
 
@@ -250,6 +262,8 @@ impl Measured {
             HumanBytes(self.weight_bytes as u64),
             self.load_seconds
         )?;
+        let context = self.prompt_tokens + self.tokens;
+        writeln!(out, "cache    {} of {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The table, in Markdown.
 
-use crate::measure::Run;
+use super::measure::Run;
 
 /// A row for each run, then what each of ours is against the others.
 pub(crate) fn table(runs: &[Run]) -> String {

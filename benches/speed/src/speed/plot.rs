@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::measure::Run;
+use super::measure::Run;
+use crate::output::STYLE;
 
 /// Width of a panel's bars, height of a row, and the widths of names and of what is written behind a bar, in pixels.
 const BARS: f64 = 260.0;
@@ -10,13 +11,6 @@ const ROW: f64 = 22.0;
 const NAMES: f64 = 130.0;
 const VALUES: f64 = 60.0;
 const HEADING: f64 = 34.0;
-
-/// Colours follow the reader's light or dark mode; a renderer that knows no modes gets the light ones.
-const STYLE: &str = "
-.back { fill: #fff } text { fill: #1f2328 } .ours { fill: #0b62d6 } .others { fill: #6b7280 }
-@media (prefers-color-scheme: dark) {
-  .back { fill: #0d1117 } text { fill: #e6edf3 } .ours { fill: #58a6ff } .others { fill: #9aa4af }
-}";
 
 /// A panel for each of the two speeds.
 pub(crate) fn plot(runs: &[Run]) -> String {

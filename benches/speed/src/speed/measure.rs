@@ -1,12 +1,10 @@
 //! One measurement, by another process.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{path::Path, process::Command};
 
 use serde::{Deserialize, Serialize};
+
+use crate::process::{bench, json, output, root};
 
 /// What a process measured, as it says in JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,10 +38,8 @@ impl Run {
 
 /// A form of ours: a type of plain weights, or a scheme for all of them.
 pub(crate) fn qins(form: &str, blocks: u16, threads: Option<u16>) -> Result<Run, String> {
-    let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    run.args(["run", "--locked", "--quiet", "--package", "qins-eval", "--bin", "qins", "--manifest-path"]);
-    run.arg(root().join("Cargo.toml")).args(["--", "bench", "--model", "synthetic:phi-3.5-mini", "--json"]);
-    run.args(["--blocks", &blocks.to_string()]);
+    let mut run = bench();
+    run.args(["--model", "synthetic:phi-3.5-mini", "--blocks", &blocks.to_string()]);
     // `f32` is the plain type here: the scheme of that name is no smaller, and slower.
     match form {
         "f32" | "bf16" | "f16" => run.args(["--dtype", form]),
@@ -76,23 +72,6 @@ pub(crate) fn llama(python: &Path, file_type: &str, blocks: u16, threads: usize)
 }
 
 fn measured(command: &mut Command, form: String) -> Result<Run, String> {
-    eprintln!("measuring {form}");
-    let text = output(command)?;
-    let run: Run = serde_json::from_str(&text).map_err(|e| format!("{form}: {e}: {text}"))?;
+    let run: Run = json(command, &form)?;
     Ok(Run { form, ..run })
-}
-
-/// What a command prints; its errors go where ours go.
-fn output(command: &mut Command) -> Result<String, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("{name}: {}", output.status));
-    }
-    String::from_utf8(output.stdout).map_err(|e| format!("{name}: {e}"))
-}
-
-/// The workspace's root.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
 }

@@ -1,0 +1,71 @@
+//! One context, by another process.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    output::written,
+    process::{bench, json, root},
+};
+
+/// What a process measured, as it says in JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) kv: String,
+    /// Tokens of the context.
+    pub(crate) prompt_tokens: usize,
+    /// Tokens behind it, read one by one.
+    pub(crate) tokens: usize,
+    pub(crate) threads: usize,
+    pub(crate) cpu: Option<String>,
+    pub(crate) kv_bytes: u64,
+    pub(crate) prefill_tokens_per_second: f64,
+    pub(crate) decode_tokens_per_second: f64,
+    pub(crate) peak_rss_bytes: Option<u64>,
+}
+
+impl Run {
+    /// Bytes of keys and values for each token.
+    pub(crate) fn bytes_per_token(&self) -> f64 {
+        self.kv_bytes as f64 / (self.prompt_tokens + self.tokens) as f64
+    }
+
+    /// Seconds to read the context.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.prompt_tokens as f64 / self.prefill_tokens_per_second
+    }
+
+    /// Milliseconds of a token behind it.
+    pub(crate) fn milliseconds(&self) -> f64 {
+        1e3 / self.decode_tokens_per_second
+    }
+}
+
+/// A copy of a config.json with as many positions.
+pub(crate) fn with_positions(config: &Path, positions: u32) -> Result<PathBuf, String> {
+    let error = |e: String| format!("{}: {e}", config.display());
+    let text = fs::read_to_string(config).map_err(|e| error(e.to_string()))?;
+    let mut value: Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let Value::Object(fields) = &mut value else { return Err(error("expected an object".to_owned())) };
+    let now = fields.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(0);
+    fields.insert("max_position_embeddings".to_owned(), now.max(u64::from(positions)).into());
+    let copy = root().join("target/bench/context.config.json");
+    written(&copy, value.to_string())?;
+    Ok(copy)
+}
+
+/// Measures a context of so many tokens.
+pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, threads: Option<u16>) -> Result<Run, String> {
+    let mut run = bench();
+    run.args(["--model", &format!("synthetic:{}", shapes.display()), "--kv", kv, "--repeats", "1"]);
+    run.args(["--prompt-tokens", &context.to_string(), "--tokens", &tokens.to_string()]);
+    if let Some(threads) = threads {
+        run.args(["--threads", &threads.to_string()]);
+    }
+    json(&mut run, &format!("{context} tokens in {kv}"))
+}

@@ -1,0 +1,53 @@
+//! Tokens a second of every scheme.
+
+mod measure;
+mod plot;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::output::{figures, print, written};
+
+/// Measure tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, with random weights.
+#[derive(Debug, Args)]
+pub(crate) struct Speed {
+    /// Blocks of the model, of 32; each needs 0.4 GB as plain f32
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
+    blocks: u16,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What to measure: `f32` and `bf16` are plain weights; the rest are schemes, of every linear, embedding and head
+    #[arg(long, value_delimiter = ',', default_value = "f32,bf16,q8g,q8,q6,q5,q4,q3", value_name = "FORMS")]
+    forms: Vec<String>,
+    /// Measure llama.cpp too
+    #[arg(long)]
+    peers: bool,
+    /// For llama.cpp: a Python with what benches/peers/requirements.txt lists (benches/peers/llama.py says how to get one)
+    #[arg(long, default_value = "python3", value_name = "PROGRAM")]
+    python: PathBuf,
+    /// Where the plot is written; the figures beside it, as JSON
+    #[arg(long, default_value = "target/bench/speed.svg", value_name = "FILE")]
+    plot: PathBuf,
+}
+
+pub(crate) fn run(options: &Speed) -> Result<(), String> {
+    if options.peers {
+        // Before minutes are spent on the rest.
+        measure::expect_llama(&options.python)?;
+    }
+    let mut runs = Vec::new();
+    for form in &options.forms {
+        runs.push(measure::qins(form, options.blocks, options.threads)?);
+    }
+    if options.peers {
+        for file_type in ["q8_0", "q4_k_m"] {
+            runs.push(measure::llama(&options.python, file_type, options.blocks, runs[0].threads)?);
+        }
+    }
+    written(&options.plot, plot::plot(&runs))?;
+    figures(&options.plot, &runs)?;
+    print(&table::table(&runs), &options.plot)
+}
