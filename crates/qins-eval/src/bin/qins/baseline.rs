@@ -19,7 +19,7 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::progress,
+    model::stage,
     questions::{Passage, Questions},
 };
 
@@ -155,7 +155,7 @@ pub(crate) fn write(
     temperature: Option<f32>,
     name: &str,
 ) -> Result<Vec<Written>, Box<dyn Error>> {
-    let bar = progress(questions.prompts.len() as u64, format!("generating {name}"));
+    let bar = stage(questions.prompts.len() as u64, format!("generating {name}"));
     let texts = questions.prompts.iter().enumerate().map(|(i, prompt)| {
         let mut margins = Vec::new();
         let generation = questions
@@ -190,7 +190,7 @@ fn keep(model: &Phi3, run: &Run, passages: &[Passage], partial: &Path) -> Result
     }
     let mut file = ShardWriter::create(partial, partial.to_owned(), tensors, Vec::new())?;
     file.write("run", &json)?;
-    let bar = progress(passages.len() as u64, "scoring plain".to_owned());
+    let bar = stage(passages.len() as u64, "scoring plain".to_owned());
     for (i, passage) in passages.iter().enumerate() {
         let logits = score(model, &passage.read, &passage.following)?;
         let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();

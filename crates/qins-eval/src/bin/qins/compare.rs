@@ -18,7 +18,7 @@ use qins_eval::{
 
 use crate::{
     baseline::{Baseline, Written, passages, write},
-    model::{Source, progress},
+    model::{Source, stage},
     questions::Questions,
 };
 
@@ -129,7 +129,7 @@ impl Comparison<'_> {
         by_token: bool,
     ) -> Result<Vec<Vec<Position>>, Box<dyn Error>> {
         let passages = passages(self.questions, &self.baseline.greedy);
-        let bar = progress(passages.len() as u64, format!("scoring {name}"));
+        let bar = stage(passages.len() as u64, format!("scoring {name}"));
         let windows = self.questions.prompts.len()..self.questions.prompts.len() + self.questions.windows.len();
         let mut all = Vec::new();
         for (i, passage) in passages.iter().enumerate() {

@@ -3,7 +3,8 @@
 use std::{
     error::Error,
     io::{self, Write},
-    time::Duration,
+    sync::LazyLock,
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -71,6 +72,18 @@ pub(crate) fn bytes_progress(length: u64, message: String) -> ProgressBar {
 /// A bar on stderr with an estimate of the time left; invisible where that is no terminal.
 pub(crate) fn progress(length: u64, message: String) -> ProgressBar {
     bar(length, message, "{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
+}
+
+/// As [`progress`], of what may take minutes: where stderr is no terminal, a line of a log says that it began.
+pub(crate) fn stage(length: u64, message: String) -> ProgressBar {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let began = FIRST.elapsed().as_secs();
+    let bar = progress(length, message);
+    if bar.is_hidden() {
+        // A log that cannot be written is no reason to stop.
+        let _ = writeln!(io::stderr(), "{:4}:{:02} {} ({length})", began / 60, began % 60, bar.message());
+    }
+    bar
 }
 
 fn bar(length: u64, message: String, template: &str) -> ProgressBar {

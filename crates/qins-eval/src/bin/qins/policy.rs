@@ -12,7 +12,7 @@ use qins_quant::{
 
 use crate::{
     args::{EncodeArgs, Target},
-    model::{Source, progress},
+    model::{Source, progress, stage},
     prompts::Reader,
     search::search,
 };
@@ -56,7 +56,7 @@ fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importanc
     let mut model = source.load(None, device)?.model;
     let piece = PIECE.min(model.config().max_position_embeddings);
     let texts: Vec<Vec<u32>> = ids.chunks(piece).map(<[u32]>::to_vec).collect();
-    let bar = progress(texts.len() as u64, "calibrating".to_owned());
+    let bar = stage(texts.len() as u64, "calibrating".to_owned());
     let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
         .map_err(|e| format!("{}: {e}", file.display()))?;
     bar.finish_and_clear();

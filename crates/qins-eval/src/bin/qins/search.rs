@@ -15,7 +15,7 @@ use crate::{
     args::Bar,
     baseline::Baseline,
     compare::Comparison,
-    model::{Source, progress},
+    model::{Source, stage},
     preset::Plan,
     prompts::Reader,
     questions::{Files, Half, Questions},
@@ -60,7 +60,7 @@ pub(crate) fn search(
 
     let probe = Policy { recipe: qins_burn::Recipe { scheme: PROBE, ..policy.recipe.clone() }, ..policy.clone() };
     let parts = [blocks(specs, &probe), roles(specs, &probe)].concat();
-    let progress = progress(parts.len() as u64, format!("each part in {PROBE}"));
+    let progress = stage(parts.len() as u64, format!("each part in {PROBE}"));
     let mut found = Vec::new();
     for part in &parts {
         let kl = part.measure(&comparison, &mut loaded)?.mean_kl.map_or(0.0, |kl| kl.value);

@@ -11,7 +11,7 @@ use crate::{
     args::{DeviceArgs, ModelArgs},
     compare::{Comparison, Form, Weights},
     evaluate::{Evaluation, plain_controls, with_cache},
-    model::{Source, progress},
+    model::{Source, stage},
     prompts::Reader,
     questions::Half,
     sensitivity::{ablations, blocks, roles},
@@ -81,7 +81,7 @@ impl Sweep {
             let policy = Policy::new(Targets::Full, Recipe::from(self.parts));
             let in_blocks: Vec<_> = all.iter().filter(|spec| Targets::All.contains(spec.kind)).cloned().collect();
             let parts = [blocks(&in_blocks, &policy), roles(&all, &policy), ablations(&all, &policy)].concat();
-            let bar = progress(parts.len() as u64, format!("each part in {}", self.parts));
+            let bar = stage(parts.len() as u64, format!("each part in {}", self.parts));
             let measured = parts.iter().map(|part| part.measure(comparison, loaded)).inspect(|_| bar.inc(1));
             let measured: Result<Vec<Sensitivity>, Box<dyn Error>> = measured.collect();
             bar.finish_and_clear();
