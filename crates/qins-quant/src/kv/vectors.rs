@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use half::f16;
-use qins_codec::{Code, Curvature, table};
+use multiversion::multiversion;
+use qins_codec::{Code, Curvature};
 
 use crate::{FloatDtype, dtype::widen_half};
 
@@ -42,26 +43,11 @@ pub struct Vectors {
     scales: Vec<f16>,
     /// Vectors whose block is not full.
     recent: Vec<f32>,
-    /// What a code of 8 bits stands for, of a scale of 1; one of 4 bits in the first 16.
-    levels: Box<[f32; 256]>,
 }
 
 impl Vectors {
     pub(super) fn new(form: Form, dim: usize, capacity: usize) -> Self {
-        let levels = match form {
-            Form::Floats(_) => [0.0; 256],
-            Form::Tokens { curvature } => table(curve(curvature)),
-            Form::Channels { curvature } | Form::Groups { curvature } => four_bit_levels(curve(curvature)),
-        };
-        let mut vectors = Self {
-            form,
-            dim,
-            len: 0,
-            bytes: Vec::new(),
-            scales: Vec::new(),
-            recent: Vec::new(),
-            levels: Box::new(levels),
-        };
+        let mut vectors = Self { form, dim, len: 0, bytes: Vec::new(), scales: Vec::new(), recent: Vec::new() };
         vectors.bytes.reserve(capacity * vectors.bytes_of_vector());
         vectors
     }
@@ -153,9 +139,10 @@ impl Vectors {
         }
     }
 
-    /// Two codes a byte, the first in the lower half.
+    /// Two codes a byte: those of the vector's first half in the lower bits, of its second in the upper.
     fn pack(&mut self, codes: &[u8]) {
-        self.bytes.extend(codes.chunks(2).map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4));
+        let (low, high) = codes.split_at(codes.len().div_ceil(2));
+        self.bytes.extend(low.iter().enumerate().map(|(i, code)| code | high.get(i).copied().unwrap_or(0) << 4));
     }
 
     fn bytes_of_vector(&self) -> usize {
@@ -172,58 +159,73 @@ impl Vectors {
     /// When there are no such vectors, or `out` has another length.
     pub fn decode(&self, which: Range<usize>, out: &mut [f32]) {
         assert!(which.end <= self.len && out.len() == which.len() * self.dim, "decode: vectors there are");
-        let closed = self.len - self.recent.len() / self.dim;
-        let size = self.bytes_of_vector();
-        // Scales of a block of tokens, widened once.
-        let mut channels: (Option<usize>, Vec<f32>) = (None, Vec::new());
-        for (at, out) in which.zip(out.chunks_exact_mut(self.dim)) {
-            if at >= closed {
-                out.copy_from_slice(&self.recent[(at - closed) * self.dim..][..self.dim]);
-                continue;
-            }
-            let bytes = &self.bytes[at * size..][..size];
-            match self.form {
-                Form::Floats(FloatDtype::F32) => {
-                    let words = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                    out.iter_mut().zip(words).for_each(|(x, word)| *x = word);
-                }
-                Form::Floats(dtype) => {
-                    let widen = if dtype == FloatDtype::Bf16 { widen_half::<true> } else { widen_half::<false> };
-                    let words = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-                    out.iter_mut().zip(words).for_each(|(x, word)| *x = widen(word));
-                }
-                Form::Tokens { .. } => {
-                    let scale = widened(self.scales[at]);
-                    out.iter_mut().zip(bytes).for_each(|(x, code)| *x = scale * self.levels[usize::from(*code)]);
-                }
-                Form::Channels { .. } => {
-                    let block = at / BLOCK;
-                    if channels.0 != Some(block) {
-                        let scales = &self.scales[block * self.dim..][..self.dim];
-                        channels = (Some(block), scales.iter().map(|scale| widened(*scale)).collect());
-                    }
-                    self.unpack(bytes, out);
-                    out.iter_mut().zip(&channels.1).for_each(|(x, scale)| *x *= scale);
-                }
-                Form::Groups { .. } => {
-                    self.unpack(bytes, out);
-                    let groups = self.dim.div_ceil(GROUP);
-                    for (out, scale) in out.chunks_mut(GROUP).zip(&self.scales[at * groups..]) {
-                        let scale = widened(*scale);
-                        out.iter_mut().for_each(|x| *x *= scale);
-                    }
-                }
-            }
-        }
+        decode(self, which, out);
     }
+}
 
-    /// The levels of codes of 4 bits.
-    fn unpack(&self, bytes: &[u8], out: &mut [f32]) {
-        for (pair, byte) in out.chunks_mut(2).zip(bytes) {
-            let levels = [byte & 15, byte >> 4].map(|code| self.levels[usize::from(code)]);
-            pair.iter_mut().zip(levels).for_each(|(x, level)| *x = level);
+/// The instruction sets make no difference to the result: all operations are IEEE's, and none is fused.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn decode(vectors: &Vectors, which: Range<usize>, out: &mut [f32]) {
+    let dim = vectors.dim;
+    let closed = vectors.len - vectors.recent.len() / dim;
+    let size = vectors.bytes_of_vector();
+    // Scales of a block of tokens, widened once.
+    let mut channels: (Option<usize>, Vec<f32>) = (None, Vec::new());
+    for (at, out) in which.zip(out.chunks_exact_mut(dim)) {
+        if at >= closed {
+            out.copy_from_slice(&vectors.recent[(at - closed) * dim..][..dim]);
+            continue;
+        }
+        let bytes = &vectors.bytes[at * size..][..size];
+        match vectors.form {
+            Form::Floats(FloatDtype::F32) => {
+                let words = bytes.as_chunks::<4>().0;
+                out.iter_mut().zip(words).for_each(|(x, word)| *x = f32::from_le_bytes(*word));
+            }
+            Form::Floats(FloatDtype::Bf16) => halves::<true>(bytes, out),
+            Form::Floats(FloatDtype::F16) => halves::<false>(bytes, out),
+            Form::Tokens { curvature } => {
+                let (curve, scale) = (curve(curvature), widened(vectors.scales[at]));
+                for (x, code) in out.iter_mut().zip(bytes) {
+                    let t = curve.level(f32::from(code & 127), 127.0);
+                    *x = scale * f32::from_bits(t.to_bits() | u32::from(code & 128) << 24);
+                }
+            }
+            Form::Channels { curvature } => {
+                let block = at / BLOCK;
+                if channels.0 != Some(block) {
+                    let scales = &vectors.scales[block * dim..][..dim];
+                    channels = (Some(block), scales.iter().map(|scale| widened(*scale)).collect());
+                }
+                unpack(bytes, curve(curvature), out);
+                out.iter_mut().zip(&channels.1).for_each(|(x, scale)| *x *= scale);
+            }
+            Form::Groups { curvature } => {
+                unpack(bytes, curve(curvature), out);
+                let groups = dim.div_ceil(GROUP);
+                for (out, scale) in out.chunks_mut(GROUP).zip(&vectors.scales[at * groups..]) {
+                    let scale = widened(*scale);
+                    out.iter_mut().for_each(|x| *x *= scale);
+                }
+            }
         }
     }
+}
+
+#[inline(always)]
+fn halves<const BF16: bool>(bytes: &[u8], out: &mut [f32]) {
+    let words = bytes.as_chunks::<2>().0;
+    out.iter_mut().zip(words).for_each(|(x, word)| *x = widen_half::<BF16>(u16::from_le_bytes(*word)));
+}
+
+/// The levels of codes of 4 bits, which are two's complement.
+#[inline(always)]
+fn unpack(bytes: &[u8], curve: Curvature, out: &mut [f32]) {
+    // Moved to the upper half of a byte, a code brings its sign along.
+    let level = |high: u8| curve.level(f32::from(high.cast_signed() >> 4), 8.0);
+    let (low, high) = out.split_at_mut(bytes.len());
+    low.iter_mut().zip(bytes).for_each(|(x, byte)| *x = level(byte << 4));
+    high.iter_mut().zip(bytes).for_each(|(x, byte)| *x = level(byte & 0xf0));
 }
 
 fn widened(scale: f16) -> f32 {
@@ -233,19 +235,6 @@ fn widened(scale: f16) -> f32 {
 /// The curvatures here are constants in range.
 fn curve(k: f32) -> Curvature {
     Curvature::new(k).unwrap_or(Curvature::LINEAR)
-}
-
-/// Levels of 4 bits: 0 to 7 eighths of the curve above zero, 8 to 1 below, as two's complement.
-fn four_bit_levels(k: Curvature) -> [f32; 256] {
-    let k = k.get();
-    let mut levels = [0.0; 256];
-    for (code, level) in levels.iter_mut().enumerate().take(16) {
-        let below = code >= 8;
-        let v = (if below { 16 - code } else { code }) as f32 / 8.0;
-        let t = v / (1.0 + k * (1.0 - v));
-        *level = if below { -t } else { t };
-    }
-    levels
 }
 
 /// The scale of numbers in 4 bits: its sign turns it so that the largest lies where there is one level more.
