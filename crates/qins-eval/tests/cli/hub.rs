@@ -273,6 +273,21 @@ fn without_the_hub_the_cache_will_do() {
 }
 
 #[test]
+fn the_source_report_s_run_is_of_its_model_and_says_what_is_missing() {
+    let case = Case::new();
+    let report = |arguments: &[&str]| {
+        case.qins(&[&["validate", "--preset", "report"], arguments].concat(), &[("HF_HUB_OFFLINE", "1")])
+    };
+    let folder = "hub/models--microsoft--Phi-3.5-mini-instruct";
+    report(&[]).refused("absent", &["microsoft/Phi-3.5-mini-instruct", folder, "refs/main", "unset HF_HUB_OFFLINE"]);
+    fs::create_dir_all(case.home.path(&format!("hf/{folder}/refs"))).unwrap();
+    case.home.write(&format!("hf/{folder}/refs/main"), MAIN);
+    report(&[]).refused("no snapshot", &["microsoft/Phi-3.5-mini-instruct", MAIN, "config.json"]);
+    // Of a model that is named, that one's.
+    report(&["--model", REPOSITORY]).refused("another", &[REPOSITORY, "models--owner--name"]);
+}
+
+#[test]
 fn the_token_is_for_the_hub_alone_and_the_cache_where_it_is_said_to_be() {
     let case = Case::new();
     let cache = case.home.path("elsewhere");

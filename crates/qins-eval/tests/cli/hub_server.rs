@@ -153,8 +153,12 @@ impl Case {
     }
 
     pub(crate) fn generate_with(&self, model: &str, variables: &[(&str, &str)]) -> Run {
-        let arguments = ["generate", "--model", model, "--prompt-ids", "5,6", "--max-new-tokens", "4", "--json"];
-        let mut command = self.home.command(&arguments);
+        self.qins(&["generate", "--model", model, "--prompt-ids", "5,6", "--max-new-tokens", "4", "--json"], variables)
+    }
+
+    /// The program, whose hub is the server.
+    pub(crate) fn qins(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+        let mut command = self.home.command(arguments);
         for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_DOWNLOAD_TIMEOUT"] {
             command.env_remove(name);
         }

@@ -10,11 +10,15 @@ pub(crate) enum Preset {
     Quick,
     /// 56 prompts of many kinds, 100 tokens each, greedily and at temperature 1, and a text
     Standard,
-    /// Ten prompts of 1,000 tokens, a text and long contexts, by the bars of the source report
+    /// Ten prompts of 1,000 tokens, a text and long contexts, by the bars of the source report, on its model where none is
+    /// named
     Report,
     /// Predictions at the end of 2,048, 4,096 and 8,192 tokens
     Long,
 }
+
+/// The source report's model.
+pub(crate) const PHI: &str = "microsoft/Phi-3.5-mini-instruct";
 
 /// The source report's one run, on Phi-3.5-mini-instruct: "The capital of France is", and the ten tokens that followed,
 /// "Paris.\n\nParis is the capital city".

@@ -51,7 +51,8 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
+        self.model = self.asked.model(self.model);
         let source = Source::open(&self.model)?;
         let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
         check_plain(&source.checkpoint, &config)?;

@@ -19,7 +19,7 @@ use crate::{
     model::Source,
     output::{expect_writable, write_whole},
     policy::policy,
-    preset::Preset,
+    preset::{PHI, Preset},
     prompts::Reader,
     questions::{AFTER_CONTEXT, Files, Half, Questions},
 };
@@ -38,6 +38,7 @@ use crate::{
   qins validate --model DIR --scheme q8,q6,q4 --targets all
   qins validate --model DIR --candidate DIR-q8 --candidate Q8_0@8.5 --preset quick
   qins validate --kv q8,q4
+  qins validate --preset report        # the source report's run, on microsoft/Phi-3.5-mini-instruct
   qins validate --model DIR --scheme q4 --baseline plain.safetensors   # made once, then read")]
 pub(crate) struct Validate {
     #[command(flatten)]
@@ -104,6 +105,12 @@ pub(crate) struct ReportArgs {
 }
 
 impl Asked {
+    /// The model, unless it is named: of the source report's run its own, elsewhere the embedded one.
+    pub(crate) fn model(&self, named: ModelArgs) -> ModelArgs {
+        let own = || (self.preset == Some(Preset::Report)).then(|| PHI.into());
+        ModelArgs { model: named.model.or_else(own) }
+    }
+
     fn preset(&self, model: &ModelArgs) -> Preset {
         self.preset.unwrap_or(if model.model.is_some() { Preset::Standard } else { Preset::Quick })
     }
@@ -176,7 +183,8 @@ impl ReportArgs {
 }
 
 impl Validate {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
+        self.model = self.asked.model(self.model);
         let recipes = self.recipes()?;
         let source = Source::open(&self.model)?;
         let reader = Reader::open(source.files())?;
