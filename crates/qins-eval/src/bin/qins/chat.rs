@@ -12,14 +12,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use qins_burn::{Generation, Generator, Loaded, Message, Session, Tokenizer, phi3::Phi3, stop_ids};
 
-use crate::{
-    Outcome,
-    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SampleArgs, SchemeOrNone},
-    environment::peak_rss_bytes,
-    model::Source,
-    policy::policy,
-    prompts::Reader,
-};
+use crate::{Outcome, args::SampleArgs, environment::peak_rss_bytes, form::FormArgs, prompts::Reader};
 
 /// What drawing begins with where nothing is said: some variety, and few slips.
 const TEMPERATURE: f32 = 0.7;
@@ -38,17 +31,7 @@ const HELP: &str = "/reset forgets the conversation, /stats tells its cost, /exi
   echo \"What is the capital of France?\" | qins chat --temperature 0")]
 pub(crate) struct Chat {
     #[command(flatten)]
-    model: ModelArgs,
-    /// Encode the weights while loading: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` takes the
-    /// checkpoint as it is
-    #[arg(long, default_value = "none")]
-    scheme: SchemeOrNone,
-    #[command(flatten)]
-    encode: EncodeArgs,
-    #[command(flatten)]
-    kv: KvArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    form: FormArgs,
     #[command(flatten)]
     sample: SampleArgs,
     /// What the model is told before the conversation
@@ -75,16 +58,12 @@ struct Conversation<'a> {
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
-        let recipe = self.encode.recipe(self.scheme.scheme())?;
-        let source = Source::open(&self.model)?;
+        let (source, recipe) = self.form.open()?;
         let reader = Reader::open(source.files())?;
         let Some(tokenizer) = &reader.tokenizer else {
             return Err(format!("{}: expected a tokenizer.json to talk with, found none", source.name).into());
         };
-        let device = self.device.device()?;
-        let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
-        let Loaded { mut model, report } = source.load(policy.as_ref(), &device)?;
-        model.set_kv(self.kv.kv);
+        let Loaded { model, report } = self.form.load(&source, recipe)?;
         let message = |role: &str, content: String| Message { role: role.to_owned(), content };
         let mut conversation = Conversation {
             model: &model,

@@ -10,15 +10,14 @@ use std::{
 };
 
 use clap::Args;
-use qins_burn::{Generation, Generator, Tokenizer, stop_ids};
+use qins_burn::{Generation, Generator, Loaded, Tokenizer, stop_ids};
 use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SampleArgs, SchemeOrNone},
+    args::SampleArgs,
     environment::peak_rss_bytes,
-    model::Source,
-    policy::policy,
+    form::FormArgs,
     prompts::{self, Prompt, Reader},
 };
 
@@ -31,17 +30,7 @@ use crate::{
   qins generate --model DIR --prompts prompts.jsonl --json")]
 pub(crate) struct Generate {
     #[command(flatten)]
-    model: ModelArgs,
-    /// Encode the weights while loading: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` takes the
-    /// checkpoint as it is
-    #[arg(long, default_value = "none")]
-    scheme: SchemeOrNone,
-    #[command(flatten)]
-    encode: EncodeArgs,
-    #[command(flatten)]
-    kv: KvArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    form: FormArgs,
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
@@ -86,16 +75,11 @@ impl Input {
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
-        let recipe = self.encode.recipe(self.scheme.scheme())?;
-        let source = Source::open(&self.model)?;
+        let (source, recipe) = self.form.open()?;
         let reader = Reader::open(source.files())?;
         let prompts = self.input.read(&reader)?;
         let tokenizer = &reader.tokenizer;
-        let device = self.device.device()?;
-        let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
-        let loaded = source.load(policy.as_ref(), &device)?;
-        let mut model = loaded.model;
-        model.set_kv(self.kv.kv);
+        let Loaded { model, report } = self.form.load(&source, recipe)?;
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.files(), model.config())? };
         let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);
@@ -138,10 +122,10 @@ impl Generate {
             }
         }
         let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
-        let (bytes, peak) = (loaded.report.weight_bytes(), peak_rss_bytes());
+        let (bytes, peak) = (report.weight_bytes(), peak_rss_bytes());
         if self.json {
             let summary = json!({
-                "weight_bytes": bytes, "bits_per_weight": loaded.report.bits_per_weight(), "peak_rss_bytes": peak,
+                "weight_bytes": bytes, "bits_per_weight": report.bits_per_weight(), "peak_rss_bytes": peak,
                 "tokens_per_second": speed, "generated_tokens": tokens,
             });
             writeln!(out, "{summary}")?;

@@ -8,10 +8,8 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SchemeOrNone},
-    model::Source,
+    form::FormArgs,
     output::{expect_writable, write_whole},
-    policy::policy,
     prompts::Reader,
 };
 
@@ -27,17 +25,7 @@ use crate::{
   python3 -c 'from safetensors.numpy import load_file; print(load_file(\"q4.safetensors\")[\"logits\"].shape)'")]
 pub(crate) struct WriteLogits {
     #[command(flatten)]
-    model: ModelArgs,
-    /// Encode the weights while loading: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` takes the
-    /// checkpoint as it is
-    #[arg(long, default_value = "none")]
-    scheme: SchemeOrNone,
-    #[command(flatten)]
-    encode: EncodeArgs,
-    #[command(flatten)]
-    kv: KvArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
+    form: FormArgs,
     #[command(flatten)]
     input: Input,
     /// Read no more than the first N tokens
@@ -79,15 +67,11 @@ impl Input {
 impl WriteLogits {
     pub(crate) fn run(self) -> Outcome {
         expect_writable(&self.out)?;
-        let recipe = self.encode.recipe(self.scheme.scheme())?;
-        let form = recipe.as_ref().map_or("none".to_owned(), |recipe| self.encode.settings(recipe).to_string());
-        let source = Source::open(&self.model)?;
+        let (source, recipe) = self.form.open()?;
+        let form = self.form.name(recipe.as_ref());
         let mut ids = self.input.read(&Reader::open(source.files())?)?;
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
-        let device = self.device.device()?;
-        let policy = recipe.map(|recipe| policy(&self.encode, recipe, &source, &device)).transpose()?;
-        let mut model = source.load(policy.as_ref(), &device)?.model;
-        model.set_kv(self.kv.kv);
+        let model = self.form.load(&source, recipe)?.model;
         let logits = scores(&model, &ids)?;
 
         let shape = [ids.len(), model.config().vocab_size];

@@ -10,6 +10,7 @@ mod embedded;
 mod environment;
 mod evaluate;
 mod export;
+mod form;
 mod generate;
 mod hub;
 mod inspect;
