@@ -161,8 +161,8 @@ impl Recipe {
     pub(crate) fn sample(&self) -> Option<usize> {
         match self.scheme.form() {
             Form::Rate => Some(rate::SAMPLE),
-            Form::Grouped(_) => Some(grouped::SAMPLE),
-            Form::F32 | Form::Lossless | Form::Q8 => None,
+            Form::Grouped(_) if self.options.curves.is_none() => Some(grouped::SAMPLE),
+            Form::F32 | Form::Lossless | Form::Q8 | Form::Grouped(_) => None,
         }
     }
 

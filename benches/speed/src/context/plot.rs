@@ -87,7 +87,7 @@ fn lines(panel: &Panel, forms: &[Form<'_>]) -> String {
     let mut svg = String::new();
     for tick in y.ticks(2.0) {
         let at = down(tick);
-        let label = if tick < 0.995 { format!("{tick:.3}") } else { format!("{tick:.0}") };
+        let label = if tick.fract() == 0.0 { format!("{tick:.0}") } else { format!("{tick:.2}") };
         svg += &format!(
             "<path class=\"grid\" d=\"M0 {at:.1}H{}\"/><text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n",
             AREA[0],

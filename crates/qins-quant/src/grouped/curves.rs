@@ -46,7 +46,13 @@ const fn bent(layout: Layout) -> [f32; Layout::CURVES] {
 
 /// The curves of least error for a matrix of which `sample` are some rows. Weights that cannot be encoded have no say:
 /// whoever encodes them refuses them, and says where they are.
+///
+/// At few bits the bent ones, whatever their error: on SmolLM2 in four bits the flat ones keep 0.5 dB more of the weights, but less
+/// of what the model says (a mean KL of 0.116 instead of 0.105); in six they keep more of both.
 pub(crate) fn choose(sample: &[f32], cols: usize, layout: Layout, importance: Option<&[f32]>) -> Curves {
+    if layout.bits() <= 5 {
+        return Curves::Bent;
+    }
     let shape = [sample.len() / cols.max(1), cols];
     let error = |curves| encode(sample, shape, layout, curves, importance).map_or(0.0, |(_, error)| error);
     if error(Curves::Flat) < error(Curves::Bent) { Curves::Flat } else { Curves::Bent }

@@ -13,6 +13,9 @@ pub(super) const BLOCK: usize = 64;
 /// Numbers of a vector that share a scale.
 const GROUP: usize = 32;
 
+/// Scales to try, as multiples of the one under which the largest number is the last level.
+const SCALES: [f32; 7] = [0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18];
+
 /// In what form vectors rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Form {
@@ -29,6 +32,16 @@ pub(super) enum Form {
     Groups {
         curvature: f32,
     },
+}
+
+impl Form {
+    /// The curve of a form of 4 bits.
+    fn curve4(self) -> Option<Curvature> {
+        match self {
+            Self::Channels { curvature } | Self::Groups { curvature } => Some(curve(curvature)),
+            Self::Floats(_) | Self::Tokens { .. } => None,
+        }
+    }
 }
 
 /// Vectors of one length, such as the keys of one head: appended, and decoded in blocks.
@@ -95,7 +108,7 @@ impl Vectors {
                 for vector in vectors.chunks_exact(self.dim) {
                     let mut codes = vec![0; self.dim];
                     for (group, codes) in vector.chunks(GROUP).zip(codes.chunks_mut(GROUP)) {
-                        let scale = signed_scale(group.iter());
+                        let scale = self.fitted_scale(group.iter());
                         self.scales.push(scale);
                         self.encode4(group, codes, |_| scale);
                     }
@@ -117,7 +130,7 @@ impl Vectors {
     fn close_block(&mut self) {
         let block = std::mem::take(&mut self.recent);
         let channel = |c: usize| block.iter().skip(c).step_by(self.dim);
-        let scales: Vec<f16> = (0..self.dim).map(|c| signed_scale(channel(c))).collect();
+        let scales: Vec<f16> = (0..self.dim).map(|c| self.fitted_scale(channel(c))).collect();
         let mut codes = vec![0; self.dim];
         for vector in block.chunks_exact(self.dim) {
             self.encode4(vector, &mut codes, |c| scales[c]);
@@ -129,14 +142,39 @@ impl Vectors {
     }
 
     fn encode4(&self, numbers: &[f32], codes: &mut [u8], scale: impl Fn(usize) -> f16) {
-        let (Form::Channels { curvature } | Form::Groups { curvature }) = self.form else { return };
+        let Some(curve) = self.form.curve4() else { return };
         for (i, (x, code)) in numbers.iter().zip(codes).enumerate() {
-            let t = x * inverse(scale(i).to_f32());
-            // v = (1 + k)·t / (1 + k·t), in eighths.
-            let v = (1.0 + curvature) * t.abs() / (1.0 + curvature * t.abs());
-            let magnitude = (8.0 * v).round_ties_even();
-            *code = if t < 0.0 { 16 - magnitude.clamp(0.0, 8.0) as u8 } else { magnitude.clamp(0.0, 7.0) as u8 } & 15;
+            // As two's complement.
+            *code = code4(x * inverse(scale(i).to_f32()), curve) as i8 as u8 & 15;
         }
+    }
+
+    /// The scale of numbers in 4 bits under which they keep most. Its sign turns them so that the largest lies where there is
+    /// one level more; it may well saturate, or leave levels beyond it unused.
+    fn fitted_scale<'a>(&self, numbers: impl Iterator<Item = &'a f32> + Clone) -> f16 {
+        let Some(curve) = self.form.curve4() else { return f16::ZERO };
+        // A NaN stays the largest.
+        let worst = |largest: f32, x: &f32| if largest.abs() < x.abs() || x.is_nan() { *x } else { largest };
+        let largest = numbers.clone().fold(0.0, worst);
+        let mut best = (f32::INFINITY, if largest > 0.0 { -rounded_up(largest) } else { rounded_up(-largest) });
+        if largest == 0.0 || !largest.is_finite() {
+            return best.1;
+        }
+        for multiple in SCALES {
+            let scale = f16::from_f32((-largest * multiple).clamp(-f16::MAX.to_f32(), f16::MAX.to_f32()));
+            let inverse = inverse(scale.to_f32());
+            let error = numbers.clone().map(|x| {
+                let t = x * inverse;
+                let e = t - curve.level(code4(t, curve), 8.0);
+                e * e
+            });
+            // Of the numbers, not of what is left of them under this scale.
+            let error = error.sum::<f32>() * scale.to_f32() * scale.to_f32();
+            if error < best.0 {
+                best = (error, scale);
+            }
+        }
+        best.1
     }
 
     /// Two codes a byte: those of the vector's first half in the lower bits, of its second in the upper.
@@ -237,12 +275,12 @@ fn curve(k: f32) -> Curvature {
     Curvature::new(k).unwrap_or(Curvature::LINEAR)
 }
 
-/// The scale of numbers in 4 bits: its sign turns it so that the largest lies where there is one level more.
-fn signed_scale<'a>(numbers: impl Iterator<Item = &'a f32>) -> f16 {
-    // A NaN stays the largest.
-    let largest = numbers.fold(0.0_f32, |largest, x| if largest.abs() < x.abs() || x.is_nan() { *x } else { largest });
-    let magnitude = rounded_up(largest.abs());
-    if largest > 0.0 { -magnitude } else { magnitude }
+/// The code of 4 bits for t, from −8 to 7: the nearest in v = (1 + k)·t / (1 + k·t), in eighths.
+#[inline(always)]
+fn code4(t: f32, curve: Curvature) -> f32 {
+    let k = curve.get();
+    let v = (1.0 + k) * t / (1.0 + k * t.abs());
+    (8.0 * v).round_ties_even().clamp(-8.0, 7.0)
 }
 
 /// The larger, or NaN.

@@ -106,7 +106,7 @@ fn a_matrix_gets_the_curves_that_keep_more_of_it() {
     // Weights that were whole steps of their groups once, as of a checkpoint that was 4-bit before.
     let stepped: Vec<f32> = gaussian().chunks(32).flat_map(|group| integers(group, 4, 32)).collect();
     for (name, weights, linear) in [("whole steps", stepped, true), ("Student-t(5)", student(), false)] {
-        for scheme in [Scheme::Q6, Scheme::Q4] {
+        for scheme in [Scheme::Q8g, Scheme::Q6] {
             let encode = |curves| {
                 let options = EncodeOptions { curves, ..EncodeOptions::default() };
                 EncodedTensor::encode(&weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap()
