@@ -36,6 +36,7 @@ fn every_flag_of_every_command_is_explained() {
         "--threads",
         "--prompt-tokens",
         "--tokens",
+        "--repeats",
     ];
     let cases: [(&str, Vec<&str>); 11] = [
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),

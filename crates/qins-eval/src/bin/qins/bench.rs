@@ -196,7 +196,8 @@ impl Bench {
         let mut config: Value = if shapes == "phi-3.5-mini" {
             serde_json::from_str(PHI)?
         } else {
-            let text = fs::read_to_string(shapes).map_err(|e| format!("{shapes}: {e}"))?;
+            let text = fs::read_to_string(shapes)
+                .map_err(|e| format!("{shapes}: expected `phi-3.5-mini` or a config.json: {e}"))?;
             serde_json::from_str(&text).map_err(|e| format!("{shapes}: {e}"))?
         };
         if let Some(blocks) = self.blocks {

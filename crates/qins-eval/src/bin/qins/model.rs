@@ -74,16 +74,22 @@ pub(crate) fn progress(length: u64, message: String) -> ProgressBar {
     bar(length, message, "{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
 }
 
-/// As [`progress`], of what may take minutes: where stderr is no terminal, a line of a log says that it began.
+/// As [`progress`], of a stage of work that may take long: where stderr is no terminal and minutes have gone by, a line of a log
+/// says that it began.
 pub(crate) fn stage(length: u64, message: String) -> ProgressBar {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let began = FIRST.elapsed().as_secs();
     let bar = progress(length, message);
-    if bar.is_hidden() {
+    if let Some(line) = log(FIRST.elapsed(), &bar.message(), length).filter(|_| bar.is_hidden()) {
         // A log that cannot be written is no reason to stop.
-        let _ = writeln!(io::stderr(), "{:4}:{:02} {} ({length})", began / 60, began % 60, bar.message());
+        let _ = writeln!(io::stderr(), "{line}");
     }
     bar
+}
+
+/// The line of a log, unless work has only begun: what is soon done says nothing but its result.
+fn log(since: Duration, message: &str, length: u64) -> Option<String> {
+    let (minutes, seconds) = (since.as_secs() / 60, since.as_secs() % 60);
+    (minutes >= 2).then(|| format!("{minutes:4}:{seconds:02} {message} ({length})"))
 }
 
 fn bar(length: u64, message: String, template: &str) -> ProgressBar {
@@ -91,4 +97,16 @@ fn bar(length: u64, message: String, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_style(style).with_message(message);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_long_work_leaves_a_log() {
+        let line = |seconds| log(Duration::from_secs(seconds), "scoring q8", 57);
+        assert_eq!(line(119), None);
+        assert_eq!(line(3725), Some("  62:05 scoring q8 (57)".to_owned()));
+    }
 }
