@@ -162,14 +162,12 @@ impl Vectors {
         }
         for multiple in SCALES {
             let scale = f16::from_f32((-largest * multiple).clamp(-f16::MAX.to_f32(), f16::MAX.to_f32()));
-            let inverse = inverse(scale.to_f32());
+            let (wide, inverse) = (scale.to_f32(), inverse(scale.to_f32()));
             let error = numbers.clone().map(|x| {
-                let t = x * inverse;
-                let e = t - curve.level(code4(t, curve), 8.0);
+                let e = x - wide * curve.level(code4(x * inverse, curve), 8.0);
                 e * e
             });
-            // Of the numbers, not of what is left of them under this scale.
-            let error = error.sum::<f32>() * scale.to_f32() * scale.to_f32();
+            let error = error.sum::<f32>();
             if error < best.0 {
                 best = (error, scale);
             }
