@@ -22,6 +22,11 @@ pub(crate) fn on_cpu() -> bool {
     !std::env::var("QINS_TEST_BACKEND").is_ok_and(|name| name == "wgpu")
 }
 
+/// All cases on CPUs; of a GPU, which tests have in software, where each takes a hundred times as long, the first `few`.
+pub(crate) fn cases<T>(all: impl IntoIterator<Item = T>, few: usize) -> impl Iterator<Item = T> {
+    all.into_iter().take(if on_cpu() { usize::MAX } else { few })
+}
+
 /// Elements of an `f32` tensor of a safetensors file.
 pub(crate) fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     let tensor = file.tensor(name).unwrap();

@@ -4,6 +4,8 @@ mod atlas;
 mod calibrate;
 mod common;
 mod export;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod kernel;
 mod phi3;
 mod smollm2;

@@ -22,6 +22,13 @@ pub(crate) fn cargo(command: &str) -> Command {
     cargo
 }
 
+/// As [`cargo`], running the program `qins`: features and its arguments are still to come.
+pub(crate) fn qins() -> Command {
+    let mut run = cargo("run");
+    run.args(["--package", "qins-eval", "--bin", "qins"]).arg("--manifest-path").arg(root().join("Cargo.toml"));
+    run
+}
+
 /// Whether a program was built before: then cargo need not tell what it compiles.
 pub(crate) fn is_built(program: &str) -> bool {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);

@@ -43,6 +43,8 @@ enum Command {
     Export(qins::Arguments),
     /// Write a checkpoint of random weights, laid out as a model's own is
     Synth(qins::Arguments),
+    /// Tell what this machine computes with, and why
+    Doctor(qins::Arguments),
     /// Run the tests
     Test(test::Test),
     /// Feed hostile bytes to every reader of files
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => arguments.run("verify"),
         Command::Export(arguments) => arguments.run("export"),
         Command::Synth(arguments) => arguments.run("synth"),
+        Command::Doctor(arguments) => arguments.run("doctor"),
         Command::Test(test) => test.run(),
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench(bench) => bench.run(),

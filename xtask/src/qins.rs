@@ -16,9 +16,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(&self, command: &str) -> Outcome {
-        let mut run = cargo::cargo("run");
-        run.args(["--package", "qins-eval", "--bin", "qins"]);
-        run.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
+        let mut run = cargo::qins();
         let features = self.features();
         run.args(&features);
         if features.is_empty() && cargo::is_built("qins") {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Run the tests: the house rules, then every test and doctest of the workspace.
 #[derive(Debug, Args)]
 pub(crate) struct Test {
-    /// Run the cross-backend tests on this backend instead: ndarray or wgpu
+    /// Run the cross-backend tests on this backend instead: ndarray, or wgpu, which needs a graphics card or one in software
     #[arg(long, value_parser = ["flex", "ndarray", "wgpu"], default_value = "flex")]
     backend: String,
     /// Passed on to the test programs, after `--`
@@ -22,17 +22,39 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(&self) -> Outcome {
+        if self.backend == "flex" { self.everything() } else { self.across_backends() }
+    }
+
+    /// On the default backend.
+    fn everything(&self) -> Outcome {
+        let tidy = tidy::run()?;
+        if tidy != ExitCode::SUCCESS {
+            return Ok(tidy);
+        }
+        let tests = cargo::run(self.cargo_test().arg("--workspace").arg("--").args(&self.arguments))?;
+        eprintln!(
+            "left out: the tests on a graphics card, which `cargo xtask test --backend wgpu` runs where there is one, or one in \
+             software: Debian's packages libvulkan1 and mesa-vulkan-drivers"
+        );
+        Ok(tests)
+    }
+
+    /// On another one, if it can be used.
+    fn across_backends(&self) -> Outcome {
+        let features = ["--features", &self.backend];
+        let mut doctor = cargo::qins();
+        let usable = cargo::run(doctor.args(features).args(["--", "doctor", "--backend", &self.backend]))?;
+        if usable != ExitCode::SUCCESS {
+            return Ok(usable);
+        }
+        let mut test = self.cargo_test();
+        test.args(["--package", "qins-tests"]).args(features).env("QINS_TEST_BACKEND", &self.backend);
+        cargo::run(test.arg("--").args(&self.arguments))
+    }
+
+    fn cargo_test(&self) -> Command {
         let mut test = cargo::cargo("test");
         test.arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
-        if self.backend == "flex" {
-            let tidy = tidy::run()?;
-            if tidy != ExitCode::SUCCESS {
-                return Ok(tidy);
-            }
-            test.arg("--workspace");
-        } else {
-            test.args(["--package", "qins-tests", "--features", &self.backend]).env("QINS_TEST_BACKEND", &self.backend);
-        }
-        cargo::run(test.arg("--").args(&self.arguments))
+        test
     }
 }

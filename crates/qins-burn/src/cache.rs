@@ -3,7 +3,9 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_quant::kv::{Heads, KvScheme, Visible};
 
-use crate::{generate::to_vec, kernel::on_cpu, phi3::ModelConfig};
+#[cfg(feature = "gpu")]
+use crate::kernel::{GpuHeads, on_cpu};
+use crate::phi3::ModelConfig;
 
 /// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
 #[derive(Clone, Debug)]
@@ -27,16 +29,20 @@ enum Store {
     Plain { keys: Option<Tensor<3>>, values: Option<Tensor<3>> },
     /// In another form, on the host.
     Encoded(Heads),
+    /// In any form, on a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuHeads),
 }
 
 impl KvCache {
-    /// An empty cache with room for `capacity` tokens, which rest as `scheme` says on CPUs, and plain elsewhere.
+    /// An empty cache with room for `capacity` tokens, which rest as `scheme` says.
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
         let store = || match scheme {
+            #[cfg(feature = "gpu")]
+            scheme if !on_cpu(device) => Store::Gpu(GpuHeads::new(scheme, heads, dim, capacity, device)),
             KvScheme::F32 => Store::Plain { keys: empty(), values: empty() },
-            _ if !on_cpu(device) => Store::Plain { keys: empty(), values: empty() },
             scheme => Store::Encoded(Heads::new(scheme, heads, dim, capacity)),
         };
         let layers = (0..config.num_hidden_layers).map(|_| LayerCache { store: store(), len: 0 }).collect();
@@ -46,6 +52,11 @@ impl KvCache {
     /// Tokens in the cache.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether what queries see must be said to Burn's own attention.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer.store, Store::Plain { .. }))
     }
 
     /// Whether it holds no token.
@@ -63,8 +74,11 @@ impl KvCache {
         self.len = 0;
         for layer in &mut self.layers {
             layer.len = 0;
-            if let Store::Encoded(heads) = &mut layer.store {
-                heads.clear();
+            match &mut layer.store {
+                Store::Plain { .. } => {}
+                Store::Encoded(heads) => heads.clear(),
+                #[cfg(feature = "gpu")]
+                Store::Gpu(heads) => heads.clear(),
             }
         }
     }
@@ -80,8 +94,15 @@ impl KvCache {
 pub(crate) enum Kept<'a> {
     /// Keys and values, `[kv_heads, positions, head_dim]`, from the first position that is seen.
     Plain(Tensor<3>, Tensor<3>),
-    /// All of them, encoded.
-    Encoded(&'a Heads),
+    /// All of them, in their own form.
+    Encoded(Encoded<'a>),
+}
+
+/// Keys and values in their own form.
+pub(crate) enum Encoded<'a> {
+    Host(&'a Heads),
+    #[cfg(feature = "gpu")]
+    Gpu(&'a GpuHeads),
 }
 
 impl LayerCache {
@@ -95,8 +116,13 @@ impl LayerCache {
                 Kept::Plain(append(keys, k, start, view), append(values, v, start, view))
             }
             Store::Encoded(heads) => {
-                heads.append(&to_vec(k), &to_vec(v));
-                Kept::Encoded(heads)
+                heads.append(&host(k), &host(v));
+                Kept::Encoded(Encoded::Host(heads))
+            }
+            #[cfg(feature = "gpu")]
+            Store::Gpu(heads) => {
+                heads.append(k, v);
+                Kept::Encoded(Encoded::Gpu(heads))
             }
         }
     }
@@ -108,14 +134,30 @@ impl LayerCache {
                 2 * size_of::<f32>() * heads * self.len * dim
             }
             Store::Encoded(heads) => heads.bytes(),
+            #[cfg(feature = "gpu")]
+            Store::Gpu(heads) => heads.bytes(),
         }
     }
 }
 
-/// Queries `[kv_heads, group·n, head_dim]` over an encoded cache.
-pub(crate) fn attend(heads: &Heads, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
-    let (shape, device) = (queries.dims(), queries.device());
-    Tensor::from_data(TensorData::new(heads.attend(&to_vec(queries), visible), shape), &device)
+impl Encoded<'_> {
+    /// softmax(q·kᵀ / √dim)·v of queries `[kv_heads, group·n, head_dim]`.
+    pub(crate) fn attend(&self, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
+        match self {
+            Self::Host(heads) => {
+                let (shape, device) = (queries.dims(), queries.device());
+                Tensor::from_data(TensorData::new(heads.attend(&host(queries), visible), shape), &device)
+            }
+            #[cfg(feature = "gpu")]
+            Self::Gpu(heads) => heads.attend(queries, visible),
+        }
+    }
+}
+
+/// What a CPU backend has at hand anyway.
+fn host(tensor: Tensor<3>) -> Vec<f32> {
+    let data = tensor.into_data();
+    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
 }
 
 /// Writes `new` at `start` and gives positions `first..len`.

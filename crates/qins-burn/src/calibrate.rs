@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// Before anything is read: when there are no texts, one of them is empty, longer than the model's context or has an id
-/// outside the vocabulary, or a linear is encoded. Afterwards: when a mean square is not finite. The model is left as it
+/// outside the vocabulary, or a linear is encoded. Afterwards: when a mean square is not finite, or the device failed. The model is left as it
 /// was in any case.
 pub fn calibrate(
     model: &mut Phi3,
@@ -33,12 +33,15 @@ pub fn calibrate(
     // Whatever came of it: with a tap in place every later token would be paid for.
     let taps = take_taps(model)?;
     read?;
-    let seen = taps.into_iter().filter_map(|(module, tap)| Some((module, tap.mean_squares()?)));
-    seen.map(|(module, means)| match means.iter().position(|mean| !mean.is_finite()) {
-        None => Ok((module, means)),
-        Some(channel) => Err(Error::Inputs { module, channel, found: means[channel] }),
-    })
-    .collect()
+    let mut seen = BTreeMap::new();
+    for (module, tap) in taps {
+        let Some(means) = tap.mean_squares()? else { continue };
+        if let Some(channel) = means.iter().position(|mean| !mean.is_finite()) {
+            return Err(Error::Inputs { module, channel, found: means[channel] });
+        }
+        seen.insert(module, means);
+    }
+    Ok(seen)
 }
 
 fn read(model: &Phi3, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)) -> Result<(), Error> {

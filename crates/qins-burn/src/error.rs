@@ -77,6 +77,9 @@ pub enum Error {
         /// Its mean square.
         found: f32,
     },
+    /// A device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
     /// A backend is not at hand.
     #[error("{0}")]
     Backend(String),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 
 use crate::{
-    Error, KvCache, Sampler,
+    Error, KvCache, Sampler, device,
     phi3::{Logits, ModelConfig, Phi3, RopeRegime},
 };
 
@@ -158,7 +158,7 @@ impl Generator {
     /// Continues `prompt`.
     ///
     /// # Errors
-    /// As [`Session::extend`], for the prompt, and when no logit is finite. A context that fills up later ends the text.
+    /// As [`Session::extend`], for the prompt, and when no logit is finite or the device fails. A context that fills up later ends the text.
     pub fn generate(
         &self,
         model: &Phi3,
@@ -190,7 +190,7 @@ impl Generator {
             if ids.len() == self.max_new_tokens || session.ids().len() == limit {
                 break Stop::Length;
             }
-            let logits = to_vec(session.extend(&next, Logits::Last)?);
+            let logits = device::read(session.extend(&next, Logits::Last)?)?;
             let id = choice.next(&logits, session.ids()).ok_or(Error::NotFinite)?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
@@ -212,7 +212,7 @@ impl Generator {
 /// frequencies of its full length, where generation changed to them on the way.
 ///
 /// # Errors
-/// As [`Session::extend`]; an empty prompt predicts nothing.
+/// As [`Session::extend`], and when the device fails; an empty prompt predicts nothing.
 pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     if prompt.is_empty() {
         return Err(Error::Empty);
@@ -220,7 +220,7 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
     let ids = [prompt, read].concat();
     // The last token of the prompt predicts the first of the continuation.
-    Ok(to_vec(Session::new(model, ids.len()).extend(&ids, Logits::Tail(continuation.len()))?))
+    device::read(Session::new(model, ids.len()).extend(&ids, Logits::Tail(continuation.len()))?)
 }
 
 /// As [`score`], the continuation read token by token, as when it is written.
@@ -230,9 +230,9 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
 pub fn score_token_by_token(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     let mut session = Session::new(model, prompt.len() + continuation.len());
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
-    let mut logits = to_vec(session.extend(prompt, Logits::Last)?);
+    let mut logits = device::read(session.extend(prompt, Logits::Last)?)?;
     for id in read {
-        logits.extend(to_vec(session.extend(&[*id], Logits::Last)?));
+        logits.extend(device::read(session.extend(&[*id], Logits::Last)?)?);
     }
     Ok(logits)
 }
@@ -240,13 +240,7 @@ pub fn score_token_by_token(model: &Phi3, prompt: &[u32], continuation: &[u32]) 
 /// The logits after each of `ids`, `[ids.len(), vocabulary]` row-major.
 ///
 /// # Errors
-/// As [`Session::extend`].
+/// As [`Session::extend`], and when the device fails.
 pub fn scores(model: &Phi3, ids: &[u32]) -> Result<Vec<f32>, Error> {
-    Ok(to_vec(Session::new(model, ids.len()).extend(ids, Logits::All)?))
-}
-
-/// A tensor's elements, row-major, on the host.
-pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data();
-    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
+    device::read(Session::new(model, ids.len()).extend(ids, Logits::All)?)
 }

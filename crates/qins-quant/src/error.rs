@@ -18,6 +18,9 @@ pub enum EncodeError {
     /// The weights are encoded already, in another way.
     #[error("expected plain weights, found {0}")]
     Encoded(Scheme),
+    /// The weights are somewhere that fails to give them.
+    #[error("expected weights, found that the device they are on fails to give them")]
+    Unreadable,
     /// A weight is NaN or infinite.
     #[error("expected finite weights, found {value} at row {row}, column {col}")]
     NonFinite {
@@ -120,7 +123,8 @@ impl EncodeError {
             | Self::Value { row, .. }
             | Self::Code { row, .. }
             | Self::Parameter { row, .. } => *row += first,
-            Self::Length { .. }
+            Self::Unreadable
+            | Self::Length { .. }
             | Self::Encoded(_)
             | Self::Alpha(_)
             | Self::Prune(_)

@@ -1,64 +1,10 @@
-//! The product as an operation of Burn's CPU backends: a thin bridge to the kernels on slices.
+//! The operations on Burn's CPU backends: a thin bridge to the kernels on slices.
 
-use burn::backend::{
-    ExtensionType, backend_extension,
-    tensor::{FloatTensor, IntTensor},
-};
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use qins_quant::{Alpha, FloatDtype, GroupedRows, Layout, kernel};
+use rayon::prelude::*;
 
-/// [`super::Matrix`] with a backend's own tensors.
-#[derive(ExtensionType)]
-#[allow(unreachable_pub)] // The derived and generated code is public.
-pub enum Weight<B: burn::backend::Backend> {
-    /// Plain weights.
-    Dense(FloatTensor<B>),
-    /// Plain weights of 16 bits, two a word.
-    Half {
-        /// `[rows, ⌈cols/2⌉]`.
-        words: IntTensor<B>,
-        /// Or else f16.
-        bf16: bool,
-    },
-    /// The complement form.
-    F32 {
-        /// `[rows, cols]`.
-        u: FloatTensor<B>,
-        /// Shared α.
-        alpha: Alpha,
-        /// Type before encoding.
-        source: FloatDtype,
-    },
-    /// 8-bit codes, four a word.
-    Q8 {
-        /// `[rows, ⌈cols/4⌉]`.
-        words: IntTensor<B>,
-        /// `[rows]`.
-        scale: FloatTensor<B>,
-        /// `[rows]`.
-        curvature: FloatTensor<B>,
-    },
-    /// Codes in groups; the parts of [`super::Groups`].
-    #[allow(missing_docs)]
-    Grouped {
-        layout: Layout,
-        packed: IntTensor<B>,
-        scale: FloatTensor<B>,
-        group_scale: IntTensor<B>,
-        selector: IntTensor<B>,
-        curvature: FloatTensor<B>,
-    },
-}
-
-/// What a backend must be able to do beyond Burn's own operations.
-#[backend_extension(Flex: cfg(feature = "flex"), NdArray: cfg(feature = "ndarray"))]
-#[allow(unreachable_pub)]
-pub trait QinsBackend: burn::backend::Backend {
-    /// `x[m, cols] · weightᵀ`.
-    fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
-
-    /// The `cols` numbers of each row of 16-bit ones.
-    fn qins_widen(words: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self>;
-}
+use super::backend::{QinsBackend, Weight};
 
 /// The kernel's view of the weights; every slice is a whole tensor.
 enum Slices<'a> {
@@ -69,40 +15,47 @@ enum Slices<'a> {
     Grouped { layout: Layout, parts: [&'a [u32]; 3], scale: &'a [f32], curvature: &'a [f32] },
 }
 
+impl<'a> Slices<'a> {
+    /// Rows of `cols` columns, and how many.
+    fn rows(&self, cols: usize) -> (kernel::Rows<'a>, usize) {
+        let every = |len: usize, stride: usize| len.checked_div(stride).unwrap_or(0);
+        match *self {
+            Self::Dense(w) => (kernel::Rows::Dense(w), every(w.len(), cols)),
+            Self::Half { words, bf16 } => {
+                let rows =
+                    kernel::Rows::Half { words: bytemuck::cast_slice(words), stride: cols.next_multiple_of(2), bf16 };
+                (rows, every(words.len(), cols.div_ceil(2)))
+            }
+            Self::F32 { u, alpha, source } => (kernel::Rows::F32 { u, alpha, source }, every(u.len(), cols)),
+            Self::Q8 { words, scale, curvature } => {
+                let codes = bytemuck::cast_slice(words);
+                (kernel::Rows::Q8 { codes, stride: cols.next_multiple_of(4), scale, curvature }, scale.len())
+            }
+            Self::Grouped { layout, parts, scale, curvature } => {
+                let [packed, group_scale, selector]: [&[u8]; 3] = parts.map(bytemuck::cast_slice);
+                let w =
+                    GroupedRows { layout, align: size_of::<u32>(), packed, scale, group_scale, selector, curvature };
+                (kernel::Rows::Grouped(w), every(packed.len(), layout.packed(cols)))
+            }
+        }
+    }
+}
+
 /// `x[m, cols] · wᵀ`; gives `[m, rows]`.
 fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
-    let (rows, w) = match *w {
-        Slices::Dense(w) => (w.len() / cols, kernel::Rows::Dense(w)),
-        Slices::Half { words, bf16 } => (words.len() / cols.div_ceil(2), half(words, bf16, cols)),
-        Slices::F32 { u, alpha, source } => (u.len() / cols, kernel::Rows::F32 { u, alpha, source }),
-        Slices::Q8 { words, scale, curvature } => {
-            let codes = bytemuck::cast_slice(words);
-            (scale.len(), kernel::Rows::Q8 { codes, stride: cols.next_multiple_of(4), scale, curvature })
-        }
-        Slices::Grouped { layout, parts, scale, curvature } => {
-            let [packed, group_scale, selector]: [&[u8]; 3] = parts.map(bytemuck::cast_slice);
-            let rows = packed.len() / layout.packed(cols);
-            let w = GroupedRows { layout, align: size_of::<u32>(), packed, scale, group_scale, selector, curvature };
-            (rows, kernel::Rows::Grouped(w))
-        }
-    };
+    let (w, rows) = w.rows(cols);
     let mut y = vec![0.0; m * rows];
     kernel::linear(w, [rows, cols], x, &mut y);
     (y, [m, rows])
 }
 
-fn half(words: &[u32], bf16: bool, cols: usize) -> kernel::Rows<'_> {
-    kernel::Rows::Half { words: bytemuck::cast_slice(words), stride: cols.next_multiple_of(2), bf16 }
-}
-
-/// The numbers of 16-bit words; `[rows, cols]`.
-fn widened(words: &[u32], bf16: bool, cols: usize) -> (Vec<f32>, [usize; 2]) {
-    let rows = words.len() / cols.div_ceil(2).max(1);
-    let mut numbers = vec![0.0; rows * cols];
-    for (r, numbers) in numbers.chunks_mut(cols.max(1)).enumerate() {
-        half(words, bf16, cols).decode_row(r, numbers);
-    }
-    (numbers, [rows, cols])
+/// Some rows, decoded: `[n, cols]`.
+fn decoded(ids: &[u32], cols: usize, w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
+    let (w, _) = w.rows(cols);
+    let mut numbers = vec![0.0; ids.len() * cols];
+    let rows = ids.par_iter().zip(numbers.par_chunks_mut(cols.max(1)));
+    rows.for_each(|(&id, numbers)| w.decode_row(id as usize, numbers));
+    (numbers, [ids.len(), cols])
 }
 
 #[cfg(feature = "flex")]
@@ -121,36 +74,30 @@ mod flex {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = x.to_contiguous();
             let [m, cols] = [x.layout().shape()[0], x.layout().shape()[1]];
-            let (w, scale, curvature, group_scale, selector);
-            let slices = match weight {
-                Weight::Dense(dense) => {
-                    w = dense.to_contiguous();
-                    Slices::Dense(whole(&w))
-                }
-                Weight::Half { words, bf16 } => {
-                    w = words.to_contiguous();
-                    Slices::Half { words: whole(&w), bf16 }
-                }
-                Weight::F32 { u, alpha, source } => {
-                    w = u.to_contiguous();
-                    Slices::F32 { u: whole(&w), alpha, source }
-                }
-                Weight::Q8 { words, scale: s, curvature: k } => {
-                    (w, scale, curvature) = (words.to_contiguous(), s.to_contiguous(), k.to_contiguous());
-                    Slices::Q8 { words: whole(&w), scale: whole(&scale), curvature: whole(&curvature) }
-                }
-                Weight::Grouped { layout, packed, scale: d, group_scale: s, selector: j, curvature: k } => {
-                    (w, scale, curvature) = (packed.to_contiguous(), d.to_contiguous(), k.to_contiguous());
-                    (group_scale, selector) = (s.to_contiguous(), j.to_contiguous());
-                    let parts = [whole(&w), whole(&group_scale), whole(&selector)];
-                    Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
-                }
-            };
-            floats(product(whole(&x), [m, cols], &slices))
+            floats(with_slices(weight, |w| product(whole(&x), [m, cols], w)))
         }
 
-        fn qins_widen(words: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self> {
-            floats(widened(whole(&words.to_contiguous()), bf16, cols))
+        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
+            let ids = ids.to_contiguous();
+            floats(with_slices(weight, |w| decoded(whole(&ids), cols, w)))
+        }
+    }
+
+    fn with_slices<R>(weight: Weight<Flex>, f: impl FnOnce(&Slices<'_>) -> R) -> R {
+        match weight {
+            Weight::Dense(w) => f(&Slices::Dense(whole(&w.to_contiguous()))),
+            Weight::Half { words, bf16 } => f(&Slices::Half { words: whole(&words.to_contiguous()), bf16 }),
+            Weight::F32 { u, alpha, source } => f(&Slices::F32 { u: whole(&u.to_contiguous()), alpha, source }),
+            Weight::Q8 { words, scale, curvature } => {
+                let [words, scale, curvature] = [words, scale, curvature].map(|part| part.to_contiguous());
+                f(&Slices::Q8 { words: whole(&words), scale: whole(&scale), curvature: whole(&curvature) })
+            }
+            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
+                let parts = [packed, group_scale, selector].map(|part| part.to_contiguous());
+                let [scale, curvature] = [scale, curvature].map(|part| part.to_contiguous());
+                let parts = [whole(&parts[0]), whole(&parts[1]), whole(&parts[2])];
+                f(&Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) })
+            }
         }
     }
 
@@ -177,36 +124,30 @@ mod ndarray {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = floats(x);
             let [m, cols] = [x.shape()[0], x.shape()[1]];
-            let (w, packed, group_scale, selector, scale, curvature);
-            let slices = match weight {
-                Weight::Dense(dense) => {
-                    w = floats(dense);
-                    Slices::Dense(whole(&w))
-                }
-                Weight::Half { words: halves, bf16 } => {
-                    packed = words(halves);
-                    Slices::Half { words: whole(&packed), bf16 }
-                }
-                Weight::F32 { u, alpha, source } => {
-                    w = floats(u);
-                    Slices::F32 { u: whole(&w), alpha, source }
-                }
-                Weight::Q8 { words: codes, scale: s, curvature: k } => {
-                    (packed, scale, curvature) = (words(codes), floats(s), floats(k));
-                    Slices::Q8 { words: whole(&packed), scale: whole(&scale), curvature: whole(&curvature) }
-                }
-                Weight::Grouped { layout, packed: codes, scale: d, group_scale: s, selector: j, curvature: k } => {
-                    (packed, group_scale, selector) = (words(codes), words(s), words(j));
-                    (scale, curvature) = (floats(d), floats(k));
-                    let parts = [whole(&packed), whole(&group_scale), whole(&selector)];
-                    Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) }
-                }
-            };
-            tensor(product(whole(&x), [m, cols], &slices))
+            tensor(with_slices(weight, |w| product(whole(&x), [m, cols], w)))
         }
 
-        fn qins_widen(halves: IntTensor<Self>, bf16: bool, cols: usize) -> FloatTensor<Self> {
-            tensor(widened(whole(&words(halves)), bf16, cols))
+        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
+            let ids = words(ids);
+            tensor(with_slices(weight, |w| decoded(whole(&ids), cols, w)))
+        }
+    }
+
+    fn with_slices<R>(weight: Weight<NdArray>, f: impl FnOnce(&Slices<'_>) -> R) -> R {
+        match weight {
+            Weight::Dense(w) => f(&Slices::Dense(whole(&floats(w)))),
+            Weight::Half { words: halves, bf16 } => f(&Slices::Half { words: whole(&words(halves)), bf16 }),
+            Weight::F32 { u, alpha, source } => f(&Slices::F32 { u: whole(&floats(u)), alpha, source }),
+            Weight::Q8 { words: codes, scale, curvature } => {
+                let (codes, scale, curvature) = (words(codes), floats(scale), floats(curvature));
+                f(&Slices::Q8 { words: whole(&codes), scale: whole(&scale), curvature: whole(&curvature) })
+            }
+            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
+                let parts = [packed, group_scale, selector].map(words);
+                let [scale, curvature] = [scale, curvature].map(floats);
+                let parts = [whole(&parts[0]), whole(&parts[1]), whole(&parts[2])];
+                f(&Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) })
+            }
         }
     }
 

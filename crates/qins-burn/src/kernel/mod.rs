@@ -1,27 +1,32 @@
 //! The product of activations with weights that stay as they rest.
 //!
-//! On CPU backends an operation of our own decodes a tile of rows into cache and multiplies it there; elsewhere the
-//! weights are decoded by plain Burn operations before an ordinary matrix product.
+//! Operations of our own, on every backend: CPUs decode a tile of rows into cache and multiply it there, GPUs into registers or
+//! shared memory.
 
-// The generated code names NdArray, which Burn has deprecated.
+// The generated code is public, and names NdArray, which Burn has deprecated.
+#[allow(deprecated, unreachable_pub)]
+mod backend;
 #[allow(deprecated)]
 mod cpu;
-mod portable;
+#[cfg(feature = "gpu")]
+mod gpu;
 
 use burn::{
-    backend::{Dispatch, DispatchDevice},
-    tensor::{Device, Int, Tensor},
+    backend::Dispatch,
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use qins_quant::{Alpha, FloatDtype, Layout};
 
-use cpu::{QinsBackend, Weight};
+use backend::{QinsBackend, Weight};
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::cache::Heads as GpuHeads;
 
 /// A `[rows, cols]` matrix on a device, in the form it rests in.
 #[derive(Clone, Debug)]
 pub enum Matrix {
     /// Plain weights `[rows, cols]`.
     Dense(Tensor<2>),
-    /// Plain weights of a 16-bit type, on CPU backends.
+    /// Plain weights of a 16-bit type.
     Half {
         /// Two weights a word, little-endian, `[rows, ⌈cols/2⌉]`, as unsigned 32-bit integers.
         words: Tensor<2, Int>,
@@ -75,68 +80,73 @@ pub struct Groups {
 
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
-    if !on_cpu(&x.device()) {
-        return x.matmul(decode(w).transpose());
-    }
-    let weight = match w {
-        Matrix::Dense(w) => Weight::Dense(w.into_dispatch()),
-        Matrix::Half { words, bf16, .. } => Weight::Half { words: words.into_dispatch(), bf16 },
-        Matrix::F32 { u, alpha, source } => Weight::F32 { u: u.into_dispatch(), alpha, source },
-        Matrix::Q8 { words, scale, curvature, .. } => Weight::Q8 {
-            words: words.into_dispatch(),
-            scale: scale.into_dispatch(),
-            curvature: curvature.into_dispatch(),
-        },
-        Matrix::Grouped(groups) => Weight::Grouped {
-            layout: groups.layout,
-            packed: groups.packed.into_dispatch(),
-            scale: groups.scale.into_dispatch(),
-            group_scale: groups.group_scale.into_dispatch(),
-            selector: groups.selector.into_dispatch(),
-            curvature: groups.curvature.into_dispatch(),
-        },
-    };
-    Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), weight))
+    Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), w.into()))
 }
 
-/// The weights themselves, `[rows, cols]`, by plain Burn operations on any backend; but for 16-bit types, which not every
-/// backend has.
-pub fn decode(w: Matrix) -> Tensor<2> {
-    match w {
-        Matrix::Dense(w) => w,
-        Matrix::Half { words, bf16, cols } => {
-            Tensor::from_dispatch(Dispatch::qins_widen(words.into_dispatch(), bf16, cols))
+/// Rows of the weights, decoded: `[ids.len(), cols]`.
+///
+/// # Panics
+/// When there is no such row.
+pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
+    let [rows, cols] = w.shape();
+    assert!(ids.iter().all(|&id| (id as usize) < rows), "rows: the matrix has {rows}");
+    let data = TensorData::new(ids.to_vec(), [ids.len()]);
+    let ids = Tensor::<1, Int>::from_data(data, (&w.device(), DType::U32));
+    Tensor::from_dispatch(Dispatch::qins_rows(ids.into_dispatch(), w.into(), cols))
+}
+
+/// Rounded to bf16, on any backend.
+pub(crate) fn bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::qins_bf16(x.into_dispatch()))
+}
+
+impl Matrix {
+    /// `[rows, cols]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(w) | Self::F32 { u: w, .. } => w.dims(),
+            Self::Half { words, cols, .. } | Self::Q8 { words, cols, .. } => [words.dims()[0], *cols],
+            Self::Grouped(groups) => [groups.packed.dims()[0], groups.cols],
         }
-        Matrix::F32 { u, alpha, source } => portable::decode_u(u, alpha, source),
-        Matrix::Q8 { words, scale, curvature, cols } => portable::decode_q8(words, scale, curvature, cols),
-        Matrix::Grouped(groups) => portable::decode_grouped(groups),
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Dense(w) | Self::F32 { u: w, .. } => w.device(),
+            Self::Half { words, .. } | Self::Q8 { words, .. } => words.device(),
+            Self::Grouped(groups) => groups.packed.device(),
+        }
     }
 }
 
-/// Some rows of a matrix, in the form it rests in.
-pub fn select_rows(w: Matrix, rows: Tensor<1, Int>) -> Matrix {
-    match w {
-        Matrix::Dense(w) => Matrix::Dense(w.select(0, rows)),
-        Matrix::Half { words, bf16, cols } => Matrix::Half { words: words.select(0, rows), bf16, cols },
-        Matrix::F32 { u, alpha, source } => Matrix::F32 { u: u.select(0, rows), alpha, source },
-        Matrix::Q8 { words, scale, curvature, cols } => Matrix::Q8 {
-            words: words.select(0, rows.clone()),
-            scale: scale.select(0, rows.clone()),
-            curvature: curvature.select(0, rows),
-            cols,
-        },
-        Matrix::Grouped(groups) => Matrix::Grouped(Groups {
-            packed: groups.packed.select(0, rows.clone()),
-            scale: groups.scale.select(0, rows.clone()),
-            group_scale: groups.group_scale.select(0, rows.clone()),
-            selector: groups.selector.select(0, rows),
-            ..groups
-        }),
+impl From<Matrix> for Weight<Dispatch> {
+    fn from(w: Matrix) -> Self {
+        match w {
+            Matrix::Dense(w) => Self::Dense(w.into_dispatch()),
+            Matrix::Half { words, bf16, .. } => Self::Half { words: words.into_dispatch(), bf16 },
+            Matrix::F32 { u, alpha, source } => Self::F32 { u: u.into_dispatch(), alpha, source },
+            Matrix::Q8 { words, scale, curvature, .. } => Self::Q8 {
+                words: words.into_dispatch(),
+                scale: scale.into_dispatch(),
+                curvature: curvature.into_dispatch(),
+            },
+            Matrix::Grouped(groups) => Self::Grouped {
+                layout: groups.layout,
+                packed: groups.packed.into_dispatch(),
+                scale: groups.scale.into_dispatch(),
+                group_scale: groups.group_scale.into_dispatch(),
+                selector: groups.selector.into_dispatch(),
+                curvature: groups.curvature.into_dispatch(),
+            },
+        }
     }
 }
 
 /// Whether a device computes with the kernels on slices.
+#[cfg(feature = "gpu")]
 pub(crate) fn on_cpu(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
     match device.as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,

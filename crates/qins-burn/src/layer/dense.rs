@@ -9,13 +9,12 @@ use burn::{
 use qins_quant::FloatDtype;
 
 use super::{Tap, words::words};
-use crate::kernel::{self, Matrix, on_cpu};
+use crate::kernel::{self, Matrix};
 
 /// y = x·Wᵀ with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
 /// embedding looks up and that encoding acts on. (Burn's own `Linear` stores `[in, out]`.)
 ///
-/// On CPU backends the weights rest in the type they came in, two bytes each where that has 16 bits, and are widened inside
-/// the product; elsewhere as `f32`.
+/// The weights rest in the type they came in, two bytes each where that has 16 bits, and are widened inside the product.
 #[derive(Module, Debug)]
 pub struct DenseLinear {
     weights: Weights,
@@ -40,7 +39,7 @@ impl DenseLinear {
     /// # Panics
     /// When the length does not match the shape.
     pub fn new(weights: Vec<f32>, shape: [usize; 2], source: FloatDtype, device: &Device) -> Self {
-        if source != FloatDtype::F32 && on_cpu(device) {
+        if source != FloatDtype::F32 {
             return Self::from_bytes(source.narrow(&weights), shape, source, device);
         }
         let weights = Tensor::from_data(TensorData::new(weights, shape), device);
@@ -52,7 +51,7 @@ impl DenseLinear {
     /// # Panics
     /// When the length does not match the shape.
     pub fn from_bytes(bytes: Vec<u8>, [rows, cols]: [usize; 2], source: FloatDtype, device: &Device) -> Self {
-        if source == FloatDtype::F32 || !on_cpu(device) {
+        if source == FloatDtype::F32 {
             return Self::new(source.widen(&bytes), [rows, cols], source, device);
         }
         assert_eq!(bytes.len(), 2 * rows * cols, "from_bytes: weights do not fit [{rows}, {cols}]");
@@ -61,7 +60,13 @@ impl DenseLinear {
 
     /// The weights as `f32`, `[out, in]`.
     pub fn weight(&self) -> Tensor<2> {
-        kernel::decode(self.matrix())
+        match &self.weights {
+            Weights::F32(weights) => weights.val(),
+            Weights::Half(words) => {
+                let ids: Vec<u32> = (0..words.dims()[0] as u32).collect();
+                kernel::rows(self.matrix(), &ids)
+            }
+        }
     }
 
     /// `[out, in]`.

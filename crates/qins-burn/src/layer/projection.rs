@@ -3,12 +3,15 @@
 use burn::{
     module::Module,
     nn::Linear,
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Tensor},
 };
 use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme};
 
 use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
-use crate::kernel::{self, Matrix};
+use crate::{
+    device::read,
+    kernel::{self, Matrix},
+};
 
 /// A linear map without bias: plain, or encoded at rest. Both go through one forward.
 #[derive(Module, Debug)]
@@ -49,9 +52,12 @@ impl Projection {
         kernel::linear(x, self.matrix())
     }
 
-    /// Rows of the weights, decoded: `ids[n] → [n, in]`, the lookup of an embedding.
-    pub fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        kernel::decode(kernel::select_rows(self.matrix(), ids))
+    /// Rows of the weights, decoded: `[ids.len(), in]`, the lookup of an embedding.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn rows(&self, ids: &[u32]) -> Tensor<2> {
+        kernel::rows(self.matrix(), ids)
     }
 
     /// `[out, in]`.
@@ -74,7 +80,8 @@ impl Projection {
     /// in this scheme already is given back as it is.
     ///
     /// # Errors
-    /// When a weight is not finite or beyond the range of a scale, or the weights are encoded in another scheme.
+    /// When a weight is not finite or beyond the range of a scale, the weights are encoded in another scheme, or the device they
+    /// are on fails.
     pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
         self.encode_as(&Recipe { options: *options, ..scheme.into() })
     }
@@ -92,7 +99,7 @@ impl Projection {
         };
         let (weight, shape) = (dense.weight(), dense.shape());
         let device = weight.device();
-        let weights: Vec<f32> = weight.into_data().iter().collect();
+        let weights = read(weight).map_err(|_| EncodeError::Unreadable)?;
         let encoded = EncodedTensor::encode_as(&weights, shape, dense.source(), recipe)?;
         Ok(Self::new(encoded, &device))
     }

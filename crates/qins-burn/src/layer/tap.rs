@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
 
-use crate::generate::to_vec;
+use crate::{Error, device::read};
 
 /// Sums the squares of a linear's inputs, per channel. Clones share one sum: a module can be cloned, and so must its parts.
 #[derive(Clone, Debug, Default)]
@@ -15,14 +15,21 @@ struct Sums {
     positions: usize,
     /// One per input channel; none before the first input.
     squares: Vec<f64>,
+    /// What kept an input from being read.
+    failure: Option<Error>,
 }
 
 impl Tap {
     /// Takes in `x[m, in]`.
     pub(super) fn add(&self, x: &Tensor<2>) {
         let [m, channels] = x.dims();
-        let x = to_vec(x.clone());
+        let x = read(x.clone());
         let mut sums = self.sums();
+        let x = match x {
+            Ok(x) => x,
+            // The first is told, as later ones come of it.
+            Err(error) => return sums.failure = sums.failure.take().or(Some(error)),
+        };
         sums.positions += m;
         sums.squares.resize(channels, 0.0);
         for row in x.chunks_exact(channels) {
@@ -33,10 +40,16 @@ impl Tap {
     }
 
     /// The mean square of each channel; `None` when nothing came in.
-    pub(crate) fn mean_squares(&self) -> Option<Vec<f32>> {
-        let sums = self.sums();
+    ///
+    /// # Errors
+    /// When the device failed at an input.
+    pub(crate) fn mean_squares(&self) -> Result<Option<Vec<f32>>, Error> {
+        let mut sums = self.sums();
+        if let Some(error) = sums.failure.take() {
+            return Err(error);
+        }
         let mean = |sum: &f64| (sum / sums.positions as f64) as f32;
-        (sums.positions > 0).then(|| sums.squares.iter().map(mean).collect())
+        Ok((sums.positions > 0).then(|| sums.squares.iter().map(mean).collect()))
     }
 
     /// Sums are whole at any time, also after a thread that held them has panicked.

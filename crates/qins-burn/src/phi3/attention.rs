@@ -10,7 +10,7 @@ use qins_quant::kv::Visible;
 use super::{ModelConfig, block::Pass};
 use crate::{
     Projection,
-    cache::{Kept, LayerCache, attend},
+    cache::{Kept, LayerCache},
 };
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
@@ -59,7 +59,7 @@ impl Attention {
         let y = match cache.append(k, v, mask.first) {
             Kept::Plain(k, v) => self.over_plain(q, k, v, pass),
             Kept::Encoded(heads) => {
-                precision.round(attend(heads, q, Visible { start: mask.start, n, window: self.sliding_window }))
+                precision.round(heads.attend(q, Visible { start: mask.start, n, window: self.sliding_window }))
             }
         };
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
@@ -91,18 +91,19 @@ pub(super) struct Mask {
     start: usize,
     /// The first cached position any of them sees.
     first: usize,
-    /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; none when all of it is seen.
+    /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; none when all of it is seen, or nobody asks for it.
     bias: Option<Tensor<4>>,
 }
 
 impl Mask {
-    /// For positions `start..start + n`: each sees itself and what precedes it, at most `window` positions in all.
-    pub(super) fn new(start: usize, n: usize, window: Option<usize>, device: &Device) -> Self {
+    /// For positions `start..start + n`: each sees itself and what precedes it, at most `window` positions in all. With a
+    /// bias where there is a device for it.
+    pub(super) fn new(start: usize, n: usize, window: Option<usize>, device: Option<&Device>) -> Self {
         let window = window.unwrap_or(usize::MAX);
         let oldest = |position: usize| (position + 1).saturating_sub(window);
         let first = oldest(start);
         let len = start + n - first;
-        let bias = (n > 1).then(|| {
+        let bias = device.filter(|_| n > 1).map(|device| {
             let visible = |row: usize, column: usize| {
                 let (position, seen) = (start + row, first + column);
                 seen <= position && seen >= oldest(position)

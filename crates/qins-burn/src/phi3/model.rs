@@ -3,7 +3,7 @@
 use burn::{
     module::Module,
     nn::RmsNorm,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
 
 use qins_quant::kv::KvScheme;
@@ -101,13 +101,11 @@ impl Phi3 {
     pub fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
         let device = self.device();
         let (start, n) = (cache.len(), ids.len());
-        let indices: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
         let precision = self.precision;
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device);
         let mut x = precision.round(self.embed_tokens.rows(ids));
         let pass = Pass {
             rotation: self.rope.tables(regime, start, n, &device),
-            mask: Mask::new(start, n, self.config.sliding_window, &device),
+            mask: Mask::new(start, n, self.config.sliding_window, cache.is_plain().then_some(&device)),
             precision,
         };
         for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {

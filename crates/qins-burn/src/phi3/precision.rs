@@ -1,6 +1,8 @@
 //! What results are rounded to.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
+
+use crate::kernel;
 
 /// What the results of a model's operations are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +19,7 @@ impl Precision {
     pub(super) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
-            Self::Bf16 => x.cast(DType::BF16).cast(DType::F32),
+            Self::Bf16 => kernel::bf16(x),
         }
     }
 }

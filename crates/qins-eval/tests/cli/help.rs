@@ -38,7 +38,7 @@ fn every_flag_of_every_command_is_explained() {
         "--tokens",
         "--repeats",
     ];
-    let cases: [(&str, Vec<&str>); 11] = [
+    let cases: [(&str, Vec<&str>); 12] = [
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
         ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
@@ -49,6 +49,7 @@ fn every_flag_of_every_command_is_explained() {
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
         ("export", vec!["<DIR>", "--out", "--dtype", "--help"]),
+        ("doctor", vec!["--backend", "--json", "--help"]),
         ("bench", [&bench[..], &["--json", "--help"]].concat()),
     ];
     let summary = home.qins("--help").done();

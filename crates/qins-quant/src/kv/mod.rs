@@ -9,4 +9,4 @@ mod vectors;
 
 pub use attention::{Heads, Visible};
 pub use scheme::KvScheme;
-pub use vectors::Vectors;
+pub use vectors::{BLOCK, Form, GROUP, SCALES, Vectors};

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Heads, vectors::Form};
+use super::{Form, Heads};
 use crate::FloatDtype;
 
 /// How keys and values rest.
@@ -47,7 +47,7 @@ impl KvScheme {
     }
 
     /// How keys rest.
-    pub(super) fn keys(self) -> Form {
+    pub fn keys(self) -> Form {
         match self {
             Self::Q8 => Form::Tokens { curvature: 6.0 },
             Self::Q4 => Form::Channels { curvature: 0.6 },
@@ -56,7 +56,7 @@ impl KvScheme {
     }
 
     /// How values rest.
-    pub(super) fn values(self) -> Form {
+    pub fn values(self) -> Form {
         match self {
             Self::Q8 => Form::Tokens { curvature: 0.75 },
             Self::Q4 => Form::Groups { curvature: 0.4 },

@@ -9,27 +9,31 @@ use qins_codec::{Code, Curvature};
 use crate::{FloatDtype, dtype::widen_half};
 
 /// Tokens that share the scale of a channel, and that attention decodes at a time.
-pub(super) const BLOCK: usize = 64;
+pub const BLOCK: usize = 64;
 /// Numbers of a vector that share a scale.
-const GROUP: usize = 32;
+pub const GROUP: usize = 32;
 
 /// Scales to try, as multiples of the one under which the largest number is the last level.
-const SCALES: [f32; 7] = [0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18];
+pub const SCALES: [f32; 7] = [0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18];
 
 /// In what form vectors rest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Form {
+pub enum Form {
+    /// As numbers of a type.
     Floats(FloatDtype),
     /// 8 bits a number, a scale for each vector.
     Tokens {
+        /// The curve of its codes.
         curvature: f32,
     },
-    /// 4 bits a number, a scale for each channel of a block of tokens; the block that is not full yet rests in `f32`.
+    /// 4 bits a number, a scale for each channel of a [`BLOCK`] of tokens; the block that is not full yet rests in `f32`.
     Channels {
+        /// The curve of its codes.
         curvature: f32,
     },
-    /// 4 bits a number, a scale for each group of a vector.
+    /// 4 bits a number, a scale for each [`GROUP`] of a vector.
     Groups {
+        /// The curve of its codes.
         curvature: f32,
     },
 }

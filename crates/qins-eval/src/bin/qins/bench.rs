@@ -13,9 +13,9 @@ use std::{
 use clap::Args;
 use indicatif::HumanBytes;
 use qins_burn::{
-    FloatDtype, Loaded, Policy, Session, Targets,
+    Device, DeviceMemory, FloatDtype, Loaded, Policy, Session, Targets, device_memory,
     phi3::{Logits, ModelConfig, Phi3},
-    synthetic,
+    read, synthetic,
 };
 use qins_quant::kernel::{Simd, read_bandwidth};
 use serde::Serialize;
@@ -114,6 +114,9 @@ struct Measured {
     read_gb_per_second: f64,
     load_seconds: f64,
     peak_rss_bytes: Option<u64>,
+    /// Of a GPU: in tensors with the cache still there, and taken from it for them at most.
+    device_bytes: Option<u64>,
+    device_reserved_bytes: Option<u64>,
     weight_bytes: usize,
     prefill_runs: Vec<f64>,
     decode_runs: Vec<f64>,
@@ -139,13 +142,13 @@ impl Bench {
             (0..self.prompt_tokens + self.tokens).map(|i| i.wrapping_mul(40_503) % vocabulary).collect();
         let bar = progress(1 + u64::from(self.repeats), "measuring".to_owned());
         // Once beforehand, so that everything has been touched.
-        let (_, _, kv_bytes) = self.measure(&model, &ids)?;
+        let first = self.measure(&model, &ids, &device)?;
         let mut runs = (Vec::new(), Vec::new());
         for _ in 0..self.repeats {
             bar.inc(1);
-            let (prefill, decode, _) = self.measure(&model, &ids)?;
-            runs.0.push(prompt as f64 / prefill);
-            runs.1.push(tokens as f64 / decode);
+            let run = self.measure(&model, &ids, &device)?;
+            runs.0.push(prompt as f64 / run.prefill);
+            runs.1.push(tokens as f64 / run.decode);
         }
         bar.finish_and_clear();
         // Before the bandwidth is measured, which takes memory of its own.
@@ -162,7 +165,7 @@ impl Bench {
             simd: Simd::chosen()?.name(),
             cpu: environment.cpu,
             kv: self.kv.kv.to_string(),
-            kv_bytes,
+            kv_bytes: first.kv_bytes,
             prompt_tokens: prompt,
             tokens,
             prefill_tokens_per_second: prefill,
@@ -171,6 +174,8 @@ impl Bench {
             read_gb_per_second: read_bandwidth() / 1e9,
             load_seconds,
             peak_rss_bytes,
+            device_bytes: first.device.map(|memory| memory.in_use),
+            device_reserved_bytes: first.device.map(|memory| memory.reserved),
             weight_bytes: report.weight_bytes(),
             prefill_runs: runs.0,
             decode_runs: runs.1,
@@ -179,7 +184,7 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn load(&self, policy: Option<&Policy>, device: &qins_burn::Device) -> Result<(String, Loaded), Box<dyn Error>> {
+    fn load(&self, policy: Option<&Policy>, device: &Device) -> Result<(String, Loaded), Box<dyn Error>> {
         let Some(Model::Synthetic(name)) = &self.model else {
             if self.blocks.is_some() {
                 return Err("expected --blocks of a synthetic model, found it of another".into());
@@ -218,20 +223,27 @@ impl Bench {
         Ok((name.clone(), loaded))
     }
 
-    /// Seconds to read the prompt, and to read the other tokens one by one after it; and the cache's bytes then.
-    fn measure(&self, model: &Phi3, ids: &[u32]) -> Result<(f64, f64, usize), Box<dyn Error>> {
+    fn measure(&self, model: &Phi3, ids: &[u32], device: &Device) -> Result<Run, Box<dyn Error>> {
         let (prompt, tokens) = ids.split_at(self.prompt_tokens as usize);
         let mut session = Session::new(model, ids.len());
         let mut timed = |ids: &[u32]| -> Result<f64, Box<dyn Error>> {
             let start = Instant::now();
             // The logits must have been computed, not only asked for.
-            std::hint::black_box(session.extend(ids, Logits::Last)?.into_data());
+            std::hint::black_box(read(session.extend(ids, Logits::Last)?)?);
             Ok(start.elapsed().as_secs_f64())
         };
         let prefill = timed(prompt)?;
         let decode = tokens.iter().map(|id| timed(std::slice::from_ref(id))).sum::<Result<f64, _>>()?;
-        Ok((prefill, decode, session.cache().bytes()))
+        Ok(Run { prefill, decode, kv_bytes: session.cache().bytes(), device: device_memory(device) })
     }
+}
+
+/// Seconds to read the prompt, and to read the other tokens one by one after it; and memory then.
+struct Run {
+    prefill: f64,
+    decode: f64,
+    kv_bytes: usize,
+    device: Option<DeviceMemory>,
 }
 
 impl Measured {
@@ -263,6 +275,12 @@ impl Measured {
             HumanBytes(self.weight_bytes as u64),
             self.load_seconds
         )?;
+        if let (Some(used), Some(reserved)) = (self.device_bytes, self.device_reserved_bytes) {
+            let bytes = self.weight_bytes + self.kv_bytes;
+            let times = used as f64 / bytes as f64;
+            let (used, reserved) = (HumanBytes(used), HumanBytes(reserved));
+            writeln!(out, "device   {used} in tensors ({times:.2} × weights and cache), {reserved} taken")?;
+        }
         let context = self.prompt_tokens + self.tokens;
         writeln!(out, "cache    {} of {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
         Ok(())

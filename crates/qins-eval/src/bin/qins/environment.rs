@@ -11,16 +11,29 @@ pub(crate) fn environment(device: &DeviceArgs) -> Environment {
     Environment {
         qins: env!("CARGO_PKG_VERSION").to_owned(),
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        cpu: field("/proc/cpuinfo", "model name").map(|name| name.trim().to_owned()),
+        cpu: cpu(),
         threads: rayon::current_num_threads(),
         backend: device.backend.to_string(),
         peak_rss_bytes: peak_rss_bytes(),
     }
 }
 
+/// The processor's name, where the system tells.
+pub(crate) fn cpu() -> Option<String> {
+    field("/proc/cpuinfo", "model name").map(|name| name.trim().to_owned())
+}
+
 /// The most memory this process ever had, where the system tells.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
-    let kib = field("/proc/self/status", "VmHWM")?;
+    bytes(&field("/proc/self/status", "VmHWM")?)
+}
+
+/// An entry of what the system tells of its memory, in bytes.
+pub(crate) fn memory(name: &str) -> Option<u64> {
+    bytes(&field("/proc/meminfo", name)?)
+}
+
+fn bytes(kib: &str) -> Option<u64> {
     kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

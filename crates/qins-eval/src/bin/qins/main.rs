@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod compare;
 mod convert;
+mod doctor;
 mod embedded;
 mod environment;
 mod evaluate;
@@ -60,6 +61,7 @@ enum Command {
     Export(export::Export),
     Bench(bench::Bench),
     Synth(synth::Synth),
+    Doctor(doctor::Doctor),
 }
 
 /// What a command gives: how the process exits, or why it could not run.
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Synth(command) => command.run(),
+        Command::Doctor(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast_ref::<io::Error>() {

@@ -1,0 +1,167 @@
+//! Backends compiled in, chosen at run time.
+
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+use std::{fmt, str::FromStr};
+
+use burn::tensor::{Device, Tensor};
+
+use crate::Error;
+
+/// A Burn backend. Which ones a program can use is decided by its cargo features, which one it uses at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Burn's CPU backend, the reference (feature `flex`).
+    Flex,
+    /// Burn's older CPU backend (feature `ndarray`).
+    NdArray,
+    /// GPUs through Vulkan, Metal or DX12 (feature `wgpu`).
+    Wgpu,
+    /// NVIDIA GPUs (feature `cuda`).
+    Cuda,
+}
+
+impl Backend {
+    /// All there are, in this build or not.
+    pub const ALL: [Self; 4] = [Self::Flex, Self::NdArray, Self::Wgpu, Self::Cuda];
+
+    /// The name on the command line, and of the cargo feature.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::NdArray => "ndarray",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// Whether the program was built with it.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::NdArray => cfg!(feature = "ndarray"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+
+    /// The backend's default device.
+    ///
+    /// # Errors
+    /// When the program was built without the backend, or `wgpu` finds no adapter.
+    pub fn device(self) -> Result<Device, Error> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Ok(Device::flex()),
+            #[cfg(feature = "ndarray")]
+            #[allow(deprecated)]
+            // Burn prefers flex, and so do we; ndarray is a promise to those who use it.
+            Self::NdArray => Ok(Device::ndarray()),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => wgpu::device(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Ok(Device::cuda(0)),
+            #[allow(unreachable_patterns)]
+            missing => Err(Error::Backend(format!(
+                "backend `{missing}` is not in this build: build with `--features {missing}`"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|b| b.name() == name).ok_or_else(|| {
+            Error::Backend(format!("unknown backend `{name}`: expected one of flex, ndarray, wgpu, cuda"))
+        })
+    }
+}
+
+/// A graphics card, or what plays one, as `wgpu` sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Adapter {
+    /// As it names itself.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// The interface it is reached by: `vulkan`, `metal` or `dx12`.
+    pub api: String,
+    /// Its driver's name and version.
+    pub driver: String,
+    /// Whether it computes in f16.
+    pub f16: bool,
+    /// Whether units can sum among each other.
+    pub subgroups: bool,
+    /// Bytes of the largest tensor: no weight matrix may be larger.
+    pub largest_tensor_bytes: u64,
+    /// Bytes that the units of a cube share.
+    pub shared_memory_bytes: u64,
+    /// Whether it is what [`Backend::Wgpu`] computes on.
+    pub used: bool,
+}
+
+/// The adapters of this machine; none where the program was built without `wgpu`.
+pub fn adapters() -> Vec<Adapter> {
+    #[cfg(feature = "wgpu")]
+    let adapters = wgpu::adapters();
+    #[cfg(not(feature = "wgpu"))]
+    let adapters = Vec::new();
+    adapters
+}
+
+/// A tensor's elements, row-major, on the host.
+///
+/// # Errors
+/// When the device failed at what the tensor was to be computed from: it ran out of memory, or was lost.
+pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
+    let data = tensor.try_into_data().map_err(|error| Error::Device(root(&error.to_string())))?;
+    Ok(data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec))
+}
+
+/// What a report of failures begins with: all that follows failed because of it.
+fn root(report: &str) -> String {
+    let ends = ["Backtrace:", "No backtrace", "Asked at:"];
+    let causes = report.split("Caused by:").map(|cause| {
+        let end = ends.iter().filter_map(|end| cause.find(end)).min().unwrap_or(cause.len());
+        cause[..end].trim()
+    });
+    let told = causes.filter(|cause| !cause.is_empty() && !cause.contains("skipped `"));
+    told.last().unwrap_or(report).lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes of a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// In tensors.
+    pub in_use: u64,
+    /// Taken from the device for tensors: what is not in use is kept for the next ones.
+    pub reserved: u64,
+}
+
+/// The memory that a GPU has given to this process; `None` of a CPU.
+pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
+    let usage = device.memory_pool_usage()?;
+    Some(DeviceMemory { in_use: usage.bytes_in_use, reserved: usage.bytes_reserved })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_failures_the_first_is_told() {
+        let report = "An error happened\nCaused by:\n  Several failures at once\nCaused by:\n  skipped `Matvec`: it needed \
+                      memory 7\nCaused by:\n  no room for\n  9 bytes\nNo backtrace available\nAsked at:\nnowhere";
+        assert_eq!(root(report), "no room for 9 bytes");
+        assert_eq!(root("lost"), "lost");
+    }
+}

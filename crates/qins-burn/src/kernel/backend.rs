@@ -1,0 +1,86 @@
+//! What the model asks of a backend beyond Burn's own operations.
+
+use burn::backend::{
+    ExtensionType, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+#[cfg(feature = "gpu")]
+use burn::tensor::DType;
+use burn::tensor::FloatDType;
+use qins_quant::{Alpha, FloatDtype, Layout};
+
+/// [`super::Matrix`] with a backend's own tensors.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "gpu"))]
+pub enum Weight<B: burn::backend::Backend> {
+    /// Plain weights.
+    Dense(FloatTensor<B>),
+    /// Plain weights of 16 bits, two a word.
+    Half {
+        /// `[rows, ⌈cols/2⌉]`.
+        words: IntTensor<B>,
+        /// Or else f16.
+        bf16: bool,
+    },
+    /// The complement form.
+    F32 {
+        /// `[rows, cols]`.
+        u: FloatTensor<B>,
+        /// Shared α.
+        alpha: Alpha,
+        /// Type before encoding.
+        source: FloatDtype,
+    },
+    /// 8-bit codes, four a word.
+    Q8 {
+        /// `[rows, ⌈cols/4⌉]`.
+        words: IntTensor<B>,
+        /// `[rows]`.
+        scale: FloatTensor<B>,
+        /// `[rows]`.
+        curvature: FloatTensor<B>,
+    },
+    /// Codes in groups; the parts of [`super::Groups`].
+    #[allow(missing_docs)]
+    Grouped {
+        layout: Layout,
+        packed: IntTensor<B>,
+        scale: FloatTensor<B>,
+        group_scale: IntTensor<B>,
+        selector: IntTensor<B>,
+        curvature: FloatTensor<B>,
+    },
+}
+
+/// What a backend must be able to do beyond Burn's own operations.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "gpu"),
+    Fusion: cfg(feature = "gpu")
+)]
+pub trait QinsBackend: burn::backend::Backend {
+    /// `x[m, cols] · weightᵀ`, of shape `[m, rows]`.
+    #[fusion(dtype = x, shape = [x[0], rows(weight)].into())]
+    fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
+
+    /// The rows `ids[n]` of a matrix of `cols` columns, decoded: `[n, cols]`.
+    #[fusion(dtype = DType::F32, shape = [ids[0], *cols].into())]
+    fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>, cols: usize) -> FloatTensor<Self>;
+
+    /// Rounded to bf16, as `f32` still.
+    #[fusion(dtype = x, shape = x)]
+    fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_cast(Self::float_cast(x, FloatDType::BF16), FloatDType::F32)
+    }
+}
+
+/// Rows of a matrix, of which a lazy backend knows the shapes alone.
+#[cfg(feature = "gpu")]
+fn rows(weight: &WeightMetadata) -> usize {
+    match weight {
+        WeightMetadata::Dense(w) | WeightMetadata::F32 { u: w, .. } => w.shape[0],
+        WeightMetadata::Half { words, .. } | WeightMetadata::Q8 { words, .. } => words.shape[0],
+        WeightMetadata::Grouped { packed, .. } => packed.shape[0],
+    }
+}

@@ -1,0 +1,225 @@
+//! Attention over vectors that rest encoded, decoded into shared memory a few tokens at a time, with the running maximum and
+//! sum of each query (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). The tokens are divided among
+//! cubes, so that a few queries of a long context keep a device busy; their results are then combined.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use super::kv::{Form, Vectors, number};
+
+/// Units of a cube.
+pub(super) const UNITS: usize = 128;
+
+/// What a kernel of attention is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// Numbers of a vector.
+    pub(super) dim: u32,
+    /// Queries of a cube.
+    pub(super) queries: u32,
+    /// Tokens decoded at a time.
+    pub(super) step: u32,
+    pub(super) keys: Form,
+    pub(super) values: Form,
+}
+
+impl Shape {
+    /// The most queries, up to `most`, and tokens that `bytes` of shared memory hold.
+    pub(super) fn within(bytes: usize, most: u32, dim: u32, keys: Form, values: Form) -> Self {
+        let mut shape = Self { dim, queries: most, step: 32, keys, values };
+        while shape.shared() > bytes && (shape.queries > 1 || shape.step > 1) {
+            if shape.queries > 1 {
+                shape.queries /= 2;
+            } else {
+                shape.step /= 2;
+            }
+        }
+        shape
+    }
+
+    fn shared(&self) -> usize {
+        let Self { dim, queries, step, .. } = *self;
+        4 * (queries * dim + step * (dim + 1) + queries * step + 3 * queries) as usize
+    }
+}
+
+/// Which tokens the queries see: query i of `n` is at `start + i`, and sees so many tokens at most, the last of them its own.
+#[derive(CubeLaunch, CubeType)]
+pub(super) struct Seen {
+    start: u32,
+    n: u32,
+    window: u32,
+}
+
+/// Queries `[heads, rows, dim]`, row i of which is query i mod n; results `[parts, heads, rows, dim]` not divided by their sums yet,
+/// and `[parts, heads, rows, 2]`: the largest score, and the sum. A cube takes some queries of a head, and `share` tokens.
+#[cube(launch_unchecked)]
+pub(super) fn attend(
+    queries: &[f32],
+    keys: Vectors,
+    values: Vectors,
+    results: &mut [f32],
+    tops: &mut [f32],
+    seen: Seen,
+    rows: u32,
+    share: u32,
+    scale: f32,
+    #[comptime] shape: Shape,
+) {
+    let (dim, tile, many) = (comptime!(shape.dim), comptime!(shape.queries), comptime!(shape.step));
+    // Rows of shared memory, one more apart than they are long: in different banks.
+    let stride = comptime!(dim + 1);
+    let (part, head, first) = (CUBE_POS_X, CUBE_POS_Z, CUBE_POS_Y * tile);
+    let len = seen.start + seen.n;
+    let unit = UNIT_POS;
+
+    let mut query = Shared::<[f32]>::new_slice(comptime!((tile * dim) as usize));
+    let mut vectors = Shared::<[f32]>::new_slice(comptime!((many * stride) as usize));
+    let mut scores = Shared::<[f32]>::new_slice(comptime!((tile * many) as usize));
+    // Of each query: the largest score, the sum, and what earlier results shrink by.
+    let mut state = Shared::<[f32]>::new_slice(comptime!((3 * tile) as usize));
+
+    let mut i = unit;
+    while i < comptime!(tile * dim) {
+        // A row beyond the last is not written; what is read in its place matters to nothing.
+        let row = (first + i / dim).min(rows - 1);
+        query[i as usize] = queries[((head * rows + row) * dim + i % dim) as usize] * scale;
+        i += comptime!(UNITS as u32);
+    }
+    if unit < tile {
+        state[unit as usize] = f32::new(f32::MIN);
+        state[(tile + unit) as usize] = 0.0;
+    }
+    let held = comptime!((tile * dim).div_ceil(UNITS as u32));
+    let mut sum = Array::<f32>::new(held as usize);
+    #[unroll]
+    for i in 0..comptime!(held as usize) {
+        sum[i] = 0.0;
+    }
+
+    // The first token that any query of the cube sees. A row of another head of the group begins anew.
+    let last = (first + tile).min(rows) - 1;
+    let one_head = first / seen.n == last / seen.n;
+    let earliest = seen.start + select(one_head, first % seen.n, 0u32) + 1;
+    let latest = select(one_head, seen.start + last % seen.n + 1, len);
+    let oldest = earliest - earliest.min(seen.window);
+    let end = ((part + 1) * share).min(latest);
+    let mut step = (part * share).max(oldest / many * many);
+    while step < end {
+        let tokens = (end - step).min(many);
+        fill(&mut vectors, &keys, head, step, tokens, len, dim, shape.keys);
+        sync_cube();
+        let mut pair = unit;
+        while pair < comptime!(tile * many) {
+            let (row, token) = (pair / many, pair % many);
+            if token < tokens {
+                let mut score = 0.0f32;
+                for c in 0..dim {
+                    score += query[(row * dim + c) as usize] * vectors[(token * stride + c) as usize];
+                }
+                scores[pair as usize] = score;
+            }
+            pair += comptime!(UNITS as u32);
+        }
+        sync_cube();
+        if unit < tile {
+            let position = seen.start + (first + unit) % seen.n;
+            let before = state[unit as usize];
+            let mut top = before;
+            for token in 0..tokens {
+                if visible(position, step + token, seen.window) {
+                    top = top.max(scores[(unit * many + token) as usize]);
+                }
+            }
+            let mut total = 0.0f32;
+            for token in 0..tokens {
+                let at = (unit * many + token) as usize;
+                let share = select(visible(position, step + token, seen.window), (scores[at] - top).exp(), 0.0);
+                scores[at] = share;
+                total += share;
+            }
+            let shrink = (before - top).exp();
+            state[unit as usize] = top;
+            state[(tile + unit) as usize] = state[(tile + unit) as usize] * shrink + total;
+            state[(2 * tile + unit) as usize] = shrink;
+        }
+        fill(&mut vectors, &values, head, step, tokens, len, dim, shape.values);
+        sync_cube();
+        #[unroll]
+        for i in 0..comptime!(held as usize) {
+            let at = unit + comptime!((i * UNITS) as u32);
+            if at < comptime!(tile * dim) {
+                let (row, c) = (at / dim, at % dim);
+                let mut more = 0.0f32;
+                for token in 0..tokens {
+                    more += scores[(row * many + token) as usize] * vectors[(token * stride + c) as usize];
+                }
+                sum[i] = sum[i] * state[(2 * tile + row) as usize] + more;
+            }
+        }
+        sync_cube();
+        step += many;
+    }
+
+    let base = (part * CUBE_COUNT_Z + head) * rows;
+    #[unroll]
+    for i in 0..comptime!(held as usize) {
+        let at = unit + comptime!((i * UNITS) as u32);
+        if at < comptime!(tile * dim) && first + at / dim < rows {
+            results[((base + first + at / dim) * dim + at % dim) as usize] = sum[i];
+        }
+    }
+    if unit < tile && first + unit < rows {
+        let at = 2 * (base + first + unit);
+        tops[at as usize] = state[unit as usize];
+        tops[(at + 1) as usize] = state[(tile + unit) as usize];
+    }
+}
+
+/// Whether a query at `position` sees `token`.
+#[cube]
+fn visible(position: u32, token: u32, window: u32) -> bool {
+    token <= position && position - token.min(position) < window
+}
+
+/// Decodes the vectors of some tokens into shared memory.
+#[cube]
+fn fill(
+    shared: &mut Shared<[f32]>,
+    vectors: &Vectors,
+    head: u32,
+    first: u32,
+    tokens: u32,
+    len: u32,
+    #[comptime] dim: u32,
+    #[comptime] form: Form,
+) {
+    let mut i = UNIT_POS;
+    while i < tokens * dim {
+        let (token, c) = (i / dim, i % dim);
+        shared[(token * comptime!(dim + 1) + c) as usize] = number(vectors, head, first + token, c, len, dim, form);
+        i += comptime!(UNITS as u32);
+    }
+}
+
+/// One result of `parts`: `[heads·rows, dim]`.
+#[cube(launch_unchecked)]
+pub(super) fn combine(results: &[f32], tops: &[f32], out: &mut [f32], rows: u32, parts: u32, #[comptime] dim: u32) {
+    let at = ABSOLUTE_POS as u32;
+    if at < rows * dim {
+        let row = at / dim;
+        let mut top = f32::new(f32::MIN);
+        for part in 0..parts {
+            top = top.max(tops[(2 * (part * rows + row)) as usize]);
+        }
+        let mut result = 0.0f32;
+        let mut sum = 0.0f32;
+        for part in 0..parts {
+            let from = part * rows + row;
+            let weight = (tops[(2 * from) as usize] - top).exp();
+            sum += weight * tops[(2 * from + 1) as usize];
+            result += weight * results[(from * dim + at % dim) as usize];
+        }
+        out[at as usize] = result / sum;
+    }
+}

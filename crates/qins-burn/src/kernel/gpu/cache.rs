@@ -1,0 +1,300 @@
+//! The cache of a block on a GPU: appended to and read where it is.
+
+use burn::{
+    backend::{
+        Dispatch, ExtensionType, TensorMetadata, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Device, Int, Tensor},
+};
+use burn_cubecl::{CubeBackend, cubecl::prelude::*, kernel::into_contiguous, tensor::CubeTensor};
+use qins_quant::kv::{KvScheme, Visible};
+
+use super::{
+    attend::{self, SeenLaunch, Shape},
+    empty,
+    kv::{self, BLOCK, Form, VectorsLaunch},
+};
+
+/// Cubes that keep a large device busy: where queries are few, their tokens are divided into parts.
+const CUBES: usize = 1024;
+/// Tokens of a part at least.
+const SHARE: usize = 128;
+
+/// Keys and values of a block, `[kv_heads, …]`, in words.
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    /// Keys and values; none only while an append has them.
+    vectors: Option<[Vectors; 2]>,
+    heads: usize,
+    dim: usize,
+    capacity: usize,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Vectors {
+    form: Form,
+    words: Tensor<2, Int>,
+    scales: Tensor<2>,
+    recent: Tensor<2>,
+}
+
+impl Heads {
+    /// Empty, with room for `capacity` tokens.
+    pub(crate) fn new(scheme: KvScheme, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
+        // Whole blocks, so that one is never without its end.
+        let capacity = capacity.max(1).next_multiple_of(BLOCK);
+        let forms = [scheme.keys(), scheme.values()];
+        let vectors = forms.map(|form| Vectors::new(form.into(), heads, dim, capacity, device));
+        Self { vectors: Some(vectors), heads, dim, capacity, len: 0 }
+    }
+
+    /// Forgets all tokens, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Bytes in use.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |form: Form| {
+            // Of a block that is not full, its vectors as they are.
+            let closed = if let Form::Channels { .. } = form { self.len / BLOCK * BLOCK } else { self.len };
+            let [words, scales, _] = form.sizes(self.dim, closed);
+            4 * self.heads * (words + scales + (self.len - closed) * self.dim)
+        };
+        self.vectors.iter().flatten().map(|vectors| bytes(vectors.form)).sum()
+    }
+
+    /// Adds `[heads, n, dim]` keys and values.
+    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>) {
+        let [_, n, _] = k.dims();
+        let (start, len) = (self.len, self.len + n);
+        // Taken out, the tensors have one owner, and are written in place.
+        let Some([mut keys, mut values]) = self.vectors.take() else { return };
+        if len > self.capacity {
+            self.capacity = len.max(2 * self.capacity).next_multiple_of(BLOCK);
+            [keys, values] = [keys, values].map(|vectors| vectors.grown(self.heads, self.dim, self.capacity));
+        }
+        self.vectors = Some([keys.append(k, start), values.append(v, start)]);
+        self.len = len;
+    }
+
+    /// softmax(q·kᵀ / √dim)·v of queries `[heads, group·n, dim]`.
+    pub(crate) fn attend(&self, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
+        let Some([keys, values]) = self.vectors.clone() else { return queries };
+        let (keys, values) = (keys.into(), values.into());
+        let window = visible.window.unwrap_or(usize::MAX);
+        Tensor::from_dispatch(Dispatch::qins_attend(
+            queries.into_dispatch(),
+            keys,
+            values,
+            visible.start,
+            visible.n,
+            window,
+        ))
+    }
+}
+
+impl Vectors {
+    fn new(form: Form, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
+        let [words, scales, recent] = form.sizes(dim, capacity);
+        let floats = |n: usize| Tensor::zeros([heads, n.max(1)], device);
+        Self {
+            form,
+            words: Tensor::zeros([heads, words], (device, DType::U32)),
+            scales: floats(scales),
+            recent: floats(recent * dim),
+        }
+    }
+
+    fn grown(self, heads: usize, dim: usize, capacity: usize) -> Self {
+        let larger = Self::new(self.form, heads, dim, capacity, &self.words.device());
+        let ([_, words], [_, scales]) = (self.words.dims(), self.scales.dims());
+        Self {
+            words: larger.words.slice_assign([0..heads, 0..words], self.words),
+            scales: larger.scales.slice_assign([0..heads, 0..scales], self.scales),
+            ..self
+        }
+    }
+
+    fn append(self, new: Tensor<3>, start: usize) -> Self {
+        let Encoded { form, words, scales, recent } = Dispatch::qins_append(new.into_dispatch(), self.into(), start);
+        Self {
+            form,
+            words: Tensor::from_dispatch(words),
+            scales: Tensor::from_dispatch(scales),
+            recent: Tensor::from_dispatch(recent),
+        }
+    }
+}
+
+impl From<Vectors> for Encoded<Dispatch> {
+    fn from(vectors: Vectors) -> Self {
+        Self {
+            form: vectors.form,
+            words: vectors.words.into_dispatch(),
+            scales: vectors.scales.into_dispatch(),
+            recent: vectors.recent.into_dispatch(),
+        }
+    }
+}
+
+/// [`Vectors`] with a backend's own tensors.
+#[derive(ExtensionType)]
+#[extension_type(fusion)]
+pub struct Encoded<B: burn::backend::Backend> {
+    form: Form,
+    words: IntTensor<B>,
+    scales: FloatTensor<B>,
+    recent: FloatTensor<B>,
+}
+
+/// What a GPU does with a cache.
+#[backend_extension(Cube, Fusion)]
+pub trait CacheBackend: burn::backend::Backend {
+    /// Adds vectors `[heads, n, dim]` after `start` of them.
+    #[fusion(meta = |_, cache, _| cache.clone())]
+    fn qins_append(new: FloatTensor<Self>, #[extension_type] cache: Encoded<Self>, start: usize) -> Encoded<Self>;
+
+    /// Attention of queries `[heads, group·n, dim]`, the first of which is at `start`.
+    #[fusion(dtype = queries, shape = queries)]
+    fn qins_attend(
+        queries: FloatTensor<Self>,
+        #[extension_type] keys: Encoded<Self>,
+        #[extension_type] values: Encoded<Self>,
+        start: usize,
+        n: usize,
+        window: usize,
+    ) -> FloatTensor<Self>;
+}
+
+impl CacheBackend for CubeBackend {
+    fn qins_append(new: FloatTensor<Self>, cache: Encoded<Self>, start: usize) -> Encoded<Self> {
+        let new = into_contiguous(new);
+        let shape = new.shape();
+        let (heads, n, dim) = (shape[0], shape[1], shape[2]);
+        // Written in place, unless somebody else has them too.
+        let own = |tensor: CubeTensor| if tensor.can_mut() { tensor } else { tensor.copy() };
+        let (form, client) = (cache.form, new.client.clone());
+        let (words, scales, recent) = (own(cache.words), own(cache.scales), own(cache.recent));
+        let strides = [&words, &scales].map(|part| part.meta.strides()[0] as u32);
+        let part = |tensor: &CubeTensor| tensor.clone().into_buffer_arg();
+        let mut done = 0;
+        while done < n {
+            let at = start + done;
+            // A block of channels is closed before the next one is begun.
+            let more = if let Form::Channels { .. } = form { (BLOCK - at % BLOCK).min(n - done) } else { n };
+            // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
+            unsafe {
+                kv::append::launch_unchecked(
+                    &client,
+                    CubeCount::Static(more as u32, heads as u32, 1),
+                    CubeDim::new_1d(kv::UNITS),
+                    part(&new),
+                    part(&words),
+                    part(&scales),
+                    part(&recent),
+                    strides[0],
+                    strides[1],
+                    at as u32,
+                    n as u32,
+                    done as u32,
+                    dim as u32,
+                    form,
+                );
+            }
+            done += more;
+            if let Form::Channels { k } = form
+                && (start + done).is_multiple_of(BLOCK)
+            {
+                // SAFETY: the kernel reads the whole of `recent`, and writes the block that ends here.
+                unsafe {
+                    kv::close::launch_unchecked(
+                        &client,
+                        CubeCount::Static(heads as u32, 1, 1),
+                        CubeDim::new_1d(kv::UNITS),
+                        part(&recent),
+                        part(&words),
+                        part(&scales),
+                        strides[0],
+                        strides[1],
+                        ((start + done) / BLOCK - 1) as u32,
+                        dim as u32,
+                        k,
+                    );
+                }
+            }
+        }
+        Encoded { form, words, scales, recent }
+    }
+
+    fn qins_attend(
+        queries: FloatTensor<Self>,
+        keys: Encoded<Self>,
+        values: Encoded<Self>,
+        start: usize,
+        n: usize,
+        window: usize,
+    ) -> FloatTensor<Self> {
+        let queries = into_contiguous(queries);
+        let shape = queries.shape();
+        let (heads, rows, dim) = (shape[0], shape[1], shape[2]);
+        let (client, dtype) = (queries.client.clone(), queries.dtype);
+        let shared = client.properties().hardware.max_shared_memory_size;
+        let most = if rows == 1 { 1 } else { 16 };
+        let tile = Shape::within(shared, most, dim as u32, keys.form, values.form);
+        let tiles = rows.div_ceil(tile.queries as usize);
+        // As many parts as keep the device busy, of whole steps.
+        let len = start + n;
+        let parts = CUBES.div_ceil(heads * tiles).min(len.div_ceil(SHARE)).max(1);
+        let share = len.div_ceil(parts).next_multiple_of(tile.step as usize);
+        let parts = len.div_ceil(share);
+        let out = empty(&queries, shape, dtype);
+        let results = empty(&queries, [parts * heads * rows, dim].into(), dtype);
+        let tops = empty(&queries, [parts * heads * rows, 2].into(), dtype);
+        let arg = |tensor: &CubeTensor| tensor.clone().into_buffer_arg();
+        let vectors = |encoded: Encoded<Self>| {
+            let stride = |tensor: &CubeTensor| tensor.meta.strides()[0] as u32;
+            let strides = (stride(&encoded.words), stride(&encoded.scales));
+            let [words, scales, recent] =
+                [encoded.words, encoded.scales, encoded.recent].map(CubeTensor::into_buffer_arg);
+            VectorsLaunch::new(words, scales, recent, strides.0, strides.1)
+        };
+        let seen = SeenLaunch::new(start as u32, n as u32, u32::try_from(window).unwrap_or(u32::MAX));
+        // SAFETY: the kernel reads the vectors of `start + n` tokens, which were appended, and writes each part's results.
+        unsafe {
+            attend::attend::launch_unchecked(
+                &client,
+                CubeCount::Static(parts as u32, tiles as u32, heads as u32),
+                CubeDim::new_1d(attend::UNITS as u32),
+                queries.into_buffer_arg(),
+                vectors(keys),
+                vectors(values),
+                arg(&results),
+                arg(&tops),
+                seen,
+                rows as u32,
+                share as u32,
+                1.0 / (dim as f32).sqrt(),
+                tile,
+            );
+        }
+        let rows = heads * rows;
+        // SAFETY: one unit for each number of `out`, and none beyond.
+        unsafe {
+            attend::combine::launch_unchecked(
+                &client,
+                super::spread((rows * dim).div_ceil(attend::UNITS)),
+                CubeDim::new_1d(attend::UNITS as u32),
+                results.into_buffer_arg(),
+                tops.into_buffer_arg(),
+                arg(&out),
+                rows as u32,
+                parts as u32,
+                dim as u32,
+            );
+        }
+        out
+    }
+}

@@ -1,0 +1,196 @@
+//! The operations on GPUs: kernels that decode in registers and shared memory.
+#![allow(unsafe_code)] // Kernels are launched without checks of bounds, which they keep themselves.
+
+mod attend;
+#[allow(unreachable_pub)] // The generated code is public.
+pub(crate) mod cache;
+mod input;
+mod kv;
+mod matmul;
+mod matrix;
+mod matvec;
+mod rows;
+
+use burn::{
+    backend::{
+        TensorMetadata,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Shape},
+};
+use burn_cubecl::{
+    CubeBackend, cubecl::prelude::*, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
+    tensor::CubeTensor,
+};
+use qins_quant::FloatDtype;
+
+use super::backend::{QinsBackend, Weight};
+use matrix::{Form, PartsLaunch};
+
+impl QinsBackend for CubeBackend {
+    fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+        let x = into_contiguous(x);
+        let shape = x.shape();
+        let (m, cols) = (shape[0], shape[1]);
+        let matrix = Matrix::new(weight);
+        let y = empty(&x, [m, matrix.rows].into(), x.dtype);
+        let (client, dtype) = (x.client.clone(), elem_type(x.dtype));
+        let vector = if cols.is_multiple_of(32) { 4 } else { 1 };
+        let (rows, form) = (matrix.rows, matrix.form);
+        let [x, out] = [x, y.clone()].map(CubeTensor::into_buffer_arg);
+        if m <= matvec::VECTORS {
+            let cubes = spread(rows.div_ceil(matvec::ROWS));
+            let units = CubeDim::new_1d(matvec::UNITS as u32);
+            // Two kernels, not one for each number of vectors.
+            let room = if m == 1 { 1 } else { matvec::VECTORS };
+            // SAFETY: the kernel reads no element beyond `rows`, `cols` and the strides of the parts, which are the tensors' own.
+            unsafe {
+                matvec::matvec::launch_unchecked(
+                    &client,
+                    cubes,
+                    units,
+                    vector,
+                    x,
+                    matrix.parts(),
+                    out,
+                    rows as u32,
+                    cols as u32,
+                    m as u32,
+                    room,
+                    form,
+                    dtype,
+                );
+            }
+        } else {
+            let cubes = CubeCount::Static(rows.div_ceil(matmul::TILE) as u32, m.div_ceil(matmul::TILE) as u32, 1);
+            let units = CubeDim::new_1d(matmul::UNITS as u32);
+            // SAFETY: as above.
+            unsafe {
+                matmul::matmul::launch_unchecked(
+                    &client,
+                    cubes,
+                    units,
+                    vector,
+                    x,
+                    matrix.parts(),
+                    out,
+                    m as u32,
+                    rows as u32,
+                    cols as u32,
+                    form,
+                    dtype,
+                );
+            }
+        }
+        y
+    }
+
+    fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
+        let ids = into_contiguous(ids);
+        let n = ids.shape()[0];
+        let matrix = Matrix::new(weight);
+        let y = empty(&ids, [n, cols].into(), DType::F32);
+        let (client, dtype, form) = (ids.client.clone(), elem_type(ids.dtype), matrix.form);
+        let units = CubeDim::new_1d(rows::UNITS as u32);
+        let [ids, out] = [ids, y.clone()].map(CubeTensor::into_buffer_arg);
+        // SAFETY: as above; ids are below the number of rows, as the model checks.
+        unsafe {
+            rows::rows::launch_unchecked(
+                &client,
+                spread(n),
+                units,
+                ids,
+                matrix.parts(),
+                out,
+                n as u32,
+                cols as u32,
+                form,
+                dtype,
+            );
+        }
+        y
+    }
+
+    fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let x = into_contiguous(x);
+        let n = x.shape().num_elements();
+        let y = empty(&x, x.shape(), x.dtype);
+        let (client, units) = (x.client.clone(), CubeDim::new_1d(input::UNITS));
+        let [x, out] = [x, y.clone()].map(CubeTensor::into_buffer_arg);
+        // SAFETY: the kernel reads and writes `n` numbers, which is what both tensors have.
+        unsafe {
+            input::bf16::launch_unchecked(&client, spread(n.div_ceil(input::UNITS as usize)), units, x, out, n as u32)
+        };
+        y
+    }
+}
+
+/// A matrix on the device.
+struct Matrix {
+    form: Form,
+    rows: usize,
+    words: CubeTensor,
+    /// Scale, curvature, scales of groups, selectors; of those it has not, the words.
+    others: [CubeTensor; 4],
+}
+
+impl Matrix {
+    fn new(weight: Weight<CubeBackend>) -> Self {
+        let (form, words, others) = match weight {
+            Weight::Dense(w) => (Form::Float, w, [None, None, None, None]),
+            Weight::Half { words, bf16 } => (Form::Half { bf16 }, words, [None, None, None, None]),
+            Weight::F32 { u, alpha, source } => {
+                let spare = match source {
+                    FloatDtype::F32 => 0,
+                    FloatDtype::F16 => 13,
+                    FloatDtype::Bf16 => 16,
+                };
+                (Form::Companded { alpha: alpha.get().to_bits(), spare }, u, [None, None, None, None])
+            }
+            Weight::Q8 { words, scale, curvature } => (Form::Q8, words, [Some(scale), Some(curvature), None, None]),
+            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
+                let others = [Some(scale), Some(curvature), Some(group_scale), Some(selector)];
+                (Form::Grouped { bits: layout.bits() }, packed, others)
+            }
+        };
+        let words = by_rows(words);
+        let others = others.map(|part| part.map_or_else(|| words.clone(), by_rows));
+        Self { form, rows: words.shape()[0], words, others }
+    }
+
+    fn parts(self) -> PartsLaunch {
+        let stride = |tensor: &CubeTensor| tensor.meta.strides()[0] as u32;
+        let [scale, curvature, group_scale, selector] = self.others;
+        let strides = [stride(&self.words), stride(&scale), stride(&group_scale), stride(&selector)];
+        PartsLaunch::new(
+            self.words.into_buffer_arg(),
+            scale.into_buffer_arg(),
+            curvature.into_buffer_arg(),
+            group_scale.into_buffer_arg(),
+            selector.into_buffer_arg(),
+            strides[0],
+            strides[1],
+            strides[2],
+            strides[3],
+        )
+    }
+}
+
+/// A tensor whose rows are contiguous, however far apart: some devices align them.
+fn by_rows(tensor: CubeTensor) -> CubeTensor {
+    if tensor.meta.strides().last() == Some(&1) { tensor } else { into_contiguous(tensor) }
+}
+
+fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+fn elem_type(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// So many cubes at least, over two dimensions: one has 65,535 at most.
+fn spread(cubes: usize) -> CubeCount {
+    let across = cubes.clamp(1, 32_768);
+    CubeCount::Static(across as u32, cubes.div_ceil(across) as u32, 1)
+}

@@ -1,0 +1,137 @@
+//! A GPU's answers beside the CPU's.
+
+use std::{fs, path::PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use qins_burn::{
+    Backend, Checkpoint, EncodeOptions, Files, KvScheme, Policy, Projection, Scheme, Session, Targets, load,
+    phi3::Phi3, scores,
+};
+use qins_quant::{EncodedTensor, FloatDtype};
+
+use crate::common::{device, fixture, values};
+
+fn atlas() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/atlas")
+}
+
+fn cpu() -> Device {
+    Backend::Flex.device().unwrap()
+}
+
+fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Phi3 {
+    let checkpoint = Checkpoint::open(Files::Directory(dir)).unwrap();
+    load(&checkpoint, policy, device, |_, _| {}).unwrap().model
+}
+
+/// The prompts of the embedded model's goldens, each with its continuation.
+fn texts() -> Vec<Vec<u32>> {
+    let goldens: serde_json::Value = serde_json::from_slice(&fs::read(atlas().join("goldens.json")).unwrap()).unwrap();
+    let ids =
+        |golden: &serde_json::Value, name: &str| -> Vec<u32> { serde_json::from_value(golden[name].clone()).unwrap() };
+    let goldens = goldens["goldens"].as_array().unwrap();
+    goldens.iter().map(|golden| [ids(golden, "input_ids"), ids(golden, "generated_ids")].concat()).collect()
+}
+
+fn best(row: &[f32]) -> usize {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()
+}
+
+/// The share of positions at which two models think the same token likeliest, and how many there are.
+fn same_top(a: &Phi3, b: &Phi3, texts: &[Vec<u32>]) -> (f64, usize) {
+    let vocabulary = a.config().vocab_size;
+    let (mut same, mut all) = (0, 0);
+    for ids in texts {
+        let (a, b) = (scores(a, ids).unwrap(), scores(b, ids).unwrap());
+        for (a, b) in a.chunks_exact(vocabulary).zip(b.chunks_exact(vocabulary)) {
+            same += usize::from(best(a) == best(b));
+            all += 1;
+        }
+    }
+    (same as f64 / all as f64, all)
+}
+
+#[test]
+fn the_same_tokens_are_likeliest_on_either() {
+    let texts = texts();
+    let plain = model(atlas(), None, &cpu());
+    let (share, positions) = same_top(&plain, &model(atlas(), None, &device()), &texts);
+    assert!(positions > 1000, "{positions}");
+    assert!(share >= 0.999, "{share} of {positions}");
+    // A bar that four bits would pass as well were none.
+    let policy = Policy::new(Targets::Full, Scheme::Q4);
+    let (share, _) = same_top(&plain, &model(atlas(), Some(&policy), &device()), &texts);
+    assert!(share < 0.999, "{share}");
+}
+
+/// Mean squared difference over mean square.
+fn nmse(found: &[f32], truth: &[f32]) -> f64 {
+    assert_eq!(found.len(), truth.len());
+    let squared = |x: f64| x * x;
+    let error: f64 = found.iter().zip(truth).map(|(f, t)| squared(f64::from(*f) - f64::from(*t))).sum();
+    error / truth.iter().map(|t| squared(f64::from(*t))).sum::<f64>()
+}
+
+/// A cache on the device holds what the one on the host holds: through windows, groups of heads, and blocks of tokens that
+/// are encoded together; read in one piece, in several, and token by token past the room it began with.
+#[test]
+fn a_cache_on_the_device_is_that_of_the_host() {
+    for name in ["b_gqa", "d_sliding"] {
+        let dir = || fixture("phi3").join(name).join("f32");
+        let (mut there, mut here) = (model(dir(), None, &device()), model(dir(), None, &cpu()));
+        let ids: Vec<u32> = (0..150).map(|i| 3 + i * 7 % 90).collect();
+        let read = |model: &Phi3, piece: usize| {
+            let mut session = Session::new(model, 70).in_pieces_of(piece);
+            let mut logits = values(session.extend(&ids[..140], qins_burn::phi3::Logits::Tail(40)).unwrap());
+            for id in &ids[140..] {
+                logits.extend(values(session.extend(&[*id], qins_burn::phi3::Logits::Last).unwrap()));
+            }
+            (logits, session.cache().bytes())
+        };
+        let plain = read(&here, 512).0;
+        for scheme in KvScheme::ALL {
+            there.set_kv(scheme);
+            here.set_kv(scheme);
+            for piece in [512, 50] {
+                let (expected, bytes) = read(&here, piece);
+                let (found, device_bytes) = read(&there, piece);
+                let (off, lost) = (nmse(&found, &expected), nmse(&expected, &plain));
+                // Scales are words there, and halves of them here.
+                assert!(
+                    (bytes..=bytes + bytes / 4).contains(&device_bytes),
+                    "{name} {scheme}: {device_bytes}, not {bytes}"
+                );
+                // Of what encoding itself changes, a hundredth: a few codes on the border between two.
+                assert!(
+                    off <= 1e-2 * lost + 1e-9,
+                    "{name} {scheme}, pieces of {piece}: {off:e}, where {lost:e} is lost"
+                );
+            }
+        }
+    }
+}
+
+/// Products with activations of 16 bits, where the device has them: as exact as that type is.
+#[test]
+fn activations_may_be_halves() {
+    let device = device();
+    if !device.supports_dtype(burn::tensor::DType::F16) {
+        eprintln!("left out: this device does not compute in f16");
+        return;
+    }
+    let weights: Vec<f32> = (0..64 * 96).map(|i| ((i * 37 % 101) as f32 - 50.0) / 400.0).collect();
+    for scheme in Scheme::ALL {
+        let encoded =
+            EncodedTensor::encode(&weights, [64, 96], FloatDtype::F32, scheme, &EncodeOptions::default()).unwrap();
+        let projection = Projection::new(encoded, &device);
+        for m in [1, 3, 20] {
+            let x: Vec<f32> = (0..m * 96).map(|i| ((i * 53 % 89) as f32 - 44.0) / 32.0).collect();
+            let x = Tensor::<2>::from_data(TensorData::new(x, [m, 96]), &device);
+            let expected = values(projection.forward(x.clone()));
+            let y = projection.forward(x.cast(burn::tensor::DType::F16));
+            assert_eq!(y.dtype(), burn::tensor::DType::F16);
+            let off = nmse(&values(y.cast(burn::tensor::DType::F32)), &expected);
+            assert!(off > 0.0 && off < 1e-6, "{scheme}, {m}: {off:e}");
+        }
+    }
+}
