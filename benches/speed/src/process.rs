@@ -6,13 +6,37 @@ use std::{
     process::{Command, Stdio},
 };
 
+use clap::Args;
 use serde::de::DeserializeOwned;
 
+/// What computes.
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// Burn backend: flex, ndarray, wgpu, vulkan (wgpu that compiles to SPIR-V) or cuda; built with it where it was not yet
+    #[arg(long, default_value = "flex", value_parser = ["flex", "ndarray", "wgpu", "vulkan", "cuda"])]
+    backend: String,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
 /// `qins bench --json`.
-pub(crate) fn bench() -> Command {
+pub(crate) fn bench(machine: &Machine) -> Command {
     let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     run.args(["run", "--locked", "--quiet", "--package", "qins-eval", "--bin", "qins", "--manifest-path"]);
-    run.arg(root().join("Cargo.toml")).args(["--", "bench", "--json"]);
+    run.arg(root().join("Cargo.toml"));
+    let backend = match &machine.backend[..] {
+        "vulkan" => "wgpu",
+        backend => backend,
+    };
+    // The default backend is in every build, and another set of features would be another one.
+    if backend != "flex" {
+        run.args(["--features", &machine.backend]);
+    }
+    run.args(["--", "bench", "--json", "--backend", backend]);
+    if let Some(threads) = machine.threads {
+        run.args(["--threads", &threads.to_string()]);
+    }
     run
 }
 

@@ -6,6 +6,9 @@
 
 #![recursion_limit = "256"]
 
+#[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
+compile_error!("qins-burn computes on a backend: enable its feature flex, ndarray, wgpu or cuda");
+
 mod cache;
 mod calibrate;
 mod chat;
@@ -27,7 +30,7 @@ pub use burn::tensor::Device;
 pub use cache::KvCache;
 pub use calibrate::calibrate;
 pub use chat::{ChatTemplate, Message};
-pub use device::{Adapter, Backend, DeviceMemory, adapters, device_memory, read};
+pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, device_memory, read};
 pub use error::Error;
 pub use fidelity::{Resting, fidelity};
 pub use generate::{Generation, Generator, Session, Step, Stop, score, score_token_by_token, scores};

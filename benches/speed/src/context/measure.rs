@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     output::written,
-    process::{bench, json, root},
+    process::{Machine, bench, json, root},
 };
 
 /// What a process measured, as it says in JSON.
@@ -23,6 +23,7 @@ pub(crate) struct Run {
     pub(crate) tokens: usize,
     pub(crate) threads: usize,
     pub(crate) cpu: Option<String>,
+    pub(crate) card: Option<String>,
     pub(crate) kv_bytes: u64,
     pub(crate) prefill_tokens_per_second: f64,
     pub(crate) decode_tokens_per_second: f64,
@@ -60,12 +61,9 @@ pub(crate) fn with_positions(config: &Path, positions: u32) -> Result<PathBuf, S
 }
 
 /// Measures a context of so many tokens.
-pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, threads: Option<u16>) -> Result<Run, String> {
-    let mut run = bench();
+pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, machine: &Machine) -> Result<Run, String> {
+    let mut run = bench(machine);
     run.args(["--model", &format!("synthetic:{}", shapes.display()), "--kv", kv, "--repeats", "1"]);
     run.args(["--prompt-tokens", &context.to_string(), "--tokens", &tokens.to_string()]);
-    if let Some(threads) = threads {
-        run.args(["--threads", &threads.to_string()]);
-    }
     json(&mut run, &format!("{context} tokens in {kv}"))
 }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::{
     output::{figures, print, written},
-    process::root,
+    process::{Machine, root},
 };
 
 /// Measure the memory of keys and values, the time to read a context and the time of a token behind it, as it grows.
@@ -34,9 +34,8 @@ pub(crate) struct Context {
     /// Tokens behind a context, over which the time of one is taken
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     tokens: u32,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    machine: Machine,
     /// Where the plot is written; the figures beside it, as JSON
     #[arg(long, default_value = "target/bench/context.svg", value_name = "FILE")]
     plot: PathBuf,
@@ -49,7 +48,7 @@ pub(crate) fn run(options: &Context) -> Result<(), String> {
     let mut runs = Vec::new();
     for kv in &options.kv {
         for context in &options.contexts {
-            runs.push(measure::measure(&shapes, kv, *context, options.tokens, options.threads)?);
+            runs.push(measure::measure(&shapes, kv, *context, options.tokens, &options.machine)?);
         }
     }
     written(&options.plot, plot::plot(&runs))?;

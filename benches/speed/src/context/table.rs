@@ -5,8 +5,9 @@ use super::{measure::Run, theory::forms};
 /// A row for each context of each form; what theory makes of it in brackets.
 pub(crate) fn table(runs: &[Run]) -> String {
     let mut text = String::new();
-    if let Some(Run { threads, cpu, .. }) = runs.first() {
-        text += &format!("{threads} threads, {}\n\n", cpu.as_deref().unwrap_or("unknown").trim());
+    if let Some(Run { threads, cpu, card, .. }) = runs.first() {
+        let machine = card.as_ref().or(cpu.as_ref()).map_or("unknown", |name| name.trim());
+        text += &format!("{threads} threads, {machine}\n\n");
     }
     text += "| keys and values | context | of them | a token | read in | a token behind it | peak memory |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|\n";

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::{bench, json, output, root};
+use crate::process::{Machine, bench, json, output, root};
 
 /// What a process measured, as it says in JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +27,12 @@ pub(crate) struct Run {
     pub(crate) cpu: Option<String>,
     #[serde(default)]
     pub(crate) simd: Option<String>,
+    /// The graphics card, if one computes.
+    #[serde(default)]
+    pub(crate) card: Option<String>,
+    /// Bytes of a graphics card's memory in use.
+    #[serde(default)]
+    pub(crate) device_bytes: Option<u64>,
 }
 
 impl Run {
@@ -37,17 +43,14 @@ impl Run {
 }
 
 /// A form of ours: a type of plain weights, or a scheme for all of them.
-pub(crate) fn qins(form: &str, blocks: u16, threads: Option<u16>) -> Result<Run, String> {
-    let mut run = bench();
+pub(crate) fn qins(form: &str, blocks: u16, machine: &Machine) -> Result<Run, String> {
+    let mut run = bench(machine);
     run.args(["--model", "synthetic:phi-3.5-mini", "--blocks", &blocks.to_string()]);
     // `f32` is the plain type here: the scheme of that name is no smaller, and slower.
     match form {
         "f32" | "bf16" | "f16" => run.args(["--dtype", form]),
         scheme => run.args(["--scheme", scheme, "--targets", "full"]),
     };
-    if let Some(threads) = threads {
-        run.args(["--threads", &threads.to_string()]);
-    }
     measured(&mut run, form.to_owned())
 }
 

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::output::{figures, print, written};
+use crate::{
+    output::{figures, print, written},
+    process::Machine,
+};
 
 /// Measure tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, with random weights.
 #[derive(Debug, Args)]
@@ -16,9 +19,8 @@ pub(crate) struct Speed {
     /// Blocks of the model, of 32; each needs 0.4 GB as plain f32
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
     blocks: u16,
-    /// Threads to compute with [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    machine: Machine,
     /// What to measure: `f32` and `bf16` are plain weights; the rest are schemes, of every linear, embedding and head
     #[arg(long, value_delimiter = ',', default_value = "f32,bf16,q8g,q8,q6,q5,q4,q3", value_name = "FORMS")]
     forms: Vec<String>,
@@ -40,7 +42,7 @@ pub(crate) fn run(options: &Speed) -> Result<(), String> {
     }
     let mut runs = Vec::new();
     for form in &options.forms {
-        runs.push(measure::qins(form, options.blocks, options.threads)?);
+        runs.push(measure::qins(form, options.blocks, &options.machine)?);
     }
     if options.peers {
         for file_type in ["q8_0", "q4_k_m"] {

@@ -5,11 +5,15 @@ use super::measure::Run;
 /// A row for each run, then what each of ours is against the others.
 pub(crate) fn table(runs: &[Run]) -> String {
     let mut text = String::new();
-    if let Some(Run { blocks, threads, cpu, simd, .. }) = runs.first() {
+    if let Some(Run { blocks, threads, cpu, simd, card, .. }) = runs.first() {
         let of = |what: &Option<String>| what.as_deref().unwrap_or("unknown").trim().to_owned();
-        text += &format!("Phi-3.5-mini's shapes, {blocks} blocks, {threads} threads, {} ({})\n\n", of(cpu), of(simd));
+        let machine = match card {
+            Some(card) => format!("{card}, whose memory copies as said"),
+            None => format!("{threads} threads, {} ({})", of(cpu), of(simd)),
+        };
+        text += &format!("Phi-3.5-mini's shapes, {blocks} blocks, {machine}\n\n");
     }
-    text += "| weights | size | decode | of them | machine reads | prefill of 128 | peak memory | ready in |\n";
+    text += "| weights | size | decode | of them | memory gives | prefill of 128 | peak memory | ready in |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
     for run in runs {
         text += &format!(
@@ -20,7 +24,9 @@ pub(crate) fn table(runs: &[Run]) -> String {
             run.decode_gb_per_second,
             run.read_gb_per_second.map_or(String::new(), |read| format!("{read:.1} GB/s")),
             run.prefill_tokens_per_second,
-            run.peak_rss_bytes.map_or(String::new(), |peak| format!("{:.0} MB", peak as f64 / 1e6)),
+            run.device_bytes
+                .or(run.peak_rss_bytes)
+                .map_or(String::new(), |peak| format!("{:.0} MB", peak as f64 / 1e6)),
             run.load_seconds,
         );
     }

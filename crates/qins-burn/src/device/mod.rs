@@ -70,6 +70,24 @@ impl Backend {
     }
 }
 
+/// The first of those in this build.
+impl Default for Backend {
+    fn default() -> Self {
+        Self::ALL.into_iter().find(|backend| backend.is_built()).unwrap_or(Self::Flex)
+    }
+}
+
+impl Backend {
+    /// The graphics card it computes on, as that names itself; `None` of a CPU, and where there is none.
+    pub fn card(self) -> Option<String> {
+        #[cfg(feature = "gpu")]
+        if let Self::Wgpu | Self::Cuda = self {
+            return self.device().ok()?.identity().map(|identity| identity.name);
+        }
+        None
+    }
+}
+
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -145,6 +163,23 @@ pub struct DeviceMemory {
     pub in_use: u64,
     /// Taken from the device for tensors: what is not in use is kept for the next ones.
     pub reserved: u64,
+}
+
+/// Bytes a second that a GPU moves when it copies its memory, those read and those written; `None` of a CPU, and where it
+/// cannot be measured.
+pub fn copy_bandwidth(device: &Device) -> Option<f64> {
+    #[cfg(feature = "gpu")]
+    {
+        use burn::tensor::{MemoryAccess, ThroughputKey, ThroughputMode};
+        let key = ThroughputKey { mode: ThroughputMode::memory(MemoryAccess::Copy) };
+        let measured = device.performance_stats(&[key]).first()?.value.ok()?;
+        Some(measured.bytes_per_s(&key)).filter(|bytes| bytes.is_finite())
+    }
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = device;
+        None
+    }
 }
 
 /// The memory that a GPU has given to this process; `None` of a CPU.

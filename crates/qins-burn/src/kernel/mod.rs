@@ -6,6 +6,7 @@
 // The generated code is public, and names NdArray, which Burn has deprecated.
 #[allow(deprecated, unreachable_pub)]
 mod backend;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
 #[allow(deprecated)]
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -146,12 +147,11 @@ impl From<Matrix> for Weight<Dispatch> {
 /// Whether a device computes with the kernels on slices.
 #[cfg(feature = "gpu")]
 pub(crate) fn on_cpu(device: &Device) -> bool {
-    use burn::backend::DispatchDevice;
     match device.as_dispatch() {
         #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
+        burn::backend::DispatchDevice::Flex(_) => true,
         #[cfg(feature = "ndarray")]
-        DispatchDevice::NdArray(_) => true,
+        burn::backend::DispatchDevice::NdArray(_) => true,
         #[allow(unreachable_patterns)]
         _ => false,
     }

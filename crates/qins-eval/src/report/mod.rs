@@ -63,7 +63,7 @@ pub struct Environment {
     pub cpu: Option<String>,
     /// Threads in use.
     pub threads: usize,
-    /// Burn's backend.
+    /// Burn's backend, and the graphics card it computes on, if it does.
     pub backend: String,
     /// The most memory the process ever had, in bytes, where the system tells.
     pub peak_rss_bytes: Option<u64>,

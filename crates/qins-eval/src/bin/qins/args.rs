@@ -92,7 +92,7 @@ impl SampleArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Burn backend: flex, ndarray, wgpu or cuda; each must be compiled in by the cargo feature of its name
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value_t = Backend::default())]
     pub(crate) backend: Backend,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -172,7 +172,7 @@ impl FromStr for Target {
 /// How keys and values rest.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KvArgs {
-    /// How keys and values of the tokens read rest on CPUs: f32, f16, bf16, q8 or q4
+    /// How keys and values of the tokens read rest: f32, f16, bf16, q8 or q4
     #[arg(long, default_value = "f32", value_name = "FORM")]
     pub(crate) kv: KvScheme,
 }

@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use indicatif::HumanBytes;
 use qins_burn::{
-    Device, DeviceMemory, FloatDtype, Loaded, Policy, Session, Targets, device_memory,
+    Device, DeviceMemory, FloatDtype, Loaded, Policy, Session, Targets, copy_bandwidth, device_memory,
     phi3::{Logits, ModelConfig, Phi3},
     read, synthetic,
 };
@@ -38,8 +38,8 @@ pub(crate) const PHI: &str = include_str!("../../../../../tests/fixtures/phi35/c
   qins bench --model synthetic:phi-3.5-mini --blocks 4 --scheme q4 --targets full --threads 2
   qins bench --model DIR --json
 
-One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, and \
-its share that the weights take is said beside each figure.")]
+One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, on a \
+graphics card by a copy, and its share that the weights take is said beside each figure.")]
 pub(crate) struct Bench {
     /// A Hugging Face directory, or `synthetic:phi-3.5-mini` or `synthetic:FILE` for random weights of those shapes or of a
     /// config.json's [default: the embedded model]
@@ -103,6 +103,8 @@ struct Measured {
     threads: usize,
     simd: &'static str,
     cpu: Option<String>,
+    /// The graphics card, if one computes.
+    card: Option<String>,
     kv: String,
     /// Of keys and values, once everything was read.
     kv_bytes: usize,
@@ -111,6 +113,8 @@ struct Measured {
     prefill_tokens_per_second: f64,
     decode_tokens_per_second: f64,
     decode_gb_per_second: f64,
+    /// What the memory gives that weights are in: of a CPU what all threads read, of a graphics card what it copies, counted
+    /// in both directions.
     read_gb_per_second: f64,
     load_seconds: f64,
     peak_rss_bytes: Option<u64>,
@@ -164,6 +168,7 @@ impl Bench {
             threads: environment.threads,
             simd: Simd::chosen()?.name(),
             cpu: environment.cpu,
+            card: self.device.backend.card(),
             kv: self.kv.kv.to_string(),
             kv_bytes: first.kv_bytes,
             prompt_tokens: prompt,
@@ -171,7 +176,7 @@ impl Bench {
             prefill_tokens_per_second: prefill,
             decode_tokens_per_second: decode,
             decode_gb_per_second: decode * report.bytes_per_token() as f64 / 1e9,
-            read_gb_per_second: read_bandwidth() / 1e9,
+            read_gb_per_second: copy_bandwidth(&device).unwrap_or_else(read_bandwidth) / 1e9,
             load_seconds,
             peak_rss_bytes,
             device_bytes: first.device.map(|memory| memory.in_use),
@@ -255,16 +260,22 @@ impl Measured {
         writeln!(
             out,
             "{}, {} blocks, {} ({}), {} threads, {}",
-            self.model, self.blocks, self.scheme, self.targets, self.threads, self.simd
+            self.model,
+            self.blocks,
+            self.scheme,
+            self.targets,
+            self.threads,
+            self.card.as_deref().unwrap_or(self.simd)
         )?;
         writeln!(out, "prefill  {:8.1} tokens/s, {} at once", self.prefill_tokens_per_second, self.prompt_tokens)?;
         writeln!(
             out,
-            "decode   {:8.1} tokens/s, {:.1} GB/s of weights: {:.0} % of the {:.1} GB/s this machine reads",
+            "decode   {:8.1} tokens/s, {:.1} GB/s of weights: {:.0} % of the {:.1} GB/s this {}",
             self.decode_tokens_per_second,
             self.decode_gb_per_second,
             100.0 * self.decode_gb_per_second / self.read_gb_per_second,
-            self.read_gb_per_second
+            self.read_gb_per_second,
+            if self.card.is_some() { "card copies" } else { "machine reads" }
         )?;
         let memory = self.peak_rss_bytes.map_or(String::new(), |peak| {
             format!(", {} of memory at most ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)

@@ -94,8 +94,7 @@ fn examine(backend: Backend, adapters: &[Adapter]) -> BackendFindings {
     let device = backend.device();
     let why = match (&device, backend) {
         (Err(error), _) => error.to_string(),
-        (Ok(_), Backend::Flex) => "this processor; used where nothing else is asked for".to_owned(),
-        (Ok(_), Backend::NdArray) => "this processor".to_owned(),
+        (Ok(_), Backend::Flex | Backend::NdArray) => "this processor".to_owned(),
         (Ok(_), Backend::Wgpu) => match adapters.iter().find(|adapter| adapter.used) {
             Some(adapter) => format!("{}, {}", adapter.name, chosen(adapter, adapters)),
             None => "a card that it does not name".to_owned(),
@@ -103,6 +102,7 @@ fn examine(backend: Backend, adapters: &[Adapter]) -> BackendFindings {
         // It is looked for when it is first computed with.
         (Ok(_), Backend::Cuda) => "the first NVIDIA card, if its driver is there".to_owned(),
     };
+    let why = if backend == Backend::default() { format!("{why}; used where nothing else is asked for") } else { why };
     BackendFindings { name: backend.name(), in_build: backend.is_built(), usable: device.is_ok(), why }
 }
 

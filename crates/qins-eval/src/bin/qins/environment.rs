@@ -13,7 +13,10 @@ pub(crate) fn environment(device: &DeviceArgs) -> Environment {
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cpu: cpu(),
         threads: rayon::current_num_threads(),
-        backend: device.backend.to_string(),
+        backend: match device.backend.card() {
+            Some(card) => format!("{} on {card}", device.backend),
+            None => device.backend.to_string(),
+        },
         peak_rss_bytes: peak_rss_bytes(),
     }
 }
