@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_burn::{
-    Backend, Checkpoint, EncodeOptions, Files, KvScheme, Policy, Projection, Scheme, Session, Targets, load,
-    phi3::Phi3, scores,
+    Backend, Checkpoint, DenseLinear, EncodeOptions, Files, KvScheme, Policy, Projection, Scheme, Session, Targets,
+    adapters, load, phi3::Phi3, read, scores,
 };
 use qins_quant::{EncodedTensor, FloatDtype};
 
@@ -24,13 +24,14 @@ fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Phi3 {
     load(&checkpoint, policy, device, |_, _| {}).unwrap().model
 }
 
-/// The prompts of the embedded model's goldens, each with its continuation.
+/// The embedded model's goldens, prompts and continuations, one after the other, in texts of one length: a length that comes
+/// again needs no kernels of its own.
 fn texts() -> Vec<Vec<u32>> {
     let goldens: serde_json::Value = serde_json::from_slice(&fs::read(atlas().join("goldens.json")).unwrap()).unwrap();
-    let ids =
-        |golden: &serde_json::Value, name: &str| -> Vec<u32> { serde_json::from_value(golden[name].clone()).unwrap() };
-    let goldens = goldens["goldens"].as_array().unwrap();
-    goldens.iter().map(|golden| [ids(golden, "input_ids"), ids(golden, "generated_ids")].concat()).collect()
+    let goldens = goldens["goldens"].as_array().unwrap().iter();
+    let ids = goldens.flat_map(|golden| ["input_ids", "generated_ids"].map(|name| golden[name].clone()));
+    let ids: Vec<u32> = ids.flat_map(|ids| serde_json::from_value::<Vec<u32>>(ids).unwrap()).collect();
+    ids.chunks_exact(200).map(<[u32]>::to_vec).collect()
 }
 
 fn best(row: &[f32]) -> usize {
@@ -80,7 +81,7 @@ fn a_cache_on_the_device_is_that_of_the_host() {
         let dir = || fixture("phi3").join(name).join("f32");
         let (mut there, mut here) = (model(dir(), None, &device()), model(dir(), None, &cpu()));
         let ids: Vec<u32> = (0..150).map(|i| 3 + i * 7 % 90).collect();
-        let read = |model: &Phi3, piece: usize| {
+        let told = |model: &Phi3, piece: usize| {
             let mut session = Session::new(model, 70).in_pieces_of(piece);
             let mut logits = values(session.extend(&ids[..140], qins_burn::phi3::Logits::Tail(40)).unwrap());
             for id in &ids[140..] {
@@ -88,13 +89,13 @@ fn a_cache_on_the_device_is_that_of_the_host() {
             }
             (logits, session.cache().bytes())
         };
-        let plain = read(&here, 512).0;
+        let plain = told(&here, 512).0;
         for scheme in KvScheme::ALL {
             there.set_kv(scheme);
             here.set_kv(scheme);
             for piece in [512, 50] {
-                let (expected, bytes) = read(&here, piece);
-                let (found, device_bytes) = read(&there, piece);
+                let (expected, bytes) = told(&here, piece);
+                let (found, device_bytes) = told(&there, piece);
                 let (off, lost) = (nmse(&found, &expected), nmse(&expected, &plain));
                 // Scales are words there, and halves of them here.
                 assert!(
@@ -134,4 +135,23 @@ fn activations_may_be_halves() {
             assert!(off > 0.0 && off < 1e-6, "{scheme}, {m}: {off:e}");
         }
     }
+}
+
+/// More than the device holds at a place is an error that says how much, and leaves the device as it was.
+#[test]
+fn a_matrix_too_large_for_the_device_is_an_error() {
+    let device = device();
+    let most = adapters().into_iter().find(|adapter| adapter.used).unwrap().largest_tensor_bytes as usize;
+    let rows = most / 4096 + 1;
+    if rows > 1 << 18 {
+        eprintln!("left out: this device holds tensors of {most} bytes, and this test would take as many of the host");
+        return;
+    }
+    let x = || Tensor::<2>::ones([1, 1024], &device);
+    let large = DenseLinear::new(vec![0.0; rows * 1024], [rows, 1024], FloatDtype::F32, &device);
+    let error = read(Projection::from(large).forward(x())).unwrap_err().to_string();
+    let bytes = (rows * 4096).to_string();
+    assert!(error.starts_with("the device failed: ") && error.contains(&bytes) && !error.contains('\n'), "{error}");
+    let small = DenseLinear::new(vec![0.5; 2 * 1024], [2, 1024], FloatDtype::F32, &device);
+    assert_eq!(read(Projection::from(small).forward(x())).unwrap(), [512.0, 512.0]);
 }

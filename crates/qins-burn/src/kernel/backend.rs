@@ -1,7 +1,7 @@
 //! What the model asks of a backend beyond Burn's own operations.
 
 use burn::backend::{
-    ExtensionType, backend_extension,
+    ExtensionType, TensorMetadata, backend_extension,
     tensor::{FloatTensor, IntTensor},
 };
 #[cfg(feature = "gpu")]
@@ -67,6 +67,33 @@ pub trait QinsBackend: burn::backend::Backend {
     /// The rows `ids[n]` of a matrix of `cols` columns, decoded: `[n, cols]`.
     #[fusion(dtype = DType::F32, shape = [ids[0], *cols].into())]
     fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>, cols: usize) -> FloatTensor<Self>;
+
+    /// `x[n, heads·dim]` as `[heads, n, dim]`, the first numbers of each head rotated: halves against each other, by cos and sin
+    /// `[1, n, pairs]`. The rest passes through.
+    #[fusion(dtype = x, shape = [*heads, x[0], x[1] / heads].into())]
+    fn qins_rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        let (shape, half) = (x.shape(), cos.shape()[2]);
+        let (n, dim) = (shape[0], shape[1] / heads);
+        let x = Self::float_swap_dims(Self::float_reshape(x, [n, heads, dim].into()), 0, 1);
+        let part = |from: usize, to: usize| {
+            Self::float_slice(x.clone(), &[(0..heads).into(), (0..n).into(), (from..to).into()])
+        };
+        let times = |x: FloatTensor<Self>, table: &FloatTensor<Self>| Self::float_mul(x, table.clone());
+        let (a, b) = (part(0, half), part(half, 2 * half));
+        let mut parts = vec![
+            Self::float_sub(times(a.clone(), &cos), times(b.clone(), &sin)),
+            Self::float_add(times(b, &cos), times(a, &sin)),
+        ];
+        if 2 * half < dim {
+            parts.push(part(2 * half, dim));
+        }
+        Self::float_cat(parts, 2)
+    }
 
     /// Rounded to bf16, as `f32` still.
     #[fusion(dtype = x, shape = x)]

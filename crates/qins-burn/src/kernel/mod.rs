@@ -96,6 +96,13 @@ pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_rows(ids.into_dispatch(), w.into(), cols))
 }
 
+/// `x[n, heads·dim]` as `[heads, n, dim]`, the first 2·pairs numbers of each head rotated, halves against each other, by cos and
+/// sin `[1, n, pairs]`.
+pub(crate) fn rotate(x: Tensor<2>, cos: Tensor<3>, sin: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [x, cos, sin] = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
+    Tensor::from_dispatch(Dispatch::qins_rotate(x, cos, sin, heads))
+}
+
 /// Rounded to bf16, on any backend.
 pub(crate) fn bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::qins_bf16(x.into_dispatch()))

@@ -49,10 +49,10 @@ impl Attention {
     pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
         let Pass { rotation, mask, precision } = pass;
         let [n, _] = x.dims();
-        let heads = |y: Tensor<2>, heads: usize| precision.round(y).reshape([n, heads, self.head_dim]).swap_dims(0, 1);
-        let q = precision.round(rotation.apply(heads(self.q_proj.forward(x.clone()), self.heads)));
-        let k = precision.round(rotation.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads)));
-        let v = heads(self.v_proj.forward(x), self.kv_heads);
+        let rotated = |y: Tensor<2>, heads: usize| precision.round(rotation.apply(precision.round(y), heads));
+        let q = rotated(self.q_proj.forward(x.clone()), self.heads);
+        let k = rotated(self.k_proj.forward(x.clone()), self.kv_heads);
+        let v = precision.round(self.v_proj.forward(x)).reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = q.reshape([self.kv_heads, group * n, self.head_dim]);

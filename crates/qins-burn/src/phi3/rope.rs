@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::ModelConfig;
+use crate::kernel;
 
 /// Which of LongRoPE's two sets of frequencies a sequence is read with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,19 +87,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Rotates the first dimensions of `x[heads, n, head_dim]`; the rest passes through.
-    pub(super) fn apply(&self, x: Tensor<3>) -> Tensor<3> {
-        let [heads, n, head_dim] = x.dims();
-        let [_, _, half] = self.cos.dims();
-        let part = |from: usize, to: usize| x.clone().slice([0..heads, 0..n, from..to]);
-        let (a, b) = (part(0, half), part(half, 2 * half));
-        let mut parts = vec![
-            a.clone() * self.cos.clone() - b.clone() * self.sin.clone(),
-            b * self.cos.clone() + a * self.sin.clone(),
-        ];
-        if 2 * half < head_dim {
-            parts.push(part(2 * half, head_dim));
-        }
-        Tensor::cat(parts, 2)
+    /// The heads of `x[n, heads·head_dim]`, rotated: `[heads, n, head_dim]`.
+    pub(super) fn apply(&self, x: Tensor<2>, heads: usize) -> Tensor<3> {
+        kernel::rotate(x, self.cos.clone(), self.sin.clone(), heads)
     }
 }

@@ -6,6 +6,7 @@ mod chat;
 mod common;
 mod convert;
 mod decode;
+mod doctor;
 mod export;
 mod forms;
 mod generate;

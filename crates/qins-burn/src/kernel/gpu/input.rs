@@ -39,3 +39,23 @@ pub(super) fn bf16(x: &[f32], y: &mut [f32], n: u32) {
         y[at as usize] = widened(narrowed(x[at as usize], true), true);
     }
 }
+
+/// `x[n, heads·dim]` as `y[heads, n, dim]`: the first 2·`half` numbers of each head rotated, half against half, by tables
+/// `[n, half]`.
+#[cube(launch_unchecked)]
+pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32], n: u32, heads: u32, dim: u32, half: u32) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n * heads * dim {
+        let (c, i, head) = (at % dim, at / dim % n, at / dim / n);
+        let from = (i * heads + head) * dim;
+        let number = x[(from + c) as usize];
+        if c < 2 * half {
+            let first = c < half;
+            let other = x[(from + select(first, c + half, c - half.min(c))) as usize];
+            let table = (i * half + c % half) as usize;
+            y[at as usize] = number * cos[table] + select(first, -other, other) * sin[table];
+        } else {
+            y[at as usize] = number;
+        }
+    }
+}

@@ -60,38 +60,35 @@ pub(super) fn matvec<F: Float, N: Size>(
         part += comptime!(UNITS as u32);
     }
 
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(sums * UNITS));
+    // The sums of all units, eight at a time: two meetings of the units, where halving them would take six.
     let unit = UNIT_POS as usize;
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(sums * UNITS));
+    let mut eighths = Shared::<[f32]>::new_slice(comptime!(sums * UNITS / 8));
     #[unroll]
     for i in 0..sums {
         shared[comptime!(i * UNITS) + unit] = sum[i];
     }
-    let halvings = comptime!(UNITS.ilog2() as usize);
-    #[unroll]
-    for step in 0..halvings {
-        sync_cube();
-        let half = comptime!(UNITS >> (step + 1));
-        if unit < half {
-            #[unroll]
-            for i in 0..sums {
-                let at = comptime!(i * UNITS) + unit;
-                shared[at] += shared[at + half];
-            }
-        }
-    }
-    if unit == 0 {
+    sync_cube();
+    let mut slot = unit;
+    while slot < comptime!(sums * UNITS / 8) {
+        let mut eight = 0.0f32;
         #[unroll]
-        for r in 0..ROWS {
-            let row = first + comptime!(r as u32);
-            if row < rows {
-                #[unroll]
-                for i in 0..room {
-                    if comptime!(i as u32) < m {
-                        y[(comptime!(i as u32) * rows + row) as usize] =
-                            F::cast_from(shared[comptime!((r * room + i) * UNITS)]);
-                    }
-                }
-            }
+        for i in 0..8usize {
+            eight += shared[8 * slot + i];
+        }
+        eighths[slot] = eight;
+        slot += UNITS;
+    }
+    sync_cube();
+    if unit < sums {
+        let mut total = 0.0f32;
+        #[unroll]
+        for i in 0..comptime!(UNITS / 8) {
+            total += eighths[comptime!(UNITS / 8) * unit + i];
+        }
+        let (row, vector) = (first + (unit / room) as u32, (unit % room) as u32);
+        if row < rows && vector < m {
+            y[(vector * rows + row) as usize] = F::cast_from(total);
         }
     }
 }

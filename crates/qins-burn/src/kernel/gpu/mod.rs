@@ -111,6 +111,38 @@ impl QinsBackend for CubeBackend {
         y
     }
 
+    fn qins_rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        let [x, cos, sin] = [x, cos, sin].map(into_contiguous);
+        let (shape, half) = (x.shape(), cos.shape()[2]);
+        let (n, dim) = (shape[0], shape[1] / heads);
+        let y = empty(&x, [heads, n, dim].into(), x.dtype);
+        let (client, units) = (x.client.clone(), CubeDim::new_1d(input::UNITS));
+        let cubes = spread((n * heads * dim).div_ceil(input::UNITS as usize));
+        let [x, cos, sin, out] = [x, cos, sin, y.clone()].map(CubeTensor::into_buffer_arg);
+        // SAFETY: one unit for each number of `y`, and none beyond; it reads two of `x` and one of either table.
+        unsafe {
+            input::rotate::launch_unchecked(
+                &client,
+                cubes,
+                units,
+                x,
+                cos,
+                sin,
+                out,
+                n as u32,
+                heads as u32,
+                dim as u32,
+                half as u32,
+            );
+        }
+        y
+    }
+
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = into_contiguous(x);
         let n = x.shape().num_elements();

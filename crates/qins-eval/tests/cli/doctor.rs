@@ -1,0 +1,38 @@
+//! `qins doctor`.
+
+use crate::common::Home;
+
+#[test]
+fn the_machine_and_its_backends_are_told() {
+    let home = Home::new("e_tied/f32");
+    let text = home.qins("doctor").done();
+    for part in ["cpu ", "kernels ", "+ flex "] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    let [findings] = &home.qins("doctor --json").lines()[..] else { panic!("not one line") };
+    let backends = findings["backends"].as_array().unwrap();
+    let names: Vec<&str> = backends.iter().map(|backend| backend["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["flex", "ndarray", "wgpu", "cuda"]);
+    for backend in backends {
+        let usable = backend["usable"].as_bool().unwrap();
+        assert!(backend["in_build"].as_bool().unwrap() || !usable, "{backend}");
+        assert!(!backend["why"].as_str().unwrap().is_empty(), "{backend}");
+    }
+    assert_eq!(backends[0]["usable"], true);
+    assert!(findings["threads"].as_u64().unwrap() > 0);
+    assert!(findings["simd"]["available"].as_array().unwrap().contains(&findings["simd"]["used"]));
+}
+
+/// For scripts: what cannot be used fails, after everything was told.
+#[test]
+fn a_backend_that_is_asked_about_must_be_usable() {
+    let home = Home::new("e_tied/f32");
+    home.qins("doctor --backend flex").done();
+    let cuda = home.qins("doctor --backend cuda");
+    if !cfg!(feature = "cuda") {
+        assert_eq!(cuda.code, Some(2), "{}", cuda.err);
+        assert_eq!(cuda.err, "error: backend `cuda` is not in this build: build with `--features cuda`\n");
+        assert!(cuda.out.contains("- cuda "), "{}", cuda.out);
+    }
+    home.qins("doctor --backend abacus").refused("abacus", &["`abacus`", "flex, ndarray, wgpu, cuda"]);
+}
