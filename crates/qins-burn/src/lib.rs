@@ -30,7 +30,7 @@ pub use burn::tensor::Device;
 pub use cache::KvCache;
 pub use calibrate::calibrate;
 pub use chat::{ChatTemplate, Message};
-pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, device_memory, read};
+pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, count_launches, device_memory, read};
 pub use error::Error;
 pub use fidelity::{Resting, fidelity};
 pub use generate::{Generation, Generator, Session, Step, Stop, score, score_token_by_token, scores};

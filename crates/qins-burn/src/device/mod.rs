@@ -1,9 +1,11 @@
 //! Backends compiled in, chosen at run time.
 
+#[cfg(feature = "gpu")]
+mod launches;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use burn::tensor::{Device, Tensor};
 
@@ -163,6 +165,16 @@ pub struct DeviceMemory {
     pub in_use: u64,
     /// Taken from the device for tensors: what is not in use is kept for the next ones.
     pub reserved: u64,
+}
+
+/// The kernels that GPUs launch for this process while `f` runs, and how often each; none of a CPU. What was asked for but is
+/// not read by then may not have been launched yet.
+pub fn count_launches<R>(f: impl FnOnce() -> R) -> (R, BTreeMap<String, usize>) {
+    #[cfg(feature = "gpu")]
+    let counted = launches::count(f);
+    #[cfg(not(feature = "gpu"))]
+    let counted = (f(), BTreeMap::new());
+    counted
 }
 
 /// Bytes a second that a GPU moves when it copies its memory, those read and those written; `None` of a CPU, and where it

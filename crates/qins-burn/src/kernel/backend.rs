@@ -95,6 +95,22 @@ pub trait QinsBackend: burn::backend::Backend {
         Self::float_cat(parts, 2)
     }
 
+    /// `x[n, width]`, each row over the root of its mean square, times `gamma[width]`.
+    #[fusion(dtype = x, shape = x)]
+    fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let width = gamma.shape()[0];
+        let squares = Self::float_mul(x.clone(), x.clone());
+        let mean = Self::float_add_scalar(Self::float_mean_dim(squares, 1), epsilon.into());
+        let normal = Self::float_div(x, Self::float_sqrt(mean));
+        Self::float_mul(normal, Self::float_reshape(gamma, [1, width].into()))
+    }
+
+    /// silu(gate)·up, of one shape.
+    #[fusion(dtype = gate, shape = gate)]
+    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_mul(Self::float_mul(gate.clone(), Self::sigmoid(gate)), up)
+    }
+
     /// Rounded to bf16, as `f32` still.
     #[fusion(dtype = x, shape = x)]
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {

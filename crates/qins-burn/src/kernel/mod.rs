@@ -14,6 +14,7 @@ mod gpu;
 
 use burn::{
     backend::Dispatch,
+    nn::RmsNorm,
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use qins_quant::{Alpha, FloatDtype, Layout};
@@ -101,6 +102,17 @@ pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
 pub(crate) fn rotate(x: Tensor<2>, cos: Tensor<3>, sin: Tensor<3>, heads: usize) -> Tensor<3> {
     let [x, cos, sin] = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
     Tensor::from_dispatch(Dispatch::qins_rotate(x, cos, sin, heads))
+}
+
+/// Each row of `x[n, width]` normalised.
+pub(crate) fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    let (x, gamma) = (x.into_dispatch(), norm.gamma.val().into_dispatch());
+    Tensor::from_dispatch(Dispatch::qins_norm(x, gamma, norm.epsilon as f32))
+}
+
+/// silu(gate)·up.
+pub(crate) fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::qins_gated(gate.into_dispatch(), up.into_dispatch()))
 }
 
 /// Rounded to bf16, on any backend.

@@ -3,7 +3,7 @@
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 
 use super::{Attention, Mlp, Precision, attention::Mask, rope::Rotation};
-use crate::cache::LayerCache;
+use crate::{cache::LayerCache, kernel::norm};
 
 /// What one forward has in common for all blocks.
 pub(super) struct Pass {
@@ -28,9 +28,9 @@ pub struct Block {
 impl Block {
     pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
         let round = |x| pass.precision.round(x);
-        let attention = self.self_attn.forward(round(self.input_layernorm.forward(x.clone())), pass, cache);
+        let attention = self.self_attn.forward(round(norm(&self.input_layernorm, x.clone())), pass, cache);
         let x = round(x + attention);
-        let mlp = self.mlp.forward(round(self.post_attention_layernorm.forward(x.clone())), pass.precision);
+        let mlp = self.mlp.forward(round(norm(&self.post_attention_layernorm, x.clone())), pass.precision);
         round(x + mlp)
     }
 }

@@ -6,7 +6,7 @@ use burn::{
 };
 
 use super::Precision;
-use crate::Projection;
+use crate::{Projection, kernel::gated};
 
 /// down(silu(gate(x)) · up(x)).
 #[derive(Module, Debug)]
@@ -22,8 +22,12 @@ pub struct Mlp {
 impl Mlp {
     pub(super) fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         let round = |x| precision.round(x);
-        let gate = round(silu(round(self.gate_proj.forward(x.clone()))));
+        let gate = round(self.gate_proj.forward(x.clone()));
         let up = round(self.up_proj.forward(x));
-        round(self.down_proj.forward(round(gate * up)))
+        let gated = match precision {
+            Precision::F32 => gated(gate, up),
+            Precision::Bf16 => round(round(silu(gate)) * up),
+        };
+        round(self.down_proj.forward(gated))
     }
 }

@@ -9,7 +9,7 @@ use burn::{
 use qins_quant::kv::KvScheme;
 
 use super::{Block, ModelConfig, Precision, Rope, RopeRegime, attention::Mask, block::Pass};
-use crate::{KvCache, Projection};
+use crate::{KvCache, Projection, kernel::norm};
 
 /// A decoder-only language model.
 #[derive(Module, Debug)]
@@ -115,7 +115,7 @@ impl Phi3 {
         if rows < n {
             x = x.narrow(0, n - rows, rows);
         }
-        let x = precision.round(self.norm.forward(x));
+        let x = precision.round(norm(&self.norm, x));
         precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(x))
     }
 }

@@ -1,4 +1,4 @@
-//! Activations as kernels read them.
+//! Activations: as the products read them, and what lies between products.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -28,6 +28,60 @@ pub(super) fn load<F: Float, N: Size>(x: &[Vector<F, N>], row: u32, at: u32, col
             numbers.insert(i, select(inside, f32::cast_from(number), f32::new(0.0)));
         }
         numbers
+    }
+}
+
+/// Units of a cube that normalises a row.
+pub(super) const NORM_UNITS: usize = 256;
+
+/// Rows `x[n, width]`, each over the root of its mean square, times `gamma[width]`; a cube takes one.
+#[cube(launch_unchecked)]
+pub(super) fn norm(x: &[f32], gamma: &[f32], y: &mut [f32], n: u32, width: u32, epsilon: f32) {
+    let row = CUBE_POS as u32;
+    if row < n {
+        let unit = UNIT_POS as usize;
+        let mut squares = Shared::<[f32]>::new_slice(NORM_UNITS);
+        let mut sum = 0.0f32;
+        let mut i = UNIT_POS;
+        while i < width {
+            let number = x[(row * width + i) as usize];
+            sum += number * number;
+            i += comptime!(NORM_UNITS as u32);
+        }
+        squares[unit] = sum;
+        sync_cube();
+        // Sixteen of sixteen, in two meetings.
+        let mut some = Shared::<[f32]>::new_slice(16usize);
+        if unit < 16 {
+            let mut part = 0.0f32;
+            #[unroll]
+            for i in 0..16usize {
+                part += squares[16 * unit + i];
+            }
+            some[unit] = part;
+        }
+        sync_cube();
+        let mut total = 0.0f32;
+        #[unroll]
+        for i in 0..16usize {
+            total += some[i];
+        }
+        let root = (total / f32::cast_from(width) + epsilon).sqrt();
+        let mut i = UNIT_POS;
+        while i < width {
+            y[(row * width + i) as usize] = x[(row * width + i) as usize] / root * gamma[i as usize];
+            i += comptime!(NORM_UNITS as u32);
+        }
+    }
+}
+
+/// silu(gate)·up of `n` numbers.
+#[cube(launch_unchecked)]
+pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n {
+        let g = gate[at as usize];
+        y[at as usize] = g / (1.0 + (-g).exp()) * up[at as usize];
     }
 }
 

@@ -143,6 +143,40 @@ impl QinsBackend for CubeBackend {
         y
     }
 
+    fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let [x, gamma] = [x, gamma].map(into_contiguous);
+        let (n, width) = (x.shape()[0], x.shape()[1]);
+        let y = empty(&x, [n, width].into(), x.dtype);
+        let (client, units) = (x.client.clone(), CubeDim::new_1d(input::NORM_UNITS as u32));
+        let [x, gamma, out] = [x, gamma, y.clone()].map(CubeTensor::into_buffer_arg);
+        // SAFETY: a cube reads and writes its row, of `width` numbers, if there is one.
+        unsafe {
+            input::norm::launch_unchecked(&client, spread(n), units, x, gamma, out, n as u32, width as u32, epsilon);
+        }
+        y
+    }
+
+    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [gate, up] = [gate, up].map(into_contiguous);
+        let n = gate.shape().num_elements();
+        let y = empty(&gate, gate.shape(), gate.dtype);
+        let (client, units) = (gate.client.clone(), CubeDim::new_1d(input::UNITS));
+        let [gate, up, out] = [gate, up, y.clone()].map(CubeTensor::into_buffer_arg);
+        // SAFETY: the kernel reads and writes `n` numbers, which is what all three have.
+        unsafe {
+            input::gated::launch_unchecked(
+                &client,
+                spread(n.div_ceil(input::UNITS as usize)),
+                units,
+                gate,
+                up,
+                out,
+                n as u32,
+            );
+        }
+        y
+    }
+
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = into_contiguous(x);
         let n = x.shape().num_elements();

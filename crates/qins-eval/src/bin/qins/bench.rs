@@ -1,6 +1,7 @@
 //! `qins bench`.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs,
     io::{self, Write},
@@ -13,7 +14,7 @@ use std::{
 use clap::Args;
 use indicatif::HumanBytes;
 use qins_burn::{
-    Device, DeviceMemory, FloatDtype, Loaded, Policy, Session, Targets, copy_bandwidth, device_memory,
+    Device, DeviceMemory, FloatDtype, Loaded, Policy, Session, Targets, copy_bandwidth, count_launches, device_memory,
     phi3::{Logits, ModelConfig, Phi3},
     read, synthetic,
 };
@@ -122,6 +123,8 @@ struct Measured {
     device_bytes: Option<u64>,
     device_reserved_bytes: Option<u64>,
     weight_bytes: usize,
+    /// Kernels that a graphics card launches for the last token, and how often each.
+    launches: BTreeMap<String, usize>,
     prefill_runs: Vec<f64>,
     decode_runs: Vec<f64>,
 }
@@ -155,6 +158,7 @@ impl Bench {
             runs.1.push(tokens as f64 / run.decode);
         }
         bar.finish_and_clear();
+        let launches = self.launches(&model, &ids)?;
         // Before the bandwidth is measured, which takes memory of its own.
         let peak_rss_bytes = peak_rss_bytes();
         let (prefill, decode) = (median(&runs.0), median(&runs.1));
@@ -182,6 +186,7 @@ impl Bench {
             device_bytes: first.device.map(|memory| memory.in_use),
             device_reserved_bytes: first.device.map(|memory| memory.reserved),
             weight_bytes: report.weight_bytes(),
+            launches,
             prefill_runs: runs.0,
             decode_runs: runs.1,
         };
@@ -241,6 +246,18 @@ impl Bench {
         let decode = tokens.iter().map(|id| timed(std::slice::from_ref(id))).sum::<Result<f64, _>>()?;
         Ok(Run { prefill, decode, kv_bytes: session.cache().bytes(), device: device_memory(device) })
     }
+
+    /// What the last token launches, after the others.
+    fn launches(&self, model: &Phi3, ids: &[u32]) -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
+        let Some((last, others)) = ids.split_last() else { return Ok(BTreeMap::new()) };
+        let mut session = Session::new(model, ids.len());
+        read(session.extend(others, Logits::Last)?)?;
+        let (logits, launches) = count_launches(|| -> Result<_, qins_burn::Error> {
+            read(session.extend(std::slice::from_ref(last), Logits::Last)?)
+        });
+        logits?;
+        Ok(launches)
+    }
 }
 
 /// Seconds to read the prompt, and to read the other tokens one by one after it; and memory then.
@@ -291,6 +308,10 @@ impl Measured {
             let times = used as f64 / bytes as f64;
             let (used, reserved) = (HumanBytes(used), HumanBytes(reserved));
             writeln!(out, "device   {used} in tensors ({times:.2} × weights and cache), {reserved} taken")?;
+        }
+        if !self.launches.is_empty() {
+            let launches: usize = self.launches.values().sum();
+            writeln!(out, "launches {launches} kernels a token")?;
         }
         let context = self.prompt_tokens + self.tokens;
         writeln!(out, "cache    {} of {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
