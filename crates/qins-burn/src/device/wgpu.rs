@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use burn::tensor::{
     Device,
     wgpu::{
-        WgpuBackend,
+        WgpuBackend, WgpuInitError,
         wgpu::{self, DeviceType, Features},
     },
 };
@@ -26,9 +26,14 @@ pub(super) fn device() -> Result<Device, Error> {
 fn opened() -> &'static Result<(Device, wgpu::AdapterInfo), String> {
     static DEVICE: OnceLock<Result<(Device, wgpu::AdapterInfo), String>> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        let options = Device::wgpu_options();
+        // One launch at a time is handed to the card. With several recorded before they are, what is uploaded or reused in between
+        // reached launches that were still to run, and now and then a sequence read in pieces came out wrong.
+        let options = Device::wgpu_options().tasks_max(1);
         let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
         let (device, setup) = options.init_with_setup().map_err(|error| {
+            if !matches!(error, WgpuInitError::AdapterUnavailable { .. }) {
+                return format!("backend `wgpu`: {error}");
+            }
             let missing = "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use";
             format!("backend `wgpu`: {missing}: {error}. Debian's packages libvulkan1 and mesa-vulkan-drivers have one in software")
         })?;

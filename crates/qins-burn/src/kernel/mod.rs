@@ -81,7 +81,16 @@ pub struct Groups {
 }
 
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
+///
+/// # Panics
+/// When x has not as many columns as the matrix.
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
+    let ([m, width], [rows, cols]) = (x.dims(), w.shape());
+    assert_eq!(width, cols, "linear: x has as many columns as the matrix");
+    if m * rows * cols == 0 {
+        // There is nothing to launch.
+        return Tensor::zeros([m, rows], &x.device());
+    }
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), w.into()))
 }
 
@@ -92,6 +101,9 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
 pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
     let [rows, cols] = w.shape();
     assert!(ids.iter().all(|&id| (id as usize) < rows), "rows: the matrix has {rows}");
+    if ids.len() * cols == 0 {
+        return Tensor::zeros([ids.len(), cols], &w.device());
+    }
     let data = TensorData::new(ids.to_vec(), [ids.len()]);
     let ids = Tensor::<1, Int>::from_data(data, (&w.device(), DType::U32));
     Tensor::from_dispatch(Dispatch::qins_rows(ids.into_dispatch(), w.into(), cols))

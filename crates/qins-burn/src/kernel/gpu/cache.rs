@@ -7,12 +7,12 @@ use burn::{
     },
     tensor::{DType, Device, Int, Tensor},
 };
-use burn_cubecl::{CubeBackend, cubecl::prelude::*, kernel::into_contiguous, tensor::CubeTensor};
+use burn_cubecl::{CubeBackend, cubecl::prelude::*, tensor::CubeTensor};
 use qins_quant::kv::{KvScheme, Visible};
 
 use super::{
     attend::{self, SeenLaunch, Shape},
-    empty,
+    empty, floats,
     kv::{self, BLOCK, Form, VectorsLaunch},
 };
 
@@ -71,7 +71,7 @@ impl Heads {
         let [_, n, _] = k.dims();
         let (start, len) = (self.len, self.len + n);
         // Taken out, the tensors have one owner, and are written in place.
-        let Some([mut keys, mut values]) = self.vectors.take() else { return };
+        let [mut keys, mut values] = self.vectors.take().expect("no append was cut short");
         if len > self.capacity {
             self.capacity = len.max(2 * self.capacity).next_multiple_of(BLOCK);
             [keys, values] = [keys, values].map(|vectors| vectors.grown(self.heads, self.dim, self.capacity));
@@ -82,7 +82,7 @@ impl Heads {
 
     /// softmax(q·kᵀ / √dim)·v of queries `[heads, group·n, dim]`.
     pub(crate) fn attend(&self, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
-        let Some([keys, values]) = self.vectors.clone() else { return queries };
+        let [keys, values] = self.vectors.clone().expect("no append was cut short");
         let (keys, values) = (keys.into(), values.into());
         let window = visible.window.unwrap_or(usize::MAX);
         Tensor::from_dispatch(Dispatch::qins_attend(
@@ -99,10 +99,10 @@ impl Heads {
 impl Vectors {
     fn new(form: Form, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
         let [words, scales, recent] = form.sizes(dim, capacity);
-        let floats = |n: usize| Tensor::zeros([heads, n.max(1)], device);
+        let floats = |n: usize| Tensor::empty([heads, n.max(1)], device);
         Self {
             form,
-            words: Tensor::zeros([heads, words], (device, DType::U32)),
+            words: Tensor::empty([heads, words], (device, DType::U32)),
             scales: floats(scales),
             recent: floats(recent * dim),
         }
@@ -171,7 +171,7 @@ pub trait CacheBackend: burn::backend::Backend {
 
 impl CacheBackend for CubeBackend {
     fn qins_append(new: FloatTensor<Self>, cache: Encoded<Self>, start: usize) -> Encoded<Self> {
-        let new = into_contiguous(new);
+        let new = floats(new);
         let shape = new.shape();
         let (heads, n, dim) = (shape[0], shape[1], shape[2]);
         // Written in place, unless somebody else has them too.
@@ -237,7 +237,7 @@ impl CacheBackend for CubeBackend {
         n: usize,
         window: usize,
     ) -> FloatTensor<Self> {
-        let queries = into_contiguous(queries);
+        let queries = floats(queries);
         let shape = queries.shape();
         let (heads, rows, dim) = (shape[0], shape[1], shape[2]);
         let (client, dtype) = (queries.client.clone(), queries.dtype);

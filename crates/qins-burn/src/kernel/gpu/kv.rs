@@ -200,7 +200,7 @@ pub(super) fn append(
                 most = most.max(largest[i as usize]);
             }
             // The next number with the 11 bits of an f16.
-            let scale = f32::reinterpret((most + 0x1fff) & 0xffff_e000);
+            let scale = f32::reinterpret(select(most > 0x7f80_0000, most, (most + 0x1fff) & 0xffff_e000));
             let inverse = select(most == 0, 0.0, 1.0 / scale);
             if unit == 0 {
                 scales[(scales_at + token) as usize] = scale;
@@ -324,7 +324,9 @@ fn pack(numbers: &[f32], from: u32, step: u32, count: u32, scale: f32, words: &m
 #[cube]
 fn f16_bits(x: f32) -> f32 {
     let bits = f32_bits(x);
-    f32::reinterpret((bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000)
+    let rounded = (bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000;
+    // What is no number stays none.
+    f32::reinterpret(select((bits & 0x7fff_ffff) > 0x7f80_0000, bits, rounded))
 }
 
 /// The bits of a number in a type of 16 bits, to nearest, ties to even.

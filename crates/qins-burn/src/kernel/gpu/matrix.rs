@@ -199,7 +199,8 @@ pub(super) fn widened(bits: u32, #[comptime] bf16: bool) -> f32 {
         let (sign, rest) = ((bits & 0x8000) << 16, bits & 0x7fff);
         // Below 2⁻¹⁴ they count 2⁻²⁴, as f32 which a device may take for zero; else the exponent has another bias.
         let small = f32::cast_from(rest) * 5.960_464_5e-8;
-        let large = f32::reinterpret((rest << 13) + 0x3800_0000);
+        let endless = select(rest < 0x7c00, 0u32, 0x7f80_0000u32);
+        let large = f32::reinterpret(((rest << 13) + 0x3800_0000) | endless);
         let magnitude = select(rest < 0x400, small, large);
         f32::reinterpret(f32_bits(magnitude) | sign)
     }

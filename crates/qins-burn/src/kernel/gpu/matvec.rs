@@ -17,7 +17,8 @@ pub(super) const UNITS: usize = 64;
 /// Rows of a cube: what a unit reads of a vector it multiplies with all of them.
 pub(super) const ROWS: usize = 4;
 
-/// `y[m, rows] = x[m, cols] · wᵀ`, four rows a cube; m ≤ `room`. Sums have one order, whatever the device.
+/// `y[m, rows] = x[m, cols] · wᵀ`, four rows a cube; m ≤ `room`. Units and their sums have one order on every
+/// device; within four products it is the driver's.
 #[cube(launch_unchecked)]
 pub(super) fn matvec<F: Float, N: Size>(
     x: &[Vector<F, N>],

@@ -43,7 +43,8 @@ impl QinsBackend for CubeBackend {
             let units = CubeDim::new_1d(matvec::UNITS as u32);
             // Two kernels, not one for each number of vectors.
             let room = if m == 1 { 1 } else { matvec::VECTORS };
-            // SAFETY: the kernel reads no element beyond `rows`, `cols` and the strides of the parts, which are the tensors' own.
+            // SAFETY: the kernel reads no element beyond `rows` and `cols`, which `kernel::linear` has compared, by the tensors' own
+            // strides; none of them is 0.
             unsafe {
                 matvec::matvec::launch_unchecked(
                     &client,
@@ -93,7 +94,7 @@ impl QinsBackend for CubeBackend {
         let (client, dtype, form) = (ids.client.clone(), elem_type(ids.dtype), matrix.form);
         let units = CubeDim::new_1d(rows::UNITS as u32);
         let [ids, out] = [ids, y.clone()].map(CubeTensor::into_buffer_arg);
-        // SAFETY: as above; ids are below the number of rows, as the model checks.
+        // SAFETY: as above; ids are below the number of rows, as `kernel::rows` checks.
         unsafe {
             rows::rows::launch_unchecked(
                 &client,
@@ -117,7 +118,7 @@ impl QinsBackend for CubeBackend {
         sin: FloatTensor<Self>,
         heads: usize,
     ) -> FloatTensor<Self> {
-        let [x, cos, sin] = [x, cos, sin].map(into_contiguous);
+        let [x, cos, sin] = [x, cos, sin].map(floats);
         let (shape, half) = (x.shape(), cos.shape()[2]);
         let (n, dim) = (shape[0], shape[1] / heads);
         let y = empty(&x, [heads, n, dim].into(), x.dtype);
@@ -144,7 +145,7 @@ impl QinsBackend for CubeBackend {
     }
 
     fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
-        let [x, gamma] = [x, gamma].map(into_contiguous);
+        let [x, gamma] = [x, gamma].map(floats);
         let (n, width) = (x.shape()[0], x.shape()[1]);
         let y = empty(&x, [n, width].into(), x.dtype);
         let (client, units) = (x.client.clone(), CubeDim::new_1d(input::NORM_UNITS as u32));
@@ -157,7 +158,7 @@ impl QinsBackend for CubeBackend {
     }
 
     fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let [gate, up] = [gate, up].map(into_contiguous);
+        let [gate, up] = [gate, up].map(floats);
         let n = gate.shape().num_elements();
         let y = empty(&gate, gate.shape(), gate.dtype);
         let (client, units) = (gate.client.clone(), CubeDim::new_1d(input::UNITS));
@@ -178,7 +179,7 @@ impl QinsBackend for CubeBackend {
     }
 
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let x = into_contiguous(x);
+        let x = floats(x);
         let n = x.shape().num_elements();
         let y = empty(&x, x.shape(), x.dtype);
         let (client, units) = (x.client.clone(), CubeDim::new_1d(input::UNITS));
@@ -245,6 +246,12 @@ impl Matrix {
 /// A tensor whose rows are contiguous, however far apart: some devices align them.
 fn by_rows(tensor: CubeTensor) -> CubeTensor {
     if tensor.meta.strides().last() == Some(&1) { tensor } else { into_contiguous(tensor) }
+}
+
+/// What kernels of `f32` read: contiguous, and of that type, which the model computes in.
+fn floats(tensor: CubeTensor) -> CubeTensor {
+    assert_eq!(tensor.dtype, DType::F32, "the model computes in f32");
+    into_contiguous(tensor)
 }
 
 fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
