@@ -265,6 +265,34 @@ fn cached_numbers(model: &Phi3) -> usize {
     config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 }
 
+/// What is written in place must be nobody else's: a cache and its clone each go on by themselves.
+#[test]
+fn a_clone_of_a_cache_goes_its_own_way() {
+    let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
+    for scheme in KvScheme::ALL {
+        model.set_kv(scheme);
+        let read = |ids: &[u32], cache: &mut _| values(model.forward(ids, RopeRegime::Short, cache, Logits::Last));
+        // Past a block that is encoded together, and short of the next.
+        let begun: Vec<u32> = (0..70).map(|i| 3 + i * 7 % 90).collect();
+        let (one, other) = ([5, 6, 7], [80, 81, 82]);
+        let alone = |rest: &[u32]| {
+            let mut cache = model.cache(100);
+            read(&begun, &mut cache);
+            read(rest, &mut cache);
+            read(&[9], &mut cache)
+        };
+        let mut cache = model.cache(100);
+        read(&begun, &mut cache);
+        let mut clone = cache.clone();
+        read(&one, &mut cache);
+        read(&other, &mut clone);
+        let (found, cloned) = (read(&[9], &mut cache), read(&[9], &mut clone));
+        assert!(max_abs_diff(&found, &cloned) > LOGIT_TOLERANCE, "{scheme}: what was read makes no difference");
+        assert!(max_abs_diff(&found, &alone(&one)) <= LOGIT_TOLERANCE, "{scheme}");
+        assert!(max_abs_diff(&cloned, &alone(&other)) <= LOGIT_TOLERANCE, "{scheme}, cloned");
+    }
+}
+
 #[test]
 fn bf16_arithmetic_rounds_every_result() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});

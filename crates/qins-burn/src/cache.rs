@@ -5,7 +5,7 @@ use qins_quant::kv::{Heads, KvScheme, Visible};
 
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
-use crate::phi3::ModelConfig;
+use crate::{device::floats, phi3::ModelConfig};
 
 /// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
 #[derive(Clone, Debug)]
@@ -156,8 +156,7 @@ impl Encoded<'_> {
 
 /// What a CPU backend has at hand anyway.
 fn host(tensor: Tensor<3>) -> Vec<f32> {
-    let data = tensor.into_data();
-    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
+    floats(&tensor.into_data())
 }
 
 /// Writes `new` at `start` and gives positions `first..len`.

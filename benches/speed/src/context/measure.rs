@@ -28,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) prefill_tokens_per_second: f64,
     pub(crate) decode_tokens_per_second: f64,
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// Bytes of a graphics card's memory in use.
+    pub(crate) device_bytes: Option<u64>,
 }
 
 impl Run {

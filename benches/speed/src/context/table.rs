@@ -9,7 +9,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
         let machine = card.as_ref().or(cpu.as_ref()).map_or("unknown", |name| name.trim());
         text += &format!("{threads} threads, {machine}\n\n");
     }
-    text += "| keys and values | context | of them | a token | read in | a token behind it | peak memory |\n";
+    text += "| keys and values | context | of them | a token | read in | a token behind it | memory |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|\n";
     for form in forms(runs) {
         for run in &form.runs {
@@ -25,7 +25,9 @@ pub(crate) fn table(runs: &[Run]) -> String {
                 form.seconds(n),
                 run.milliseconds(),
                 form.milliseconds(n),
-                run.peak_rss_bytes.map_or(String::new(), |peak| format!("{:.0} MB", peak as f64 / 1e6)),
+                run.device_bytes
+                    .or(run.peak_rss_bytes)
+                    .map_or(String::new(), |peak| format!("{:.0} MB", peak as f64 / 1e6)),
             );
         }
     }

@@ -13,7 +13,7 @@ pub(crate) fn table(runs: &[Run]) -> String {
         };
         text += &format!("Phi-3.5-mini's shapes, {blocks} blocks, {machine}\n\n");
     }
-    text += "| weights | size | decode | of them | memory gives | prefill of 128 | peak memory | ready in |\n";
+    text += "| weights | size | decode | of them | memory gives | prefill of 128 | memory | ready in |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
     for run in runs {
         text += &format!(

@@ -7,7 +7,7 @@ mod wgpu;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Error;
 
@@ -70,16 +70,7 @@ impl Backend {
             ))),
         }
     }
-}
 
-/// The first of those in this build.
-impl Default for Backend {
-    fn default() -> Self {
-        Self::ALL.into_iter().find(|backend| backend.is_built()).unwrap_or(Self::Flex)
-    }
-}
-
-impl Backend {
     /// The graphics card it computes on, as that names itself; `None` of a CPU, and where there is none.
     pub fn card(self) -> Option<String> {
         #[cfg(feature = "gpu")]
@@ -87,6 +78,13 @@ impl Backend {
             return self.device().ok()?.identity().map(|identity| identity.name);
         }
         None
+    }
+}
+
+/// The first of those in this build.
+impl Default for Backend {
+    fn default() -> Self {
+        Self::ALL.into_iter().find(|backend| backend.is_built()).unwrap_or(Self::Flex)
     }
 }
 
@@ -144,7 +142,12 @@ pub fn adapters() -> Vec<Adapter> {
 /// When the device failed at what the tensor was to be computed from: it ran out of memory, or was lost.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
     let data = tensor.try_into_data().map_err(|error| Error::Device(root(&error.to_string())))?;
-    Ok(data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec))
+    Ok(floats(&data))
+}
+
+/// The elements of what was read, as `f32`.
+pub(crate) fn floats(data: &TensorData) -> Vec<f32> {
+    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
 }
 
 /// What a report of failures begins with: all that follows failed because of it.

@@ -115,8 +115,8 @@ struct Measured {
     decode_tokens_per_second: f64,
     decode_gb_per_second: f64,
     /// What the memory gives that weights are in: of a CPU what all threads read, of a graphics card what it copies, counted
-    /// in both directions.
-    read_gb_per_second: f64,
+    /// in both directions, where that can be measured.
+    read_gb_per_second: Option<f64>,
     load_seconds: f64,
     peak_rss_bytes: Option<u64>,
     /// Of a GPU: in tensors with the cache still there, and taken from it for them at most.
@@ -180,7 +180,11 @@ impl Bench {
             prefill_tokens_per_second: prefill,
             decode_tokens_per_second: decode,
             decode_gb_per_second: decode * report.bytes_per_token() as f64 / 1e9,
-            read_gb_per_second: copy_bandwidth(&device).unwrap_or_else(read_bandwidth) / 1e9,
+            read_gb_per_second: match self.device.backend.card() {
+                Some(_) => copy_bandwidth(&device),
+                None => Some(read_bandwidth()),
+            }
+            .map(|bytes| bytes / 1e9),
             load_seconds,
             peak_rss_bytes,
             device_bytes: first.device.map(|memory| memory.in_use),
@@ -288,14 +292,14 @@ impl Measured {
             self.card.as_deref().unwrap_or(self.simd)
         )?;
         writeln!(out, "prefill  {:8.1} tokens/s, {} at once", self.prefill_tokens_per_second, self.prompt_tokens)?;
+        let share = self.read_gb_per_second.map_or(String::new(), |read| {
+            let gives = if self.card.is_some() { "card copies" } else { "machine reads" };
+            format!(": {:.0} % of the {read:.1} GB/s this {gives}", 100.0 * self.decode_gb_per_second / read)
+        });
         writeln!(
             out,
-            "decode   {:8.1} tokens/s, {:.1} GB/s of weights: {:.0} % of the {:.1} GB/s this {}",
-            self.decode_tokens_per_second,
-            self.decode_gb_per_second,
-            100.0 * self.decode_gb_per_second / self.read_gb_per_second,
-            self.read_gb_per_second,
-            if self.card.is_some() { "card copies" } else { "machine reads" }
+            "decode   {:8.1} tokens/s, {:.1} GB/s of weights{share}",
+            self.decode_tokens_per_second, self.decode_gb_per_second
         )?;
         let memory = self.peak_rss_bytes.map_or(String::new(), |peak| {
             format!(", {} of memory at most ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)
