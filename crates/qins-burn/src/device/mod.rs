@@ -51,8 +51,10 @@ impl Backend {
     /// The backend's default device.
     ///
     /// # Errors
-    /// When the program was built without the backend, or `wgpu` finds no adapter.
+    /// When the program was built without the backend, or it finds no graphics card.
     pub fn device(self) -> Result<Device, Error> {
+        #[cfg(feature = "gpu")]
+        one_stream();
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(Device::flex()),
@@ -63,7 +65,10 @@ impl Backend {
             #[cfg(feature = "wgpu")]
             Self::Wgpu => wgpu::device(),
             #[cfg(feature = "cuda")]
-            Self::Cuda => Ok(Device::cuda(0)),
+            // Listed first, as to open one where the driver is missing panics.
+            Self::Cuda => Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next().ok_or_else(|| {
+                Error::Backend("backend `cuda`: expected an NVIDIA card and its driver, found none".to_owned())
+            }),
             #[allow(unreachable_patterns)]
             missing => Err(Error::Backend(format!(
                 "backend `{missing}` is not in this build: build with `--features {missing}`"
@@ -79,6 +84,17 @@ impl Backend {
         }
         None
     }
+}
+
+/// Has all work of this process done in the order it was asked for, whichever thread asked.
+///
+/// Else every thread has a stream of work, and Burn's fused kernels are in another one than those around them. CubeCL has a
+/// stream wait for the one that *allocated* what it reads, not for the one that wrote it last: where a fused kernel wrote in place,
+/// it was read before that, and now and then a sequence read in pieces came out wrong.
+#[cfg(feature = "gpu")]
+fn one_stream() {
+    use burn_std::stream::{StreamPolicy, set_policy};
+    set_policy(StreamPolicy::Single);
 }
 
 /// The first of those in this build.

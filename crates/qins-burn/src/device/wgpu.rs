@@ -26,9 +26,7 @@ pub(super) fn device() -> Result<Device, Error> {
 fn opened() -> &'static Result<(Device, wgpu::AdapterInfo), String> {
     static DEVICE: OnceLock<Result<(Device, wgpu::AdapterInfo), String>> = OnceLock::new();
     DEVICE.get_or_init(|| {
-        // One launch at a time is handed to the card. With several recorded before they are, what is uploaded or reused in between
-        // reached launches that were still to run, and now and then a sequence read in pieces came out wrong.
-        let options = Device::wgpu_options().tasks_max(1);
+        let options = Device::wgpu_options();
         let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
         let (device, setup) = options.init_with_setup().map_err(|error| {
             if !matches!(error, WgpuInitError::AdapterUnavailable { .. }) {

@@ -89,7 +89,7 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     assert_eq!(width, cols, "linear: x has as many columns as the matrix");
     if m * rows * cols == 0 {
         // There is nothing to launch.
-        return Tensor::zeros([m, rows], &x.device());
+        return Tensor::zeros([m, rows], (&x.device(), x.dtype()));
     }
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), w.into()))
 }

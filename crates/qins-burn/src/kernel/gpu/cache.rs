@@ -18,6 +18,8 @@ use super::{
 
 /// Cubes that keep a large device busy: where queries are few, their tokens are divided into parts.
 const CUBES: usize = 1024;
+/// Vectors a launch appends at most.
+const MOST: usize = 65_535;
 /// Tokens of a part at least.
 const SHARE: usize = 128;
 
@@ -183,8 +185,9 @@ impl CacheBackend for CubeBackend {
         let mut done = 0;
         while done < n {
             let at = start + done;
-            // A block of channels is closed before the next one is begun.
-            let more = if let Form::Channels { .. } = form { (BLOCK - at % BLOCK).min(n - done) } else { n };
+            // A block of channels is closed before the next one is begun; no device has more cubes in a row than `MOST`.
+            let room = if let Form::Channels { .. } = form { BLOCK - at % BLOCK } else { MOST };
+            let more = room.min(n - done);
             // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
             unsafe {
                 kv::append::launch_unchecked(

@@ -99,8 +99,7 @@ fn examine(backend: Backend, adapters: &[Adapter]) -> BackendFindings {
             Some(adapter) => format!("{}, {}", adapter.name, chosen(adapter, adapters)),
             None => "a card that it does not name".to_owned(),
         },
-        // It is looked for when it is first computed with.
-        (Ok(_), Backend::Cuda) => "the first NVIDIA card, if its driver is there".to_owned(),
+        (Ok(_), Backend::Cuda) => backend.card().unwrap_or_else(|| "a card that it does not name".to_owned()),
     };
     let why = if backend == Backend::default() { format!("{why}; used where nothing else is asked for") } else { why };
     BackendFindings { name: backend.name(), in_build: backend.is_built(), usable: device.is_ok(), why }
