@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use burn::tensor::{
     Device,
     wgpu::{
-        WgpuBackend, WgpuInitError,
+        WgpuBackend, WgpuInitError, WgpuSetup,
         wgpu::{self, DeviceType, Features},
     },
 };
@@ -23,30 +23,36 @@ pub(super) fn device() -> Result<Device, Error> {
     opened().clone().map(|(device, _)| device).map_err(Error::Backend)
 }
 
-fn opened() -> &'static Result<(Device, wgpu::AdapterInfo), String> {
-    static DEVICE: OnceLock<Result<(Device, wgpu::AdapterInfo), String>> = OnceLock::new();
+fn opened() -> &'static Result<(Device, WgpuSetup), String> {
+    static DEVICE: OnceLock<Result<(Device, WgpuSetup), String>> = OnceLock::new();
     DEVICE.get_or_init(|| {
         let options = Device::wgpu_options();
         let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
-        let (device, setup) = options.init_with_setup().map_err(|error| {
+        options.init_with_setup().map_err(|error| {
             if !matches!(error, WgpuInitError::AdapterUnavailable { .. }) {
                 return format!("backend `wgpu`: {error}");
             }
             let missing = "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use";
             format!("backend `wgpu`: {missing}: {error}. Debian's packages libvulkan1 and mesa-vulkan-drivers have one in software")
-        })?;
-        Ok((device, setup.adapter.get_info()))
+        })
     })
 }
 
 pub(super) fn adapters() -> Vec<Adapter> {
-    let used = opened().as_ref().ok().map(|(_, info)| info);
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: BACKENDS,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
+    let opened = opened().as_ref().ok().map(|(_, setup)| setup);
+    // Asked of the instance that is there; of another one only where none could be opened.
+    let instance = opened.map_or_else(
+        || {
+            wgpu::Instance::new(wgpu::InstanceDescriptor {
+                backends: BACKENDS,
+                ..wgpu::InstanceDescriptor::new_without_display_handle()
+            })
+        },
+        |setup| setup.instance.clone(),
+    );
+    let used = opened.map(|setup| setup.adapter.get_info());
     let adapters = block_on(instance.enumerate_adapters(BACKENDS));
-    adapters.iter().map(|adapter| describe(adapter, used)).collect()
+    adapters.iter().map(|adapter| describe(adapter, used.as_ref())).collect()
 }
 
 fn describe(adapter: &wgpu::Adapter, used: Option<&wgpu::AdapterInfo>) -> Adapter {

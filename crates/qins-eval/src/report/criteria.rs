@@ -56,8 +56,7 @@ impl Criterion {
 /// By which bars a form is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Judge {
-    /// One that keeps the weights must keep every token; one that rounds them is held to the published fidelity of formats
-    /// with as many bits.
+    /// One that keeps the weights must keep every token; one that rounds them is held to bars that grow as its bits fall.
     Bits,
     /// By what the author of the source report asked of a longer validation.
     SourceReport,

@@ -24,7 +24,7 @@ use crate::{Outcome, environment::memory};
 A graphics card is reached through Vulkan, Metal or DX12 by the backend `wgpu`, which takes the fastest card, or the one that \
 CUBECL_WGPU_DEFAULT_DEVICE names: `DiscreteGpu(N)`, `IntegratedGpu(N)`, `VirtualGpu(N)` or `Cpu`, counted from 0.")]
 pub(crate) struct Doctor {
-    /// Fail if this backend cannot be used; of cuda, only whether it is in this build is known beforehand
+    /// Fail if this backend cannot be used
     #[arg(long, value_name = "NAME")]
     backend: Option<Backend>,
     /// Print one JSON object
