@@ -9,10 +9,15 @@ use qins_burn::{
 };
 use qins_quant::{EncodedTensor, FloatDtype};
 
-use crate::common::{device, fixture, values};
+use crate::common::{fixture, values};
 
 fn atlas() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/atlas")
+}
+
+/// Whatever backend the other tests are on.
+fn device() -> Device {
+    Backend::Wgpu.device().unwrap()
 }
 
 fn cpu() -> Device {

@@ -1,7 +1,14 @@
 //! The product in Burn, against the slices' naive truth, and the two ways to decode against each other.
 
-use burn::tensor::{Tensor, TensorData};
-use qins_burn::{Alpha, DenseLinear, EncodeOptions, Projection, Scheme};
+use burn::{
+    module::Param,
+    nn::Linear,
+    tensor::{DType, Int, Tensor, TensorData},
+};
+use qins_burn::{
+    Alpha, DenseLinear, EncodeOptions, Projection, Scheme,
+    kernel::{Matrix, linear},
+};
 use qins_quant::{EncodedTensor, FloatDtype, kernel};
 
 use crate::common::{device, on_cpu, values};
@@ -112,4 +119,37 @@ fn rows_looked_up_by_burn_are_the_rows_the_codec_decodes() {
             }
         }
     }
+}
+
+/// More of them than a GPU has cubes in one dimension.
+#[test]
+fn a_matrix_may_have_many_rows() {
+    let rows = 131_080;
+    let weights: Vec<f32> = (0..rows).map(|row| row as f32).collect();
+    let projection = Projection::from(DenseLinear::new(weights.clone(), [rows, 1], FloatDtype::F32, &device()));
+    assert_eq!(values(projection.forward(Tensor::ones([1, 1], &device()))), weights);
+    let ids: Vec<u32> = (0..33_000).collect();
+    assert_eq!(values(projection.rows(&ids)), weights[..33_000]);
+}
+
+/// Kernels read no lengths, so that this would be read past its end.
+#[test]
+#[should_panic(expected = "a matrix's numbers")]
+fn a_matrix_with_too_few_scales_is_refused() {
+    let words = Tensor::<2, Int>::zeros([4, 2], (&device(), DType::U32));
+    let one = || Tensor::<1>::ones([1], (&device(), DType::F32));
+    let matrix = Matrix::Q8 { words, scale: one(), curvature: one(), cols: 8 };
+    linear(Tensor::ones([1, 8], &device()), matrix);
+}
+
+/// Burn stores them the other way round.
+#[test]
+fn a_linear_of_burn_becomes_a_projection() {
+    let weight = Tensor::<2>::from_data([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], &device());
+    let burn = Linear { weight: Param::from_tensor(weight), bias: None };
+    let x = || Tensor::<2>::from_data([[1.0, 1.0], [2.0, 0.5]], &device());
+    let expected = values(burn.forward(x()));
+    let projection = Projection::try_from(burn).unwrap();
+    assert_eq!(projection.shape(), [3, 2]);
+    assert_eq!(values(projection.forward(x())), expected);
 }

@@ -18,7 +18,9 @@ use qins_quant::{
 };
 
 use crate::{
-    DenseLinear, Error, LinearKind, LinearSpec, Policy, Projection, linears,
+    DenseLinear, Error, LinearKind, LinearSpec, Policy, Projection,
+    device::one_stream,
+    linears,
     phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
 };
 
@@ -79,6 +81,7 @@ pub fn load(
     device: &Device,
     progress: impl FnMut(usize, usize),
 ) -> Result<Loaded, Error> {
+    one_stream();
     let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
     if policy.is_some() {
         expect_plain(checkpoint)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::Scheme;
 
 /// A matrix that cannot be encoded, or stored parts that are no matrix.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EncodeError {
     /// The number of elements does not match the shape.
     #[error("expected {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
@@ -19,8 +19,8 @@ pub enum EncodeError {
     #[error("expected plain weights, found {0}")]
     Encoded(Scheme),
     /// The weights are somewhere that fails to give them.
-    #[error("expected weights, found that the device they are on fails to give them")]
-    Unreadable,
+    #[error("expected weights, found that they cannot be read: {0}")]
+    Unreadable(String),
     /// A weight is NaN or infinite.
     #[error("expected finite weights, found {value} at row {row}, column {col}")]
     NonFinite {
@@ -123,7 +123,7 @@ impl EncodeError {
             | Self::Value { row, .. }
             | Self::Code { row, .. }
             | Self::Parameter { row, .. } => *row += first,
-            Self::Unreadable
+            Self::Unreadable(_)
             | Self::Length { .. }
             | Self::Encoded(_)
             | Self::Alpha(_)

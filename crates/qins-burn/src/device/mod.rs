@@ -1,5 +1,7 @@
 //! Backends compiled in, chosen at run time.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(feature = "gpu")]
 mod launches;
 #[cfg(feature = "wgpu")]
@@ -53,7 +55,6 @@ impl Backend {
     /// # Errors
     /// When the program was built without the backend, or it finds no graphics card.
     pub fn device(self) -> Result<Device, Error> {
-        #[cfg(feature = "gpu")]
         one_stream();
         match self {
             #[cfg(feature = "flex")]
@@ -65,10 +66,7 @@ impl Backend {
             #[cfg(feature = "wgpu")]
             Self::Wgpu => wgpu::device(),
             #[cfg(feature = "cuda")]
-            // Listed first, as to open one where the driver is missing panics.
-            Self::Cuda => Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next().ok_or_else(|| {
-                Error::Backend("backend `cuda`: expected an NVIDIA card and its driver, found none".to_owned())
-            }),
+            Self::Cuda => cuda::device(),
             #[allow(unreachable_patterns)]
             missing => Err(Error::Backend(format!(
                 "backend `{missing}` is not in this build: build with `--features {missing}`"
@@ -91,10 +89,9 @@ impl Backend {
 /// Else every thread has a stream of work, and Burn's fused kernels are in another one than those around them. CubeCL has a
 /// stream wait for the one that *allocated* what it reads, not for the one that wrote it last: where a fused kernel wrote in place,
 /// it was read before that, and now and then a sequence read in pieces came out wrong.
-#[cfg(feature = "gpu")]
-fn one_stream() {
-    use burn_std::stream::{StreamPolicy, set_policy};
-    set_policy(StreamPolicy::Single);
+pub(crate) fn one_stream() {
+    #[cfg(feature = "gpu")]
+    burn_std::stream::set_policy(burn_std::stream::StreamPolicy::Single);
 }
 
 /// The first of those in this build.

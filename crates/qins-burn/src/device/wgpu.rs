@@ -18,6 +18,12 @@ use crate::Error;
 const BACKENDS: wgpu::Backends =
     if cfg!(target_os = "linux") { wgpu::Backends::VULKAN } else { wgpu::Backends::PRIMARY };
 
+/// The variable by which CubeCL is told which card to take.
+const CHOICE: &str = "CUBECL_WGPU_DEFAULT_DEVICE";
+
+/// Bytes that the units of a cube must share: the tiles of a product with many vectors take 18,432, and its table the rest.
+const SHARED_MEMORY: u32 = 20_480;
+
 /// The default device, which is set up once.
 pub(super) fn device() -> Result<Device, Error> {
     opened().clone().map(|(device, _)| device).map_err(Error::Backend)
@@ -25,17 +31,29 @@ pub(super) fn device() -> Result<Device, Error> {
 
 fn opened() -> &'static Result<(Device, WgpuSetup), String> {
     static DEVICE: OnceLock<Result<(Device, WgpuSetup), String>> = OnceLock::new();
-    DEVICE.get_or_init(|| {
-        let options = Device::wgpu_options();
-        let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
-        options.init_with_setup().map_err(|error| {
-            if !matches!(error, WgpuInitError::AdapterUnavailable { .. }) {
-                return format!("backend `wgpu`: {error}");
-            }
-            let missing = "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use";
-            format!("backend `wgpu`: {missing}: {error}. Debian's packages libvulkan1 and mesa-vulkan-drivers have one in software")
-        })
-    })
+    DEVICE.get_or_init(|| open().map_err(|error| format!("backend `wgpu`: {error}")))
+}
+
+fn open() -> Result<(Device, WgpuSetup), String> {
+    let options = Device::wgpu_options();
+    let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
+    let (device, setup) = options.init_with_setup().map_err(|error| match (error, std::env::var(CHOICE)) {
+        (WgpuInitError::AdapterUnavailable { .. } | WgpuInitError::InvalidConfiguration { .. }, Ok(choice)) => format!(
+            "expected {CHOICE} to name a card that is there, as DiscreteGpu(N), IntegratedGpu(N), VirtualGpu(N), Other(N) or \
+             Cpu, found `{choice}`"
+        ),
+        (error @ WgpuInitError::AdapterUnavailable { .. }, _) => format!(
+            "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use: {error}. Debian's packages \
+             libvulkan1 and mesa-vulkan-drivers have one in software"
+        ),
+        (error, _) => error.to_string(),
+    })?;
+    let found = setup.device.limits().max_compute_workgroup_storage_size;
+    if found < SHARED_MEMORY {
+        let name = setup.adapter.get_info().name;
+        return Err(format!("expected {SHARED_MEMORY} bytes of memory that a cube shares, found {found} on {name}"));
+    }
+    Ok((device, setup))
 }
 
 pub(super) fn adapters() -> Vec<Adapter> {

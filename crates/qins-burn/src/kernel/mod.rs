@@ -83,10 +83,11 @@ pub struct Groups {
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
 ///
 /// # Panics
-/// When x has not as many columns as the matrix.
+/// When x has not as many columns as the matrix, or a part of the matrix is not of its shape or type.
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     let ([m, width], [rows, cols]) = (x.dims(), w.shape());
     assert_eq!(width, cols, "linear: x has as many columns as the matrix");
+    w.check();
     if m * rows * cols == 0 {
         // There is nothing to launch.
         return Tensor::zeros([m, rows], (&x.device(), x.dtype()));
@@ -97,10 +98,11 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
 /// Rows of the weights, decoded: `[ids.len(), cols]`.
 ///
 /// # Panics
-/// When there is no such row.
+/// When there is no such row, or a part of the matrix is not of its shape or type.
 pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
     let [rows, cols] = w.shape();
     assert!(ids.iter().all(|&id| (id as usize) < rows), "rows: the matrix has {rows}");
+    w.check();
     if ids.len() * cols == 0 {
         return Tensor::zeros([ids.len(), cols], &w.device());
     }
@@ -139,6 +141,33 @@ impl Matrix {
             Self::Dense(w) | Self::F32 { u: w, .. } => w.dims(),
             Self::Half { words, cols, .. } | Self::Q8 { words, cols, .. } => [words.dims()[0], *cols],
             Self::Grouped(groups) => [groups.packed.dims()[0], groups.cols],
+        }
+    }
+
+    /// Panics unless the parts belong together, which is what kernels rely on: they read no lengths.
+    fn check(&self) {
+        let [rows, cols] = self.shape();
+        let words = |part: &Tensor<2, Int>, bytes: usize| {
+            assert_eq!((part.dims(), part.dtype()), ([rows, bytes.div_ceil(4)], DType::U32), "a matrix's words");
+        };
+        let floats = |shape: &[usize], expected: &[usize], dtype| {
+            assert_eq!((shape, dtype), (expected, DType::F32), "a matrix's numbers");
+        };
+        match self {
+            Self::Dense(w) | Self::F32 { u: w, .. } => floats(&w.dims(), &[rows, cols], w.dtype()),
+            Self::Half { words: part, .. } => words(part, 2 * cols),
+            Self::Q8 { words: part, scale, curvature, .. } => {
+                words(part, cols);
+                floats(&scale.dims(), &[rows], scale.dtype());
+                floats(&curvature.dims(), &[rows], curvature.dtype());
+            }
+            Self::Grouped(Groups { layout, packed, scale, group_scale, selector, curvature, .. }) => {
+                words(packed, layout.packed(cols));
+                words(group_scale, layout.group_scales(cols));
+                words(selector, layout.selectors(cols));
+                floats(&scale.dims(), &[rows, layout.scales(cols)], scale.dtype());
+                floats(&curvature.dims(), &[4], curvature.dtype());
+            }
         }
     }
 

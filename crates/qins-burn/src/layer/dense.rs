@@ -3,7 +3,7 @@
 use burn::{
     module::{Module, Param},
     nn::Linear,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 
 use qins_quant::FloatDtype;
@@ -42,7 +42,7 @@ impl DenseLinear {
         if source != FloatDtype::F32 {
             return Self::from_bytes(source.narrow(&weights), shape, source, device);
         }
-        let weights = Tensor::from_data(TensorData::new(weights, shape), device);
+        let weights = Tensor::from_data(TensorData::new(weights, shape), (device, DType::F32));
         Self { weights: Weights::F32(Param::from_tensor(weights)), source, cols: shape[1], tap: None }
     }
 
@@ -105,8 +105,11 @@ impl TryFrom<Linear> for DenseLinear {
         if linear.bias.is_some() {
             return Err(Biased);
         }
-        let weights = linear.weight.val().transpose();
-        let cols = weights.dims()[1];
+        let transposed = linear.weight.val().transpose().cast(DType::F32);
+        // Copied once: a transposed view would be made contiguous at every product.
+        let [rows, cols] = transposed.dims();
+        let weights = Tensor::empty([rows, cols], (&transposed.device(), DType::F32));
+        let weights = weights.slice_assign([0..rows, 0..cols], transposed);
         Ok(Self { weights: Weights::F32(Param::from_tensor(weights)), source: FloatDtype::F32, cols, tap: None })
     }
 }

@@ -9,7 +9,7 @@ use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, R
 
 use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
 use crate::{
-    device::read,
+    device::{one_stream, read},
     kernel::{self, Matrix},
 };
 
@@ -25,6 +25,7 @@ pub enum Projection {
 impl Projection {
     /// An encoded matrix, `[out, in]`, as it rests in memory: encoded, unless its scheme is for files alone.
     pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
+        one_stream();
         let (shape, source) = (encoded.shape(), encoded.source());
         let decoded = match encoded.scheme() {
             // Its own type holds it.
@@ -99,7 +100,7 @@ impl Projection {
         };
         let (weight, shape) = (dense.weight(), dense.shape());
         let device = weight.device();
-        let weights = read(weight).map_err(|_| EncodeError::Unreadable)?;
+        let weights = read(weight).map_err(|error| EncodeError::Unreadable(error.to_string()))?;
         let encoded = EncodedTensor::encode_as(&weights, shape, dense.source(), recipe)?;
         Ok(Self::new(encoded, &device))
     }

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use qins_quant::{Alpha, FloatDtype, Layout, Scheme};
 
@@ -92,7 +92,8 @@ impl QinsLinear {
 
 impl Companded {
     pub(super) fn new(u: Vec<f32>, shape: [usize; 2], alpha: Alpha, source: FloatDtype, device: &Device) -> Self {
-        Self { u: Param::from_tensor(Tensor::from_data(TensorData::new(u, shape), device)), alpha, source }
+        let u = Tensor::from_data(TensorData::new(u, shape), (device, DType::F32));
+        Self { u: Param::from_tensor(u), alpha, source }
     }
 }
 
@@ -115,7 +116,7 @@ impl Grouped {
         let scale = TensorData::new(groups.scale, [rows, layout.scales(cols)]);
         Self {
             packed: words(groups.packed, [rows, layout.packed(cols)], device),
-            scale: Param::from_tensor(Tensor::from_data(scale, device)),
+            scale: Param::from_tensor(Tensor::from_data(scale, (device, DType::F32))),
             group_scale: words(groups.group_scale, [rows, layout.group_scales(cols)], device),
             selector: words(groups.selector, [rows, layout.selectors(cols)], device),
             curvature: floats(groups.curvature, device),
@@ -127,5 +128,5 @@ impl Grouped {
 
 fn floats(values: Vec<f32>, device: &Device) -> Param<Tensor<1>> {
     let n = values.len();
-    Param::from_tensor(Tensor::from_data(TensorData::new(values, [n]), device))
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, [n]), (device, DType::F32)))
 }

@@ -24,11 +24,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The most queries, up to `most`, and tokens that `bytes` of shared memory hold.
+    /// So many queries, up to `most`, and tokens that `bytes` of shared memory hold them: first fewer queries, down to eight, then fewer
+    /// tokens, as all that is decoded serves all queries.
     pub(super) fn within(bytes: usize, most: u32, dim: u32, keys: Form, values: Form) -> Self {
         let mut shape = Self { dim, queries: most, step: 32, keys, values };
         while shape.shared() > bytes && (shape.queries > 1 || shape.step > 1) {
-            if shape.queries > 1 {
+            if shape.queries > 8 || shape.step <= 8 && shape.queries > 1 {
                 shape.queries /= 2;
             } else {
                 shape.step /= 2;

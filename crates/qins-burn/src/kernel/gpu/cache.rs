@@ -39,7 +39,8 @@ struct Vectors {
     form: Form,
     words: Tensor<2, Int>,
     scales: Tensor<2>,
-    recent: Tensor<2>,
+    /// `[heads · recent · dim]`: kernels reckon with no gaps.
+    recent: Tensor<1>,
 }
 
 impl Heads {
@@ -101,12 +102,12 @@ impl Heads {
 impl Vectors {
     fn new(form: Form, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
         let [words, scales, recent] = form.sizes(dim, capacity);
-        let floats = |n: usize| Tensor::empty([heads, n.max(1)], device);
+        let float = (device, DType::F32);
         Self {
             form,
             words: Tensor::empty([heads, words], (device, DType::U32)),
-            scales: floats(scales),
-            recent: floats(recent * dim),
+            scales: Tensor::empty([heads, scales.max(1)], float),
+            recent: Tensor::empty([(heads * recent * dim).max(1)], float),
         }
     }
 

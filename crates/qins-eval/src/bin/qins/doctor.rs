@@ -21,8 +21,9 @@ use crate::{Outcome, environment::memory};
   qins doctor --backend wgpu --json
   CUBECL_WGPU_DEFAULT_DEVICE='DiscreteGpu(1)' qins doctor
 
-A graphics card is reached through Vulkan, Metal or DX12 by the backend `wgpu`, which takes the fastest card, or the one that \
-CUBECL_WGPU_DEFAULT_DEVICE names: `DiscreteGpu(N)`, `IntegratedGpu(N)`, `VirtualGpu(N)` or `Cpu`, counted from 0.")]
+A graphics card is reached through Vulkan, Metal or DX12 by the backend `wgpu`, which takes the first discrete card, or \
+else the first integrated one, and so on, or the one that CUBECL_WGPU_DEFAULT_DEVICE names: `DiscreteGpu(N)`, `IntegratedGpu(N)`, \
+`VirtualGpu(N)`, `Other(N)` or `Cpu`, counted from 0.")]
 pub(crate) struct Doctor {
     /// Fail if this backend cannot be used
     #[arg(long, value_name = "NAME")]
@@ -111,10 +112,10 @@ fn chosen(adapter: &Adapter, adapters: &[Adapter]) -> &'static str {
         "as CUBECL_WGPU_DEFAULT_DEVICE says"
     } else if adapter.kind == "cpu" {
         "a card played by this processor, as there is none: for tests, not for speed"
-    } else if adapters.len() == 1 {
+    } else if adapters.iter().filter(|adapter| adapter.kind != "cpu").count() == 1 {
         "the only card"
     } else {
-        "which the system says is the fastest card"
+        "the first of its kind, and discrete cards come before integrated ones"
     }
 }
 
