@@ -49,6 +49,10 @@ impl Test {
         }
         let mut test = self.cargo_test();
         test.args(["--package", "qins-tests"]).args(features).env("QINS_TEST_BACKEND", &self.backend);
+        if self.backend == "wgpu" && std::env::var_os("RUST_TEST_THREADS").is_none() {
+            // There is one card, and in software two tests at once take each other's processor.
+            test.env("RUST_TEST_THREADS", "1");
+        }
         cargo::run(test.arg("--").args(&self.arguments))
     }
 
