@@ -186,7 +186,7 @@ impl CacheBackend for CubeBackend {
         let mut done = 0;
         while done < n {
             let at = start + done;
-            // A block of channels is closed before the next one is begun; no device has more cubes in a row than `MOST`.
+            // A block of channels is closed before the next one is begun; some devices have no more cubes in a row than `MOST`.
             let room = if let Form::Channels { .. } = form { BLOCK - at % BLOCK } else { MOST };
             let more = room.min(n - done);
             // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
