@@ -1,11 +1,12 @@
 //! Keys and values of the tokens read so far.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use qins_model::ModelConfig;
 use qins_quant::kv::{Heads, KvScheme, Visible};
 
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
-use crate::{device::floats, phi3::ModelConfig};
+use crate::device::floats;
 
 /// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
 #[derive(Clone, Debug)]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::{
     Error, Projection, Projections, Session,
     generate::expect_readable,
+    decoder::{CausalLm, Logits},
     layer::Tap,
-    phi3::{Logits, Phi3},
 };
 
 /// Mean square of each linear's inputs over all positions of all texts, `[in]` per linear, by the names that
-/// [`linears`](crate::linears) gives them.
+/// [`linears`](qins_model::linears) gives them.
 ///
 /// A text is a sequence of token ids, read by itself and in one go. Its tokens are looked up in the embedding, which
 /// therefore has no inputs and is absent, unless it is the head as well: then `model.embed_tokens` has those of the head.
@@ -21,7 +21,7 @@ use crate::{
 /// outside the vocabulary, or a linear is encoded. Afterwards: when a mean square is not finite, or the device failed. The model is left as it
 /// was in any case.
 pub fn calibrate(
-    model: &mut Phi3,
+    model: &mut dyn CausalLm,
     texts: &[Vec<u32>],
     progress: impl FnMut(usize, usize),
 ) -> Result<BTreeMap<String, Vec<f32>>, Error> {
@@ -44,7 +44,7 @@ pub fn calibrate(
     Ok(seen)
 }
 
-fn read(model: &Phi3, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)) -> Result<(), Error> {
+fn read(model: &dyn CausalLm, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)) -> Result<(), Error> {
     for (done, ids) in texts.iter().enumerate() {
         progress(done, texts.len());
         // All logits, so that the head is given all positions.
@@ -54,7 +54,7 @@ fn read(model: &Phi3, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)
     Ok(())
 }
 
-fn set_taps(module: &mut impl Projections) -> Result<(), Error> {
+fn set_taps(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
     module.visit_projections("model", &mut |_, name, projection| match projection {
         Projection::Dense(dense) => {
             dense.tap = Some(Tap::default());
@@ -65,7 +65,7 @@ fn set_taps(module: &mut impl Projections) -> Result<(), Error> {
 }
 
 /// In the order of the computation, so that an overflow is reported where it began.
-fn take_taps(module: &mut impl Projections) -> Result<Vec<(String, Tap)>, Error> {
+fn take_taps(module: &mut (impl Projections + ?Sized)) -> Result<Vec<(String, Tap)>, Error> {
     let mut taps = Vec::new();
     module.visit_projections("model", &mut |_, name, projection| {
         if let Projection::Dense(dense) = projection {

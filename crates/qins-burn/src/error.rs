@@ -1,31 +1,14 @@
 //! What can go wrong between a checkpoint and a generated token.
 
-use std::path::PathBuf;
-
 use qins_quant::Scheme;
 
 /// An error a user can act on, in one sentence.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    /// The checkpoint cannot be read or encoded.
+    /// The model's files cannot be read, or describe no model that is built here.
     #[error(transparent)]
-    Checkpoint(#[from] qins_quant::Error),
-    /// The configuration describes a model this crate does not build.
-    #[error("{path}: {message}")]
-    Config {
-        /// The configuration file.
-        path: PathBuf,
-        /// Expected and found.
-        message: String,
-    },
-    /// The text cannot be tokenised, or the tokenizer not be read.
-    #[error("{path}: {message}")]
-    Tokenizer {
-        /// The tokenizer file.
-        path: PathBuf,
-        /// What the tokenizer said.
-        message: String,
-    },
+    Model(#[from] qins_model::Error),
     /// A sequence is longer than the model can read.
     #[error("expected at most {limit} tokens, the model's context, found {found}")]
     ContextFull {
@@ -83,4 +66,10 @@ pub enum Error {
     /// A backend is not at hand.
     #[error("{0}")]
     Backend(String),
+}
+
+impl From<qins_quant::Error> for Error {
+    fn from(error: qins_quant::Error) -> Self {
+        Self::Model(error.into())
+    }
 }

@@ -2,11 +2,13 @@
 
 use qins_quant::{Fidelity, Scheme, checkpoint::Checkpoint};
 
-use crate::{Error, LinearSpec, Projections, device::read, linears, load::plain_rows, phi3::Phi3};
+use qins_model::{LinearSpec, linears};
+
+use crate::{Error, decoder::CausalLm, device::read};
 
 /// A linear as it rests in a model.
 #[derive(Clone, Debug)]
-pub struct Resting {
+pub struct LayerFidelity {
     /// Which one.
     pub spec: LinearSpec,
     /// How it rests in memory; `None` where that is as plain weights, whatever it was in a file.
@@ -19,17 +21,17 @@ pub struct Resting {
 ///
 /// # Errors
 /// When `source` has no such rows, or the device fails.
-pub fn fidelity(model: &mut Phi3, source: &Checkpoint) -> Result<Vec<Resting>, Error> {
+pub fn fidelity(model: &mut dyn CausalLm, source: &Checkpoint) -> Result<Vec<LayerFidelity>, Error> {
     let mut specs = linears(model.config());
     let mut found = Vec::new();
     model.visit_projections("model", &mut |_, name, projection| {
         let Some(at) = specs.iter().position(|spec| spec.module == name) else { return Ok(()) };
         let spec = specs.swap_remove(at);
-        let (_, plain) = plain_rows(source, &spec)?;
+        let (_, plain) = spec.plain(source)?;
         let rows: Vec<u32> = (0..spec.shape[0] as u32).collect();
         let decoded = read(projection.rows(&rows))?;
         let fidelity = Fidelity::of(&plain.widen(), &decoded);
-        found.push(Resting { scheme: projection.scheme(), spec, fidelity });
+        found.push(LayerFidelity { scheme: projection.scheme(), spec, fidelity });
         Ok(())
     })?;
     Ok(found)

@@ -3,19 +3,21 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
+use qins_model::{ModelConfig, RopeRegime, Sampler};
 
 use crate::{
-    Error, KvCache, Sampler, device,
-    phi3::{Logits, ModelConfig, Phi3, RopeRegime},
+    Error, KvCache,
+    decoder::{CausalLm, Logits},
+    device,
 };
 
 /// Tokens that are read at a time: scores of all against all of a long prompt would take memory with its square.
-const PIECE: usize = 512;
+const PREFILL_CHUNK: usize = 512;
 
 /// A sequence being read by a model.
 #[derive(Debug)]
 pub struct Session<'m> {
-    model: &'m Phi3,
+    model: &'m dyn CausalLm,
     cache: KvCache,
     regime: RopeRegime,
     ids: Vec<u32>,
@@ -24,17 +26,17 @@ pub struct Session<'m> {
 
 impl<'m> Session<'m> {
     /// An empty sequence, with memory for `capacity` tokens, or for the model's context where that is less.
-    pub fn new(model: &'m Phi3, capacity: usize) -> Self {
+    pub fn new(model: &'m dyn CausalLm, capacity: usize) -> Self {
         let capacity = capacity.min(model.config().max_position_embeddings);
-        Self { model, cache: model.cache(capacity), regime: RopeRegime::Short, ids: Vec::new(), piece: PIECE }
+        Self { model, cache: model.cache(capacity), regime: RopeRegime::Short, ids: Vec::new(), piece: PREFILL_CHUNK }
     }
 
     /// Reads at most so many tokens at a time, 512 where nothing is said: the fewer, the less memory the scores take.
     ///
     /// # Panics
     /// When `tokens` is 0.
-    pub fn in_pieces_of(self, tokens: usize) -> Self {
-        assert_ne!(tokens, 0, "in_pieces_of: a piece has tokens");
+    pub fn with_prefill_chunk(self, tokens: usize) -> Self {
+        assert_ne!(tokens, 0, "with_prefill_chunk: a piece has tokens");
         Self { piece: tokens, ..self }
     }
 
@@ -59,7 +61,7 @@ impl<'m> Session<'m> {
         let (read, len) = (self.ids.len(), self.ids.len() + ids.len());
         expect_readable(self.model.config(), read, ids)?;
         self.ids.extend_from_slice(ids);
-        let regime = self.model.rope().regime(len);
+        let regime = self.model.regime(len);
         if regime == self.regime || read == 0 {
             self.regime = regime;
             return Ok(self.forward(ids.len(), logits));
@@ -161,7 +163,7 @@ impl Generator {
     /// As [`Session::extend`], for the prompt, and when no logit is finite or the device fails. A context that fills up later ends the text.
     pub fn generate(
         &self,
-        model: &Phi3,
+        model: &dyn CausalLm,
         prompt: &[u32],
         on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
@@ -213,7 +215,7 @@ impl Generator {
 ///
 /// # Errors
 /// As [`Session::extend`], and when the device fails; an empty prompt predicts nothing.
-pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
+pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     if prompt.is_empty() {
         return Err(Error::Empty);
     }
@@ -227,7 +229,7 @@ pub fn score(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f
 ///
 /// # Errors
 /// As [`score`].
-pub fn score_token_by_token(model: &Phi3, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
+pub fn score_token_by_token(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     let mut session = Session::new(model, prompt.len() + continuation.len());
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
     let mut logits = device::read(session.extend(prompt, Logits::Last)?)?;
@@ -241,6 +243,6 @@ pub fn score_token_by_token(model: &Phi3, prompt: &[u32], continuation: &[u32]) 
 ///
 /// # Errors
 /// As [`Session::extend`], and when the device fails.
-pub fn scores(model: &Phi3, ids: &[u32]) -> Result<Vec<f32>, Error> {
+pub fn scores(model: &dyn CausalLm, ids: &[u32]) -> Result<Vec<f32>, Error> {
     device::read(Session::new(model, ids.len()).extend(ids, Logits::All)?)
 }

@@ -12,16 +12,16 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor, TensorData},
 };
+use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, NormSpec, Policy, tensors};
 use qins_quant::{
     EncodedTensor, Error as QuantError, FloatDtype, Scheme,
     checkpoint::{Checkpoint, Plain},
 };
 
 use crate::{
-    DenseLinear, Error, LinearKind, LinearSpec, Policy, Projection,
+    DenseLinear, Error, Projection,
+    decoder::{Attention, Block, Decoder, Mlp},
     device::one_stream,
-    linears,
-    phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
 };
 
 /// What became of the checkpoint's tensors.
@@ -64,7 +64,7 @@ impl LoadReport {
 #[derive(Debug)]
 pub struct Loaded {
     /// The model.
-    pub model: Phi3,
+    pub model: Decoder,
     /// What was loaded.
     pub report: LoadReport,
 }
@@ -82,15 +82,17 @@ pub fn load(
     progress: impl FnMut(usize, usize),
 ) -> Result<Loaded, Error> {
     one_stream();
-    let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path())?;
-    if policy.is_some() {
-        expect_plain(checkpoint)?;
+    let config = ModelConfig::of(checkpoint)?;
+    if policy.is_some() && checkpoint.quantization().is_some() {
+        let message = "expected a plain checkpoint to encode, found one that is encoded already";
+        return Err(QuantError::file(checkpoint.config_path(), message).into());
     }
     let loader = Loader {
         checkpoint,
         policy,
         device,
         tied: config.tie_word_embeddings,
+        epsilon: config.rms_norm_eps,
         used: BTreeSet::new(),
         report: LoadReport::default(),
     };
@@ -98,114 +100,53 @@ pub fn load(
     let model = assemble(
         config,
         |spec| loader.borrow_mut().linear(spec),
-        |config, module| loader.borrow_mut().norm(config, module),
+        |spec| loader.borrow_mut().norm(spec),
         progress,
     )?;
     let report = loader.into_inner().finish()?;
     Ok(Loaded { model, report })
 }
 
-/// Puts a model together from its linears, asked for in the order of the computation, and its norms.
+/// Puts a model together from its linears and norms, asked for in the order of the computation.
 pub(crate) fn assemble(
     config: ModelConfig,
     mut linear: impl FnMut(&LinearSpec) -> Result<Projection, Error>,
-    mut norm: impl FnMut(&ModelConfig, &str) -> Result<RmsNorm, Error>,
+    mut norm: impl FnMut(&NormSpec) -> Result<RmsNorm, Error>,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Phi3, Error> {
-    let specs: HashMap<String, LinearSpec> = linears(&config).into_iter().map(|s| (s.module.clone(), s)).collect();
-    let mut done = 0;
-    let mut linear = |module: &str| {
-        progress(done, specs.len());
-        done += 1;
-        linear(&specs[module])
-    };
-    let embed_tokens = linear("model.embed_tokens")?;
-    let mut layers = Vec::with_capacity(config.num_hidden_layers);
-    for layer in 0..config.num_hidden_layers {
+) -> Result<Decoder, Error> {
+    let (mut linears, mut norms) = (HashMap::new(), HashMap::new());
+    let all = tensors(&config);
+    let total = all.iter().filter(|tensor| matches!(tensor, ModelTensor::Linear(_))).count();
+    for tensor in &all {
+        match tensor {
+            ModelTensor::Linear(spec) => {
+                progress(linears.len(), total);
+                linears.insert(spec.module.as_str(), linear(spec)?);
+            }
+            ModelTensor::Norm(spec) => drop(norms.insert(spec.module.as_str(), norm(spec)?)),
+        }
+    }
+    progress(total, total);
+    // The list has whatever the blocks are made of: both follow from one configuration.
+    let mut linear = |module: &str| linears.remove(module).expect("a linear of the model's own list of tensors");
+    let mut norm = |module: &str| norms.remove(module).expect("a norm of the model's own list of tensors");
+    let block = |layer: usize| {
         let name = |last: &str| format!("model.layers.{layer}.{last}");
-        let [q, k, v, o] =
-            ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| linear(&name(&format!("self_attn.{last}"))));
-        let [gate, up, down] = ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}"))));
-        layers.push(Block {
-            input_layernorm: norm(&config, &name("input_layernorm"))?,
-            self_attn: Attention::new(&config, [q?, k?, v?, o?]),
-            post_attention_layernorm: norm(&config, &name("post_attention_layernorm"))?,
-            mlp: Mlp { gate_proj: gate?, up_proj: up?, down_proj: down? },
-        });
-    }
-    let last = norm(&config, "model.norm")?;
-    let lm_head = if config.tie_word_embeddings { None } else { Some(linear("lm_head")?) };
-    progress(specs.len(), specs.len());
-    Ok(Phi3::new(config, embed_tokens, layers, last, lm_head))
-}
-
-/// As [`check`], of a checkpoint that is to be encoded.
-///
-/// # Errors
-/// As [`check`], and when the checkpoint is encoded already.
-pub fn check_plain(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
-    expect_plain(checkpoint)?;
-    check(checkpoint, config)
-}
-
-/// Checks that a checkpoint has all of a model's tensors, each with its shape.
-///
-/// # Errors
-/// For the first tensor that is missing, no floating-point one where it is plain, or of the wrong shape.
-pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
-    linears(config).iter().try_for_each(|spec| {
-        if checkpoint.is_encoded(&spec.module) {
-            expect_shape(checkpoint, spec)
-        } else {
-            plain_rows(checkpoint, spec).map(drop)
+        Block {
+            input_layernorm: norm(&name("input_layernorm")),
+            self_attn: Attention::new(
+                &config,
+                ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| linear(&name(&format!("self_attn.{last}")))),
+            ),
+            post_attention_layernorm: norm(&name("post_attention_layernorm")),
+            mlp: Mlp::new(&config, ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}"))))),
         }
-    })?;
-    let blocks = (0..config.num_hidden_layers)
-        .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|name| format!("model.layers.{i}.{name}")));
-    blocks.chain(["model.norm".to_owned()]).try_for_each(|norm| plain_norm(checkpoint, config, &norm).map(drop))
-}
-
-fn expect_plain(checkpoint: &Checkpoint) -> Result<(), Error> {
-    match checkpoint.quantization() {
-        None => Ok(()),
-        Some(_) => {
-            let message = "expected a plain checkpoint to encode, found one that is encoded already";
-            Err(QuantError::file(checkpoint.config_path(), message).into())
-        }
-    }
-}
-
-/// A linear's rows, by itself or as part of a fused matrix, and the name of the tensor they are in.
-pub(crate) fn plain_rows<'a>(checkpoint: &'a Checkpoint, spec: &LinearSpec) -> Result<(String, Plain<'a>), Error> {
-    let (name, total, rows) = spec.place(checkpoint);
-    let plain = checkpoint.plain_rows(&name, [total, spec.shape[1]], rows)?;
-    Ok((name, plain))
-}
-
-/// Checks that an encoded linear is of its model's shape.
-fn expect_shape(checkpoint: &Checkpoint, LinearSpec { module, shape, .. }: &LinearSpec) -> Result<(), Error> {
-    let found = checkpoint.encoded_shape(module)?;
-    if found == *shape {
-        return Ok(());
-    }
-    let tensor = format!("{module}.weight_shape");
-    let message = format!("expected {shape:?}, found {found:?}");
-    Err(QuantError::tensor(checkpoint.path_of(&tensor), tensor, message).into())
-}
-
-/// A norm's scale, and its tensor's name.
-fn plain_norm<'a>(
-    checkpoint: &'a Checkpoint,
-    config: &ModelConfig,
-    module: &str,
-) -> Result<(String, Plain<'a>), Error> {
-    let name = format!("{module}.weight");
-    let plain = checkpoint.plain(&name)?;
-    if plain.shape != [config.hidden_size] {
-        let message = format!("expected shape [{}], found {:?}", config.hidden_size, plain.shape);
-        return Err(QuantError::tensor(plain.path, name, message).into());
-    }
-    Ok((name, plain))
+    };
+    let layers = (0..config.num_hidden_layers).map(block).collect();
+    let embed_tokens = linear("model.embed_tokens");
+    let lm_head = (!config.tie_word_embeddings).then(|| linear("lm_head"));
+    let last = norm("model.norm");
+    Ok(Decoder::new(config, embed_tokens, layers, last, lm_head))
 }
 
 struct Loader<'a> {
@@ -214,6 +155,8 @@ struct Loader<'a> {
     device: &'a Device,
     /// Whether the embedding is the head too.
     tied: bool,
+    /// Of every norm.
+    epsilon: f64,
     /// Stored tensors read so far.
     used: BTreeSet<String>,
     report: LoadReport,
@@ -233,7 +176,7 @@ impl Loader<'_> {
         let (encoded, bytes) = if self.checkpoint.is_encoded(&spec.module) {
             self.encoded(spec)?
         } else {
-            let (name, plain) = plain_rows(self.checkpoint, spec)?;
+            let (name, plain) = spec.plain(self.checkpoint)?;
             self.used.insert(name.clone());
             let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
                 expect_finite(plain.dtype, plain.bytes, plain.path, &name)?;
@@ -254,7 +197,7 @@ impl Loader<'_> {
     fn encoded(&mut self, spec: &LinearSpec) -> Result<(EncodedTensor, usize), Error> {
         let (checkpoint, module) = (self.checkpoint, &spec.module);
         // Before anything of that shape is made.
-        expect_shape(checkpoint, spec)?;
+        spec.expect_encoded_shape(checkpoint)?;
         self.used.extend(checkpoint.tensors_of_module(module)?);
         let encoded = checkpoint.encoded(module)?;
         // Every other scheme decodes to numbers, whatever its codes.
@@ -266,12 +209,12 @@ impl Loader<'_> {
         Ok((encoded, checkpoint.bytes_of_module(module)?))
     }
 
-    fn norm(&mut self, config: &ModelConfig, module: &str) -> Result<RmsNorm, Error> {
-        let (name, plain) = plain_norm(self.checkpoint, config, module)?;
-        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [config.hidden_size]), self.device);
+    fn norm(&mut self, spec: &NormSpec) -> Result<RmsNorm, Error> {
+        let (name, plain) = (spec.tensor(), spec.plain(self.checkpoint)?);
+        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [spec.width]), self.device);
         self.report.plain_bytes += plain.bytes.len();
         self.used.insert(name);
-        Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: config.rms_norm_eps })
+        Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: self.epsilon })
     }
 
     /// # Errors

@@ -1,9 +1,6 @@
-//! Rotary position embedding: halves rotated against each other, tables in `f32`.
+//! Rotary position embedding: the frequencies that a configuration asks for.
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-use super::ModelConfig;
-use crate::kernel;
+use crate::{ModelConfig, RopeScaling};
 
 /// Which of LongRoPE's two sets of frequencies a sequence is read with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +32,17 @@ impl Rope {
                 })
                 .collect()
         };
-        match &config.long_rope {
-            None => {
-                let short = frequencies(None);
-                Self { long: short.clone(), short, scaling: 1.0, original: usize::MAX }
-            }
-            Some(long_rope) => Self {
+        match &config.rope_scaling {
+            RopeScaling::LongRope(long_rope) => Self {
                 short: frequencies(Some(&long_rope.short_factor)),
                 long: frequencies(Some(&long_rope.long_factor)),
                 scaling: long_rope.attention_factor,
                 original: long_rope.original_max_position_embeddings,
             },
+            RopeScaling::None => {
+                let short = frequencies(None);
+                Self { long: short.clone(), short, scaling: 1.0, original: usize::MAX }
+            }
         }
     }
 
@@ -65,30 +62,5 @@ impl Rope {
     /// What cos and sin are multiplied with.
     pub fn scaling(&self) -> f32 {
         self.scaling
-    }
-
-    /// cos and sin of positions `start..start + n`: each `[1, n, pairs]`.
-    pub(super) fn tables(&self, regime: RopeRegime, start: usize, n: usize, device: &Device) -> Rotation {
-        let frequencies = self.frequencies(regime);
-        let angles = || (start..start + n).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
-        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [1, n, frequencies.len()]), device);
-        Rotation {
-            cos: table(angles().map(|a| a.cos() * self.scaling).collect()),
-            sin: table(angles().map(|a| a.sin() * self.scaling).collect()),
-        }
-    }
-}
-
-/// The rotations of some consecutive positions.
-#[derive(Clone, Debug)]
-pub(super) struct Rotation {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-}
-
-impl Rotation {
-    /// The heads of `x[n, heads·head_dim]`, rotated: `[heads, n, head_dim]`.
-    pub(super) fn apply(&self, x: Tensor<2>, heads: usize) -> Tensor<3> {
-        kernel::rotate(x, self.cos.clone(), self.sin.clone(), heads)
     }
 }

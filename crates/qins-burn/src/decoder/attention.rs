@@ -5,9 +5,10 @@ use burn::{
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
 
+use qins_model::ModelConfig;
 use qins_quant::kv::Visible;
 
-use super::{ModelConfig, block::Pass};
+use super::block::Pass;
 use crate::{
     Projection,
     cache::{Kept, LayerCache},

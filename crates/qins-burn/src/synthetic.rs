@@ -1,9 +1,5 @@
 //! Models of random weights, of any shape, for what depends on shapes alone: speed and memory.
 
-mod checkpoint;
-
-pub use checkpoint::write_synthetic;
-
 use std::collections::HashMap;
 
 use burn::{
@@ -11,12 +7,10 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor},
 };
+use qins_model::{LinearKind, LinearSpec, ModelConfig, NormSpec, Policy, random_weights};
 use qins_quant::{Codes, EncodedTensor, FloatDtype, Grouped, Recipe, Scheme, Words};
 
-use crate::{
-    DenseLinear, Error, LinearKind, LinearSpec, LoadReport, Loaded, Policy, Projection, load::assemble,
-    phi3::ModelConfig,
-};
+use crate::{DenseLinear, Error, LoadReport, Loaded, Projection, load::assemble};
 
 /// Rows that are drawn and encoded; a matrix repeats them. Its memory is its own all the same, and no cache holds it.
 const BAND: usize = 64;
@@ -60,11 +54,9 @@ pub fn synthetic(
         }
         Ok(projection)
     };
-    let norm = |config: &ModelConfig, _: &str| {
-        Ok(RmsNorm {
-            gamma: Param::from_tensor(Tensor::ones([config.hidden_size], device)),
-            epsilon: config.rms_norm_eps,
-        })
+    let epsilon = config.rms_norm_eps;
+    let norm = |spec: &NormSpec| {
+        Ok(RmsNorm { gamma: Param::from_tensor(Tensor::ones([spec.width], device)), epsilon })
     };
     let model = assemble(config, linear, norm, progress)?;
     report.plain_bytes += norms;
@@ -122,19 +114,5 @@ fn repeat<T: Copy>(band: &[T], rows: usize) -> Vec<T> {
 
 /// A band of rows.
 fn weights(cols: usize) -> Vec<f32> {
-    draw(BAND * cols, cols, cols as u64)
-}
-
-/// Sums of four uniform numbers, near enough to Gaussian, of the size that keeps activations as large as they were in a
-/// matrix of so many columns.
-fn draw(n: usize, cols: usize, seed: u64) -> Vec<f32> {
-    // Neighbouring seeds would begin neighbouring sequences.
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    state = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let sigma = (3.0 / cols as f32).sqrt();
-    (0..n).map(|_| sigma * (uniform() + uniform() + uniform() + uniform())).collect()
+    random_weights(BAND * cols, cols, cols as u64)
 }

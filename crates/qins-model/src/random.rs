@@ -10,8 +10,7 @@ use qins_quant::{
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::draw;
-use crate::{Error, linears, phi3::ModelConfig};
+use crate::{Error, ModelConfig, ModelTensor, tensors};
 
 /// Weights drawn and written at a time.
 const BAND: usize = 1 << 22;
@@ -22,14 +21,14 @@ const BAND: usize = 1 << 22;
 ///
 /// # Errors
 /// When the configuration is of another kind of model, `out` is taken, or the disk is full.
-pub fn write_synthetic(
+pub fn write_random_checkpoint(
     config: &Value,
     out: &Path,
     shard_bytes: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), Error> {
     let parsed = ModelConfig::parse(config, &out.join("config.json"))?;
-    let tensors = tensors(&parsed, config["model_type"] == "phi3");
+    let tensors = stored(&parsed, config["model_type"] == "phi3");
     let total: usize = tensors.iter().map(TensorSpec::bytes).sum();
     let shards = shards(tensors, shard_bytes);
     let directory = Directory::create(out)?;
@@ -69,31 +68,34 @@ pub fn write_synthetic(
 
 /// A row's bytes: of a matrix random, of a norm ones.
 fn row(tensor: &TensorSpec, cols: usize, seed: u64) -> Vec<u8> {
-    let values = if tensor.shape.len() == 1 { vec![1.0; cols] } else { draw(cols, cols, seed) };
+    let values = if tensor.shape.len() == 1 { vec![1.0; cols] } else { random_weights(cols, cols, seed) };
     FloatDtype::Bf16.narrow(&values)
 }
 
-/// Every tensor, in the order of the computation.
-fn tensors(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
-    let tensor = |module: &str, shape: &[usize]| TensorSpec {
-        name: format!("{module}.weight"),
+/// Every tensor as it is stored: first the linears, in the order of the computation, then the norms.
+fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
+    let stored = |name: String, shape: &[usize]| TensorSpec {
+        name,
         dtype: FloatDtype::Bf16.safetensors(),
         shape: shape.to_vec(),
     };
-    let mut tensors: Vec<TensorSpec> = Vec::new();
-    for spec in linears(config) {
-        let place = spec.fused.as_ref().filter(|_| fused);
-        let (module, rows) = place.map_or((&spec.module, spec.shape[0]), |(module, rows, _)| (module, *rows));
-        let next = tensor(module, &[rows, spec.shape[1]]);
-        // The parts of a fused matrix follow each other.
-        if tensors.last() != Some(&next) {
-            tensors.push(next);
+    let (mut linears, mut norms): (Vec<TensorSpec>, Vec<TensorSpec>) = (Vec::new(), Vec::new());
+    for tensor in tensors(config) {
+        match tensor {
+            ModelTensor::Linear(spec) => {
+                let place = spec.fused.as_ref().filter(|_| fused);
+                let (module, rows) = place.map_or((&spec.module, spec.shape[0]), |(module, rows, _)| (module, *rows));
+                let next = stored(format!("{module}.weight"), &[rows, spec.shape[1]]);
+                // The parts of a fused matrix follow each other.
+                if linears.last() != Some(&next) {
+                    linears.push(next);
+                }
+            }
+            ModelTensor::Norm(spec) => norms.push(stored(spec.tensor(), &[spec.width])),
         }
     }
-    let blocks = (0..config.num_hidden_layers)
-        .flat_map(|i| ["input_layernorm", "post_attention_layernorm"].map(|norm| format!("model.layers.{i}.{norm}")));
-    tensors.extend(blocks.chain(["model.norm".to_owned()]).map(|norm| tensor(&norm, &[config.hidden_size])));
-    tensors
+    linears.extend(norms);
+    linears
 }
 
 /// Tensors in turn, as many in a shard as fit.
@@ -115,6 +117,20 @@ fn shards(tensors: Vec<TensorSpec>, most: usize) -> Vec<Vec<TensorSpec>> {
     shards
 }
 
+/// `n` random weights for a matrix of `cols` columns: sums of four uniform numbers, near enough to Gaussian, of the size that keeps
+/// activations as large as they were. Same arguments, same numbers.
+pub fn random_weights(n: usize, cols: usize, seed: u64) -> Vec<f32> {
+    // Neighbouring seeds would begin neighbouring sequences.
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let sigma = (3.0 / cols as f32).sqrt();
+    (0..n).map(|_| sigma * (uniform() + uniform() + uniform() + uniform())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +140,7 @@ mod tests {
         let config: Value = serde_json::from_str(include_str!("../../../../tests/fixtures/phi35/config.json")).unwrap();
         let published = include_str!("../../../../tests/fixtures/phi35/tensor_shapes.json");
         let published: BTreeMap<String, Vec<usize>> = serde_json::from_str(published).unwrap();
-        let tensors = tensors(&ModelConfig::parse(&config, Path::new("config.json")).unwrap(), true);
+        let tensors = stored(&ModelConfig::parse(&config, Path::new("config.json")).unwrap(), true);
         assert_eq!(tensors.len(), 195);
         assert_eq!(tensors.iter().map(TensorSpec::bytes).sum::<usize>(), 7_642_159_104);
         assert_eq!(shards(tensors.clone(), 5_000_000_000).len(), 2);

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use qins_quant::checkpoint::Checkpoint;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Error;
 
-/// The shape of a model, checked.
+/// A model's `config.json`, checked: the shapes of its tensors, and the choices that its blocks are built by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// `phi3` or `llama`.
@@ -18,6 +19,8 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// Width of the MLP.
     pub intermediate_size: usize,
+    /// What the MLP's gate goes through.
+    pub activation: Activation,
     /// Number of blocks.
     pub num_hidden_layers: usize,
     /// Query heads.
@@ -30,8 +33,8 @@ pub struct ModelConfig {
     pub rotary_dim: usize,
     /// Base of the rotation frequencies.
     pub rope_theta: f64,
-    /// LongRoPE, if the model has it.
-    pub long_rope: Option<LongRope>,
+    /// What is done to those frequencies.
+    pub rope_scaling: RopeScaling,
     /// Longest sequence.
     pub max_position_embeddings: usize,
     /// Positions a token sees, itself included, if bounded.
@@ -42,6 +45,23 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Tokens that end a text, from this file.
     pub eos_token_ids: Vec<u32>,
+}
+
+/// The activation function of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// x·σ(x).
+    Silu,
+}
+
+/// How the frequencies of rotary position embedding follow from their base.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RopeScaling {
+    /// θ^(−2i/d), for any length.
+    None,
+    /// Divided by factors that depend on the length of the sequence.
+    LongRope(LongRope),
 }
 
 /// Two sets of frequency divisors, one up to the original length and one beyond.
@@ -112,6 +132,14 @@ impl OneOrMany {
 }
 
 impl ModelConfig {
+    /// The configuration of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, Error> {
+        Self::parse(checkpoint.config(), &checkpoint.config_path())
+    }
+
     /// Reads and checks the content of `config.json`; `path` is for messages.
     ///
     /// # Errors
@@ -134,9 +162,10 @@ impl Raw {
         if self.attention_bias == Some(true) || self.mlp_bias == Some(true) {
             return Err("expected linears without biases, found attention_bias or mlp_bias".to_owned());
         }
-        if self.hidden_act != "silu" {
-            return Err(format!("expected hidden_act `silu`, found `{}`", self.hidden_act));
-        }
+        let activation = match &self.hidden_act[..] {
+            "silu" => Activation::Silu,
+            other => return Err(format!("expected hidden_act `silu`, found `{other}`")),
+        };
         // Products of two sizes must not overflow, nor a list of all layers fill the memory; no model comes near.
         for (name, n, bits) in [
             ("vocab_size", self.vocab_size, 28),
@@ -186,8 +215,8 @@ impl Raw {
             return Err(format!("expected an even number of rotated dimensions up to {head_dim}, found {rotary_dim}"));
         }
         let original = rope.original_max_position_embeddings.or(self.original_max_position_embeddings);
-        let long_rope = match rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default") {
-            "default" => None,
+        let rope_scaling = match rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default") {
+            "default" => RopeScaling::None,
             // `su` is what the first Phi-3 called it.
             "longrope" | "su" => {
                 let factors = |name: &str, factors: Option<Vec<f32>>| {
@@ -205,7 +234,7 @@ impl Raw {
                 let extension = self.max_position_embeddings as f64 / original as f64;
                 let default =
                     if extension <= 1.0 { 1.0 } else { (1.0 + extension.ln() / (original as f64).ln()).sqrt() };
-                Some(LongRope {
+                RopeScaling::LongRope(LongRope {
                     short_factor: factors("short_factor", rope.short_factor)?,
                     long_factor: factors("long_factor", rope.long_factor)?,
                     original_max_position_embeddings: original,
@@ -218,13 +247,14 @@ impl Raw {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
+            activation,
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: kv_heads,
             head_dim,
             rotary_dim,
             rope_theta: theta,
-            long_rope,
+            rope_scaling,
             max_position_embeddings: self.max_position_embeddings,
             // Llama's configuration may carry the field, but the model ignores it.
             sliding_window: self.sliding_window.filter(|_| is_phi3),

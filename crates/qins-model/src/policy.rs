@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use qins_quant::{Recipe, Scheme, convert::Part};
 use wildmatch::WildMatch;
 
-use crate::{
-    Error, LinearSpec, Projection, Projections, Targets, linears,
-    phi3::{ModelConfig, Phi3},
-};
+use crate::{Error, LinearSpec, ModelConfig, Targets, linears};
 
 /// Which linears are encoded, and how.
 #[derive(Clone, Debug)]
@@ -19,7 +16,7 @@ pub struct Policy {
     pub recipe: Recipe,
     /// Exceptions; where several match, the last decides.
     pub overrides: Vec<Override>,
-    /// Mean squares of a linear's inputs, by its name, as [`calibrate`](crate::calibrate) gives them: an error in a
+    /// Mean squares of a linear's inputs, by its name, as a calibration gives them: an error in a
     /// weight counts by how large its inputs are.
     pub importance: Importance,
 }
@@ -55,46 +52,22 @@ impl Policy {
         self.overrides.iter().rfind(|exception| exception.matches(spec))
     }
 
-    /// Encodes the plain linears of a model in memory; gives what they were, by name, for [`put_back`].
-    ///
-    /// # Errors
-    /// When a weight cannot be encoded; the model is then left as it was.
-    pub fn exchange(&self, model: &mut Phi3) -> Result<BTreeMap<String, Projection>, Error> {
-        let specs: BTreeMap<String, LinearSpec> =
-            linears(model.config()).into_iter().map(|spec| (spec.module.clone(), spec)).collect();
-        let mut before = BTreeMap::new();
-        let done = model.visit_projections("model", &mut |_, name, projection| {
-            if let Some(recipe) = specs.get(name).and_then(|spec| self.recipe(spec)) {
-                let encoded = projection.clone().encode_as(&recipe);
-                let encoded = encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })?;
-                before.insert(name.to_owned(), std::mem::replace(projection, encoded));
-            }
-            Ok(())
-        });
-        match done {
-            Ok(()) => Ok(before),
-            Err(error) => {
-                put_back(model, before);
-                Err(error)
-            }
-        }
-    }
-
     /// Checks that there are linears among the targets, and that every exception is one to some linear.
     ///
     /// # Errors
     /// Naming the targets, or the first exception that matches none.
-    pub fn check(&self, config: &ModelConfig) -> Result<(), String> {
+    pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
         let linears = linears(config);
         // As a list of the head alone has none where the head is the embedding.
         if !linears.iter().any(|spec| self.targets.contains(spec.kind)) {
-            return Err(format!("expected targets to name a linear of the model, found none in `{}`", self.targets));
+            let message = format!("expected targets to name a linear of the model, found none in `{}`", self.targets);
+            return Err(Error::Policy(message));
         }
         match self.overrides.iter().find(|exception| !linears.iter().any(|spec| exception.matches(spec))) {
             None => Ok(()),
-            Some(Override { pattern, .. }) => {
-                Err(format!("expected an override to match a linear of the model, found none like `{pattern}`"))
-            }
+            Some(Override { pattern, .. }) => Err(Error::Policy(format!(
+                "expected an override to match a linear of the model, found none like `{pattern}`"
+            ))),
         }
     }
 
@@ -117,17 +90,6 @@ impl Policy {
             (!parts.is_empty()).then_some(parts)
         }
     }
-}
-
-/// Gives a model's linears back what they were before an [`exchange`](Policy::exchange).
-pub fn put_back(model: &mut Phi3, mut before: BTreeMap<String, Projection>) {
-    // Nothing that is done to a projection here can fail.
-    let _ = model.visit_projections("model", &mut |_, name, projection| {
-        if let Some(plain) = before.remove(name) {
-            *projection = plain;
-        }
-        Ok(())
-    });
 }
 
 impl Override {

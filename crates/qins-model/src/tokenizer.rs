@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use qins_quant::checkpoint::Files;
-use serde::Deserialize;
 
-use crate::{Error, phi3::ModelConfig};
+use crate::Error;
 
 const FILE: &str = "tokenizer.json";
 
@@ -55,18 +54,4 @@ impl Tokenizer {
     fn error(&self, e: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), message: e.to_string() }
     }
-}
-
-/// The tokens that end a text: of `generation_config.json` where it names any, else of `config.json`.
-///
-/// # Errors
-/// When a file is unreadable.
-pub fn stop_ids(files: &Files, config: &ModelConfig) -> Result<Vec<u32>, Error> {
-    #[derive(Deserialize)]
-    struct GenerationConfig {
-        eos_token_id: Option<crate::phi3::OneOrMany>,
-    }
-    const FILE: &str = "generation_config.json";
-    let named = if files.contains(FILE) { files.read_json::<GenerationConfig>(FILE)?.eos_token_id } else { None };
-    Ok(named.map_or_else(|| config.eos_token_ids.clone(), crate::phi3::OneOrMany::into_vec))
 }

@@ -6,14 +6,15 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
+use qins_model::{ModelConfig, Rope, RopeRegime};
 use qins_quant::kv::KvScheme;
 
-use super::{Block, ModelConfig, Precision, Rope, RopeRegime, attention::Mask, block::Pass};
+use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass, rope::Rotation};
 use crate::{KvCache, Projection, kernel::norm};
 
 /// A decoder-only language model.
 #[derive(Module, Debug)]
-pub struct Phi3 {
+pub struct Decoder {
     /// `[vocabulary, hidden]`; also the head when that is tied.
     pub embed_tokens: Projection,
     /// The blocks.
@@ -32,29 +33,7 @@ pub struct Phi3 {
     kv: KvScheme,
 }
 
-/// Of which positions logits are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logits {
-    /// The last one: the next token.
-    Last,
-    /// The last so many, but one at least, and all where there are fewer.
-    Tail(usize),
-    /// Every one: teacher forcing.
-    All,
-}
-
-impl Logits {
-    /// Of how many of `n` positions.
-    pub(crate) fn rows(self, n: usize) -> usize {
-        match self {
-            Self::Last => n.min(1),
-            Self::Tail(rows) => n.min(rows.max(1)),
-            Self::All => n,
-        }
-    }
-}
-
-impl Phi3 {
+impl Decoder {
     pub(crate) fn new(
         config: ModelConfig,
         embed_tokens: Projection,
@@ -64,11 +43,6 @@ impl Phi3 {
     ) -> Self {
         let rope = Rope::new(&config);
         Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32, kv: KvScheme::F32 }
-    }
-
-    /// Its shape.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
     }
 
     /// Its rotations.
@@ -85,26 +59,32 @@ impl Phi3 {
     pub fn set_kv(&mut self, scheme: KvScheme) {
         self.kv = scheme;
     }
+}
 
-    /// An empty cache for a sequence, with room for `capacity` tokens.
-    pub fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(&self.config, capacity, self.kv, &self.device())
+impl CausalLm for Decoder {
+    fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
-    /// The device its weights are on.
-    pub fn device(&self) -> Device {
+    fn device(&self) -> Device {
         self.norm.gamma.val().device()
     }
 
-    /// Reads `ids` after the tokens in `cache`: `[n] → [as many as are wanted, vocabulary]`. The ids must be below the vocabulary's
-    /// size, and the cache filled in the same regime; [`Session`](crate::Session) sees to both.
-    pub fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
+    fn regime(&self, len: usize) -> RopeRegime {
+        self.rope.regime(len)
+    }
+
+    fn cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(&self.config, capacity, self.kv, &self.device())
+    }
+
+    fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
         let device = self.device();
         let (start, n) = (cache.len(), ids.len());
         let precision = self.precision;
         let mut x = precision.round(self.embed_tokens.rows(ids));
         let pass = Pass {
-            rotation: self.rope.tables(regime, start, n, &device),
+            rotation: Rotation::new(&self.rope, regime, start, n, &device),
             mask: Mask::new(start, n, self.config.sliding_window, cache.is_plain().then_some(&device)),
             precision,
         };

@@ -32,8 +32,9 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    pub(crate) fn start(self) -> Choice {
-        Choice { sampler: self, numbers: ChaCha8Rng::seed_from_u64(self.seed) }
+    /// Begins a text.
+    pub fn start(self) -> TokenChoice {
+        TokenChoice { sampler: self, numbers: ChaCha8Rng::seed_from_u64(self.seed) }
     }
 
     /// Logits by which the next token is drawn after `read`: −∞ for those that cannot be.
@@ -90,16 +91,16 @@ fn forbid(logits: &mut [f32], which: impl Fn(f32) -> bool) {
     logits.iter_mut().filter(|logit| which(**logit)).for_each(|logit| *logit = f32::NEG_INFINITY);
 }
 
-/// A sampler amid a text.
+/// A sampler in the middle of a text.
 #[derive(Debug)]
-pub(crate) struct Choice {
+pub struct TokenChoice {
     sampler: Sampler,
     numbers: ChaCha8Rng,
 }
 
-impl Choice {
+impl TokenChoice {
     /// The token after `read`, if any logit is finite.
-    pub(crate) fn next(&mut self, logits: &[f32], read: &[u32]) -> Option<u32> {
+    pub fn next(&mut self, logits: &[f32], read: &[u32]) -> Option<u32> {
         let plain = Sampler { seed: self.sampler.seed, ..Sampler::default() };
         if self.sampler == plain {
             return argmax(logits);

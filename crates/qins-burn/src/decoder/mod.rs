@@ -1,0 +1,16 @@
+//! A decoder-only transformer, put together from its configuration: Phi-3, and Llama without biases.
+
+mod attention;
+mod block;
+mod causal_lm;
+mod mlp;
+mod model;
+mod precision;
+mod rope;
+
+pub use attention::Attention;
+pub use block::Block;
+pub use causal_lm::{CausalLm, Logits};
+pub use mlp::Mlp;
+pub use model::Decoder;
+pub use precision::Precision;

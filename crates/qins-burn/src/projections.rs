@@ -1,0 +1,129 @@
+//! The linears of any module, and the exchange of plain ones for encoded ones.
+
+use std::collections::BTreeMap;
+
+use qins_model::{LinearKind, LinearSpec, Policy, Targets, linears};
+use qins_quant::{EncodeOptions, Scheme};
+
+use crate::{
+    Error, Projection,
+    decoder::{Attention, Block, CausalLm, Decoder, Mlp},
+};
+
+/// A module that holds projections.
+pub trait Projections {
+    /// Calls `visit` with the role, name and place of every projection.
+    ///
+    /// # Errors
+    /// The first that `visit` gives.
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error>;
+}
+
+/// What is done with each projection.
+pub type Visit<'a> = dyn FnMut(LinearKind, &str, &mut Projection) -> Result<(), Error> + 'a;
+
+impl Projections for Attention {
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
+        visit(LinearKind::Q, &format!("{name}.q_proj"), &mut self.q_proj)?;
+        visit(LinearKind::K, &format!("{name}.k_proj"), &mut self.k_proj)?;
+        visit(LinearKind::V, &format!("{name}.v_proj"), &mut self.v_proj)?;
+        visit(LinearKind::O, &format!("{name}.o_proj"), &mut self.o_proj)
+    }
+}
+
+impl Projections for Mlp {
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
+        visit(LinearKind::Gate, &format!("{name}.gate_proj"), &mut self.gate_proj)?;
+        visit(LinearKind::Up, &format!("{name}.up_proj"), &mut self.up_proj)?;
+        visit(LinearKind::Down, &format!("{name}.down_proj"), &mut self.down_proj)
+    }
+}
+
+impl Projections for Block {
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
+        self.self_attn.visit_projections(&format!("{name}.self_attn"), visit)?;
+        self.mlp.visit_projections(&format!("{name}.mlp"), visit)
+    }
+}
+
+impl Projections for Decoder {
+    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
+        visit(LinearKind::Embedding, &format!("{name}.embed_tokens"), &mut self.embed_tokens)?;
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            layer.visit_projections(&format!("{name}.layers.{i}"), visit)?;
+        }
+        match &mut self.lm_head {
+            Some(head) => visit(LinearKind::Head, "lm_head", head),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a conversion did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConvertReport {
+    /// Names of the projections now encoded.
+    pub encoded: Vec<String>,
+    /// Names of those left plain.
+    pub plain: Vec<String>,
+}
+
+/// Encodes the projections of `module` that `targets` names, each in turn, so that never more than one is there twice.
+///
+/// # Errors
+/// When a weight cannot be encoded; projections converted before stay so.
+pub fn convert_linear_to_qins(
+    module: &mut impl Projections,
+    targets: &Targets,
+    scheme: Scheme,
+    options: &EncodeOptions,
+) -> Result<ConvertReport, Error> {
+    let mut report = ConvertReport::default();
+    module.visit_projections("model", &mut |kind, name, projection| {
+        if !targets.contains(kind) {
+            report.plain.push(name.to_owned());
+            return Ok(());
+        }
+        let encoded = projection.clone().encode(scheme, options);
+        *projection = encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })?;
+        report.encoded.push(name.to_owned());
+        Ok(())
+    })?;
+    Ok(report)
+}
+
+/// Encodes the plain linears of a model in memory as `policy` says; gives what they were, by name, for [`restore`].
+///
+/// # Errors
+/// When a weight cannot be encoded; the model is then left as it was.
+pub fn apply(policy: &Policy, model: &mut dyn CausalLm) -> Result<BTreeMap<String, Projection>, Error> {
+    let specs: BTreeMap<String, LinearSpec> =
+        linears(model.config()).into_iter().map(|spec| (spec.module.clone(), spec)).collect();
+    let mut before = BTreeMap::new();
+    let done = model.visit_projections("model", &mut |_, name, projection| {
+        if let Some(recipe) = specs.get(name).and_then(|spec| policy.recipe(spec)) {
+            let encoded = projection.clone().encode_as(&recipe);
+            let encoded = encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })?;
+            before.insert(name.to_owned(), std::mem::replace(projection, encoded));
+        }
+        Ok(())
+    });
+    match done {
+        Ok(()) => Ok(before),
+        Err(error) => {
+            restore(model, before);
+            Err(error)
+        }
+    }
+}
+
+/// Gives a model's linears back what they were before [`apply`].
+pub fn restore(model: &mut dyn CausalLm, mut before: BTreeMap<String, Projection>) {
+    // Nothing that is done to a projection here can fail.
+    let _ = model.visit_projections("model", &mut |_, name, projection| {
+        if let Some(plain) = before.remove(name) {
+            *projection = plain;
+        }
+        Ok(())
+    });
+}

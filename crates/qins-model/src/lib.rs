@@ -1,0 +1,46 @@
+//! What a language model's files say, without a tensor library: its configuration and the tensors that follow from it, which of its
+//! linears are encoded and how, its tokenizer and chat template, and the choice of the next token.
+//!
+//! - [`ModelConfig`]: `config.json`, checked; [`tensors()`]: the tensors of such a model, by name and shape.
+//! - [`Policy`]: which linears are encoded, and how; [`Conversion`]: a checkpoint on disk into an encoded one.
+//! - [`Tokenizer`], [`ChatTemplate`], [`TextReader`], [`stop_ids`]: from text to token ids and back (feature `text`).
+//! - [`Sampler`]: how the next token is chosen.
+//! - [`write_random_checkpoint`]: random weights in a model's own layout.
+
+#[cfg(feature = "text")]
+mod chat;
+mod check;
+mod config;
+mod conversion;
+mod error;
+mod linears;
+mod policy;
+mod random;
+mod rope;
+mod sampler;
+mod stop;
+mod targets;
+mod tensors;
+#[cfg(feature = "text")]
+mod text;
+#[cfg(feature = "text")]
+mod tokenizer;
+
+#[cfg(feature = "text")]
+pub use chat::{ChatTemplate, Message};
+pub use check::{check, check_plain};
+pub use config::{Activation, LongRope, ModelConfig, RopeScaling};
+pub use conversion::{Conversion, Converted};
+pub use error::Error;
+pub use linears::{LinearKind, LinearSpec};
+pub use policy::{Importance, Override, Policy};
+pub use random::{random_weights, write_random_checkpoint};
+pub use rope::{Rope, RopeRegime};
+pub use sampler::{Sampler, TokenChoice};
+pub use stop::stop_ids;
+pub use targets::Targets;
+pub use tensors::{ModelTensor, NormSpec, linears, tensors};
+#[cfg(feature = "text")]
+pub use text::TextReader;
+#[cfg(feature = "text")]
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,99 @@
+//! The linears of a model: their roles, and where their weights lie in a checkpoint.
+
+use std::ops::Range;
+
+use qins_quant::checkpoint::{Checkpoint, Plain};
+
+use crate::Error;
+
+/// The role of a linear in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum LinearKind {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+    Embedding,
+    Head,
+}
+
+impl LinearKind {
+    /// Every role.
+    pub const ALL: [Self; 9] =
+        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down, Self::Embedding, Self::Head];
+
+    /// The last part of the module's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Q => "q_proj",
+            Self::K => "k_proj",
+            Self::V => "v_proj",
+            Self::O => "o_proj",
+            Self::Gate => "gate_proj",
+            Self::Up => "up_proj",
+            Self::Down => "down_proj",
+            Self::Embedding => "embed_tokens",
+            Self::Head => "lm_head",
+        }
+    }
+
+    /// The name without its `_proj`.
+    pub fn short_name(self) -> &'static str {
+        self.name().trim_end_matches("_proj")
+    }
+}
+
+/// Where a linear's weights lie in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearSpec {
+    /// The module's full name, `model.layers.0.self_attn.v_proj`.
+    pub module: String,
+    /// Its role.
+    pub kind: LinearKind,
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// The fused matrix it may be part of: the module's name, all its rows, and those of this linear.
+    pub fused: Option<(String, usize, Range<usize>)>,
+}
+
+impl LinearSpec {
+    /// The tensor of a plain checkpoint that holds it, all rows of that, and its own among them: under its own name, or,
+    /// where there is no such tensor, in the fused matrix.
+    pub fn place(&self, checkpoint: &Checkpoint) -> (String, usize, Range<usize>) {
+        let own = format!("{}.weight", self.module);
+        match &self.fused {
+            Some((fused, total, rows)) if !checkpoint.contains(&own) => {
+                (format!("{fused}.weight"), *total, rows.clone())
+            }
+            _ => (own, self.shape[0], 0..self.shape[0]),
+        }
+    }
+
+    /// Its rows of a plain checkpoint, `shape` row-major, and the name of the tensor they are in.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it is of another shape or no floating-point one.
+    pub fn plain<'a>(&self, checkpoint: &'a Checkpoint) -> Result<(String, Plain<'a>), Error> {
+        let (name, total, rows) = self.place(checkpoint);
+        let plain = checkpoint.plain_rows(&name, [total, self.shape[1]], rows)?;
+        Ok((name, plain))
+    }
+
+    /// Checks that this linear is encoded in `checkpoint` with its model's shape.
+    ///
+    /// # Errors
+    /// When it is not encoded there, or has another shape.
+    pub fn expect_encoded_shape(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let found = checkpoint.encoded_shape(&self.module)?;
+        if found == self.shape {
+            return Ok(());
+        }
+        let tensor = format!("{}.weight_shape", self.module);
+        let message = format!("expected {:?}, found {found:?}", self.shape);
+        Err(qins_quant::Error::tensor(checkpoint.path_of(&tensor), tensor, message).into())
+    }
+}

@@ -1,0 +1,54 @@
+//! Text and conversations as a model reads them.
+
+use qins_quant::checkpoint::Files;
+
+use crate::{ChatTemplate, Error, Message, Tokenizer};
+
+/// What a model reads text with.
+#[derive(Debug)]
+pub struct TextReader {
+    /// None where the model has none: prompts are then given as ids.
+    pub tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+    files: Files,
+}
+
+impl TextReader {
+    /// Reads the tokenizer and the chat template beside a model's weights, as far as there are any.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn open(files: &Files) -> Result<Self, Error> {
+        let tokenizer = files.contains("tokenizer.json").then(|| Tokenizer::open(files)).transpose()?;
+        Ok(Self { tokenizer, template: ChatTemplate::open(files)?, files: files.clone() })
+    }
+
+    /// Tokenises a text.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or it cannot represent the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.encode(text),
+            None => {
+                let message = "expected a tokenizer to read text with, found none".to_owned();
+                Err(Error::Tokenizer { path: self.files.path("tokenizer.json"), message })
+            }
+        }
+    }
+
+    /// Tokenises a conversation, up to where the assistant speaks. A model without a chat template is given it as a
+    /// plain dialogue.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and when the template refuses these messages.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        match &self.template {
+            Some(template) => self.encode(&template.render(messages)?),
+            None => {
+                let turns = messages.iter().map(|m| format!("{}: {}\n\n", m.role, m.content));
+                self.encode(&format!("{}assistant:", turns.collect::<String>()))
+            }
+        }
+    }
+}
