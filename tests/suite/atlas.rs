@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Generator, Policy, Scheme, Targets, Tokenizer, load, phi3::Logits, stop_ids};
+use qins_burn::{Generator, decoder::Logits, load};
+use qins_model::{Policy, Targets, Tokenizer, stop_ids};
+use qins_quant::{Scheme, checkpoint::Checkpoint, checkpoint::Files};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -28,7 +30,7 @@ struct Golden {
 const NEAR_TIE: f32 = 1e-4;
 
 fn dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/atlas")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/qins/assets/atlas")
 }
 
 fn goldens() -> Vec<Golden> {

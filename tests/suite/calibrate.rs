@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use qins_burn::{
-    Checkpoint, EncodeOptions, Error, Files, LinearKind, Projections, Scheme, Session, Targets, calibrate,
-    convert_linear_to_qins, linears, load,
-    phi3::{Logits, Phi3},
+    Error, Projections, Session, calibrate, convert_linear_to_qins,
+    decoder::{Decoder, Logits},
+    load,
 };
+use qins_model::{LinearKind, Targets, linears};
+use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files};
 
 use crate::common::{device, fixture, values};
 
@@ -23,11 +25,11 @@ fn checkpoint(name: &str) -> Checkpoint {
     Checkpoint::open(Files::Directory(fixture("phi3").join(name).join("f32"))).unwrap()
 }
 
-fn open(name: &str) -> Phi3 {
+fn open(name: &str) -> Decoder {
     load(&checkpoint(name), None, &device(), |_, _| {}).unwrap().model
 }
 
-fn means(model: &mut Phi3, texts: &[&[u32]]) -> Means {
+fn means(model: &mut Decoder, texts: &[&[u32]]) -> Means {
     let texts: Vec<Vec<u32>> = texts.iter().map(|text| text.to_vec()).collect();
     calibrate(model, &texts, |_, _| {}).unwrap()
 }
@@ -38,7 +40,7 @@ fn difference(found: &[f32], expected: &[f64]) -> f64 {
     found.iter().zip(expected).map(|(&found, expected)| (f64::from(found) / expected - 1.0).abs()).fold(0.0, f64::max)
 }
 
-fn assert_no_taps(model: &mut Phi3) {
+fn assert_no_taps(model: &mut Decoder) {
     let mut plain = 0;
     model
         .visit_projections("model", &mut |_, name, projection| {
@@ -139,7 +141,7 @@ fn every_position_weighs_the_same() {
 #[test]
 fn the_model_is_left_as_it_was() {
     let mut model = open("a_mha");
-    let logits = |model: &Phi3| -> Vec<u32> {
+    let logits = |model: &Decoder| -> Vec<u32> {
         let logits = values(Session::new(model, LONG.len()).extend(&LONG, Logits::All).unwrap());
         logits.into_iter().map(f32::to_bits).collect()
     };

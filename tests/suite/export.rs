@@ -1,8 +1,10 @@
 //! An encoded checkpoint and what it is exported as are one model: to the last bit of its logits, where it is multiplied as
 //! floats.
 
-use qins_burn::{Checkpoint, Files, Policy, Scheme, Targets, load, phi3::ModelConfig, score};
+use qins_burn::{load, score};
+use qins_model::{ModelConfig, Policy, Targets};
 use qins_quant::{FloatDtype, convert::convert, export::export};
+use qins_quant::{Scheme, checkpoint::Checkpoint, checkpoint::Files};
 use tempfile::TempDir;
 
 use crate::common::{device, fixture, on_cpu};
@@ -16,7 +18,7 @@ fn exported_weights_give_the_logits_of_the_encoded_ones() {
     let open = |path| Checkpoint::open(Files::Directory(path)).unwrap();
     for model in ["phi3/b_gqa/bf16", "phi3/e_tied/f32"] {
         let source = open(fixture(model));
-        let config = ModelConfig::parse(source.config(), &source.config_path()).unwrap();
+        let config = ModelConfig::of(&source).unwrap();
         let logits = |checkpoint: &Checkpoint| {
             let model = load(checkpoint, None, &device(), |_, _| {}).unwrap().model;
             score(&model, &[5, 7, 11], &[13, 17, 19, 23, 29]).unwrap()

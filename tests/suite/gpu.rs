@@ -3,16 +3,15 @@
 use std::{fs, path::PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qins_burn::{
-    Backend, Checkpoint, DenseLinear, EncodeOptions, Files, KvScheme, Policy, Projection, Scheme, Session, Targets,
-    adapters, load, phi3::Phi3, read, scores,
-};
+use qins_burn::{Backend, DenseLinear, Projection, Session, adapters, decoder::Decoder, load, read, scores};
+use qins_model::{Policy, Targets};
+use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files, kv::KvScheme};
 use qins_quant::{EncodedTensor, FloatDtype};
 
 use crate::common::{fixture, values};
 
 fn atlas() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets/atlas")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/qins/assets/atlas")
 }
 
 /// Whatever backend the other tests are on.
@@ -44,7 +43,7 @@ fn best(row: &[f32]) -> usize {
 }
 
 /// The share of positions at which two models think the same token likeliest, and how many there are.
-fn same_top(a: &Phi3, b: &Phi3, texts: &[Vec<u32>]) -> (f64, usize) {
+fn same_top(a: &Decoder, b: &Decoder, texts: &[Vec<u32>]) -> (f64, usize) {
     let vocabulary = a.config().vocab_size;
     let (mut same, mut all) = (0, 0);
     for ids in texts {
@@ -86,7 +85,7 @@ fn a_cache_on_the_device_is_that_of_the_host() {
         let dir = || fixture("phi3").join(name).join("f32");
         let (mut there, mut here) = (model(dir(), None, &device()), model(dir(), None, &cpu()));
         let ids: Vec<u32> = (0..150).map(|i| 3 + i * 7 % 90).collect();
-        let told = |model: &Phi3, piece: usize| {
+        let told = |model: &Decoder, piece: usize| {
             let mut session = Session::new(model, 70).in_pieces_of(piece);
             let mut logits = values(session.extend(&ids[..140], qins_burn::phi3::Logits::Tail(40)).unwrap());
             for id in &ids[140..] {

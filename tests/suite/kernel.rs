@@ -6,9 +6,10 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData},
 };
 use qins_burn::{
-    Alpha, DenseLinear, EncodeOptions, Projection, Scheme,
+    DenseLinear, Projection,
     kernel::{Matrix, linear},
 };
+use qins_quant::{Alpha, EncodeOptions, Scheme};
 use qins_quant::{EncodedTensor, FloatDtype, kernel};
 
 use crate::common::{device, on_cpu, values};

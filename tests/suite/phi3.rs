@@ -4,10 +4,13 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Generator, KvScheme, Session, load,
-    phi3::{Logits, ModelConfig, Phi3, Precision, Rope, RopeRegime},
+    Generator, Session,
+    decoder::{CausalLm, Decoder, Logits, Precision},
+    load,
 };
+use qins_model::{ModelConfig, Rope, RopeRegime};
 use qins_quant::checkpoint::{Checkpoint, Files};
+use qins_quant::kv::KvScheme;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,7 +37,7 @@ struct Golden {
 }
 
 /// A fixture, its `config.json` put through `edit`.
-fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Phi3) {
+fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -49,7 +52,7 @@ fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Phi
     (copy, loaded.model)
 }
 
-fn prefill(model: &Phi3, ids: &[u32]) -> Vec<f32> {
+fn prefill(model: &Decoder, ids: &[u32]) -> Vec<f32> {
     values(Session::new(model, ids.len()).extend(ids, Logits::All).unwrap())
 }
 
@@ -59,7 +62,7 @@ fn goldens(dir: &Path) -> (Goldens, Vec<u8>) {
 }
 
 /// Generates 64 tokens; gives their ids and logits.
-fn generate(model: &Phi3, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
+fn generate(model: &Decoder, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
     let mut logits = Vec::new();
     let greedy = Generator::greedy(64, &[]);
     let generation = greedy.generate(model, prompt, |step| {
@@ -157,7 +160,7 @@ fn a_cache_kept_across_the_crossing_is_told_apart() {
 }
 
 /// Greedy generation with the fault: new frequencies for new tokens, old ones left in the cache.
-fn generate_keeping_cache(model: &Phi3, prompt: &[u32]) -> Vec<u32> {
+fn generate_keeping_cache(model: &Decoder, prompt: &[u32]) -> Vec<u32> {
     let mut cache = model.cache(prompt.len() + 64);
     let mut next = prompt.to_vec();
     let mut ids = Vec::new();
@@ -208,8 +211,9 @@ fn a_long_prompt_is_read_in_pieces() {
             let ids = [golden.input_ids, golden.generated].concat();
             let whole = prefill(&model, &ids);
             for piece in [1, 5, 31] {
-                let read =
-                    |logits| values(Session::new(&model, ids.len()).in_pieces_of(piece).extend(&ids, logits).unwrap());
+                let read = |logits| {
+                    values(Session::new(&model, ids.len()).with_prefill_chunk(piece).extend(&ids, logits).unwrap())
+                };
                 let diff = max_abs_diff(&read(Logits::All), &whole);
                 assert!(diff <= LOGIT_TOLERANCE, "{name}, pieces of {piece}: logits differ by {diff}");
                 // The end alone, which lies in several pieces or amid one.
@@ -222,7 +226,7 @@ fn a_long_prompt_is_read_in_pieces() {
                 }
             }
             // Generation that crosses amid a piece: as when it is read token by token.
-            let mut session = Session::new(&model, 8).in_pieces_of(31);
+            let mut session = Session::new(&model, 8).with_prefill_chunk(31);
             session.extend(&ids[..20], Logits::Last).unwrap();
             let crossed = values(session.extend(&ids[20..], Logits::Tail(3)).unwrap());
             let diff = max_abs_diff(&crossed, &whole[whole.len() - crossed.len()..]);
@@ -247,7 +251,7 @@ fn an_encoded_cache_sees_what_the_plain_one_sees() {
             let whole = prefill(&model, &ids);
             let off = max_abs_diff(&whole, &plain);
             assert!(off > 0.0 && off < 0.5, "{name}: logits differ by {off}");
-            let mut session = Session::new(&model, 8).in_pieces_of(7);
+            let mut session = Session::new(&model, 8).with_prefill_chunk(7);
             session.extend(&ids[..20], Logits::Last).unwrap();
             let rest = values(session.extend(&ids[20..], Logits::All).unwrap());
             // Another order of summation may round a number the other way.
@@ -260,7 +264,7 @@ fn an_encoded_cache_sees_what_the_plain_one_sees() {
 }
 
 /// Numbers that a cache keeps of a token, keys or values.
-fn cached_numbers(model: &Phi3) -> usize {
+fn cached_numbers(model: &Decoder) -> usize {
     let config = model.config();
     config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 }

@@ -3,7 +3,9 @@
 
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Generator, Policy, Scheme, Targets, load};
+use qins_burn::{Generator, load};
+use qins_model::{Policy, Targets};
+use qins_quant::{Scheme, checkpoint::Checkpoint, checkpoint::Files};
 use serde::Deserialize;
 
 use crate::common::{device, fixture};

@@ -3,10 +3,11 @@
 use std::{fs, ops::ControlFlow};
 
 use qins_burn::{
-    Checkpoint, ConvertReport, DenseLinear, EncodeOptions, Error, Files, Generator, LinearKind, Policy, Projection,
-    Projections, Scheme, Targets, Visit, convert_linear_to_qins, linears, load,
-    phi3::{ModelConfig, Phi3},
+    ConvertReport, DenseLinear, Error, Generator, Projection, Projections, Visit, convert_linear_to_qins,
+    decoder::Decoder, load,
 };
+use qins_model::{LinearKind, ModelConfig, Policy, Targets, linears};
+use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files};
 use qins_quant::{FloatDtype, convert::convert};
 use tempfile::TempDir;
 
@@ -16,7 +17,7 @@ fn open(name: &str) -> Checkpoint {
     Checkpoint::open(Files::Directory(fixture("phi3").join(name).join("bf16"))).unwrap()
 }
 
-fn ids(model: &Phi3) -> Vec<u32> {
+fn ids(model: &Decoder) -> Vec<u32> {
     let greedy = Generator::greedy(48, &[]);
     greedy.generate(model, &[5, 17, 40, 3], |_| ControlFlow::Continue(())).unwrap().ids
 }
@@ -35,7 +36,7 @@ fn every_way_to_an_encoded_model_speaks_alike() {
                 let report = convert_linear_to_qins(&mut swapped, &targets, scheme, &EncodeOptions::default()).unwrap();
 
                 let out = TempDir::new().unwrap();
-                let config = ModelConfig::parse(checkpoint.config(), &checkpoint.config_path()).unwrap();
+                let config = ModelConfig::of(&checkpoint).unwrap();
                 convert(&checkpoint, &out.path().join("q"), &policy.parts(&config), &|_| ()).unwrap();
                 let converted = Checkpoint::open(Files::Directory(out.path().join("q"))).unwrap();
                 let reopened = load(&converted, None, &device(), |_, _| {}).unwrap();

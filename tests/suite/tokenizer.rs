@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use qins_burn::{ChatTemplate, Files, Message, Tokenizer, phi3::ModelConfig, stop_ids};
+use qins_model::{ChatTemplate, Message, ModelConfig, Tokenizer, stop_ids};
+use qins_quant::checkpoint::Files;
 use serde::Deserialize;
 
 use crate::common::fixture;

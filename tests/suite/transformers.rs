@@ -3,7 +3,8 @@
 
 use std::{fs, path::PathBuf};
 
-use qins_burn::{Checkpoint, Files, Session, load, phi3::Logits};
+use qins_burn::{Session, decoder::Logits, load};
+use qins_quant::{checkpoint::Checkpoint, checkpoint::Files};
 use safetensors::SafeTensors;
 
 use crate::common::{device, floats, max_abs_diff, values};

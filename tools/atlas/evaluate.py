@@ -1,6 +1,6 @@
 """Measures the saved model in float32: recall of capitals and perplexity on held-out prose.
 
-    python evaluate.py --corpus corpus --model ../../assets/atlas
+    python evaluate.py --corpus corpus --model ../../crates/qins/assets/atlas
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Writes what Transformers itself continues: goldens.json, goldens.safetensors and prompts.jsonl.
 
-    python goldens.py --model ../../assets/atlas
+    python goldens.py --model ../../crates/qins/assets/atlas
 """
 
 import argparse

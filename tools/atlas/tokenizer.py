@@ -1,6 +1,6 @@
 """Trains the byte-level BPE and writes tokenizer.json and tokenizer_config.json.
 
-    python tokenizer.py --corpus corpus --out ../../assets/atlas
+    python tokenizer.py --corpus corpus --out ../../crates/qins/assets/atlas
 """
 
 import argparse

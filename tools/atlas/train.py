@@ -1,6 +1,6 @@
 """Trains the model and saves it in bfloat16.
 
-    python train.py --corpus corpus --out ../../assets/atlas --minutes 45
+    python train.py --corpus corpus --out ../../crates/qins/assets/atlas --minutes 45
 
 The learning rate follows a cosine over whichever of --minutes and --steps runs out first: on a
 shared machine the schedule then ends on time. With --steps alone a run can be repeated exactly.

@@ -25,7 +25,7 @@ pub(crate) fn cargo(command: &str) -> Command {
 /// As [`cargo`], running the program `qins`: features and its arguments are still to come.
 pub(crate) fn qins() -> Command {
     let mut run = cargo("run");
-    run.args(["--package", "qins-eval", "--bin", "qins"]).arg("--manifest-path").arg(root().join("Cargo.toml"));
+    run.args(["--package", "qins"]).arg("--manifest-path").arg(root().join("Cargo.toml"));
     run
 }
 

@@ -11,16 +11,18 @@ use serde_json::Value;
 use crate::cargo::{self, Outcome};
 
 /// Which of the workspace's crates a crate may depend on. Nothing points the other way.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("qins-codec", &[]),
     ("codec-no-std", &["qins-codec"]),
     ("qins-quant", &["qins-codec"]),
-    ("qins-burn", &["qins-quant"]),
-    ("qins-eval", &["qins-burn", "qins-quant"]),
+    ("qins-model", &["qins-quant"]),
+    ("qins-burn", &["qins-model", "qins-quant"]),
+    ("qins-eval", &["qins-burn", "qins-model", "qins-quant"]),
+    ("qins", &["qins-burn", "qins-eval", "qins-model", "qins-quant"]),
     ("qins-bench-kernels", &["qins-quant"]),
     ("qins-bench-quality", &["qins-quant"]),
     ("qins-bench-speed", &[]),
-    ("qins-tests", &["qins-burn", "qins-eval", "qins-quant"]),
+    ("qins-tests", &["qins-burn", "qins-eval", "qins-model", "qins-quant"]),
     ("xtask", &[]),
 ];
 

@@ -61,7 +61,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let root = Path::new(ROOT);
-    let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &root.join("assets/atlas"))?];
+    let mut sets =
+        vec![data::gaussian(), data::student(), data::trained("atlas", &root.join("crates/qins/assets/atlas"))?];
     if let Some(model) = &cli.model {
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
         sets.push(data::trained(&name, model)?);

@@ -2,9 +2,9 @@
 
 use std::{error::Error, ops::ControlFlow, path::PathBuf};
 
-use qins_burn::{
-    Backend, Checkpoint, EncodeOptions, Files, Generator, Scheme, Targets, Tokenizer, convert_linear_to_qins, load,
-};
+use qins_burn::{Backend, Generator, convert_linear_to_qins, load};
+use qins_model::{Targets, Tokenizer};
+use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files};
 
 /// Ten lines from a directory to a text.
 pub fn continue_text(dir: PathBuf, prompt: &str) -> Result<String, Box<dyn Error>> {
@@ -21,7 +21,7 @@ pub fn continue_text(dir: PathBuf, prompt: &str) -> Result<String, Box<dyn Error
 
 #[allow(dead_code)] // The tests call the function above.
 fn main() -> Result<(), Box<dyn Error>> {
-    let atlas = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/atlas");
+    let atlas = concat!(env!("CARGO_MANIFEST_DIR"), "/../qins/assets/atlas");
     let dir = std::env::args().nth(1).unwrap_or_else(|| atlas.to_owned());
     let prompt = "The capital of France is";
     println!("{prompt}{}", continue_text(dir.into(), prompt)?);

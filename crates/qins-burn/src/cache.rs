@@ -4,9 +4,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qins_model::ModelConfig;
 use qins_quant::kv::{Heads, KvScheme, Visible};
 
+use crate::device::floats;
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
-use crate::device::floats;
 
 /// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
 #[derive(Clone, Debug)]

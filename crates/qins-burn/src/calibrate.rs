@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, Projection, Projections, Session,
-    generate::expect_readable,
     decoder::{CausalLm, Logits},
+    generate::expect_readable,
     layer::Tap,
 };
 

@@ -97,12 +97,8 @@ pub fn load(
         report: LoadReport::default(),
     };
     let loader = RefCell::new(loader);
-    let model = assemble(
-        config,
-        |spec| loader.borrow_mut().linear(spec),
-        |spec| loader.borrow_mut().norm(spec),
-        progress,
-    )?;
+    let model =
+        assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().norm(spec), progress)?;
     let report = loader.into_inner().finish()?;
     Ok(Loaded { model, report })
 }
@@ -139,7 +135,10 @@ pub(crate) fn assemble(
                 ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| linear(&name(&format!("self_attn.{last}")))),
             ),
             post_attention_layernorm: norm(&name("post_attention_layernorm")),
-            mlp: Mlp::new(&config, ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}"))))),
+            mlp: Mlp::new(
+                &config,
+                ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}")))),
+            ),
         }
     };
     let layers = (0..config.num_hidden_layers).map(block).collect();

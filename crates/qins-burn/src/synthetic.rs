@@ -55,9 +55,7 @@ pub fn synthetic(
         Ok(projection)
     };
     let epsilon = config.rms_norm_eps;
-    let norm = |spec: &NormSpec| {
-        Ok(RmsNorm { gamma: Param::from_tensor(Tensor::ones([spec.width], device)), epsilon })
-    };
+    let norm = |spec: &NormSpec| Ok(RmsNorm { gamma: Param::from_tensor(Tensor::ones([spec.width], device)), epsilon });
     let model = assemble(config, linear, norm, progress)?;
     report.plain_bytes += norms;
     Ok(Loaded { model, report })

@@ -1,21 +1,15 @@
-//! The reference model that is part of the program, and what models are asked.
+//! The reference model that is part of the program, and its prompts.
 
 use qins_quant::checkpoint::Files;
 
 /// The embedded model's own prompts: a name for them, and the file.
+#[cfg(feature = "burn")]
 pub(crate) const ATLAS_PROMPTS: (&str, &str) =
-    ("the embedded model's prompts", include_str!("../../../../../assets/atlas/prompts.jsonl"));
-
-/// Prompts for any model.
-pub(crate) const PROMPTS: (&str, &str) =
-    ("the standard prompts", include_str!("../../../../../assets/standard/prompts.jsonl"));
-
-/// The pinned text.
-pub(crate) const TEXT: (&str, &str) = ("the standard text", include_str!("../../../../../assets/standard/text.txt"));
+    ("the embedded model's prompts", include_str!("../assets/atlas/prompts.jsonl"));
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../../../../assets/atlas/", $name)))),*]
+        &[$(($name, include_bytes!(concat!("../assets/atlas/", $name)))),*]
     };
 }
 
@@ -34,3 +28,6 @@ pub(crate) fn files() -> Files {
         ),
     }
 }
+
+/// The configuration of Phi-3.5-mini-instruct: its shapes without weights.
+pub(crate) const PHI: &str = include_str!("../assets/phi-3.5-mini.json");

@@ -1,33 +1,18 @@
 //! `qins`: generate, validate, convert, inspect, verify, export and measure encoded language models.
 
 mod args;
-mod baseline;
-mod bench;
-mod chat;
-mod compare;
-mod convert;
-mod doctor;
+mod commands;
 mod embedded;
+#[cfg(feature = "burn")]
 mod environment;
-mod evaluate;
-mod export;
-mod form;
-mod generate;
 mod hub;
-mod inspect;
-mod logits;
+#[cfg(feature = "burn")]
+mod load;
 mod model;
+#[cfg(feature = "burn")]
 mod output;
 mod policy;
-mod preset;
-mod prompts;
-mod questions;
-mod search;
-mod sensitivity;
-mod sweep;
-mod synth;
-mod validate;
-mod verify;
+mod progress;
 
 use std::{
     io::{self, Write},
@@ -35,6 +20,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+
+#[cfg(feature = "burn")]
+use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
+use crate::commands::{convert, export, inspect, synth, verify};
 
 /// Language models whose weights rest encoded.
 ///
@@ -50,17 +39,24 @@ struct Cli {
 /// Each is explained where it is defined: a word here would hide what is said there.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "burn")]
     Generate(generate::Generate),
+    #[cfg(feature = "burn")]
     Chat(chat::Chat),
+    #[cfg(feature = "burn")]
     Logits(logits::WriteLogits),
+    #[cfg(feature = "burn")]
     Validate(validate::Validate),
+    #[cfg(feature = "burn")]
     Sweep(sweep::Sweep),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Export(export::Export),
+    #[cfg(feature = "burn")]
     Bench(bench::Bench),
     Synth(synth::Synth),
+    #[cfg(feature = "burn")]
     Doctor(doctor::Doctor),
 }
 
@@ -69,17 +65,24 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        #[cfg(feature = "burn")]
         Command::Generate(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Chat(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Logits(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Validate(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Sweep(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Export(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Bench(command) => command.run(),
         Command::Synth(command) => command.run(),
+        #[cfg(feature = "burn")]
         Command::Doctor(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,66 +1,54 @@
 //! From options to how each linear shall rest; what has to be measured first is measured here.
 
-use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
+use std::{collections::BTreeMap, error::Error, io::Write};
 
-use qins_burn::{
-    Device, Importance, LinearSpec, Override, Policy, Recipe, calibrate, check_plain, linears, phi3::ModelConfig,
-};
+use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
+    Recipe,
     convert::Part,
     mixture::{self, Matrix, Mixture},
 };
 
 use crate::{
     args::{EncodeArgs, Target},
-    model::{Source, progress, stage},
-    prompts::Reader,
-    search::search,
+    progress::progress,
 };
 
-/// Tokens of a calibration text that are read at a time.
-const PIECE: usize = 512;
+#[cfg(feature = "burn")]
+mod engine;
+#[cfg(not(feature = "burn"))]
+#[path = "policy/no_engine.rs"]
+mod engine;
 
-/// How the linears of `source` rest by these options, with `recipe` where nothing says otherwise. What can be refused
+pub(crate) use engine::Engine;
+
+/// How the linears of `source` are encoded by these options, with `recipe` where nothing says otherwise. What can be refused
 /// without reading weights is refused first.
 pub(crate) fn policy(
     args: &EncodeArgs,
     recipe: Recipe,
-    source: &Source,
-    device: &Device,
+    source: &ModelSource,
+    engine: &Engine<'_>,
 ) -> Result<Policy, Box<dyn Error>> {
-    let config = ModelConfig::parse(source.checkpoint.config(), &source.checkpoint.config_path())?;
+    let config = ModelConfig::of(&source.checkpoint)?;
     check_plain(&source.checkpoint, &config)?;
     let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
     policy.check(&config)?;
     if let Some(file) = &args.calibrate {
-        policy.importance = importance(file, source, device)?;
+        policy.importance = engine.importance(file, source)?;
     }
     if let Some(target) = args.target {
         let specs = to_choose(&policy, &config)?;
         let matrices = measure(&policy, &specs, source)?;
         let found = match target {
             Target::Weights(goal) => mixture::choose(&matrices, goal)?,
-            Target::Words(bar) => search(bar, &policy, &specs, &matrices, source, device)?,
+            Target::Words(goal) => engine.search(goal, &policy, &specs, &matrices, source)?,
         };
         tell(&found)?;
         let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
     }
     Ok(policy)
-}
-
-/// Reads a text with the plain model.
-fn importance(file: &Path, source: &Source, device: &Device) -> Result<Importance, Box<dyn Error>> {
-    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let ids = Reader::open(source.files())?.encode(&text).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut model = source.load(None, device)?.model;
-    let piece = PIECE.min(model.config().max_position_embeddings);
-    let texts: Vec<Vec<u32>> = ids.chunks(piece).map(<[u32]>::to_vec).collect();
-    let bar = stage(texts.len() as u64, "calibrating".to_owned());
-    let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
-        .map_err(|e| format!("{}: {e}", file.display()))?;
-    bar.finish_and_clear();
-    Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
 }
 
 /// The linears that have no scheme yet.
@@ -74,7 +62,7 @@ fn to_choose(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, S
 }
 
 /// What each scheme would make of each linear.
-fn measure(policy: &Policy, specs: &[LinearSpec], source: &Source) -> Result<Vec<Matrix>, Box<dyn Error>> {
+fn measure(policy: &Policy, specs: &[LinearSpec], source: &ModelSource) -> Result<Vec<Matrix>, Box<dyn Error>> {
     let checkpoint = &source.checkpoint;
     let bar = progress(specs.len() as u64, "measuring".to_owned());
     let mut matrices: Vec<Matrix> = Vec::new();

@@ -42,7 +42,7 @@ pub(crate) struct Context {
 }
 
 pub(crate) fn run(options: &Context) -> Result<(), String> {
-    let config = options.config.clone().unwrap_or_else(|| root().join("assets/atlas/config.json"));
+    let config = options.config.clone().unwrap_or_else(|| root().join("crates/qins/assets/atlas/config.json"));
     let longest = options.contexts.iter().max().map_or(0, |most| most + options.tokens);
     let shapes = measure::with_positions(&config, longest)?;
     let mut runs = Vec::new();

@@ -7,7 +7,7 @@ use crate::{KvCache, Projections};
 
 /// A causal language model: ids in, logits of the next token out. [`Decoder`](super::Decoder) is one; another module that is one can
 /// be generated with, scored, calibrated and compared like it.
-pub trait CausalLm: Projections + Sync {
+pub trait CausalLm: Projections + std::fmt::Debug + Sync {
     /// Its shapes and limits.
     fn config(&self) -> &ModelConfig;
 

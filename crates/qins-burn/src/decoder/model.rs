@@ -45,6 +45,11 @@ impl Decoder {
         Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32, kv: KvScheme::F32 }
     }
 
+    /// Its shapes and limits.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
     /// Its rotations.
     pub fn rope(&self) -> &Rope {
         &self.rope

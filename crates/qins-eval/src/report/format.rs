@@ -41,9 +41,12 @@ pub(super) fn bits(bits: Option<f64>) -> String {
 }
 
 pub(super) fn bytes(n: u64) -> String {
-    indicatif::HumanBytes(n).to_string()
+    humansize::format_size(n, humansize::BINARY)
 }
 
 pub(super) fn thousands(n: u64) -> String {
-    indicatif::HumanCount(n).to_string()
+    let digits = n.to_string();
+    let grouped: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|three| str::from_utf8(three).ok()).collect();
+    grouped.join(",")
 }

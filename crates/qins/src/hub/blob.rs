@@ -16,7 +16,7 @@ use super::{
     client::{Announced, Failure, header, refusal},
     create_parent, local, note,
 };
-use crate::model::bytes_progress;
+use crate::progress::bytes_progress;
 
 /// So often in a row a transfer may fail without having come further.
 const ATTEMPTS: u32 = 4;

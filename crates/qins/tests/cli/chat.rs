@@ -14,7 +14,7 @@ fn chat(home: &Home, arguments: &[&str], lines: &str) -> Run {
     Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// The answers are those of `assets/atlas/goldens.json`, `chat-01`, `chat-06` and `chat-07`.
+/// The answers are those of `crates/qins/assets/atlas/goldens.json`, `chat-01`, `chat-06` and `chat-07`.
 #[test]
 fn a_conversation_goes_as_in_transformers() {
     let home = Home::new("e_tied/f32");

@@ -205,7 +205,7 @@ fn the_embedded_model_comes_back() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --scheme lossless --targets full --out out").done();
     home.qins("export out --out back").done();
-    let from = crate::common::repository("assets/atlas/model.safetensors");
+    let from = crate::common::repository("crates/qins/assets/atlas/model.safetensors");
     let (from, back) = (read_tensors(&from), read_tensors(&home.path("back/model.safetensors")));
     assert!(from.len() == back.len() && from.iter().all(|(name, tensor)| back[name].bytes == tensor.bytes));
     let answer = |model: &[&str]| {

@@ -166,7 +166,7 @@ fn the_embedded_model_says_what_transformers_says() {
     assert!(lines[0]["text"].as_str().unwrap().starts_with(" Paris"), "{}", lines[0]);
     let text = home.run(&["generate", "--prompt", "The capital of France is"]).done();
     assert!(text.starts_with("The capital of France is Paris"), "{text}");
-    let goldens = json_file(&repository("assets/atlas/goldens.json"));
+    let goldens = json_file(&repository("crates/qins/assets/atlas/goldens.json"));
     let goldens: Vec<&Value> = goldens["goldens"].as_array().unwrap().iter().step_by(5).collect();
     for field in ["prompt", "input_ids"] {
         let line = |g: &&Value| json!({ "id": g["id"], field: g[field], "max_new_tokens": g["max_new_tokens"] });

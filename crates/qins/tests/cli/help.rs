@@ -44,7 +44,7 @@ fn every_flag_of_every_command_is_explained() {
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
         ("validate", [&encode[..2], &["--candidate", "--kv"], &encode[2..], &device, &asked, &report].concat()),
         ("sweep", [&["--model", "--schemes", "--targets", "--parts", "--kv"], &device[..], &asked, &report].concat()),
-        ("convert", [&encode[..], &["--out", "--help"]].concat()),
+        ("convert", [&encode[..], &["--out"], &device, &["--help"]].concat()),
         ("synth", vec!["--config", "--blocks", "--shard-bytes", "--out", "--help"]),
         ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
         ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),

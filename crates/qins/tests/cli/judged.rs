@@ -124,7 +124,7 @@ fn a_report_says_what_was_asked_for() {
 #[test]
 fn the_embedded_model_is_judged_at_a_rate_as_a_mixture_and_calibrated() {
     let home = Home::new("e_tied/f32");
-    let prompts = fs::read_to_string(repository("assets/atlas/prompts.jsonl")).unwrap();
+    let prompts = fs::read_to_string(repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     home.write("prompts.jsonl", prompts.lines().step_by(11).map(|line| format!("{line}\n")).collect::<String>());
     home.write("text.txt", &prompts);
     let found = judged(&home, "--scheme rate --bits-per-weight 8");

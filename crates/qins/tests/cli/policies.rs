@@ -225,7 +225,7 @@ fn a_mixture_says_the_same_loaded_and_stored() {
 #[test]
 fn a_text_changes_what_the_groups_keep_and_always_in_the_same_way() {
     let home = Home::new("e_tied/f32");
-    let text = fs::read_to_string(repository("assets/atlas/README.md")).unwrap();
+    let text = fs::read_to_string(repository("crates/qins/assets/atlas/README.md")).unwrap();
     home.write("text.txt", &text);
     let stored = |arguments: &str| {
         home.qins(&format!("convert --out out {arguments}")).done();
@@ -267,7 +267,7 @@ fn a_text_that_cannot_be_read_is_named() {
         ("--calibrate empty.txt", &["empty.txt", "expected at least one text to calibrate on, found none"]),
         ("--calibrate bytes.txt", &["bytes.txt", "UTF-8"]),
         ("--calibrate model", &["model", "Is a directory"]),
-        ("--calibrate text.txt --model model", &["text.txt", "expected a tokenizer.json", "found none"]),
+        ("--calibrate text.txt --model model", &["text.txt", "tokenizer.json", "expected a tokenizer", "found none"]),
     ];
     for (arguments, says) in cases {
         for command in [

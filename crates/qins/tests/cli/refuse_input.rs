@@ -138,7 +138,7 @@ fn a_prompt_that_cannot_be_read_is_named() {
 #[test]
 fn a_text_without_tokens_or_of_another_vocabulary_is_refused() {
     let home = Home::new("e_tied/f32");
-    fs::copy(repository("assets/atlas/tokenizer.json"), home.path("model/tokenizer.json")).unwrap();
+    fs::copy(repository("crates/qins/assets/atlas/tokenizer.json"), home.path("model/tokenizer.json")).unwrap();
     let prompt = |text| home.run(&["generate", "--model", "model", "--prompt", text]);
     prompt("").refused("empty", &["expected at least one token", "found an empty"]);
     prompt("The capital of France is").refused("another vocabulary", &["below 112", "found"]);

@@ -21,7 +21,7 @@ fn a_mixture_keeps_its_bar_on_prompts_it_was_not_chosen_on() {
     let bits = mixture["bits_per_weight"].as_f64().unwrap();
     assert!((4.4..5.4).contains(&bits), "{bits}");
     // Every other of its own prompts.
-    let prompts = fs::read_to_string(crate::common::repository("assets/atlas/prompts.jsonl")).unwrap();
+    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     let ids: Vec<String> =
         prompts.lines().skip(1).step_by(2).map(|line| line.split('"').nth(3).unwrap().to_owned()).collect();
     let texts = report["baseline"]["texts"].as_array().unwrap();
@@ -58,7 +58,7 @@ fn a_bar_that_no_mixture_keeps_is_refused_with_the_nearest() {
 #[test]
 fn an_encoded_cache_is_judged_by_itself() {
     let home = Home::new("e_tied/f32");
-    let prompts = fs::read_to_string(crate::common::repository("assets/atlas/prompts.jsonl")).unwrap();
+    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     home.write("prompts.jsonl", prompts.lines().step_by(11).map(|line| format!("{line}\n")).collect::<String>());
     let run = home.qins("validate --prompts prompts.jsonl --kv f32,f16,q8,q4");
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);

@@ -13,7 +13,7 @@ fn validate(home: &Home, arguments: &str) -> (Run, Value) {
 
 /// Some prompts of the embedded model.
 fn few_prompts(home: &Home) {
-    let prompts = fs::read_to_string(repository("assets/atlas/prompts.jsonl")).unwrap();
+    let prompts = fs::read_to_string(repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     home.write("prompts.jsonl", prompts.lines().step_by(9).map(|line| format!("{line}\n")).collect::<String>());
 }
 
@@ -114,7 +114,7 @@ fn the_embedded_model_passes() {
     let (run, report) = validate(&home, "");
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     assert_eq!(names(&report), with_controls(&["f32", "q8"]));
-    let prompts = fs::read_to_string(repository("assets/atlas/prompts.jsonl")).unwrap();
+    let prompts = fs::read_to_string(repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     assert_eq!(list(&report["baseline"]["texts"]).len(), prompts.lines().count());
     assert!(run.out.ends_with("report     report.html, report.json, report.md\n"), "{}", run.out);
     let page = fs::read_to_string(home.path("report.html")).unwrap();
@@ -155,7 +155,7 @@ fn the_embedded_model_passes() {
     assert_eq!(mean_kl("one thread"), 0.0);
     assert!(mean_kl("token by token") < 1e-9 && mean_kl("bf16 arithmetic") > 1e-5);
     // The baseline says what Transformers says.
-    let goldens = json_file(&repository("assets/atlas/goldens.json"));
+    let goldens = json_file(&repository("crates/qins/assets/atlas/goldens.json"));
     let runs = list(&report["baseline"]["texts"]);
     for golden in list(&goldens["goldens"]) {
         let found = runs.iter().find(|run| run["id"] == golden["id"]).unwrap();

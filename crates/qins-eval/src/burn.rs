@@ -1,0 +1,103 @@
+//! The models of `qins-burn`, under evaluation.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use qins_burn::{
+    Device, Generator, LoadReport, Loaded, Projection, Projections, apply,
+    decoder::{Decoder, Precision},
+    load, read, restore, score, score_token_by_token,
+};
+use qins_model::{ModelConfig, ModelSource, Policy};
+use qins_quant::kv::KvScheme;
+
+use crate::model::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+
+/// Loads models onto a device.
+pub struct BurnLoader {
+    /// The device.
+    pub device: Device,
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct BurnModel {
+    model: Decoder,
+    report: LoadReport,
+    /// What its linears were before a policy was applied.
+    before: BTreeMap<String, Projection>,
+}
+
+impl From<Loaded> for BurnModel {
+    fn from(Loaded { model, report }: Loaded) -> Self {
+        Self { model, report, before: BTreeMap::new() }
+    }
+}
+
+impl EvalLoader for BurnLoader {
+    fn load(&self, source: &ModelSource, policy: Option<&Policy>) -> Result<Box<dyn EvalModel>, ModelError> {
+        Ok(Box::new(BurnModel::from(load(&source.checkpoint, policy, &self.device, |_, _| {})?)))
+    }
+}
+
+impl EvalModel for BurnModel {
+    fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    fn sizes(&self) -> WeightSizes {
+        WeightSizes {
+            bytes: self.report.weight_bytes() as u64,
+            encoded_weights: self.report.encoded_weights as u64,
+            bits_per_weight: self.report.bits_per_weight(),
+        }
+    }
+
+    fn generate(
+        &self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        on_token: &mut dyn FnMut(u32, &[f32]),
+    ) -> Result<Vec<u32>, ModelError> {
+        let GenerateOptions { max_new_tokens, stop_ids, sampler } = options.clone();
+        let generation = Generator { max_new_tokens, stop_ids, sampler }.generate(&self.model, prompt, |step| {
+            on_token(step.id, step.logits);
+            ControlFlow::Continue(())
+        })?;
+        Ok(generation.ids)
+    }
+
+    fn score(&self, context: &[u32], continuation: &[u32], scoring: Scoring) -> Result<Vec<f32>, ModelError> {
+        Ok(match scoring {
+            Scoring::Batched => score(&self.model, context, continuation)?,
+            Scoring::TokenByToken => score_token_by_token(&self.model, context, continuation)?,
+        })
+    }
+
+    fn set_bf16(&mut self, bf16: bool) {
+        self.model.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
+    }
+
+    fn set_kv(&mut self, scheme: KvScheme) {
+        self.model.set_kv(scheme);
+    }
+
+    fn apply(&mut self, policy: &Policy) -> Result<(), ModelError> {
+        // Whatever was applied before is undone first.
+        self.restore();
+        self.before = apply(policy, &mut self.model)?;
+        Ok(())
+    }
+
+    fn restore(&mut self) {
+        restore(&mut self.model, std::mem::take(&mut self.before));
+    }
+
+    fn visit_weights(&mut self, visit: &mut dyn FnMut(&str, Vec<f32>)) -> Result<(), ModelError> {
+        self.model.visit_projections("model", &mut |_, name, projection| {
+            let rows: Vec<u32> = (0..projection.shape()[0] as u32).collect();
+            visit(name, read(projection.rows(&rows))?);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! `--candidate`.
+
+use std::{path::PathBuf, str::FromStr};
+
+/// A checkpoint to compare: `DIR`, or `DIR@BITS` where it holds the values of another format as plain weights.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OtherCheckpoint {
+    pub(crate) dir: PathBuf,
+    pub(crate) bits: Option<f64>,
+}
+
+impl FromStr for OtherCheckpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bits = |text: &str| text.parse().ok().filter(|bits: &f64| (0.1..=64.0).contains(bits));
+        match text.rsplit_once('@').and_then(|(dir, text)| Some((dir, bits(text)?))) {
+            Some((dir, bits)) => Ok(Self { dir: dir.into(), bits: Some(bits) }),
+            None => Ok(Self { dir: text.into(), bits: None }),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! How linears are encoded: `--targets`, `--override` and their like.
+
+use std::path::PathBuf;
+
+use clap::Args;
+#[cfg(feature = "burn")]
+use qins_eval::report::Settings;
+use qins_model::{Override, Targets};
+use qins_quant::{Alpha, EncodeOptions, Prune, Rate, Recipe, Scheme};
+
+use super::Target;
+
+/// How linears are encoded.
+#[derive(Debug, Args)]
+pub(crate) struct EncodeArgs {
+    /// Which linears to encode: `safe` (v, o, gate, up, down), `all` (q and k too), `full` (embedding and head too), or
+    /// a list such as `v_proj,down_proj`
+    #[arg(long, default_value = "safe", value_name = "POLICY")]
+    pub(crate) targets: Targets,
+    /// Another scheme, or `none`, for the linears of a role or name, such as `down_proj=q6` or `model.layers.0.*=q8`;
+    /// may be given several times, and the last that matches decides
+    #[arg(long = "override", value_name = "PATTERN=SCHEME")]
+    pub(crate) overrides: Vec<Override>,
+    /// Choose a scheme from q3 to q8g for each linear. By its weights' measured error: the least at `bits=4.5` bits per weight,
+    /// or the fewest bits that keep `sqnr=40` dB. By what the model then says: the fewest bits that keep a mean divergence
+    /// of `kl=1e-3` nats, or `match=99.9%` of its next tokens, on prompts which `validate` does not confirm it with. Linears
+    /// with an override are left out of it
+    #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
+    pub(crate) target: Option<Target>,
+    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8 and
+    /// q8g to q3, in what `--target` chooses, and in what `--prune` takes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Entropy-code the file: the same codes in 1 to 7 % fewer bytes; `lossless` and `rate` always are
+    #[arg(long)]
+    pub(crate) entropy: bool,
+    /// What `rate` shall cost [default: 4]
+    #[arg(long, value_name = "BITS", value_parser = parse_rate, allow_negative_numbers = true)]
+    pub(crate) bits_per_weight: Option<Rate>,
+    /// Set this share of each row's weights to zero first, the least of them
+    #[arg(long, value_name = "SHARE", value_parser = parse_prune, allow_negative_numbers = true)]
+    pub(crate) prune: Option<Prune>,
+    /// Fix α of z = 1/(1+α|x|) instead of fitting the curve to each row
+    #[arg(long, value_name = "A", value_parser = parse_alpha, allow_negative_numbers = true)]
+    pub(crate) alpha: Option<Alpha>,
+}
+
+impl EncodeArgs {
+    /// How `scheme` is encoded with these options.
+    ///
+    /// # Errors
+    /// When an option is given that nothing will ask for.
+    pub(crate) fn recipe(&self, scheme: Option<Scheme>) -> Result<Option<Recipe>, String> {
+        let options = [
+            (self.alpha.is_some(), "--alpha"),
+            (self.bits_per_weight.is_some(), "--bits-per-weight"),
+            (self.prune.is_some(), "--prune"),
+            (self.entropy, "--entropy"),
+            (self.calibrate.is_some(), "--calibrate"),
+            (!self.overrides.is_empty(), "--override"),
+        ];
+        let given = options.into_iter().find_map(|(given, name)| given.then_some(name));
+        // A mixture begins with any scheme: each linear gets its own.
+        let scheme = scheme.or(self.target.map(|_| Scheme::Q8g));
+        match (scheme, given) {
+            (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
+            (None, None) => Ok(None),
+            (Some(scheme), _) => {
+                if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::heeds_importance) {
+                    return Err(format!("expected a scheme whose fit weighs errors with --calibrate, found {scheme}"));
+                }
+                if self.bits_per_weight.is_some() && !self.rates(scheme) {
+                    return Err(
+                        "expected --scheme rate, or an --override to it, with --bits-per-weight, found none".into()
+                    );
+                }
+                let options = EncodeOptions {
+                    alpha: self.alpha,
+                    rate: self.bits_per_weight.unwrap_or_default(),
+                    prune: self.prune.unwrap_or_default(),
+                    curves: None,
+                };
+                Ok(Some(Recipe { coded: self.entropy, options, ..scheme.into() }))
+            }
+        }
+    }
+
+    /// Whether anything rests in a scheme like this, where most rests in `scheme`.
+    fn any(&self, scheme: Scheme, like: impl Fn(Scheme) -> bool) -> bool {
+        like(scheme) || self.overrides.iter().filter_map(Override::scheme).any(like)
+    }
+
+    fn rates(&self, scheme: Scheme) -> bool {
+        self.any(scheme, |scheme| scheme == Scheme::Rate)
+    }
+}
+
+#[cfg(feature = "burn")]
+impl EncodeArgs {
+    /// What a report says of a form made with these options and this recipe.
+    pub(crate) fn settings(&self, recipe: &Recipe) -> Settings {
+        let rate = match recipe.options.rate {
+            Rate::Bits(bits) if self.rates(recipe.scheme) => Some(bits),
+            _ => None,
+        };
+        Settings {
+            checkpoint: None,
+            stands_for_bits: None,
+            kv: None,
+            computation: None,
+            scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
+            targets: self.targets.to_string(),
+            alpha: self.alpha.map(Alpha::get),
+            target: self.target.map(|goal| goal.to_string()),
+            overrides: self.overrides.iter().map(ToString::to_string).collect(),
+            calibration: self.calibrate.as_ref().map(|file| file.display().to_string()),
+            entropy: self.entropy,
+            rate,
+            prune: self.prune.map(Prune::get).filter(|share| *share > 0.0),
+        }
+    }
+}
+
+fn parse_alpha(text: &str) -> Result<Alpha, String> {
+    let value = text.parse::<f32>().map_err(|e| e.to_string())?;
+    Alpha::new(value).map_err(|e| e.to_string())
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    Rate::bits(text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?)
+}
+
+fn parse_prune(text: &str) -> Result<Prune, String> {
+    Prune::new(text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?)
+}

@@ -1,0 +1,48 @@
+//! `--target`.
+
+use std::{fmt, str::FromStr};
+
+use qins_model::OutputGoal;
+use qins_quant::mixture::Goal;
+
+/// What a mixture of schemes shall reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// Of the weights.
+    Weights(Goal),
+    /// Of the words.
+    Words(OutputGoal),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weights(goal) => goal.fmt(f),
+            Self::Words(OutputGoal::Kl(kl)) => write!(f, "kl={kl}"),
+            // Rounded to what was meant: 0.999 × 100 is no whole number of thousandths.
+            Self::Words(OutputGoal::Match(share)) => write!(f, "match={}%", (1e8 * share).round() / 1e6),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// `bits=4.5`, `sqnr=40`, `kl=1e-3`, `match=99.9%` or `match=0.999`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("expected bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%, found `{text}`");
+        let (name, value) = text.split_once('=').ok_or_else(error)?;
+        let number = |text: &str| text.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0).ok_or_else(error);
+        match name {
+            "kl" => Ok(Self::Words(OutputGoal::Kl(number(value)?))),
+            "match" => {
+                let share = match value.strip_suffix('%') {
+                    Some(percent) => number(percent)? / 100.0,
+                    None => number(value)?,
+                };
+                if share < 1.0 { Ok(Self::Words(OutputGoal::Match(share))) } else { Err(error()) }
+            }
+            _ => text.parse().map(Self::Weights).map_err(|_| error()),
+        }
+    }
+}

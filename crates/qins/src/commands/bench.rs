@@ -1,0 +1,337 @@
+//! `qins bench`.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    time::Instant,
+};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use qins_burn::{
+    Device, DeviceMemory, Loaded, Session, copy_bandwidth, count_launches,
+    decoder::{Decoder, Logits},
+    device_memory, read, synthetic,
+};
+use qins_model::{ModelConfig, Policy, Targets};
+use qins_quant::{
+    FloatDtype,
+    kernel::{Simd, read_bandwidth},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Outcome,
+    args::{DeviceArgs, KvArgs, ModelArgs, SchemeOrNone},
+    embedded::PHI,
+    environment::{environment, peak_rss_bytes},
+    load::load_model,
+    model,
+    progress::progress,
+};
+
+/// Measure tokens a second and memory, of a model or of the shapes of one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins bench --scheme q8
+  qins bench --model synthetic:phi-3.5-mini --blocks 4 --scheme q4 --targets full --threads 2
+  qins bench --model DIR --json
+
+One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, on a \
+graphics card by a copy, and its share that the weights take is said beside each figure.")]
+pub(crate) struct Bench {
+    /// A Hugging Face directory, or `synthetic:phi-3.5-mini` or `synthetic:FILE` for random weights of those shapes or of a
+    /// config.json's [default: the embedded model]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<Model>,
+    /// Blocks of a synthetic model, instead of all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    blocks: Option<u16>,
+    /// Encode the weights: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    #[arg(long, default_value = "none")]
+    scheme: SchemeOrNone,
+    /// Which linears to encode: `safe`, `all`, `full`, or a list such as `v_proj,down_proj`
+    #[arg(long, default_value = "safe", value_name = "POLICY")]
+    targets: Targets,
+    /// The type in which a synthetic model's plain weights rest
+    #[arg(long, default_value = "bf16", value_parser = ["bf16", "f16", "f32"])]
+    dtype: String,
+    #[command(flatten)]
+    kv: KvArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Tokens of the prompt, read at once
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    prompt_tokens: u32,
+    /// Tokens that are generated after it, one by one
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    tokens: u32,
+    /// Times that everything is measured after a first time that does not count; the median does
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeats: u16,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Model {
+    Directory(PathBuf),
+    Synthetic(String),
+}
+
+impl FromStr for Model {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("synthetic:") {
+            None => Ok(Self::Directory(text.into())),
+            Some(_) => Ok(Self::Synthetic(text.to_owned())),
+        }
+    }
+}
+
+/// What was measured. Speeds are medians, in tokens or 10⁹ bytes a second.
+#[derive(Serialize)]
+struct Measured {
+    name: &'static str,
+    model: String,
+    blocks: usize,
+    scheme: String,
+    targets: String,
+    threads: usize,
+    simd: &'static str,
+    cpu: Option<String>,
+    /// The graphics card, if one computes.
+    card: Option<String>,
+    kv: String,
+    /// Of keys and values, once everything was read.
+    kv_bytes: usize,
+    prompt_tokens: usize,
+    tokens: usize,
+    prefill_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+    decode_gb_per_second: f64,
+    /// What the memory gives that weights are in: of a CPU what all threads read, of a graphics card what it copies, counted
+    /// in both directions, where that can be measured.
+    read_gb_per_second: Option<f64>,
+    load_seconds: f64,
+    peak_rss_bytes: Option<u64>,
+    /// Of a GPU: in tensors with the cache still there, and taken from it for them at most.
+    device_bytes: Option<u64>,
+    device_reserved_bytes: Option<u64>,
+    weight_bytes: usize,
+    /// Kernels that a graphics card launches for the last token, and how often each.
+    launches: BTreeMap<String, usize>,
+    prefill_runs: Vec<f64>,
+    decode_runs: Vec<f64>,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Outcome {
+        let device = self.device.device()?;
+        let policy = self.scheme.scheme().map(|scheme| Policy::new(self.targets.clone(), scheme));
+        let start = Instant::now();
+        let (name, Loaded { mut model, report }) = self.load(policy.as_ref(), &device)?;
+        model.set_kv(self.kv.kv);
+        let load_seconds = start.elapsed().as_secs_f64();
+        let vocabulary = model.config().vocab_size as u32;
+        let limit = model.config().max_position_embeddings;
+        let (prompt, tokens) = (self.prompt_tokens as usize, self.tokens as usize);
+        if prompt + tokens > limit {
+            return Err(
+                format!("expected at most {limit} tokens, the model's context, found {}", prompt + tokens).into()
+            );
+        }
+        let ids: Vec<u32> =
+            (0..self.prompt_tokens + self.tokens).map(|i| i.wrapping_mul(40_503) % vocabulary).collect();
+        let bar = progress(1 + u64::from(self.repeats), "measuring".to_owned());
+        // Once beforehand, so that everything has been touched.
+        let first = self.measure(&model, &ids, &device)?;
+        let mut runs = (Vec::new(), Vec::new());
+        for _ in 0..self.repeats {
+            bar.inc(1);
+            let run = self.measure(&model, &ids, &device)?;
+            runs.0.push(prompt as f64 / run.prefill);
+            runs.1.push(tokens as f64 / run.decode);
+        }
+        bar.finish_and_clear();
+        let launches = self.launches(&model, &ids)?;
+        // Before the bandwidth is measured, which takes memory of its own.
+        let peak_rss_bytes = peak_rss_bytes();
+        let (prefill, decode) = (median(&runs.0), median(&runs.1));
+        let environment = environment(&self.device);
+        let measured = Measured {
+            name: "qins",
+            model: name,
+            blocks: model.config().num_hidden_layers,
+            scheme: policy.as_ref().map_or(format!("none ({})", self.dtype), |policy| policy.recipe.scheme.to_string()),
+            targets: policy.map_or("none".to_owned(), |policy| policy.targets.to_string()),
+            threads: environment.threads,
+            simd: Simd::chosen()?.name(),
+            cpu: environment.cpu,
+            card: self.device.backend.card(),
+            kv: self.kv.kv.to_string(),
+            kv_bytes: first.kv_bytes,
+            prompt_tokens: prompt,
+            tokens,
+            prefill_tokens_per_second: prefill,
+            decode_tokens_per_second: decode,
+            decode_gb_per_second: decode * report.bytes_per_token() as f64 / 1e9,
+            read_gb_per_second: match self.device.backend.card() {
+                Some(_) => copy_bandwidth(&device),
+                None => Some(read_bandwidth()),
+            }
+            .map(|bytes| bytes / 1e9),
+            load_seconds,
+            peak_rss_bytes,
+            device_bytes: first.device.map(|memory| memory.in_use),
+            device_reserved_bytes: first.device.map(|memory| memory.reserved),
+            weight_bytes: report.weight_bytes(),
+            launches,
+            prefill_runs: runs.0,
+            decode_runs: runs.1,
+        };
+        measured.print(self.json)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn load(&self, policy: Option<&Policy>, device: &Device) -> Result<(String, Loaded), Box<dyn Error>> {
+        let Some(Model::Synthetic(name)) = &self.model else {
+            if self.blocks.is_some() {
+                return Err("expected --blocks of a synthetic model, found it of another".into());
+            }
+            let model = match &self.model {
+                Some(Model::Directory(dir)) => Some(dir.clone()),
+                _ => None,
+            };
+            let source = model::open(&ModelArgs { model })?;
+            let loaded = load_model(&source, policy, device)?;
+            return Ok((source.name, loaded));
+        };
+        let shapes = name.trim_start_matches("synthetic:");
+        let mut config: Value = if shapes == "phi-3.5-mini" {
+            serde_json::from_str(PHI)?
+        } else {
+            let text = fs::read_to_string(shapes)
+                .map_err(|e| format!("{shapes}: expected `phi-3.5-mini` or a config.json: {e}"))?;
+            serde_json::from_str(&text).map_err(|e| format!("{shapes}: {e}"))?
+        };
+        if let Some(blocks) = self.blocks {
+            config["num_hidden_layers"] = blocks.into();
+        }
+        let config = ModelConfig::parse(&config, Path::new(shapes))?;
+        let dtype = match &self.dtype[..] {
+            "bf16" => FloatDtype::Bf16,
+            "f16" => FloatDtype::F16,
+            _ => FloatDtype::F32,
+        };
+        let bar = progress(0, format!("making {}", policy.map_or("plain", |policy| policy.recipe.scheme.name())));
+        let loaded = synthetic(config, policy, dtype, device, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        Ok((name.clone(), loaded))
+    }
+
+    fn measure(&self, model: &Decoder, ids: &[u32], device: &Device) -> Result<Run, Box<dyn Error>> {
+        let (prompt, tokens) = ids.split_at(self.prompt_tokens as usize);
+        let mut session = Session::new(model, ids.len());
+        let mut timed = |ids: &[u32]| -> Result<f64, Box<dyn Error>> {
+            let start = Instant::now();
+            // The logits must have been computed, not only asked for.
+            std::hint::black_box(read(session.extend(ids, Logits::Last)?)?);
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let prefill = timed(prompt)?;
+        let decode = tokens.iter().map(|id| timed(std::slice::from_ref(id))).sum::<Result<f64, _>>()?;
+        Ok(Run { prefill, decode, kv_bytes: session.cache().bytes(), device: device_memory(device) })
+    }
+
+    /// What the last token launches, after the others.
+    fn launches(&self, model: &Decoder, ids: &[u32]) -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
+        // A CPU launches none: it need not read everything once more.
+        let (Some(_), Some((last, others))) = (self.device.backend.card(), ids.split_last()) else {
+            return Ok(BTreeMap::new());
+        };
+        let mut session = Session::new(model, ids.len());
+        read(session.extend(others, Logits::Last)?)?;
+        let (logits, launches) = count_launches(|| -> Result<_, qins_burn::Error> {
+            read(session.extend(std::slice::from_ref(last), Logits::Last)?)
+        });
+        logits?;
+        Ok(launches)
+    }
+}
+
+/// Seconds to read the prompt, and to read the other tokens one by one after it; and memory then.
+struct Run {
+    prefill: f64,
+    decode: f64,
+    kv_bytes: usize,
+    device: Option<DeviceMemory>,
+}
+
+impl Measured {
+    fn print(&self, json: bool) -> Result<(), Box<dyn Error>> {
+        let mut out = io::stdout().lock();
+        if json {
+            return Ok(writeln!(out, "{}", serde_json::to_string(self)?)?);
+        }
+        writeln!(
+            out,
+            "{}, {} blocks, {} ({}), {} threads, {}",
+            self.model,
+            self.blocks,
+            self.scheme,
+            self.targets,
+            self.threads,
+            self.card.as_deref().unwrap_or(self.simd)
+        )?;
+        writeln!(out, "prefill  {:8.1} tokens/s, {} at once", self.prefill_tokens_per_second, self.prompt_tokens)?;
+        let share = self.read_gb_per_second.map_or(String::new(), |read| {
+            let gives = if self.card.is_some() { "card copies" } else { "machine reads" };
+            format!(": {:.0} % of the {read:.1} GB/s this {gives}", 100.0 * self.decode_gb_per_second / read)
+        });
+        writeln!(
+            out,
+            "decode   {:8.1} tokens/s, {:.1} GB/s of weights{share}",
+            self.decode_tokens_per_second, self.decode_gb_per_second
+        )?;
+        let memory = self.peak_rss_bytes.map_or(String::new(), |peak| {
+            format!(", {} of memory at most ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)
+        });
+        writeln!(
+            out,
+            "weights  {}{memory}, loaded in {:.1} s",
+            HumanBytes(self.weight_bytes as u64),
+            self.load_seconds
+        )?;
+        if let (Some(used), Some(reserved)) = (self.device_bytes, self.device_reserved_bytes) {
+            let bytes = self.weight_bytes + self.kv_bytes;
+            let times = used as f64 / bytes as f64;
+            let (used, reserved) = (HumanBytes(used), HumanBytes(reserved));
+            writeln!(out, "device   {used} in tensors ({times:.2} × weights and cache), {reserved} taken")?;
+        }
+        if !self.launches.is_empty() {
+            let launches: usize = self.launches.values().sum();
+            writeln!(out, "launches {launches} kernels a token")?;
+        }
+        let context = self.prompt_tokens + self.tokens;
+        writeln!(out, "cache    {} of {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
+        Ok(())
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

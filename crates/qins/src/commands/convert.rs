@@ -1,0 +1,71 @@
+//! `qins convert`.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use qins_model::Conversion;
+use qins_quant::Scheme;
+
+#[cfg(feature = "burn")]
+use crate::args::DeviceArgs;
+use crate::{
+    Outcome,
+    args::{EncodeArgs, ModelArgs},
+    model,
+    policy::{Engine, policy},
+    progress::bytes_progress,
+};
+
+/// Write a checkpoint with encoded linears.
+///
+/// The result is a Hugging Face directory again: encoded linears rest as `<module>.weight_packed` with their
+/// parameters, everything else is copied bit for bit, and `quantization_config` in config.json says which is which.
+/// It appears whole or not at all; a conversion that was killed is simply run again.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins convert --model DIR --scheme q8 --out DIR-q8
+  qins convert --model DIR --scheme q4 --override down=q6 --override model.layers.0.*=q8 --out OUT
+  qins convert --model DIR --target bits=4.5 --calibrate text.txt --out OUT
+  qins convert --model DIR --scheme lossless --targets full --out OUT")]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// How to encode: f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    #[arg(long, required_unless_present = "target")]
+    scheme: Option<Scheme>,
+    #[command(flatten)]
+    encode: EncodeArgs,
+    /// Where to write: a directory that does not exist yet, or is empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// For `--calibrate` and `--target kl=` or `match=`, which run the model
+    #[cfg(feature = "burn")]
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Convert {
+    pub(crate) fn run(self) -> Outcome {
+        let recipe = self.encode.recipe(self.scheme)?.ok_or("expected a --scheme, found none")?;
+        let source = model::open(&self.model)?;
+        #[cfg(feature = "burn")]
+        let engine = Engine::of(&self.device);
+        #[cfg(not(feature = "burn"))]
+        let engine = Engine::none();
+        let policy = policy(&self.encode, recipe, &source, &engine)?;
+        let bar = bytes_progress(source.checkpoint.tensor_bytes() as u64, "encoding".to_owned());
+        let conversion = Conversion::of(&source.checkpoint)?.policy(policy).progress(|bytes| bar.inc(bytes));
+        let written = conversion.write(&self.out)?;
+        bar.finish_and_clear();
+        let (before, after) = (written.bytes_before, written.bytes_after);
+        writeln!(
+            std::io::stdout(),
+            "{}: {} → {} ({:.1} %)",
+            self.out.display(),
+            indicatif::HumanBytes(before as u64),
+            indicatif::HumanBytes(after as u64),
+            100.0 * after as f64 / before.max(1) as f64
+        )?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

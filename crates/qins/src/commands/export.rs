@@ -1,0 +1,58 @@
+//! `qins export`.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use qins_quant::{
+    FloatDtype,
+    checkpoint::{Checkpoint, Files},
+    export::export,
+};
+
+use crate::{Outcome, progress::bytes_progress};
+
+/// Decode a checkpoint into a plain one, which any other program can run.
+///
+/// Every weight is decoded, and matrices that were taken apart are put together again. Of a `lossless` checkpoint every
+/// tensor comes back as the bytes it was. The result appears whole or not at all.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The encoded checkpoint
+    dir: PathBuf,
+    /// Where to write: a directory that does not exist yet, or is empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The type of all floating-point tensors [default: what each was before it was encoded]
+    #[arg(long)]
+    dtype: Option<Dtype>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dtype {
+    Bf16,
+    F16,
+    F32,
+}
+
+impl From<Dtype> for FloatDtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+            Dtype::F32 => Self::F32,
+        }
+    }
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Outcome {
+        let checkpoint = Checkpoint::open(Files::Directory(self.dir.clone()))?;
+        let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());
+        export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
+        bar.finish_and_clear();
+        let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
+        let [before, after] = [&checkpoint, &written].map(|c| indicatif::HumanBytes(c.tensor_bytes() as u64));
+        writeln!(std::io::stdout(), "{}: {before} → {after}", self.out.display())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,132 @@
+//! `qins inspect`.
+
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use qins_quant::{
+    Scheme,
+    checkpoint::{Checkpoint, Files},
+    expect_source,
+    verify::module_fidelity,
+};
+use serde::Serialize;
+
+use crate::{Outcome, args::ModelArgs, model, progress::bytes_progress};
+
+/// Show how a checkpoint's tensors rest, and what they cost.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The checkpoint [default: the embedded model]
+    dir: Option<PathBuf>,
+    /// The plain checkpoint it was made of: show how near each linear is to it
+    #[arg(long, value_name = "SOURCE")]
+    against: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Inspection {
+    /// Bytes of all tensors.
+    file_bytes: usize,
+    /// Weights that rest encoded.
+    encoded_weights: usize,
+    /// Of those, parameters included.
+    bits_per_weight: Option<f64>,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor {
+    name: String,
+    /// A scheme's name, or the type of a plain tensor.
+    scheme: String,
+    shape: Vec<usize>,
+    bits_per_weight: f64,
+    /// Signal over error beside the source, where there is one and the two differ.
+    sqnr_db: Option<f64>,
+    /// The cosine of the angle between the two.
+    cosine: Option<f64>,
+}
+
+impl Inspect {
+    pub(crate) fn run(self) -> Outcome {
+        let source = model::open(&ModelArgs { model: self.dir })?;
+        let against = self.against.map(|dir| Checkpoint::open(Files::Directory(dir))).transpose()?;
+        let inspection = inspect(&source.checkpoint, against.as_ref())?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&inspection)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let header = if against.is_some() { "        dB     cosine" } else { "" };
+        writeln!(out, "{:<52} {:<8} {:>16} {:>10}{header}", "tensor", "scheme", "shape", "bits")?;
+        for tensor in &inspection.tensors {
+            let Tensor { name, scheme, bits_per_weight, sqnr_db, cosine, .. } = tensor;
+            let compared = match (cosine, sqnr_db) {
+                (Some(cosine), Some(db)) => format!("{db:>10.2} {cosine:>10.7}"),
+                (Some(cosine), None) => format!("{:>10} {cosine:>10.7}", "exact"),
+                _ => String::new(),
+            };
+            let shape = format!("{:?}", tensor.shape);
+            writeln!(out, "{name:<52} {scheme:<8} {shape:>16} {bits_per_weight:>10.3}{compared}")?;
+        }
+        writeln!(out, "\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64))?;
+        match inspection.bits_per_weight {
+            Some(bits) => {
+                let weights = indicatif::HumanCount(inspection.encoded_weights as u64);
+                writeln!(out, "encoded: {weights} weights at {bits:.3} bits each, parameters included")?;
+            }
+            None => writeln!(out, "nothing is encoded")?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Inspection, Box<dyn Error>> {
+    against.map_or(Ok(()), expect_source)?;
+    let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "reading".to_owned());
+    let mut tensors = Vec::new();
+    let (mut weights, mut bytes) = (0, 0);
+    for name in checkpoint.tensors() {
+        let Some((dtype, shape, stored)) = checkpoint.raw(name) else { continue };
+        bar.inc(stored.len() as u64);
+        let encoded = name.rsplit_once(".weight_").filter(|(module, _)| checkpoint.is_encoded(module));
+        let tensor = match encoded {
+            None => Tensor {
+                name: name.to_owned(),
+                scheme: format!("{dtype:?}").to_lowercase(),
+                shape: shape.to_vec(),
+                bits_per_weight: dtype.bitsize() as f64,
+                sqnr_db: None,
+                cosine: None,
+            },
+            // The matrix stands for the tensors it rests in; it is read, so that a damaged one is not passed over.
+            Some((module, "packed")) => {
+                let fidelity = module_fidelity(checkpoint, against, module)?.map(|module| module.fidelity);
+                let shape = checkpoint.encoded_shape(module)?;
+                let stored = checkpoint.bytes_of_module(module)?;
+                weights += shape[0] * shape[1];
+                bytes += stored;
+                Tensor {
+                    name: format!("{module}.weight"),
+                    scheme: checkpoint.scheme(module).map_or("", Scheme::name).to_owned(),
+                    shape: shape.to_vec(),
+                    bits_per_weight: stored as f64 * 8.0 / (shape[0] * shape[1]).max(1) as f64,
+                    sqnr_db: fidelity.and_then(|f| f.sqnr_db()),
+                    cosine: fidelity.and_then(|f| f.cosine()),
+                }
+            }
+            Some(_) => continue,
+        };
+        tensors.push(tensor);
+    }
+    bar.finish_and_clear();
+    Ok(Inspection {
+        file_bytes: checkpoint.tensor_bytes(),
+        encoded_weights: weights,
+        bits_per_weight: (weights > 0).then(|| bytes as f64 * 8.0 / weights as f64),
+        tensors,
+    })
+}

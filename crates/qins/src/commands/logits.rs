@@ -1,0 +1,93 @@
+//! `qins logits`.
+
+use std::{collections::HashMap, error::Error, fs, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use qins_burn::scores;
+use qins_model::TextReader;
+use safetensors::{Dtype, tensor::TensorView};
+
+use crate::{
+    Outcome,
+    args::FormArgs,
+    output::{expect_writable, write_whole},
+};
+
+/// Write what a model predicts after each token of a text, so that figures can be recomputed with other tools.
+///
+/// The file is in safetensors: `input_ids` I64 [n], and `logits` F32 [n, vocabulary], of which row i is what the model
+/// predicts after tokens 0 to i. All tokens are read at once, and none is added to the text. Its metadata name the model and
+/// the form its weights rest in.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins logits --prompt \"The capital of France is Paris.\" --out plain.safetensors
+  qins logits --text FILE --scheme q4 --targets all --out q4.safetensors
+  python3 -c 'from safetensors.numpy import load_file; print(load_file(\"q4.safetensors\")[\"logits\"].shape)'")]
+pub(crate) struct WriteLogits {
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    input: Input,
+    /// Read no more than the first N tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    tokens: Option<u32>,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Input {
+    /// The text; special tokens may be written out
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The token ids, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    prompt_ids: Option<Vec<u32>>,
+    /// A file whose whole content is the text
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+}
+
+impl Input {
+    fn read(self, reader: &TextReader) -> Result<Vec<u32>, Box<dyn Error>> {
+        match self {
+            Self { prompt: Some(text), .. } => Ok(reader.encode(&text)?),
+            Self { prompt_ids: Some(ids), .. } => Ok(ids),
+            Self { text: Some(path), .. } => {
+                let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                Ok(reader.encode(&text)?)
+            }
+            _ => Err("expected a text".into()),
+        }
+    }
+}
+
+impl WriteLogits {
+    pub(crate) fn run(self) -> Outcome {
+        expect_writable(&self.out)?;
+        let (source, recipe) = self.form.open()?;
+        let form = self.form.name(recipe.as_ref());
+        let mut ids = self.input.read(&TextReader::open(source.checkpoint.files())?)?;
+        ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
+        let model = self.form.load(&source, recipe)?.model;
+        let logits = scores(&model, &ids)?;
+
+        let shape = [ids.len(), model.config().vocab_size];
+        let ids: Vec<u8> = ids.iter().flat_map(|id| i64::from(*id).to_le_bytes()).collect();
+        let logits: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+        let tensors = [
+            ("input_ids", TensorView::new(Dtype::I64, vec![shape[0]], &ids)?),
+            ("logits", TensorView::new(Dtype::F32, shape.to_vec(), &logits)?),
+        ];
+        let metadata = HashMap::from([
+            ("qins".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("model".to_owned(), source.name),
+            ("form".to_owned(), form),
+        ]);
+        let file = safetensors::serialize(tensors, Some(metadata))?;
+        write_whole(&self.out, file).map_err(|e| format!("{}: {e}", self.out.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,21 @@
+//! One file for each command.
+
+#[cfg(feature = "burn")]
+pub(crate) mod bench;
+#[cfg(feature = "burn")]
+pub(crate) mod chat;
+pub(crate) mod convert;
+#[cfg(feature = "burn")]
+pub(crate) mod doctor;
+pub(crate) mod export;
+#[cfg(feature = "burn")]
+pub(crate) mod generate;
+pub(crate) mod inspect;
+#[cfg(feature = "burn")]
+pub(crate) mod logits;
+#[cfg(feature = "burn")]
+pub(crate) mod sweep;
+pub(crate) mod synth;
+#[cfg(feature = "burn")]
+pub(crate) mod validate;
+pub(crate) mod verify;

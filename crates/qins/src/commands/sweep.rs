@@ -1,0 +1,104 @@
+//! `qins sweep`.
+
+use clap::Args;
+use qins_eval::{
+    Comparison, EvalModel, Evaluation, Split, Variant, Weights, kv_variants, plain_controls,
+    report::{Judge, Role, Settings},
+    sensitivity::{ablations, blocks, roles},
+};
+use qins_model::{ModelConfig, Policy, Targets, TextReader, check_plain, linears};
+use qins_quant::{Recipe, Scheme, kv::KvScheme};
+
+use super::validate::{Asked, ReportArgs};
+use crate::{
+    Outcome,
+    args::{DeviceArgs, ModelArgs},
+    environment::environment,
+    load::Loader,
+    model,
+    progress::{Bars, stage},
+};
+
+/// Compare many forms of a model: each scheme for each choice of linears, and what each part of the model is sensitive to.
+///
+/// Every scheme encodes the linears that each `--targets` names, and is compared with the plain model as `validate` does it;
+/// the report draws size against fidelity. Then, in one scheme, each block is encoded by itself, each role of linears, and
+/// what the source report meant to encode with and without q and k, embedding and head.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins sweep
+  qins sweep --model DIR --schemes q8,q6,q4 --targets safe --targets all --report sweep.json")]
+pub(crate) struct Sweep {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The schemes, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "q8g,q8,q6,q5,q4,q3", value_name = "SCHEMES")]
+    schemes: Vec<Scheme>,
+    /// Which linears to encode: safe, all, full or a list; may be given several times
+    #[arg(long, default_value = "all", value_name = "POLICY")]
+    targets: Vec<Targets>,
+    /// The scheme in which parts are encoded by themselves
+    #[arg(long, default_value = "q4", value_name = "SCHEME")]
+    parts: Scheme,
+    /// With plain weights, keep keys and values in these forms, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "FORMS")]
+    kv: Vec<KvScheme>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+impl Sweep {
+    pub(crate) fn run(mut self) -> Outcome {
+        self.model = self.asked.model(self.model);
+        let source = model::open(&self.model)?;
+        let config = ModelConfig::of(&source.checkpoint)?;
+        check_plain(&source.checkpoint, &config)?;
+        let reader = TextReader::open(source.checkpoint.files())?;
+        let (eval_set, _) = self.asked.eval_set(&self.model, &source, &reader, Split::Both)?;
+        self.asked.check()?;
+        self.report.check()?;
+        let mut variants = Vec::new();
+        for targets in &self.targets {
+            for scheme in &self.schemes {
+                let policy = Policy::new(targets.clone(), Recipe::from(*scheme));
+                policy.check(&config)?;
+                variants.push(self.variant(policy));
+            }
+        }
+        let evaluation = Evaluation {
+            source: &source,
+            loader: &Loader(self.device.device()?),
+            eval_set: &eval_set,
+            preset: self.asked.preset_name(&self.model),
+            backend: self.device.backend.to_string(),
+            environment: &|| environment(&self.device),
+            kept: self.asked.baseline.as_deref(),
+            progress: &Bars::default(),
+        };
+        let parts = |comparison: &Comparison<'_>, model: &mut dyn EvalModel| {
+            let all = linears(model.config());
+            let policy = Policy::new(Targets::Full, Recipe::from(self.parts));
+            let in_blocks: Vec<_> = all.iter().filter(|spec| Targets::All.contains(spec.kind)).cloned().collect();
+            let parts = [blocks(&in_blocks, &policy), roles(&all, &policy), ablations(&all, &policy)].concat();
+            let bar = stage(parts.len() as u64, format!("each part in {}", self.parts));
+            let measured = parts.iter().map(|part| part.measure(comparison, model)).inspect(|_| bar.inc(1)).collect();
+            bar.finish_and_clear();
+            measured
+        };
+        let plain = plain_controls().into_iter().chain(kv_variants(&self.kv)).collect();
+        let report = evaluation.run(plain, parts, variants)?;
+        self.report.write(&report)
+    }
+
+    fn variant(&self, policy: Policy) -> Variant {
+        let scheme = policy.recipe.scheme;
+        let targets = policy.targets.to_string();
+        let settings = Settings { scheme: scheme.to_string(), targets: targets.clone(), ..Settings::default() };
+        let name = if self.targets.len() == 1 { scheme.to_string() } else { format!("{scheme} {targets}") };
+        Variant { name, ..Variant::new(Role::Information, settings, Weights::Encoded(policy), Judge::Bits) }
+    }
+}

@@ -1,0 +1,64 @@
+//! `qins synth`.
+
+use std::{error::Error, fs, io::Write, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use qins_model::write_random_checkpoint;
+use qins_quant::checkpoint::{Checkpoint, Files};
+use serde_json::Value;
+
+use crate::{Outcome, embedded::PHI, progress::bytes_progress};
+
+/// Write a checkpoint of random weights, laid out as a model's own is.
+///
+/// With it all that a model of that size asks of a machine can be tried before it is downloaded: converting, loading,
+/// generating, validating. The weights are in bf16, in shards as the hub has them, and say nothing. It appears whole or not at all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  qins synth --config phi-3.5-mini --out phi-synthetic
+  qins synth --config phi-3.5-mini --blocks 2 --out small
+  qins convert --model phi-synthetic --scheme q4 --targets full --out phi-synthetic-q4")]
+pub(crate) struct Synth {
+    /// The shapes: `phi-3.5-mini`, or a config.json of a Phi-3 (or Llama without biases)
+    #[arg(long, value_name = "CONFIG")]
+    config: PathBuf,
+    /// Blocks, instead of as many as the configuration has
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    blocks: Option<u16>,
+    /// Bytes of a shard at most, but for a tensor that is larger
+    #[arg(long, default_value_t = 5_000_000_000, value_name = "BYTES")]
+    shard_bytes: usize,
+    /// Where to write: a directory that does not exist yet, or is empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+impl Synth {
+    pub(crate) fn run(self) -> Outcome {
+        let mut config = self.read()?;
+        if let Some(blocks) = self.blocks {
+            config["num_hidden_layers"] = blocks.into();
+        }
+        let bar = bytes_progress(0, "writing".to_owned());
+        write_random_checkpoint(&config, &self.out, self.shard_bytes, |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
+        let (bytes, shards) = (HumanBytes(written.tensor_bytes() as u64), written.shards().count());
+        writeln!(std::io::stdout(), "{}: {bytes} in {shards} shards", self.out.display())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn read(&self) -> Result<Value, Box<dyn Error>> {
+        let name = self.config.display();
+        if name.to_string() == "phi-3.5-mini" {
+            return Ok(serde_json::from_str(PHI)?);
+        }
+        let text = fs::read_to_string(&self.config).map_err(|e| format!("{name}: {e}"))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| format!("{name}: {e}"))?;
+        if value.is_object() { Ok(value) } else { Err(format!("{name}: expected a JSON object, found {value}").into()) }
+    }
+}

@@ -1,0 +1,44 @@
+//! Loading models onto a device.
+
+use qins_burn::{Device, Loaded, load};
+use qins_eval::{BurnModel, EvalLoader, EvalModel, ModelError};
+use qins_model::{ModelSource, Policy};
+use qins_quant::checkpoint::Files;
+
+use crate::{
+    embedded,
+    progress::{note, progress},
+};
+
+/// Loads a model, its linears encoded by `policy`; without one as they are.
+pub(crate) fn load_model(
+    source: &ModelSource,
+    policy: Option<&Policy>,
+    device: &Device,
+) -> Result<Loaded, qins_burn::Error> {
+    let what = policy.map_or("plain".to_owned(), |policy| policy.recipe.scheme.to_string());
+    let bar = progress(0, format!("loading {what}"));
+    let loaded = load(&source.checkpoint, policy, device, |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    if !loaded.report.unused.is_empty() {
+        note(&format!("{}: the model has no use for {}", source.name, loaded.report.unused.join(", ")));
+    }
+    Ok(loaded)
+}
+
+/// The prompts of the embedded model, where that is the one.
+pub(crate) fn own_prompts(source: &ModelSource) -> Option<(&'static str, &'static str)> {
+    matches!(source.checkpoint.files(), Files::Embedded { .. }).then_some(embedded::ATLAS_PROMPTS)
+}
+
+/// Loads the models of an evaluation, with bars.
+pub(crate) struct Loader(pub(crate) Device);
+
+impl EvalLoader for Loader {
+    fn load(&self, source: &ModelSource, policy: Option<&Policy>) -> Result<Box<dyn EvalModel>, ModelError> {
+        Ok(Box::new(BurnModel::from(load_model(source, policy, &self.0)?)))
+    }
+}

@@ -1,0 +1,77 @@
+//! What has to be measured with the model itself: the importance of inputs, and what a mixture makes it say.
+
+use std::{error::Error, fs, path::Path};
+
+use qins_burn::{Device, calibrate};
+use qins_eval::Search;
+use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy, TextReader};
+use qins_quant::mixture::{Matrix, Mixture};
+
+use crate::{
+    args::DeviceArgs,
+    load::{Loader, load_model, own_prompts},
+    progress::{Bars, stage},
+};
+
+/// Tokens of a calibration text that are read at a time.
+const CHUNK: usize = 512;
+
+/// Runs models; a device is opened when the first of them is needed.
+pub(crate) struct Engine<'a>(Where<'a>);
+
+enum Where<'a> {
+    Device(&'a Device),
+    Args(&'a DeviceArgs),
+}
+
+impl<'a> Engine<'a> {
+    /// On a device that is open.
+    pub(crate) fn on(device: &'a Device) -> Self {
+        Self(Where::Device(device))
+    }
+
+    /// On the device that is asked for.
+    pub(crate) fn of(args: &'a DeviceArgs) -> Self {
+        Self(Where::Args(args))
+    }
+
+    fn device(&self) -> Result<Device, Box<dyn Error>> {
+        match self.0 {
+            Where::Device(device) => Ok(device.clone()),
+            Where::Args(args) => args.device(),
+        }
+    }
+
+    /// Reads a text with the plain model.
+    pub(super) fn importance(&self, file: &Path, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
+        let name = file.display();
+        let text = fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
+        let ids = TextReader::open(source.checkpoint.files())?.encode(&text).map_err(|e| format!("{name}: {e}"))?;
+        let mut model = load_model(source, None, &self.device()?)?.model;
+        let chunk = CHUNK.min(model.config().max_position_embeddings);
+        let texts: Vec<Vec<u32>> = ids.chunks(chunk).map(<[u32]>::to_vec).collect();
+        let bar = stage(texts.len() as u64, "calibrating".to_owned());
+        let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
+            .map_err(|e| format!("{name}: {e}"))?;
+        bar.finish_and_clear();
+        Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
+    }
+
+    /// The smallest mixture with which the model still says what it said.
+    pub(super) fn search(
+        &self,
+        goal: OutputGoal,
+        policy: &Policy,
+        specs: &[LinearSpec],
+        matrices: &[Matrix],
+        source: &ModelSource,
+    ) -> Result<Mixture, Box<dyn Error>> {
+        let search = Search {
+            source,
+            loader: &Loader(self.device()?),
+            own_prompts: own_prompts(source),
+            progress: &Bars::default(),
+        };
+        Ok(search.run(goal, policy, specs, matrices)?)
+    }
+}

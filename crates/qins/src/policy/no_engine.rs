@@ -1,0 +1,38 @@
+//! A build without Burn runs no models, and says so.
+
+use std::{error::Error, marker::PhantomData, path::Path};
+
+use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy};
+use qins_quant::mixture::{Matrix, Mixture};
+
+/// Runs no models.
+pub(crate) struct Engine<'a>(PhantomData<&'a ()>);
+
+fn missing<T>(option: &str) -> Result<T, Box<dyn Error>> {
+    Err(format!("{option}: expected a build that runs models, found one without Burn: build with `--features flex`")
+        .into())
+}
+
+impl Engine<'_> {
+    pub(crate) fn none() -> Self {
+        Self(PhantomData)
+    }
+
+    pub(super) fn importance(&self, _: &Path, _: &ModelSource) -> Result<Importance, Box<dyn Error>> {
+        missing("--calibrate")
+    }
+
+    pub(super) fn search(
+        &self,
+        goal: OutputGoal,
+        _: &Policy,
+        _: &[LinearSpec],
+        _: &[Matrix],
+        _: &ModelSource,
+    ) -> Result<Mixture, Box<dyn Error>> {
+        missing(match goal {
+            OutputGoal::Kl(_) => "--target kl",
+            OutputGoal::Match(_) => "--target match",
+        })
+    }
+}
