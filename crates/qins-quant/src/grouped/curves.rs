@@ -3,7 +3,7 @@
 use half::f16;
 use qins_codec::Curvature;
 
-use super::{Layout, encode};
+use super::{Layout, Width, encode};
 
 /// Weights looked at to choose.
 pub(crate) const SAMPLE: usize = 1 << 16;
@@ -37,10 +37,10 @@ impl Curves {
 
 /// Found on Gaussian and Student-t(5) weights, as a compromise between the two; the optimum is flat.
 const fn bent(layout: Layout) -> [f32; Layout::CURVES] {
-    match layout.bits() {
-        3 => [0.1, 0.6, 1.2, 2.4],
-        4 => [0.2, 0.6, 1.2, 2.0],
-        _ => [0.4, 0.8, 1.2, 2.0],
+    match layout.width() {
+        Width::W3 => [0.1, 0.6, 1.2, 2.4],
+        Width::W4 => [0.2, 0.6, 1.2, 2.0],
+        Width::W5 | Width::W6 | Width::W8 => [0.4, 0.8, 1.2, 2.0],
     }
 }
 
@@ -50,8 +50,9 @@ const fn bent(layout: Layout) -> [f32; Layout::CURVES] {
 /// At few bits the bent ones, whatever their error: on SmolLM2 in four bits the flat ones keep 0.5 dB more of the weights, but less
 /// of what the model says (a mean KL of 0.116 instead of 0.105); in six they keep more of both.
 pub(crate) fn choose(sample: &[f32], cols: usize, layout: Layout, importance: Option<&[f32]>) -> Curves {
-    if layout.bits() <= 5 {
-        return Curves::Bent;
+    match layout.width() {
+        Width::W3 | Width::W4 | Width::W5 => return Curves::Bent,
+        Width::W6 | Width::W8 => {}
     }
     let shape = [sample.len() / cols.max(1), cols];
     let error = |curves| encode(sample, shape, layout, curves, importance).map_or(0.0, |(_, error)| error);

@@ -54,7 +54,7 @@ pub(crate) fn encode(
                     group_scale[g] = group.scale.cast_unsigned();
                     selector[g / 4] |= group.curve << (2 * (g % 4));
                     let bytes = layout.group_bytes();
-                    planes::pack(&group.codes, layout.bits(), &mut packed[g * bytes..][..bytes]);
+                    planes::pack(&group.codes, layout.width().bits(), &mut packed[g * bytes..][..bytes]);
                 }
             }
             Ok(error)

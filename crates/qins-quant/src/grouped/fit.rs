@@ -3,13 +3,13 @@
 use multiversion::multiversion;
 use qins_codec::Curvature;
 
-use super::Layout;
+use super::{Layout, Width};
 
 const GROUP: usize = Layout::GROUP;
 
 /// The search for a group's least squared error.
 pub(super) struct Fit {
-    bits: usize,
+    width: Width,
     steps: f32,
     curves: [Curvature; Layout::CURVES],
     /// The least and the largest scale to try, as multiples of the group's largest magnitude.
@@ -32,12 +32,12 @@ impl Fit {
         // With few levels it pays to let the largest weight saturate, or to leave levels beyond it unused. With many
         // it does not, but where the levels fall among the other 31 is chance, and worth trying all scales for: of Gaussian
         // weights 0.2 dB at six bits and 0.3 at eight.
-        let (range, stride) = match layout.bits() {
-            ..=5 => ([0.8, 1.25], 3.0),
-            6 => ([0.9, 1.3], 1.0),
-            _ => ([1.0, 1.2], 1.0),
+        let (range, stride) = match layout.width() {
+            Width::W3 | Width::W4 | Width::W5 => ([0.8, 1.25], 3.0),
+            Width::W6 => ([0.9, 1.3], 1.0),
+            Width::W8 => ([1.0, 1.2], 1.0),
         };
-        Self { bits: layout.bits(), steps: Layout::steps(layout.bits()), curves, range, stride }
+        Self { width: layout.width(), steps: layout.width().steps(), curves, range, stride }
     }
 
     /// Fits up to 32 weights under the scale `d` of their super-block.
@@ -48,7 +48,7 @@ impl Fit {
     #[inline(always)]
     fn grid(&self, scale: f32, curve: usize) -> Grid {
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        Grid { bits: self.bits, steps: self.steps, curve: self.curves[curve], scale, inverse }
+        Grid { width: self.width, steps: self.steps, curve: self.curves[curve], scale, inverse }
     }
 }
 
@@ -99,7 +99,7 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
 /// What a group can hold under one scale and curve.
 #[derive(Clone, Copy)]
 struct Grid {
-    bits: usize,
+    width: Width,
     steps: f32,
     curve: Curvature,
     scale: f32,
@@ -125,7 +125,7 @@ impl Grid {
     fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
         let mut t = [0.0; GROUP];
         for (t, x) in t.iter_mut().zip(x) {
-            *t = Layout::level(self.bits, self.curve, self.code(*x));
+            *t = self.width.level(self.curve, self.code(*x));
         }
         t
     }

@@ -11,6 +11,7 @@ mod fit;
 mod layout;
 mod planes;
 mod rows;
+mod width;
 
 pub use curves::Curves;
 pub(crate) use curves::{SAMPLE, choose};
@@ -19,6 +20,8 @@ pub use layout::Layout;
 pub(crate) use planes::unpack;
 pub use rows::GroupedRows;
 pub(crate) use rows::RowParts;
+pub use width::Width;
+pub(crate) use width::with_bits;
 
 /// The stored form of a matrix of groups. Rows follow each other in every part; [`Layout`] says how long they are.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use qins_codec::Curvature;
 
-use super::{Layout, planes};
+use super::{Layout, Width, planes, with_bits};
 
 /// A borrowed matrix of groups: the slices of a [`Grouped`](super::Grouped).
 #[derive(Clone, Copy, Debug)]
@@ -52,18 +52,12 @@ impl<'a> GroupedRows<'a> {
     /// # Panics
     /// When the row lies outside the matrix.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
-        // A loop of its own for each number of bits: all shifts and masks become constants.
-        match self.layout.bits() {
-            3 => self.decode::<3>(row, out),
-            4 => self.decode::<4>(row, out),
-            5 => self.decode::<5>(row, out),
-            6 => self.decode::<6>(row, out),
-            _ => self.decode::<8>(row, out),
-        }
+        // One loop for each width, in which all shifts and masks are constants.
+        with_bits!(self.layout.width(), BITS => self.decode::<BITS>(row, out))
     }
 
     fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
-        let steps = Layout::steps(BITS);
+        let width = Width::of::<BITS>();
         let RowParts { packed, scale, group_scale, selector } = self.row(row, out.len());
         // They were checked when the matrix was made; a curvature that is none decodes as linear.
         let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
@@ -72,7 +66,7 @@ impl<'a> GroupedRows<'a> {
         for (g, (out, packed)) in groups.enumerate() {
             let curve = curves[usize::from(selector[g / 4] >> (2 * (g % 4)) & 3)];
             let scale = scale[g / Layout::SUPER] * f32::from(group_scale[g].cast_signed());
-            let level = |code: u8| scale * Layout::level(BITS, curve, f32::from(code) - steps);
+            let level = |code: u8| scale * width.level(curve, f32::from(code) - width.steps());
             let codes = planes::unpack(packed, BITS);
             match <&mut [f32; Layout::GROUP]>::try_from(&mut *out) {
                 Ok(out) => each(&codes, out, level),

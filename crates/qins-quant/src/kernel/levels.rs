@@ -6,7 +6,7 @@ use super::{
     activations::{LARGEST_WEIGHT, whole},
     simd::compiled_for_each,
 };
-use crate::{GroupedRows, Layout};
+use crate::{GroupedRows, Layout, Width};
 
 /// The levels of the 128 magnitudes of a [`Code`] in one row, low and high bytes apart.
 ///
@@ -85,27 +85,28 @@ pub(super) struct GroupLevels {
 impl GroupLevels {
     /// A level of one as a whole number: the largest, or where levels are whole numbers of 1/127 themselves, 128 of each.
     /// The weights of a group are then exact: ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is t·s.
-    const fn one(bits: usize) -> f32 {
-        if Layout::has_byte_levels(bits) { 128.0 * 127.0 } else { LARGEST_WEIGHT }
+    const fn one(width: Width) -> f32 {
+        if width.has_byte_levels() { 128.0 * 127.0 } else { LARGEST_WEIGHT }
     }
 
     /// What one stands for in a weight of a group, under a scale of one.
-    pub(super) const fn unit(bits: usize) -> f32 {
-        128.0 / Self::one(bits)
+    pub(super) const fn unit(width: Width) -> f32 {
+        128.0 / Self::one(width)
     }
 
     pub(super) fn new(w: &GroupedRows<'_>) -> Self {
-        let (bits, codes) = (w.layout.bits(), 1_usize << w.layout.bits());
-        let (entries, one) = (codes.max(16), Self::one(bits));
+        let width = w.layout.width();
+        let codes = 1_usize << width.bits();
+        let (entries, one) = (codes.max(16), Self::one(width));
         let level = |k: &f32, code: usize| {
             let k = Curvature::new(*k).unwrap_or(Curvature::LINEAR);
-            whole(one * Layout::level(bits, k, (code % codes) as f32 - (codes / 2) as f32))
+            whole(one * width.level(k, (code % codes) as f32 - (codes / 2) as f32))
         };
         let words: Vec<i16> = w.curvature.iter().flat_map(|k| (0..entries).map(move |code| level(k, code))).collect();
         let halves = |words: &[i16]| [0, 1].map(|half| words.iter().map(|w| w.to_le_bytes()[half]).collect::<Vec<_>>());
         let bytes = words.chunks(16).flat_map(halves).flatten().collect();
         let mut signed = [0; 128];
-        for (i, signed) in signed.iter_mut().enumerate().filter(|_| Layout::has_byte_levels(bits)) {
+        for (i, signed) in signed.iter_mut().enumerate().filter(|_| width.has_byte_levels()) {
             *signed = (words[(i / codes % Layout::CURVES) * entries + i % codes] / 128) as i8;
         }
         Self { entries, words, bytes, signed }

@@ -7,7 +7,10 @@ use super::{
     integer::{PANEL, Panel, Words},
     row::{CompandedRow, GroupedRow, Row, Units},
 };
-use crate::{Layout, grouped::unpack as unpack_codes};
+use crate::{
+    Layout,
+    grouped::{unpack as unpack_codes, with_bits},
+};
 
 /// Σ w·a of each block.
 pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
@@ -27,13 +30,7 @@ pub(super) fn dot(w: &[i16; BLOCK], a: &[i16; BLOCK]) -> i32 {
 pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
         Row::Companded(row) => companded(row, b, words),
-        Row::Grouped(row) => match row.bits {
-            3 => grouped::<3>(row, b, words),
-            4 => grouped::<4>(row, b, words),
-            5 => grouped::<5>(row, b, words),
-            6 => grouped::<6>(row, b, words),
-            _ => grouped::<8>(row, b, words),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => grouped::<BITS>(row, b, words)),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Rows, Simd,
     levels::{self, Companded, Curve, GroupLevels},
 };
-use crate::{GroupedRows, Layout, RowParts};
+use crate::{GroupedRows, RowParts, Width};
 
 /// A row of weights.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub(super) struct CompandedRow<'a> {
 /// half of a product, which all instruction sets have. Where levels are bytes, t = 128·byte and it is byte·s, exactly.
 #[derive(Clone, Copy)]
 pub(super) struct GroupedRow<'a> {
-    pub(super) bits: usize,
+    pub(super) width: Width,
     /// [`Layout`](crate::Layout) says how long the parts are; a block is a super-block.
     pub(super) packed: &'a [u8],
     pub(super) group_scale: &'a [u8],
@@ -71,7 +71,7 @@ impl<'a> Matrix<'a> {
 
     /// Whether weights are products of two signed bytes.
     pub(super) fn has_byte_levels(&self) -> bool {
-        matches!(self, Self::Grouped { rows, .. } if Layout::has_byte_levels(rows.layout.bits()))
+        matches!(self, Self::Grouped { rows, .. } if rows.layout.width().has_byte_levels())
     }
 
     /// Fills in the levels of row `r`, of `cols` weights, where rows have their own.
@@ -93,7 +93,7 @@ impl<'a> Matrix<'a> {
             }
             Self::Grouped { rows, levels } => {
                 let RowParts { packed, group_scale, selector, .. } = rows.row(r, cols);
-                Row::Grouped(GroupedRow { bits: rows.layout.bits(), packed, group_scale, selector, levels })
+                Row::Grouped(GroupedRow { width: rows.layout.width(), packed, group_scale, selector, levels })
             }
         }
     }
@@ -105,7 +105,10 @@ impl<'a> Matrix<'a> {
             Self::Companded { scale, .. } => Units::One(scale[r] * unit),
             Self::Grouped { rows, .. } => {
                 let supers = rows.layout.scales(cols);
-                Units::Each { unit: GroupLevels::unit(rows.layout.bits()), scales: &rows.scale[r * supers..][..supers] }
+                Units::Each {
+                    unit: GroupLevels::unit(rows.layout.width()),
+                    scales: &rows.scale[r * supers..][..supers],
+                }
             }
         }
     }

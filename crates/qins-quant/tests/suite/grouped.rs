@@ -35,7 +35,7 @@ fn grouped(encoded: &EncodedTensor) -> &Grouped {
 
 /// Weight (row, col) as the format says, bit by bit.
 fn by_definition(g: &Grouped, cols: usize, row: usize, col: usize) -> f32 {
-    let bits = g.layout.bits();
+    let bits = g.layout.width().bits();
     let (group, i) = (col / 32, col % 32);
     let per_row = cols.div_ceil(32);
     let codes = &g.packed[(row * per_row + group) * 4 * bits..][..4 * bits];
@@ -177,7 +177,7 @@ fn a_row_is_filled_up_with_zeros_that_are_not_read() {
             flipped.packed[*byte] ^= 1 << bit;
             read(300, &flipped) != bits(&decoded)
         });
-        assert_eq!(matter.count(), 12 * layout.bits(), "{}", layout.scheme());
+        assert_eq!(matter.count(), 12 * layout.width().bits(), "{}", layout.scheme());
         let mut filled = stored.clone();
         // Ten groups have two selectors in the third byte.
         filled.selector[2] |= 0x50;
@@ -234,7 +234,7 @@ fn every_scheme_has_one_name() {
 fn a_matrix_costs_its_bits_and_three_eighths() {
     for layout in layouts() {
         let (shape, weights) = ([16, 1536], 16 * 1536);
-        let expected = weights * layout.bits() / 8 + weights * 3 / 64 + 8;
+        let expected = weights * layout.width().bits() / 8 + weights * 3 / 64 + 8;
         let encoded = encode(&vec![0.5; weights], shape, layout.scheme()).unwrap();
         assert_eq!((encoded.bytes(), encoded.file_bytes(false)), (expected, Ok(expected + 16)), "{}", layout.scheme());
     }

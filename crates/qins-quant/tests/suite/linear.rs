@@ -55,7 +55,7 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
             f64::from(scale[row]) * q / (127.0 + k * (127.0 - q)) / 16_383.0
         }
         // Levels of few bits are whole numbers already.
-        Rows::Grouped(w) if w.layout.bits() <= 5 => 0.0,
+        Rows::Grouped(w) if w.layout.width().has_byte_levels() => 0.0,
         Rows::Grouped(w) => f64::from(w.scale[row * w.layout.scales(x.len()) + b]) * 128.0 / 16_383.0,
         _ => 0.0,
     };

@@ -38,8 +38,8 @@ impl Columns for Companded<'_> {
         let codes = for_pairing(if whole { self.row.codes.as_ptr().add(i * SOME) } else { self.last.as_ptr() });
         let magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
         // Both tables are 128 bytes.
-        let low = look_up::<3>(magnitudes, self.row.levels.low.as_ptr(), 16);
-        let high = look_up::<3>(magnitudes, self.row.levels.high.as_ptr(), 16);
+        let low = look_up::<8>(magnitudes, self.row.levels.low.as_ptr(), 16);
+        let high = look_up::<8>(magnitudes, self.row.levels.high.as_ptr(), 16);
         signed(low, high, codes)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     portable,
     row::{Row, Units},
 };
+use crate::grouped::with_bits;
 pub(super) use panel::{interleave, panel_totals};
 
 /// Columns that are decoded together, to two vectors of words.
@@ -39,13 +40,7 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let a = a.values.as_chunks::<BLOCK>().0;
     match row {
         Row::Companded(row) => totals_of(&Companded::new(row), a, totals),
-        Row::Grouped(row) => match row.bits {
-            3 => totals_of(&Groups::<3>::new(row), a, totals),
-            4 => totals_of(&Groups::<4>::new(row), a, totals),
-            5 => totals_of(&Groups::<5>::new(row), a, totals),
-            6 => totals_of(&Groups::<6>::new(row), a, totals),
-            _ => totals_of(&Groups::<8>::new(row), a, totals),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => totals_of(&Groups::<BITS>::new(row), a, totals)),
     }
 }
 
@@ -60,13 +55,7 @@ pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
 pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
         Row::Companded(row) => unpack_of(&Companded::new(row), b, words),
-        Row::Grouped(row) => match row.bits {
-            3 => unpack_of(&Groups::<3>::new(row), b, words),
-            4 => unpack_of(&Groups::<4>::new(row), b, words),
-            5 => unpack_of(&Groups::<5>::new(row), b, words),
-            6 => unpack_of(&Groups::<6>::new(row), b, words),
-            _ => unpack_of(&Groups::<8>::new(row), b, words),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => unpack_of(&Groups::<BITS>::new(row), b, words)),
     }
 }
 
@@ -111,17 +100,19 @@ fn lanes_added(lanes: __m256i) -> i32 {
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
 }
 
-/// One byte for each of 32 codes, from tables of sixteen that lie `stride` bytes apart from `tables` on, 2ᴮ in all. Of a
-/// code bits 0 to 3 choose a byte, the next a table; a byte with its highest bit gives zero.
+/// Looks up 32 codes in `TABLES` tables of sixteen bytes, which start `stride` bytes apart. Bits 0 to 3 of a code choose the
+/// byte and the next ones the table; a code whose highest bit is set gives zero.
 #[inline(always)]
-unsafe fn look_up<const B: usize>(codes: __m256i, tables: *const u8, stride: usize) -> __m256i {
+unsafe fn look_up<const TABLES: usize>(codes: __m256i, tables: *const u8, stride: usize) -> __m256i {
+    const { assert!(matches!(TABLES, 1 | 2 | 4 | 8)) };
     let fifth = _mm256_slli_epi16::<3>(codes);
     let sixth = _mm256_slli_epi16::<2>(codes);
     let seventh = _mm256_slli_epi16::<1>(codes);
-    match B {
-        0 => table(codes, tables),
-        1 => pair(codes, tables, stride, fifth),
-        2 => four(codes, tables, stride, fifth, sixth),
+    match TABLES {
+        1 => table(codes, tables),
+        2 => pair(codes, tables, stride, fifth),
+        4 => four(codes, tables, stride, fifth, sixth),
+        // Eight.
         _ => _mm256_blendv_epi8(
             four(codes, tables, stride, fifth, sixth),
             four(codes, tables.add(4 * stride), stride, fifth, sixth),

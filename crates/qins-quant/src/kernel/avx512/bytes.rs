@@ -18,10 +18,17 @@ use crate::{
 /// Groups that are multiplied together: half a block, whose selectors are one byte.
 const FOUR: usize = 4;
 
+/// Bits of the widest code whose levels are bytes.
+const MOST_BITS: usize = 5;
+
 /// Σ w·a of each block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], totals: &mut [i32]) {
+pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], totals: &mut [i32])
+where
+    Bits<BITS>: ByteLevels,
+{
+    const { assert!(BITS <= MOST_BITS) };
     let count = row.group_scale.len();
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(a.len() == 2 * totals.len() && totals.len() == count.div_ceil(Layout::SUPER));
@@ -71,7 +78,7 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[Bytes], total
             for (h, a) in (2 * b..count.div_ceil(FOUR)).zip(&a[2 * b..2 * b + 2]) {
                 let groups = (count - h * FOUR).min(FOUR);
                 // What is beyond the row's end is nothing, under scales of zero.
-                let (mut codes, mut scales) = ([0_u8; 4 * 4 * 5], [0; 16]);
+                let (mut codes, mut scales) = ([0_u8; FOUR * 4 * MOST_BITS], [0; 16]);
                 codes[..groups * 4 * BITS].copy_from_slice(&row.packed[h * FOUR * 4 * BITS..][..groups * 4 * BITS]);
                 scales[..groups].copy_from_slice(&row.group_scale[h * FOUR..][..groups]);
                 let curves = curves_of::<BITS, 0>(_mm512_set1_epi32(i32::from(row.selector[h])));
@@ -119,7 +126,7 @@ unsafe fn scales_of<const I: usize>(scales: __m512i) -> __m512i {
 }
 
 /// The levels of all curves, and 128 more: what is multiplied by signed bytes is without a sign.
-struct Levels([__m512i; 2]);
+pub(super) struct Levels([__m512i; 2]);
 
 impl Levels {
     #[inline(always)]
@@ -127,15 +134,6 @@ impl Levels {
         let (levels, sign) = (levels.as_ptr(), _mm512_set1_epi8(i8::MIN));
         let (low, high) = (_mm512_loadu_si512(levels.cast()), _mm512_loadu_si512(levels.add(64).cast()));
         Self([_mm512_xor_si512(low, sign), _mm512_xor_si512(high, sign)])
-    }
-
-    #[inline(always)]
-    unsafe fn look_up<const BITS: usize>(&self, indices: __m512i) -> __m512i {
-        if BITS == 5 {
-            _mm512_permutex2var_epi8(self.0[0], indices, self.0[1])
-        } else {
-            _mm512_permutexvar_epi8(indices, self.0[0])
-        }
     }
 }
 
@@ -150,9 +148,12 @@ unsafe fn lanes<const BITS: usize>(
     curves: __m512i,
     scales: __m512i,
     a: &Bytes,
-) -> __m512i {
-    let [first, second] = codes::<BITS>(packed, curves);
-    let [first, second] = [levels.look_up::<BITS>(first), levels.look_up::<BITS>(second)];
+) -> __m512i
+where
+    Bits<BITS>: ByteLevels,
+{
+    let [first, second] = Bits::<BITS>::indices(packed, curves);
+    let [first, second] = [Bits::<BITS>::look_up(levels, first), Bits::<BITS>::look_up(levels, second)];
     let mut high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first, load(&a.high[0]));
     let mut low = _mm512_dpbusd_epi32(load(&a.offset), first, load(&a.low[0]));
     high = _mm512_dpbusd_epi32(high, second, load(&a.high[1]));
@@ -167,38 +168,77 @@ unsafe fn load<T>(all: &T) -> __m512i {
     _mm512_loadu_si512(core::ptr::from_ref(all).cast())
 }
 
-/// The indices of the levels of four groups, of the first 16 columns of each and of the others; above them, anything.
-#[inline(always)]
-unsafe fn codes<const BITS: usize>(packed: *const u8, curves: __m512i) -> [__m512i; 2] {
-    match BITS {
-        3 => {
-            // Of each group two words of two bits and one of one bit a code.
-            let all = _mm512_maskz_loadu_epi32(0xfff, packed.cast());
-            let twos = _mm512_permutexvar_epi32(load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]), all);
-            let ones = _mm512_permutexvar_epi32(load(&[2, 2, 2, 2, 5, 5, 5, 5, 8, 8, 8, 8, 11, 11, 11, 11]), all);
-            // Bit q of the byte of a column of the first half, 4 + q of one of the second, is the third bit of its code.
-            let first = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(31, 0, 1, 2)), curves);
-            let second = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(27, 28, 29, 30)), curves);
-            [
-                select::<3>(_mm512_srlv_epi64(twos, load(&[0_i64, 2, 0, 2, 0, 2, 0, 2])), first),
-                select::<3>(_mm512_srlv_epi64(twos, load(&[4_i64, 6, 4, 6, 4, 6, 4, 6])), second),
-            ]
-        }
-        4 => {
-            let all = _mm512_loadu_si512(packed.cast());
-            [select::<15>(all, curves), select::<15>(_mm512_srli_epi16::<4>(all), curves)]
-        }
-        _ => {
-            // Of each group four words of four bits and one of one bit a code; 20 words are two loads.
-            let (low, high) = (_mm512_loadu_si512(packed.cast()), _mm512_loadu_si512(packed.add(16).cast()));
-            let fours = load(&[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 28, 29, 30]);
-            let ones = load(&[4, 4, 4, 4, 9, 9, 9, 9, 14, 14, 14, 14, 31, 31, 31, 31]);
-            let fours = _mm512_permutex2var_epi32(low, fours, high);
-            let ones = _mm512_permutex2var_epi32(low, ones, high);
-            let first = select::<16>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(1, 2, 3, 4)), curves);
-            let second = select::<16>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(29, 30, 31, 0)), curves);
-            [select::<15>(fours, first), select::<15>(_mm512_srli_epi16::<4>(fours), second)]
-        }
+/// A width whose levels are bytes.
+pub(super) trait ByteLevels {
+    /// The indices of the levels of four groups: of the first 16 columns of each, and of the others. Bits above the index are
+    /// arbitrary.
+    ///
+    /// # Safety
+    /// There are 16 bytes per bit of a code at `packed`, and the machine has AVX-512.
+    unsafe fn indices(packed: *const u8, curves: __m512i) -> [__m512i; 2];
+
+    /// The levels at these indices.
+    ///
+    /// # Safety
+    /// The machine has AVX-512.
+    unsafe fn look_up(levels: &Levels, indices: __m512i) -> __m512i;
+}
+
+/// A width as a type.
+pub(super) struct Bits<const BITS: usize>;
+
+impl ByteLevels for Bits<3> {
+    #[inline(always)]
+    unsafe fn indices(packed: *const u8, curves: __m512i) -> [__m512i; 2] {
+        // Each group has two words of two bits per code and one of one bit per code.
+        let all = _mm512_maskz_loadu_epi32(0xfff, packed.cast());
+        let twos = _mm512_permutexvar_epi32(load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]), all);
+        let ones = _mm512_permutexvar_epi32(load(&[2, 2, 2, 2, 5, 5, 5, 5, 8, 8, 8, 8, 11, 11, 11, 11]), all);
+        // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second.
+        let first = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(31, 0, 1, 2)), curves);
+        let second = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(27, 28, 29, 30)), curves);
+        [
+            select::<3>(_mm512_srlv_epi64(twos, load(&[0_i64, 2, 0, 2, 0, 2, 0, 2])), first),
+            select::<3>(_mm512_srlv_epi64(twos, load(&[4_i64, 6, 4, 6, 4, 6, 4, 6])), second),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(levels: &Levels, indices: __m512i) -> __m512i {
+        _mm512_permutexvar_epi8(indices, levels.0[0])
+    }
+}
+
+impl ByteLevels for Bits<4> {
+    #[inline(always)]
+    unsafe fn indices(packed: *const u8, curves: __m512i) -> [__m512i; 2] {
+        let all = _mm512_loadu_si512(packed.cast());
+        [select::<15>(all, curves), select::<15>(_mm512_srli_epi16::<4>(all), curves)]
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(levels: &Levels, indices: __m512i) -> __m512i {
+        _mm512_permutexvar_epi8(indices, levels.0[0])
+    }
+}
+
+impl ByteLevels for Bits<5> {
+    #[inline(always)]
+    unsafe fn indices(packed: *const u8, curves: __m512i) -> [__m512i; 2] {
+        // Each group has four words of four bits per code and one of one bit per code: 20 words, which are two loads.
+        let (low, high) = (_mm512_loadu_si512(packed.cast()), _mm512_loadu_si512(packed.add(16).cast()));
+        let fours = load(&[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 28, 29, 30]);
+        let ones = load(&[4, 4, 4, 4, 9, 9, 9, 9, 14, 14, 14, 14, 31, 31, 31, 31]);
+        let fours = _mm512_permutex2var_epi32(low, fours, high);
+        let ones = _mm512_permutex2var_epi32(low, ones, high);
+        let first = select::<16>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(1, 2, 3, 4)), curves);
+        let second = select::<16>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(29, 30, 31, 0)), curves);
+        [select::<15>(fours, first), select::<15>(_mm512_srli_epi16::<4>(fours), second)]
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(levels: &Levels, indices: __m512i) -> __m512i {
+        _mm512_permutex2var_epi8(levels.0[0], indices, levels.0[1])
     }
 }
 

@@ -7,7 +7,7 @@ use core::{arch::x86_64::*, mem::MaybeUninit};
 
 use super::{halves_of, lanes_added};
 use crate::{
-    Layout,
+    Layout, Width,
     kernel::{
         activations::BLOCK,
         row::GroupedRow,
@@ -151,8 +151,8 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
 /// There are 4·BITS bytes at `packed`, and max(16, 2ᵇⁱᵗˢ) words at `levels`.
 #[inline(always)]
 unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale: i32) -> [__m256i; 2] {
-    match BITS {
-        3 => {
+    match Width::of::<BITS>() {
+        Width::W3 => {
             // Eight levels, twice: the fourth bit does not matter.
             let (low, high, levels) = (twos(packed), ones(packed.add(8)), scaled(levels, scale));
             let codes = [
@@ -161,11 +161,11 @@ unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale:
             ];
             [_mm256_permutexvar_epi16(codes[0], levels), _mm256_permutexvar_epi16(codes[1], levels)]
         }
-        4 => {
+        Width::W4 => {
             let (codes, levels) = (fours(packed), scaled(levels, scale));
             [_mm256_permutexvar_epi16(codes[0], levels), _mm256_permutexvar_epi16(codes[1], levels)]
         }
-        5 => {
+        Width::W5 => {
             let (low, high) = (fours(packed), ones(packed.add(16)));
             let levels = [scaled(levels, scale), scaled(levels.add(16), scale)];
             let codes = [
@@ -177,7 +177,7 @@ unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale:
                 _mm256_permutex2var_epi16(levels[0], codes[1], levels[1]),
             ]
         }
-        6 => {
+        Width::W6 => {
             let (low, high) = (fours(packed), twos(packed.add(16)));
             let codes = [
                 join::<15>(low[0], _mm256_slli_epi16::<4>(high[0])),
@@ -186,7 +186,7 @@ unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale:
             let codes = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(codes[0]), codes[1]);
             halves_of(_mm512_mulhrs_epi16(sixty_four(codes, levels), _mm512_set1_epi32(scale)))
         }
-        _ => {
+        Width::W8 => {
             let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(packed.cast()));
             let odd = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x40));
             let upper = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(0x80));

@@ -14,6 +14,7 @@ use super::{
     row::{CompandedRow, Row, Units},
     simd::{AHEAD, prefetch},
 };
+use crate::grouped::with_bits;
 pub(super) use panel::{interleave, panel_totals};
 
 /// Σ w·a of each block.
@@ -28,13 +29,11 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
                 *total = companded_block(row, &levels, b, a);
             }
         }
-        Row::Grouped(row) => match row.bits {
-            3 => bytes::totals::<3>(row, bytes, totals),
-            4 => bytes::totals::<4>(row, bytes, totals),
-            5 => bytes::totals::<5>(row, bytes, totals),
-            6 => groups::totals::<6>(row, a, totals),
-            _ => groups::totals::<8>(row, a, totals),
-        },
+        Row::Grouped(row) => with_bits!(
+            row.width,
+            byte_levels BITS => bytes::totals::<BITS>(row, bytes, totals),
+            word_levels BITS => groups::totals::<BITS>(row, a, totals)
+        ),
     }
 }
 
@@ -86,13 +85,7 @@ pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
                 }
             }
         }
-        Row::Grouped(row) => match row.bits {
-            3 => groups::unpack::<3>(row, b, pairs),
-            4 => groups::unpack::<4>(row, b, pairs),
-            5 => groups::unpack::<5>(row, b, pairs),
-            6 => groups::unpack::<6>(row, b, pairs),
-            _ => groups::unpack::<8>(row, b, pairs),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => groups::unpack::<BITS>(row, b, pairs)),
     }
 }
 

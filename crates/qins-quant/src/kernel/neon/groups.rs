@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 
 use super::{Columns, SOME, look_up, words};
-use crate::{Layout, kernel::row::GroupedRow};
+use crate::{Layout, Width, kernel::row::GroupedRow};
 
 /// A row of whose parts it has been seen that they are as long as they should be.
 pub(super) struct Groups<'a, const BITS: usize>(&'a GroupedRow<'a>);
@@ -30,19 +30,22 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         // SAFETY: the tables are 2ᴮ levels for each of four curves, and bytes are 128 (of three bits, a table is eight levels
         // and eight that no code has).
         unsafe {
-            if Layout::has_byte_levels(BITS) {
-                let table = levels.signed.as_ptr().add(curve << BITS);
-                let bytes = match BITS {
-                    5 => vqtbl2q_s8(int8x16x2_t(vld1q_s8(table), vld1q_s8(table.add(16))), codes),
-                    _ => vqtbl1q_s8(vld1q_s8(table), codes),
-                };
-                let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
-                return [vmulq_n_s16(low, scale), vmulq_n_s16(high, scale)];
+            match Width::of::<BITS>() {
+                Width::W3 | Width::W4 => {
+                    scaled_bytes(vqtbl1q_s8(vld1q_s8(levels.signed.as_ptr().add(curve << BITS)), codes), scale)
+                }
+                Width::W5 => {
+                    let table = levels.signed.as_ptr().add(curve << BITS);
+                    scaled_bytes(vqtbl2q_s8(int8x16x2_t(vld1q_s8(table), vld1q_s8(table.add(16))), codes), scale)
+                }
+                Width::W6 | Width::W8 => {
+                    let (tables, n) = (levels.bytes.as_ptr().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
+                    let [low, high] = words(look_up(codes, n, tables, 32), look_up(codes, n, tables.add(16), 32));
+                    // The rounded high half of twice the product. It saturates only where both factors are −2¹⁵, which
+                    // a level is not.
+                    [vqrdmulhq_n_s16(low, scale << 8), vqrdmulhq_n_s16(high, scale << 8)]
+                }
             }
-            let (tables, n) = (levels.bytes.as_ptr().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
-            let [low, high] = words(look_up(codes, n, tables, 32), look_up(codes, n, tables.add(16), 32));
-            // The rounded high half of twice the product, of numbers that are not both the least.
-            [vqrdmulhq_n_s16(low, scale << 8), vqrdmulhq_n_s16(high, scale << 8)]
         }
     }
 }
@@ -66,6 +69,14 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
     }
 }
 
+/// Levels that are bytes, times the scale.
+#[inline]
+#[target_feature(enable = "neon")]
+fn scaled_bytes(levels: int8x16_t, scale: i16) -> [int16x8_t; 2] {
+    let (low, high) = (vmovl_s8(vget_low_s8(levels)), vmovl_high_s8(levels));
+    [vmulq_n_s16(low, scale), vmulq_n_s16(high, scale)]
+}
+
 /// 32 codes.
 ///
 /// # Safety
@@ -75,12 +86,12 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
 unsafe fn codes<const BITS: usize>(packed: *const u8) -> [uint8x16_t; 2] {
     // SAFETY: the caller's.
     unsafe {
-        match BITS {
-            3 => above::<2>(twos(packed), ones(packed.add(8))),
-            4 => fours(packed),
-            5 => above::<4>(fours(packed), ones(packed.add(16))),
-            6 => above::<4>(fours(packed), twos(packed.add(16))),
-            _ => [vld1q_u8(packed), vld1q_u8(packed.add(16))],
+        match Width::of::<BITS>() {
+            Width::W3 => above::<2>(twos(packed), ones(packed.add(8))),
+            Width::W4 => fours(packed),
+            Width::W5 => above::<4>(fours(packed), ones(packed.add(16))),
+            Width::W6 => above::<4>(fours(packed), twos(packed.add(16))),
+            Width::W8 => [vld1q_u8(packed), vld1q_u8(packed.add(16))],
         }
     }
 }

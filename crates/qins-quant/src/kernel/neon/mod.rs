@@ -15,6 +15,7 @@ use super::{
     portable,
     row::{Row, Units},
 };
+use crate::grouped::with_bits;
 pub(super) use panel::{interleave, panel_totals};
 
 /// Columns that are decoded together, to four vectors of words.
@@ -38,13 +39,7 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let a = a.values.as_chunks::<BLOCK>().0;
     match row {
         Row::Companded(row) => totals_of(&Companded::new(row), a, totals),
-        Row::Grouped(row) => match row.bits {
-            3 => totals_of(&Groups::<3>::new(row), a, totals),
-            4 => totals_of(&Groups::<4>::new(row), a, totals),
-            5 => totals_of(&Groups::<5>::new(row), a, totals),
-            6 => totals_of(&Groups::<6>::new(row), a, totals),
-            _ => totals_of(&Groups::<8>::new(row), a, totals),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => totals_of(&Groups::<BITS>::new(row), a, totals)),
     }
 }
 
@@ -59,13 +54,7 @@ pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
 pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
         Row::Companded(row) => unpack_of(&Companded::new(row), b, words),
-        Row::Grouped(row) => match row.bits {
-            3 => unpack_of(&Groups::<3>::new(row), b, words),
-            4 => unpack_of(&Groups::<4>::new(row), b, words),
-            5 => unpack_of(&Groups::<5>::new(row), b, words),
-            6 => unpack_of(&Groups::<6>::new(row), b, words),
-            _ => unpack_of(&Groups::<8>::new(row), b, words),
-        },
+        Row::Grouped(row) => with_bits!(row.width, BITS => unpack_of(&Groups::<BITS>::new(row), b, words)),
     }
 }
 
