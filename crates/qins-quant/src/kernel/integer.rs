@@ -8,20 +8,19 @@
 use rayon::prelude::*;
 
 #[cfg(target_arch = "aarch64")]
-use super::neon;
+use super::neon::Neon;
 use super::{
     Simd,
     activations::{Activations, BLOCK},
+    isa::Isa,
     levels::Companded,
-    portable,
+    panel::{PANEL, Panel, Words},
+    portable::Portable,
     row::Matrix,
     simd::compiled_for_each,
 };
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
-
-/// Rows of weights that are multiplied together with many rows of activations.
-pub(super) const PANEL: usize = 32;
+use super::{avx2::Avx2, avx512::Avx512};
 
 /// Fewer rows of activations are multiplied one by one: laying out the weights for them would cost more.
 const FEW: usize = 4;
@@ -30,41 +29,37 @@ const FEW: usize = 4;
 /// be read in large ones without waiting.
 const SOON: usize = 16;
 
-/// Calls a function of the module of an instruction set.
-macro_rules! on {
-    ($simd:expr, $function:ident($($argument:expr),* $(,)?)) => {
-        match $simd {
-            Simd::Portable => portable::$function($($argument),*),
-            // SAFETY: nobody computes with an instruction set that is not available.
-            #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => unsafe { avx2::$function($($argument),*) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => unsafe { avx512::$function($($argument),*) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "aarch64")]
-            Simd::Neon => unsafe { neon::$function($($argument),*) },
-            #[allow(unreachable_patterns)]
-            _ => unreachable!("computing with an instruction set that is not available"),
-        }
-    };
+/// `y[m, rows] = x[m, cols] · wᵀ`.
+pub(super) fn product(simd: Simd, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
+    match simd {
+        Simd::Portable => product_on(Portable, w, shape, x, y),
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => product_on(Avx2::new(), w, shape, x, y),
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 => product_on(Avx512::new(), w, shape, x, y),
+        #[cfg(target_arch = "aarch64")]
+        Simd::Neon => product_on(Neon, w, shape, x, y),
+        // No machine of this architecture has them. The bits are the same.
+        #[cfg(not(target_arch = "x86_64"))]
+        Simd::Avx2 | Simd::Avx512 => product_on(Portable, w, shape, x, y),
+        #[cfg(not(target_arch = "aarch64"))]
+        Simd::Neon => product_on(Portable, w, shape, x, y),
+    }
 }
 
-/// `y[m, rows] = x[m, cols] · wᵀ`.
-pub(super) fn product(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
-    let mut x = Activations::new(simd, x, cols);
+fn product_on<I: Isa>(isa: I, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
+    let mut x = Activations::new(I::SIMD, x, shape[1]);
     if x.rows() >= FEW {
-        return many(simd, w, [rows, cols], &x, y);
+        return many(isa, w, shape, &x, y);
     }
-    if simd == Simd::Avx512 && w.has_byte_levels() {
-        x.fill_bytes(simd);
+    if I::READS_BYTES && w.has_byte_levels() {
+        x.fill_bytes(I::SIMD);
     }
-    few(simd, w, [rows, cols], &x, y);
+    few(isa, w, shape, &x, y);
 }
 
 /// Each row of weights with each of a few rows of activations.
-#[allow(unsafe_code)]
-fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
+fn few<I: Isa>(isa: I, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
     let (m, task) = (x.rows(), rows.div_ceil(8 * rayon::current_num_threads()).max(16));
     let init = || (Companded::EMPTY, vec![0; SOON * m * x.blocks()]);
     let run = |(levels, totals): &mut (Companded, Vec<i32>), first: usize, out: &mut [f32]| {
@@ -72,16 +67,16 @@ fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y:
             let first = first + i * SOON;
             let mut units = [0.0; SOON];
             for (i, totals) in totals.chunks_exact_mut(m * x.blocks()).enumerate().take(out.len() / m) {
-                w.levels(simd, first + i, cols, levels);
+                w.levels(I::SIMD, first + i, cols, levels);
                 units[i] = levels.curve.unit;
                 let row = w.row(first + i, cols, levels);
                 for (j, totals) in totals.chunks_exact_mut(x.blocks()).enumerate() {
-                    on!(simd, totals(&row, x.row(j), totals));
+                    isa.totals(&row, x.row(j), totals);
                 }
             }
             for (i, (y, totals)) in out.iter_mut().zip(totals.chunks_exact(x.blocks())).enumerate() {
                 let units = w.units(first + i / m, cols, units[i / m]);
-                *y = on!(simd, sum(totals, x.row(i % m).steps, units));
+                *y = isa.sum(totals, x.row(i % m).steps, units);
             }
         }
     };
@@ -96,26 +91,25 @@ fn few(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y:
 }
 
 /// Panels of rows of weights, one block of columns after the other, with all activations.
-#[allow(unsafe_code)]
-fn many(simd: Simd, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
+fn many<I: Isa>(isa: I, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &Activations, y: &mut [f32]) {
     let m = x.rows();
     // The outputs of a panel lie together, so that threads write apart.
     let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
     let multiply = |scratch: &mut Scratch, (p, out): (usize, &mut [[f32; PANEL]])| {
         let rows = p * PANEL..rows.min((p + 1) * PANEL);
         for (levels, r) in scratch.levels.iter_mut().zip(rows.clone()) {
-            w.levels(simd, r, cols, levels);
+            w.levels(I::SIMD, r, cols, levels);
         }
         for b in 0..x.blocks() {
             for (i, (words, r)) in scratch.words.iter_mut().zip(rows.clone()).enumerate() {
                 let row = w.row(r, cols, &scratch.levels[i]);
                 scratch.units[i] = w.units(r, cols, scratch.levels[i].curve.unit).of(b);
-                on!(simd, unpack(&row, b, words));
+                isa.unpack(&row, b, words);
             }
-            on!(simd, interleave(&scratch.words, &mut scratch.panel));
-            on!(simd, panel_totals(&scratch.panel, x.values_from(b), x.blocks() * BLOCK, &mut scratch.totals));
+            isa.interleave(&scratch.words, &mut scratch.panel);
+            isa.panel_totals(&scratch.panel, x.values_from(b), x.blocks() * BLOCK, &mut scratch.totals);
             let steps = x.steps()[b..].iter().step_by(x.blocks());
-            add(simd, out, &scratch.totals, steps, &scratch.units);
+            add(I::SIMD, out, &scratch.totals, steps, &scratch.units);
         }
     };
     panels.par_chunks_mut(m).enumerate().for_each_init(|| Scratch::new(m), multiply);
@@ -134,14 +128,6 @@ struct Scratch {
     units: [f32; PANEL],
     totals: Vec<[i32; PANEL]>,
 }
-
-/// A block of each row of a panel.
-pub(super) type Words = [[i16; BLOCK]; PANEL];
-
-/// The same with pairs of columns of all rows together.
-#[derive(Clone)]
-#[repr(C, align(64))]
-pub(super) struct Panel(pub(super) [[[i16; 2]; PANEL]; BLOCK / 2]);
 
 impl Scratch {
     fn new(m: usize) -> Self {

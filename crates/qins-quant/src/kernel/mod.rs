@@ -8,10 +8,12 @@ mod avx512;
 mod float;
 mod gemm;
 mod integer;
+mod isa;
 mod levels;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod panel;
 mod portable;
 mod read;
 mod row;

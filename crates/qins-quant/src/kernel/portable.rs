@@ -3,8 +3,10 @@
 use qins_codec::Code;
 
 use super::{
+    Simd,
     activations::{ActivationRow, BLOCK},
-    integer::{PANEL, Panel, Words},
+    isa::Isa,
+    panel::{PANEL, Panel, Words},
     row::{CompandedRow, GroupedRow, Row, Units},
 };
 use crate::{
@@ -12,26 +14,51 @@ use crate::{
     grouped::{unpack as unpack_codes, with_bits},
 };
 
-/// Σ w·a of each block.
-pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
-    let mut words = [0; BLOCK];
-    for ((b, total), a) in totals.iter_mut().enumerate().zip(a.values.as_chunks::<BLOCK>().0) {
-        unpack(row, b, &mut words);
-        *total = dot(&words, a);
+/// What every machine has.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Isa for Portable {
+    const SIMD: Simd = Simd::Portable;
+
+    fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
+        let mut words = [0; BLOCK];
+        for ((b, total), a) in totals.iter_mut().enumerate().zip(a.values.as_chunks::<BLOCK>().0) {
+            self.unpack(row, b, &mut words);
+            *total = dot(&words, a);
+        }
+    }
+
+    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+        sum(totals, steps, units)
+    }
+
+    fn unpack(self, row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
+        match row {
+            Row::Companded(row) => companded(row, b, words),
+            Row::Grouped(row) => with_bits!(row.width, BITS => grouped::<BITS>(row, b, words)),
+        }
+    }
+
+    fn interleave(self, words: &Words, panel: &mut Panel) {
+        interleave(words, panel);
+    }
+
+    fn panel_totals(self, panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+        for (x, totals) in x.chunks(stride).zip(totals) {
+            *totals = [0; PANEL];
+            for (pair, panel) in x.as_chunks::<2>().0.iter().zip(&panel.0) {
+                for (total, w) in totals.iter_mut().zip(panel) {
+                    *total += i32::from(w[0]) * i32::from(pair[0]) + i32::from(w[1]) * i32::from(pair[1]);
+                }
+            }
+        }
     }
 }
 
 #[inline(always)]
-pub(super) fn dot(w: &[i16; BLOCK], a: &[i16; BLOCK]) -> i32 {
+fn dot(w: &[i16; BLOCK], a: &[i16; BLOCK]) -> i32 {
     w.iter().zip(a).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum()
-}
-
-/// The weights of block `b`; beyond the row's end whatever its filling stands for.
-pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
-    match row {
-        Row::Companded(row) => companded(row, b, words),
-        Row::Grouped(row) => with_bits!(row.width, BITS => grouped::<BITS>(row, b, words)),
-    }
 }
 
 fn companded(row: &CompandedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
@@ -44,7 +71,7 @@ fn companded(row: &CompandedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
 }
 
 #[inline(always)]
-pub(super) fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
+fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
     let first = b * Layout::SUPER;
     let groups = row.packed.chunks_exact(4 * BITS).zip(row.group_scale).enumerate().skip(first);
     for ((g, (packed, scale)), words) in groups.zip(words.as_chunks_mut::<{ Layout::GROUP }>().0) {
@@ -85,18 +112,6 @@ pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     for (r, row) in words.iter().enumerate() {
         for (pair, panel) in row.as_chunks::<2>().0.iter().zip(&mut panel.0) {
             panel[r] = *pair;
-        }
-    }
-}
-
-/// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
-pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
-    for (x, totals) in x.chunks(stride).zip(totals) {
-        *totals = [0; PANEL];
-        for (pair, panel) in x.as_chunks::<2>().0.iter().zip(&panel.0) {
-            for (total, w) in totals.iter_mut().zip(panel) {
-                *total += i32::from(w[0]) * i32::from(pair[0]) + i32::from(w[1]) * i32::from(pair[1]);
-            }
         }
     }
 }

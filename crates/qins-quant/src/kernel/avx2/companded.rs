@@ -1,8 +1,11 @@
 //! Rows of 8-bit codes: 128 levels are eight tables of each half of their words.
 
+// Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
+
 use core::arch::x86_64::*;
 
-use super::{Columns, SOME, for_pairing, look_up, signed};
+use super::columns::{Columns, SOME, for_pairing, look_up, signed};
 use crate::kernel::{
     row::CompandedRow,
     simd::{AHEAD, prefetch},

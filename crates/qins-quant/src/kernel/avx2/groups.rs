@@ -1,8 +1,11 @@
 //! Rows whose weights have scales and curves in groups of 32.
 
+// Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
+
 use core::arch::x86_64::*;
 
-use super::{Columns, SOME, for_pairing, look_up, signed};
+use super::columns::{Columns, SOME, for_pairing, look_up, signed};
 use crate::{
     Layout, Width,
     kernel::{

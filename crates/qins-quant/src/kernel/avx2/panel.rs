@@ -4,19 +4,19 @@ use core::arch::x86_64::*;
 
 use crate::kernel::{
     activations::BLOCK,
-    integer::{PANEL, Panel, Words},
+    panel::{PANEL, Panel, Words},
     portable,
 };
 
 /// Pairs of columns of all rows together.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     portable::interleave(words, panel);
 }
 
 /// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
     let (pairs, rest) = totals.as_chunks_mut::<2>();
     let n = 2 * pairs.len();
     for (i, totals) in pairs.iter_mut().enumerate() {

@@ -6,6 +6,7 @@
 
 use core::arch::x86_64::*;
 
+use super::lanes::lanes_added;
 use crate::{
     Layout,
     kernel::{
@@ -85,7 +86,7 @@ where
                 let scales = scales_of::<0>(_mm512_cvtepi8_epi32(_mm_loadu_si128(scales.as_ptr().cast())));
                 sum = _mm512_add_epi32(sum, lanes::<BITS>(&levels, codes.as_ptr(), curves, scales, a));
             }
-            *total = super::lanes_added(halves_added(sum));
+            *total = lanes_added(halves_added(sum));
         }
     }
 }

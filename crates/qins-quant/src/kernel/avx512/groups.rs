@@ -5,7 +5,7 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::{halves_of, lanes_added};
+use super::lanes::{halves_of, lanes_added};
 use crate::{
     Layout, Width,
     kernel::{

@@ -4,12 +4,12 @@ use core::arch::x86_64::*;
 
 use crate::kernel::{
     activations::BLOCK,
-    integer::{PANEL, Panel, Words},
+    panel::{PANEL, Panel, Words},
 };
 
 /// Pairs of columns of all rows together: two squares of 16 rows by 16 pairs are transposed at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     for half in 0..PANEL / 16 {
         for start in 0..BLOCK / 32 {
             let square: [__m512i; 16] = std::array::from_fn(|r| {
@@ -56,7 +56,7 @@ fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
 
 /// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(in crate::kernel) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
     let mut rest = totals;
     let mut x = x;
     while !rest.is_empty() {

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::{Columns, SOME, look_up, words};
+use super::columns::{Columns, SOME, look_up, words};
 use crate::kernel::row::CompandedRow;
 
 /// A row, and its last columns where they are no whole 32, filled up with zeros.

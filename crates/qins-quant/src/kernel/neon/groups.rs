@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::{Columns, SOME, look_up, words};
+use super::columns::{Columns, SOME, look_up, words};
 use crate::{Layout, Width, kernel::row::GroupedRow};
 
 /// A row of whose parts it has been seen that they are as long as they should be.
