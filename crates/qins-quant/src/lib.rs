@@ -49,7 +49,7 @@ pub use error::{EncodeError, Error};
 pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
 pub(crate) use grouped::RowParts;
-pub use grouped::{Curves, Grouped, GroupedRows, Layout};
+pub use grouped::{Curves, Grouped, GroupedRows, Layout, Width};
 pub use lossless::Words;
 pub use origin::{Origin, expect_source};
 pub use prune::Prune;

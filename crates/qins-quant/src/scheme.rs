@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use qins_codec::Alpha;
 
-use crate::{Curves, EncodeError, EncodedTensor, FloatDtype, Layout, Prune, Rate, grouped, rate};
+use crate::{Curves, EncodeError, EncodedTensor, FloatDtype, Layout, Prune, Rate, Width, grouped, rate};
 
 /// How an encoded matrix rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,18 +42,18 @@ impl Scheme {
 
     /// The form of what is stored.
     pub const fn form(self) -> Form {
-        let bits = match self {
+        let width = match self {
             Self::F32 => return Form::F32,
             Self::Lossless => return Form::Lossless,
             Self::Q8 => return Form::Q8,
             Self::Rate => return Form::Rate,
-            Self::Q8g => 8,
-            Self::Q6 => 6,
-            Self::Q5 => 5,
-            Self::Q4 => 4,
-            Self::Q3 => 3,
+            Self::Q8g => Width::W8,
+            Self::Q6 => Width::W6,
+            Self::Q5 => Width::W5,
+            Self::Q4 => Width::W4,
+            Self::Q3 => Width::W3,
         };
-        Form::Grouped(Layout::new(self, bits))
+        Form::Grouped(Layout::new(width))
     }
 
     /// The name used in configuration files and on the command line.
@@ -101,6 +101,19 @@ pub enum Form {
     Rate,
     /// Groups of codes.
     Grouped(Layout),
+}
+
+impl Layout {
+    /// The scheme whose layout this is.
+    pub const fn scheme(self) -> Scheme {
+        match self.width() {
+            Width::W3 => Scheme::Q3,
+            Width::W4 => Scheme::Q4,
+            Width::W5 => Scheme::Q5,
+            Width::W6 => Scheme::Q6,
+            Width::W8 => Scheme::Q8g,
+        }
+    }
 }
 
 impl fmt::Display for Scheme {

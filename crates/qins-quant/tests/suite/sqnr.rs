@@ -86,7 +86,7 @@ fn every_grouped_scheme_keeps_what_its_bits_allow() {
         let (g, t) = (keeps(&gaussian), keeps(&student));
         let Form::Grouped(layout) = scheme.form() else { panic!("not grouped") };
         // Integers in the same groups, whose f32 scales cost more than twice what groups cost here.
-        let linear = |weights| decibels(weights, &integers(weights, layout.bits(), Layout::GROUP));
+        let linear = |weights| decibels(weights, &integers(weights, layout.width().bits(), Layout::GROUP));
         let (lg, lt) = (linear(&gaussian), linear(&student));
         println!("{scheme}: Gaussian {g:.2} dB, Student-t(5) {t:.2} dB; integers {lg:.2} dB, {lt:.2} dB");
         assert!(g >= of_gaussian && t >= of_student, "{scheme} keeps {g:.2} dB and {t:.2} dB");

@@ -5,6 +5,7 @@
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
+use qins_quant::Width;
 
 /// Four numbers.
 pub(super) type Four = Vector<f32, Const<4>>;
@@ -28,10 +29,10 @@ pub(super) enum Form {
     },
     /// Bytes, a scale and a curve for each row.
     Q8,
-    /// Codes of so many bits in groups.
+    /// Codes in groups.
     Grouped {
-        /// 3 to 8.
-        bits: usize,
+        /// The width of a code.
+        width: Width,
     },
 }
 
@@ -40,8 +41,28 @@ impl Form {
     /// division and, of 5 bits and fewer, a rounding; but the larger the table, the more of its look-ups meet in one bank.
     pub(super) fn table(self) -> usize {
         match self {
-            Self::Grouped { bits } if bits <= 5 => 4 << bits,
-            _ => 0,
+            Self::Grouped { width } => match width {
+                Width::W3 | Width::W4 | Width::W5 => 4 << width.bits(),
+                Width::W6 | Width::W8 => 0,
+            },
+            Self::Float | Self::Half { .. } | Self::Companded { .. } | Self::Q8 => 0,
+        }
+    }
+
+    /// Bits per code of a grouped form, else 0.
+    fn bits(self) -> usize {
+        self.width().map_or(0, Width::bits)
+    }
+
+    /// Whether levels are whole multiples of 1/127.
+    fn has_byte_levels(self) -> bool {
+        self.width().is_some_and(Width::has_byte_levels)
+    }
+
+    fn width(self) -> Option<Width> {
+        match self {
+            Self::Grouped { width } => Some(width),
+            Self::Float | Self::Half { .. } | Self::Companded { .. } | Self::Q8 => None,
         }
     }
 }
@@ -77,11 +98,12 @@ pub(super) fn levels(w: &Parts, #[comptime] form: Form) -> Shared<[f32]> {
     let entries = comptime!(form.table());
     let mut table = Shared::<[f32]>::new_slice(comptime!(entries.max(1)));
     if comptime!(entries > 0) {
-        let bits = comptime!(bits_of(form));
+        let bits = comptime!(form.bits());
+        let byte_levels = comptime!(form.has_byte_levels());
         let mut i = UNIT_POS as usize;
         while i < entries {
             let code = Four::new(f32::cast_from(i as u32 & comptime!((1_u32 << bits) - 1)));
-            table[i] = level(code, w.curvature[i >> bits], bits).extract(0usize);
+            table[i] = level(code, w.curvature[i >> bits], bits, byte_levels).extract(0usize);
             i += CUBE_DIM as usize;
         }
         sync_cube();
@@ -131,7 +153,9 @@ pub(super) fn eight(
             let row = row * w.words_stride;
             Eight { low: signed(word(w, row, at, words), k), high: signed(word(w, row, at + 4, words), k), scale }
         }
-        Form::Grouped { bits } => {
+        Form::Grouped { width } => {
+            let bits = comptime!(width.bits());
+            let byte_levels = comptime!(width.has_byte_levels());
             let at = row * w.words_stride + comptime!(bits as u32) * group;
             let byte = w.group_scale[(row * w.group_scale_stride + group / 4) as usize] >> (8 * (group % 4)) & 255;
             // Two's complement.
@@ -145,17 +169,13 @@ pub(super) fn eight(
                 Eight { low: found(table, first, low), high: found(table, first, high), scale }
             } else {
                 let k = w.curvature[curve as usize];
-                Eight { low: level(four(low), k, bits), high: level(four(high), k, bits), scale }
+                Eight {
+                    low: level(four(low), k, bits, byte_levels),
+                    high: level(four(high), k, bits, byte_levels),
+                    scale,
+                }
             }
         }
-    }
-}
-
-/// Bits of a code of a grouped form.
-fn bits_of(form: Form) -> usize {
-    match form {
-        Form::Grouped { bits } => bits,
-        _ => 0,
     }
 }
 
@@ -245,17 +265,13 @@ fn signed(bytes: u32, k: f32) -> Four {
     levels
 }
 
-/// The level of codes: q / (n + k·(n − |q|)) for q = code − n, of 5 bits and fewer rounded to 1/127.
+/// The level of codes: q / (n + k·(n − |q|)) for q = code − n, rounded to a multiple of 1/127 where levels are bytes.
 #[cube]
-fn level(code: Four, k: f32, #[comptime] bits: usize) -> Four {
+fn level(code: Four, k: f32, #[comptime] bits: usize, #[comptime] byte_levels: bool) -> Four {
     let n = Four::new(comptime!((1_u32 << (bits - 1)) as f32));
     let q = code - n;
     let t = q / (n + Four::new(k) * (n - q.abs()));
-    if comptime!(qins_quant::Layout::has_byte_levels(bits)) {
-        (t * Four::new(127.0)).round() * Four::new(1.0 / 127.0)
-    } else {
-        t
-    }
+    if comptime!(byte_levels) { (t * Four::new(127.0)).round() * Four::new(1.0 / 127.0) } else { t }
 }
 
 /// The codes of one half of a quarter, one a byte, from the planes of the group at `at`.

@@ -217,7 +217,7 @@ impl Matrix {
             Weight::Q8 { words, scale, curvature } => (Form::Q8, words, [Some(scale), Some(curvature), None, None]),
             Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
                 let others = [Some(scale), Some(curvature), Some(group_scale), Some(selector)];
-                (Form::Grouped { bits: layout.bits() }, packed, others)
+                (Form::Grouped { width: layout.width() }, packed, others)
             }
         };
         let words = by_rows(words);
