@@ -1,9 +1,9 @@
 //! Reading and writing text, token by token.
 
-use std::ops::ControlFlow;
+use std::{borrow::BorrowMut, marker::PhantomData, ops::ControlFlow};
 
 use burn::tensor::Tensor;
-use qins_model::{ModelConfig, RopeRegime, Sampler};
+use qins_model::{ModelConfig, RopeRegime, Sampler, TokenChoice};
 
 use crate::{
     Error, KvCache,
@@ -184,26 +184,87 @@ impl Generator {
         prompt: &[u32],
         mut on_step: impl FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
-        let limit = session.model.config().max_position_embeddings;
-        let mut choice = self.sampler.start();
+        let mut tokens = Tokens::new(session, prompt, self.max_new_tokens, self.stop_ids.clone(), self.sampler)?;
         let mut ids = Vec::new();
-        let mut next = prompt.to_vec();
-        let stop = loop {
-            if ids.len() == self.max_new_tokens || session.ids().len() == limit {
-                break Stop::Length;
-            }
-            let logits = device::read(session.extend(&next, Logits::Last)?)?;
-            let id = choice.next(&logits, session.ids()).ok_or(Error::NotFinite)?;
+        while let Some(token) = tokens.next() {
+            let Token { id, logits } = token?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
-                break Stop::Caller;
+                return Ok(Generation { ids, stop: Stop::Caller });
             }
-            if self.stop_ids.contains(&id) {
-                break Stop::Eos;
-            }
-            next = vec![id];
-        };
-        Ok(Generation { ids, stop })
+        }
+        Ok(Generation { ids, stop: tokens.stop })
+    }
+}
+
+/// A generated token, and the logits it was chosen by, over the vocabulary.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token.
+    pub id: u32,
+    /// The logits.
+    pub logits: Vec<f32>,
+}
+
+/// The tokens that follow a prompt, each computed when it is asked for.
+#[derive(Debug)]
+pub struct Tokens<'m, S> {
+    session: S,
+    choice: TokenChoice,
+    stop_ids: Vec<u32>,
+    /// Tokens to be read before the next is chosen.
+    unread: Vec<u32>,
+    /// Tokens that may still follow.
+    left: usize,
+    /// Why the text ended, once it has.
+    stop: Stop,
+    model: PhantomData<&'m dyn CausalLm>,
+}
+
+impl<'m, S: BorrowMut<Session<'m>>> Tokens<'m, S> {
+    /// After `prompt`, which is read behind what `session` has read.
+    ///
+    /// # Errors
+    /// When the model cannot read the prompt: as [`Session::extend`].
+    pub fn new(
+        session: S,
+        prompt: &[u32],
+        max_new_tokens: usize,
+        stop_ids: Vec<u32>,
+        sampler: Sampler,
+    ) -> Result<Self, Error> {
+        let read: &Session<'m> = session.borrow();
+        if max_new_tokens > 0 {
+            expect_readable(read.model.config(), read.ids.len(), prompt)?;
+        }
+        let (choice, unread) = (sampler.start(), prompt.to_vec());
+        Ok(Self { session, choice, stop_ids, unread, left: max_new_tokens, stop: Stop::Length, model: PhantomData })
+    }
+
+    fn step(&mut self) -> Result<Token, Error> {
+        let session: &mut Session<'m> = self.session.borrow_mut();
+        let logits = device::read(session.extend(&self.unread, Logits::Last)?)?;
+        let id = self.choice.next(&logits, session.ids()).ok_or(Error::NotFinite)?;
+        Ok(Token { id, logits })
+    }
+}
+
+impl<'m, S: BorrowMut<Session<'m>>> Iterator for Tokens<'m, S> {
+    type Item = Result<Token, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let session: &Session<'m> = self.session.borrow();
+        let is_full = session.ids.len() == session.model.config().max_position_embeddings;
+        if self.left == 0 || is_full {
+            return None;
+        }
+        let token = self.step();
+        match &token {
+            Ok(token) if self.stop_ids.contains(&token.id) => (self.left, self.stop) = (0, Stop::Eos),
+            Ok(token) => (self.left, self.unread) = (self.left - 1, vec![token.id]),
+            Err(_) => self.left = 0,
+        }
+        Some(token)
     }
 }
 

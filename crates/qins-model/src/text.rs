@@ -28,13 +28,18 @@ impl TextReader {
     /// # Errors
     /// When there is no tokenizer, or it cannot represent the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        match &self.tokenizer {
-            Some(tokenizer) => tokenizer.encode(text),
-            None => {
-                let message = "expected a tokenizer to read text with, found none".to_owned();
-                Err(Error::Tokenizer { path: self.files.path("tokenizer.json"), message })
-            }
-        }
+        self.tokenizer()?.encode(text)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            let message = "expected a tokenizer to read text with, found none".to_owned();
+            Error::Tokenizer { path: self.files.path("tokenizer.json"), message }
+        })
     }
 
     /// Tokenises a conversation, up to where the assistant speaks. A model without a chat template is given it as a

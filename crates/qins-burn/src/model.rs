@@ -1,0 +1,179 @@
+//! A model, from its files to its text.
+
+use std::{fmt, sync::OnceLock};
+
+use burn::tensor::Device;
+use qins_model::{
+    Message, ModelConfig, ModelSource, Policy, Sampler, Targets, TextReader, check, check_plain, stop_ids,
+};
+use qins_quant::Recipe;
+
+use crate::{Backend, Error, Session, Tokens, decoder::Decoder, load};
+
+/// A language model with its tokenizer: opened, encoded, asked for text.
+///
+/// Weights are read when they are first needed, one matrix at a time: a model that is encoded is never in memory as plain weights.
+///
+/// ```
+/// use qins_burn::{Model, Scheme};
+///
+/// # let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../qins/assets/atlas");
+/// let model = Model::open(directory)?.encode(Scheme::Q8)?;
+/// let mut text = String::new();
+/// for piece in model.stream("The capital of France is")? {
+///     text += &piece?;
+/// }
+/// assert!(text.contains("Paris"), "{text}");
+/// # Ok::<(), qins_burn::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    source: ModelSource,
+    config: ModelConfig,
+    reader: TextReader,
+    device: Device,
+    options: TextOptions,
+    decoder: OnceLock<Decoder>,
+}
+
+/// How a text is continued.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TextOptions {
+    /// Tokens at most.
+    pub max_new_tokens: usize,
+    /// Tokens that end a text; those that the model's files name, unless they are changed.
+    pub stop_ids: Vec<u32>,
+    /// How each token is chosen; the likeliest, unless it is changed.
+    pub sampler: Sampler,
+}
+
+impl Model {
+    /// Opens a model on the default device: a directory in the Hugging Face layout, plain or encoded, or with the feature `hub` a name
+    /// on the hub, `owner/name[@revision]`, fetched into its cache once.
+    ///
+    /// # Errors
+    /// When there is no such model, it is of a kind that is not built here, or lacks a tensor or a tokenizer.
+    pub fn open(model: impl AsRef<str>) -> Result<Self, Error> {
+        Self::from_source(ModelSource::open(model.as_ref())?, &Backend::default().device()?)
+    }
+
+    /// As [`open`](Self::open), of files that are open, on a given device.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_source(source: ModelSource, device: &Device) -> Result<Self, Error> {
+        let config = ModelConfig::of(&source.checkpoint)?;
+        check(&source.checkpoint, &config)?;
+        let files = source.checkpoint.files();
+        let (reader, stop_ids) = (TextReader::open(files)?, stop_ids(files, &config)?);
+        let options = TextOptions { max_new_tokens: 256, stop_ids, sampler: Sampler::default() };
+        Ok(Self { source, config, reader, device: device.clone(), options, decoder: OnceLock::new() })
+    }
+
+    /// The model with every linear of its blocks encoded: a [`Scheme`](crate::Scheme), or a [`Recipe`] with all that can be said.
+    ///
+    /// # Errors
+    /// When the checkpoint is encoded already, or a weight cannot be encoded.
+    pub fn encode(self, recipe: impl Into<Recipe>) -> Result<Self, Error> {
+        self.encode_as(&Policy::new(Targets::All, recipe))
+    }
+
+    /// The model encoded by a policy: which linears, and how each.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and when the policy names no linear.
+    pub fn encode_as(self, policy: &Policy) -> Result<Self, Error> {
+        check_plain(&self.source.checkpoint, &self.config)?;
+        policy.check(&self.config)?;
+        let decoder = load(&self.source.checkpoint, Some(policy), &self.device, |_, _| {})?.model;
+        Ok(Self { decoder: decoder.into(), ..self })
+    }
+
+    /// Its shapes and limits.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its tokenizer and chat template.
+    pub fn reader(&self) -> &TextReader {
+        &self.reader
+    }
+
+    /// How texts are continued.
+    pub fn options(&self) -> &TextOptions {
+        &self.options
+    }
+
+    /// The same, to be changed.
+    pub fn options_mut(&mut self) -> &mut TextOptions {
+        &mut self.options
+    }
+
+    /// The decoder, for all that is done with token ids; it is loaded now if it was not before.
+    ///
+    /// # Errors
+    /// When the weights cannot be read.
+    pub fn decoder(&self) -> Result<&Decoder, Error> {
+        if let Some(decoder) = self.decoder.get() {
+            return Ok(decoder);
+        }
+        let loaded = load(&self.source.checkpoint, None, &self.device, |_, _| {})?.model;
+        Ok(self.decoder.get_or_init(|| loaded))
+    }
+
+    /// Continues a text, piece by piece as it is written.
+    ///
+    /// # Errors
+    /// When the model has no tokenizer, the prompt is empty or longer than its context, or the weights cannot be read.
+    pub fn stream(&self, prompt: &str) -> Result<TextStream<'_>, Error> {
+        self.stream_ids(&self.reader.encode(prompt)?)
+    }
+
+    /// Answers a conversation, written out by the model's own chat template.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream), and when the template refuses the messages.
+    pub fn chat(&self, messages: &[Message]) -> Result<TextStream<'_>, Error> {
+        self.stream_ids(&self.reader.encode_chat(messages)?)
+    }
+
+    fn stream_ids(&self, prompt: &[u32]) -> Result<TextStream<'_>, Error> {
+        let TextOptions { max_new_tokens, stop_ids, sampler } = self.options.clone();
+        let session = Session::new(self.decoder()?, prompt.len() + max_new_tokens.min(1024));
+        let tokens = Tokens::new(session, prompt, max_new_tokens, stop_ids, sampler)?;
+        Ok(TextStream { tokens, decode: Box::new(self.reader.tokenizer()?.stream()), ended: false })
+    }
+}
+
+/// A text as it is written: each item is what a token adds to it, once that is whole characters.
+pub struct TextStream<'m> {
+    tokens: Tokens<'m, Session<'m>>,
+    decode: Box<dyn FnMut(u32) -> Result<Option<String>, qins_model::Error> + 'm>,
+    ended: bool,
+}
+
+impl Iterator for TextStream<'_> {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended {
+            let piece = self.tokens.next()?.and_then(|token| Ok((self.decode)(token.id)?));
+            match piece {
+                Ok(None) => {}
+                Ok(Some(piece)) => return Some(Ok(piece)),
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for TextStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextStream").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
