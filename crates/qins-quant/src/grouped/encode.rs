@@ -1,4 +1,4 @@
-//! The codes, scales and curves that keep most of a matrix.
+//! Encoding of a matrix: codes, scales and curves of least error.
 
 use rayon::prelude::*;
 
@@ -8,8 +8,8 @@ use crate::{
     fit::{f16_at_least, relative},
 };
 
-/// Encodes finite weights, and says with what sum of squared errors. `importance` has one weight ≥ 0 per column, which
-/// counts the errors there relative to those of the most important column.
+/// Encodes finite weights; also returns the sum of squared errors. `importance` has one factor ≥ 0 per column, by which the
+/// squared errors of the column count; only its ratio to the largest factor matters.
 pub(crate) fn encode(
     weights: &[f32],
     [rows, cols]: [usize; 2],
@@ -60,6 +60,6 @@ pub(crate) fn encode(
             Ok(error)
         })
         .collect::<Result<_, _>>()?;
-    // Row by row, whatever the threads: the sum decides what is stored.
+    // Summed in the order of rows, whatever the threads did: the sum decides which curves are stored.
     Ok((grouped, errors.iter().sum()))
 }

@@ -1,15 +1,15 @@
-//! Groups as a kernel reads them.
+//! A grouped matrix as a kernel reads it.
 
 use qins_codec::Curvature;
 
 use super::{Layout, Width, planes, with_bits};
 
-/// A borrowed matrix of groups: the slices of a [`Grouped`](super::Grouped).
+/// A borrowed grouped matrix: the slices of a [`Grouped`](super::Grouped).
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedRows<'a> {
-    /// The form of a row.
+    /// The layout of a row.
     pub layout: Layout,
-    /// What the bytes of each part of a row are filled up to a multiple of, a power of two: 1 at rest, 4 in words.
+    /// The bytes of a part of a row are padded to a multiple of this power of two: 1 as stored, 4 on devices with 32-bit words.
     pub align: usize,
     /// [`Layout::packed`] bytes per row.
     pub packed: &'a [u8],
@@ -35,7 +35,7 @@ impl<'a> GroupedRows<'a> {
     /// The parts of row `row`, of `cols` weights.
     #[inline]
     pub(crate) fn row(&self, row: usize, cols: usize) -> RowParts<'a> {
-        // As `next_multiple_of`, without its division: this is done for each row of a product.
+        // `next_multiple_of` without its division, as this runs for each row of a product.
         let stride = |width: usize| (width + self.align - 1) & !(self.align - 1);
         let of_bytes = |part: &'a [u8], width: usize| &part[row * stride(width)..][..width];
         let supers = self.layout.scales(cols);
@@ -50,7 +50,7 @@ impl<'a> GroupedRows<'a> {
     /// Decodes row `row` into `out`, one weight per element.
     ///
     /// # Panics
-    /// When the row lies outside the matrix.
+    /// When the matrix has no such row.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         // One loop for each width, in which all shifts and masks are constants.
         with_bits!(self.layout.width(), BITS => self.decode::<BITS>(row, out))
@@ -59,7 +59,7 @@ impl<'a> GroupedRows<'a> {
     fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
         let width = Width::of::<BITS>();
         let RowParts { packed, scale, group_scale, selector } = self.row(row, out.len());
-        // They were checked when the matrix was made; a curvature that is none decodes as linear.
+        // Curvatures were checked when the matrix was made; an invalid one would decode as linear.
         let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
         let curves = [0, 1, 2, 3].map(curve);
         let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(self.layout.group_bytes()));
@@ -76,7 +76,7 @@ impl<'a> GroupedRows<'a> {
     }
 }
 
-/// Inlined twice: a whole group has a length known beforehand.
+/// Inlined twice, as the length of a whole group is known at compile time.
 #[inline(always)]
 fn each(codes: &[u8], out: &mut [f32], level: impl Fn(u8) -> f32) {
     for (out, code) in out.iter_mut().zip(codes) {

@@ -4,7 +4,7 @@ use super::{
     Simd,
     activations::{ActivationRow, BLOCK},
     panel::{PANEL, Panel, Words},
-    row::{Row, Units},
+    row::{BlockScale, Row},
 };
 
 /// An instruction set. A value of the type exists only on a machine that has it, which is what makes the methods safe.
@@ -20,8 +20,8 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// Σ w·a of each block of a row.
     fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]);
 
-    /// Σ total·(step·unit) over the blocks of a row, added in the order of the blocks.
-    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32;
+    /// Σ total·(step·scale) over the blocks of a row, added in the order of the blocks.
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32;
 
     /// Decodes the weights of block `b`. What it writes beyond the row's end is arbitrary: activations there are zero.
     fn unpack(self, row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]);

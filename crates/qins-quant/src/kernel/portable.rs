@@ -1,4 +1,4 @@
-//! The steps of the integer product without intrinsics: what the other instruction sets must agree with to the bit.
+//! The integer product without intrinsics: the other instruction sets must agree with it to the bit.
 
 use qins_codec::Code;
 
@@ -7,14 +7,14 @@ use super::{
     activations::{ActivationRow, BLOCK},
     isa::Isa,
     panel::{PANEL, Panel, Words},
-    row::{CompandedRow, GroupedRow, Row, Units},
+    row::{BlockScale, CompandedRow, GroupedRow, Row},
 };
 use crate::{
     Layout,
     grouped::{unpack as unpack_codes, with_bits},
 };
 
-/// What every machine has.
+/// The instruction set that every machine has.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
@@ -29,8 +29,8 @@ impl Isa for Portable {
         }
     }
 
-    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
-        sum(totals, steps, units)
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
+        sum(totals, steps, scale)
     }
 
     fn unpack(self, row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
@@ -84,19 +84,19 @@ fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &mut [i16; 
     }
 }
 
-/// Σ total·(step·unit) over the blocks of a row, in their order.
+/// Σ total·(step·scale) over the blocks of a row, in their order.
 #[inline(always)]
-pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
-    const SOME: usize = 16;
+pub(super) fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
+    const CHUNK: usize = 16;
     let mut sum = 0.0;
-    for (i, (totals, steps)) in totals.chunks(SOME).zip(steps.chunks(SOME)).enumerate() {
-        // The terms first, all at once: only their sum has an order.
-        let mut terms = [0.0; SOME];
-        let each = terms.iter_mut().zip(totals.iter().zip(steps));
-        match units {
-            Units::One(unit) => each.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
-            Units::Each { unit, scales } => each
-                .zip(&scales[i * SOME..])
+    for (i, (totals, steps)) in totals.chunks(CHUNK).zip(steps.chunks(CHUNK)).enumerate() {
+        // The terms first, as vectors: only their sum has an order.
+        let mut terms = [0.0; CHUNK];
+        let blocks = terms.iter_mut().zip(totals.iter().zip(steps));
+        match scale {
+            BlockScale::Shared(unit) => blocks.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
+            BlockScale::PerBlock { unit, scales } => blocks
+                .zip(&scales[i * CHUNK..])
                 .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * unit))),
         }
         for term in &terms[..totals.len()] {
@@ -106,7 +106,7 @@ pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
     sum
 }
 
-/// Pairs of columns of all rows together.
+/// Interleaves pairs of columns.
 #[inline(always)]
 pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     for (r, row) in words.iter().enumerate() {

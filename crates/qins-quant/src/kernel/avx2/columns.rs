@@ -5,18 +5,18 @@
 
 use core::arch::x86_64::*;
 
-/// Columns that are decoded together, to two vectors of words.
-pub(super) const SOME: usize = 32;
+/// Columns that are decoded together, into two vectors of words.
+pub(super) const CHUNK: usize = 32;
 
-/// A row, some columns at a time.
+/// A row of weights, decoded a [`CHUNK`] at a time.
 pub(super) trait Columns {
-    /// How many times so many columns there are, the last perhaps not whole.
+    /// The number of chunks of the row; the last one may be partial.
     fn count(&self) -> usize;
 
-    /// The weights of columns 32·i to 32·(i + 1); beyond the row's end whatever its filling stands for.
+    /// The weights of columns 32·i to 32·(i + 1). Beyond the row's end they are arbitrary: activations there are zero.
     ///
     /// # Safety
-    /// There are so many, and the machine has AVX2.
+    /// `i` is less than [`count`](Self::count), and the machine has AVX2.
     unsafe fn words(&self, i: usize) -> [__m256i; 2];
 }
 
@@ -32,7 +32,7 @@ pub(super) unsafe fn look_up<const TABLES: usize>(codes: __m256i, tables: *const
         1 => table(codes, tables),
         2 => pair(codes, tables, stride, fifth),
         4 => four(codes, tables, stride, fifth, sixth),
-        // Eight.
+        // Eight, by the assertion.
         _ => _mm256_blendv_epi8(
             four(codes, tables, stride, fifth, sixth),
             four(codes, tables.add(4 * stride), stride, fifth, sixth),
@@ -57,14 +57,14 @@ unsafe fn four(codes: __m256i, tables: *const u8, stride: usize, fifth: __m256i,
     _mm256_blendv_epi8(low, high, sixth)
 }
 
-/// 32 columns, bytes 0..8 and 16..24 in one half and the others in the other, so that they are in order when the bytes of
-/// halves are paired.
+/// Loads 32 bytes, 0..8 and 16..24 into the lower 128-bit lane and the others into the upper. Unpacking, which works within
+/// lanes, then gives the columns in their order.
 #[inline(always)]
-pub(super) unsafe fn for_pairing(bytes: *const u8) -> __m256i {
+pub(super) unsafe fn load_for_unpacking(bytes: *const u8) -> __m256i {
     _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_loadu_si256(bytes.cast()))
 }
 
-/// Words of their low and high bytes, negative where the code's byte is.
+/// Words from their low and high bytes, with the sign of the byte of the code.
 #[inline(always)]
 pub(super) unsafe fn signed(low: __m256i, high: __m256i, codes: __m256i) -> [__m256i; 2] {
     [

@@ -10,7 +10,7 @@ mod panel;
 use core::arch::x86_64::*;
 
 use self::{
-    columns::{Columns, SOME},
+    columns::{CHUNK, Columns},
     companded::Companded,
     groups::Groups,
 };
@@ -20,7 +20,7 @@ use super::{
     isa::Isa,
     panel::{PANEL, Panel, Words},
     portable,
-    row::{Row, Units},
+    row::{BlockScale, Row},
 };
 use crate::grouped::with_bits;
 
@@ -47,9 +47,9 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
         // SAFETY: as above.
-        unsafe { sum(totals, steps, units) }
+        unsafe { sum(totals, steps, scale) }
     }
 
     #[inline(always)]
@@ -71,7 +71,6 @@ impl Isa for Avx2 {
     }
 }
 
-/// Σ w·a of each block.
 #[target_feature(enable = "avx2")]
 fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let a = a.values.as_chunks::<BLOCK>().0;
@@ -81,13 +80,11 @@ fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     }
 }
 
-/// Σ total·(step·unit) over the blocks of a row, in their order.
 #[target_feature(enable = "avx2")]
-fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
-    portable::sum(totals, steps, units)
+fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
+    portable::sum(totals, steps, scale)
 }
 
-/// The weights of block `b`; beyond the row's end whatever its filling stands for.
 #[target_feature(enable = "avx2")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
@@ -102,8 +99,8 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
     let count = row.count();
     for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
         let mut sums = [_mm256_setzero_si256(); 2];
-        let first = b * (BLOCK / SOME);
-        for (i, a) in (first..count).zip(a.as_chunks::<SOME>().0) {
+        let first = b * (BLOCK / CHUNK);
+        for (i, a) in (first..count).zip(a.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is two vectors of words.
             unsafe {
                 let ([low, high], a) = (row.words(i), a.as_ptr().cast::<__m256i>());
@@ -118,8 +115,8 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn unpack_of(row: &impl Columns, b: usize, words: &mut [i16; BLOCK]) {
-    for (i, words) in (b * (BLOCK / SOME)..row.count()).zip(words.as_chunks_mut::<SOME>().0) {
-        // SAFETY: there are so many; `words` is two vectors.
+    for (i, words) in (b * (BLOCK / CHUNK)..row.count()).zip(words.as_chunks_mut::<CHUNK>().0) {
+        // SAFETY: there are `count`; `words` is two vectors.
         unsafe {
             let ([low, high], to) = (row.words(i), words.as_mut_ptr().cast::<__m256i>());
             _mm256_storeu_si256(to, low);

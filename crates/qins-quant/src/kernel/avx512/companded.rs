@@ -6,7 +6,7 @@ use super::lanes::{halves_of, lanes_added};
 use crate::kernel::{
     activations::BLOCK,
     row::CompandedRow,
-    simd::{AHEAD, prefetch},
+    simd::{PREFETCH_DISTANCE, prefetch},
 };
 
 /// Σ w·a of each block.
@@ -34,7 +34,7 @@ pub(super) fn unpack(row: &CompandedRow<'_>, b: usize, pairs: &mut [[i16; 32]]) 
     }
 }
 
-/// The tables of a companded row: low and high bytes of 64 levels each.
+/// The tables of a row: two registers of low bytes and two of high bytes, 64 levels each.
 struct Registers([__m512i; 4]);
 
 impl Registers {
@@ -51,9 +51,9 @@ impl Registers {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn look_up(&self, codes: __m512i) -> [__m512i; 2] {
         let [low0, low1, high0, high1] = self.0;
-        // So that the bytes of 128-bit lanes, when they are paired, come out in order.
+        // In this order, unpacking within 128-bit lanes gives the columns in their order.
         let codes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
-        // Negative, and not −0.
+        // Negative, but not −0, which is 128.
         let negative = _mm512_cmpgt_epu8_mask(codes, _mm512_set1_epi8(i8::MIN));
         let low = _mm512_permutex2var_epi8(low0, codes, low1);
         let high = _mm512_permutex2var_epi8(high0, codes, high1);
@@ -63,18 +63,18 @@ impl Registers {
     }
 }
 
-/// 64 codes from column `start` on; beyond the end zeros.
+/// 64 codes, starting at column `start`; zeros beyond the end of the row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn codes(row: &CompandedRow<'_>, start: usize) -> __m512i {
     let left = row.codes.len().saturating_sub(start);
     let from = row.codes.as_ptr().wrapping_add(start);
     if left >= 64 {
-        prefetch(from.wrapping_add(AHEAD));
-        // SAFETY: the row has 64 codes from `start` on.
+        prefetch(from.wrapping_add(PREFETCH_DISTANCE));
+        // SAFETY: the row has 64 codes from `start`.
         unsafe { _mm512_loadu_si512(from.cast()) }
     } else {
-        // SAFETY: no more than the codes that are left are read.
+        // SAFETY: only the remaining codes of the row are read.
         unsafe { _mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()) }
     }
 }

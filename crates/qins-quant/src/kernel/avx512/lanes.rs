@@ -1,4 +1,4 @@
-//! Lanes of vectors taken apart and added up.
+//! Splitting vectors and adding up their lanes.
 
 use core::arch::x86_64::*;
 

@@ -16,7 +16,7 @@ use super::{
     activations::{ActivationRow, BLOCK},
     isa::Isa,
     panel::{PANEL, Panel, Words},
-    row::{Row, Units},
+    row::{BlockScale, Row},
 };
 use crate::grouped::with_bits;
 
@@ -44,9 +44,9 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
         // SAFETY: as above.
-        unsafe { sum(totals, steps, units) }
+        unsafe { sum(totals, steps, scale) }
     }
 
     #[inline(always)]
@@ -68,7 +68,6 @@ impl Isa for Avx512 {
     }
 }
 
-/// Σ w·a of each block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let bytes = a.bytes;
@@ -83,29 +82,29 @@ fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     }
 }
 
-/// Σ total·(step·unit) over the blocks of a row, in their order: sixteen terms at once, and then one after the other.
+/// Sixteen terms are computed at once, and then added one after the other.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
     let blocks = totals.len();
     assert!(steps.len() == blocks);
-    let (unit, scales) = match units {
-        Units::One(unit) => (unit, None),
-        Units::Each { unit, scales } => (unit, Some(&scales[..blocks])),
+    let (unit, scales) = match scale {
+        BlockScale::Shared(unit) => (unit, None),
+        BlockScale::PerBlock { unit, scales } => (unit, Some(&scales[..blocks])),
     };
     let mut sum = 0.0;
     for first in (0..blocks).step_by(16) {
         let n = (blocks - first).min(16);
         let mask = (u32::MAX >> (32 - n)) as u16;
         let mut terms = [0.0_f32; 16];
-        // SAFETY: `n` numbers of each are read, and there are so many; `terms` is sixteen.
+        // SAFETY: `n` elements of each slice are read, which it has; `terms` is sixteen elements.
         unsafe {
             let totals = _mm512_maskz_loadu_epi32(mask, totals.as_ptr().add(first));
             let steps = _mm512_maskz_loadu_ps(mask, steps.as_ptr().add(first));
-            let mut units = _mm512_set1_ps(unit);
+            let mut scale = _mm512_set1_ps(unit);
             if let Some(scales) = scales {
-                units = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scales.as_ptr().add(first)), units);
+                scale = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scales.as_ptr().add(first)), scale);
             }
-            let all = _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_mul_ps(steps, units));
+            let all = _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_mul_ps(steps, scale));
             _mm512_storeu_ps(terms.as_mut_ptr(), all);
         }
         for term in &terms[..n] {
@@ -115,7 +114,6 @@ fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
     sum
 }
 
-/// The weights of block `b`; beyond the row's end whatever its filling stands for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     let (pairs, _) = words.as_chunks_mut::<32>();

@@ -10,7 +10,7 @@ mod panel;
 use core::arch::aarch64::*;
 
 use self::{
-    columns::{Columns, SOME},
+    columns::{CHUNK, Columns},
     companded::Companded,
     groups::Groups,
 };
@@ -20,7 +20,7 @@ use super::{
     isa::Isa,
     panel::{PANEL, Panel, Words},
     portable,
-    row::{Row, Units},
+    row::{BlockScale, Row},
 };
 use crate::grouped::with_bits;
 
@@ -38,9 +38,9 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn sum(self, totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
         // SAFETY: as above.
-        unsafe { sum(totals, steps, units) }
+        unsafe { sum(totals, steps, scale) }
     }
 
     #[inline(always)]
@@ -62,7 +62,6 @@ impl Isa for Neon {
     }
 }
 
-/// Σ w·a of each block.
 #[target_feature(enable = "neon")]
 fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let a = a.values.as_chunks::<BLOCK>().0;
@@ -72,13 +71,11 @@ fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     }
 }
 
-/// Σ total·(step·unit) over the blocks of a row, in their order.
 #[target_feature(enable = "neon")]
-fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
-    portable::sum(totals, steps, units)
+fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
+    portable::sum(totals, steps, scale)
 }
 
-/// The weights of block `b`; beyond the row's end whatever its filling stands for.
 #[target_feature(enable = "neon")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
@@ -93,7 +90,7 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
     let count = row.count();
     for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
         let mut sums = [vdupq_n_s32(0); 4];
-        for (i, a) in (b * (BLOCK / SOME)..count).zip(a.as_chunks::<SOME>().0) {
+        for (i, a) in (b * (BLOCK / CHUNK)..count).zip(a.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is four vectors of words.
             unsafe {
                 let words = row.words(i);
@@ -111,8 +108,8 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
 #[inline]
 #[target_feature(enable = "neon")]
 fn unpack_of(row: &impl Columns, b: usize, words: &mut [i16; BLOCK]) {
-    for (i, words) in (b * (BLOCK / SOME)..row.count()).zip(words.as_chunks_mut::<SOME>().0) {
-        // SAFETY: there are so many; `words` is four vectors.
+    for (i, words) in (b * (BLOCK / CHUNK)..row.count()).zip(words.as_chunks_mut::<CHUNK>().0) {
+        // SAFETY: there are `count`; `words` is four vectors.
         unsafe {
             for (v, w) in row.words(i).into_iter().enumerate() {
                 vst1q_s16(words.as_mut_ptr().add(8 * v), w);
