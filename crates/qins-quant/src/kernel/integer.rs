@@ -24,7 +24,7 @@ use super::{
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
-/// Rows of activations from which on [`gemm`] pays off: for fewer, interleaving the weights costs more than it saves.
+/// Rows of activations from which on [`gemm()`] pays off: for fewer, interleaving the weights costs more than it saves.
 const GEMM_MIN_ROWS: usize = 4;
 
 /// Rows of weights whose totals are computed before any is summed. Reading a total with a wide load right after it was written
