@@ -41,7 +41,7 @@ impl Backoff {
         if wait > LONGEST {
             return Err(cause);
         }
-        if wait >= Duration::from_secs(1) {
+        if wish.is_some() {
             reporter.note(HubNote::Retrying { wait, cause });
         }
         tokio::time::sleep(wait).await;

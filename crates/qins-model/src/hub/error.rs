@@ -99,12 +99,14 @@ pub enum HubFailure {
         /// What is announced.
         size: u64,
     },
-    /// More bytes came than were announced.
-    #[error("expected {expected} bytes, found more: run this again")]
+    /// More or fewer bytes came than were announced.
+    #[error("expected {expected} bytes, found {found}: run this again")]
     #[non_exhaustive]
     Size {
         /// What was announced.
         expected: u64,
+        /// What there was when that was seen.
+        found: u64,
     },
     /// Other bytes came than were announced.
     #[error("expected checksum {expected}, found {found}: run this again")]
@@ -131,7 +133,7 @@ pub enum HubFailure {
     #[error("expected the bytes from {0} on, found others")]
     NotContinued(u64),
     /// Something that may pass was met with so often that it did not.
-    #[error("{cause}, {attempts} times: run this again to go on")]
+    #[error("{cause}, {attempts} times")]
     #[non_exhaustive]
     Repeated {
         /// How often.
@@ -140,6 +142,9 @@ pub enum HubFailure {
         #[source]
         cause: Box<HubFailure>,
     },
+    /// A transfer came to an end before the file's, and what has come is kept.
+    #[error("{0}: run this again to go on")]
+    Interrupted(#[source] Box<HubFailure>),
     /// A file cannot be read or written.
     #[error("{}: {source}{}", path.display(), hint(source))]
     #[non_exhaustive]
@@ -218,6 +223,7 @@ impl HubFailure {
             | Self::TooLarge { .. }
             | Self::Size { .. }
             | Self::Checksum { .. }
+            | Self::Interrupted(_)
             | Self::Io { .. }
             | Self::NotCached(_)
             | Self::Damaged { .. }

@@ -67,7 +67,11 @@ impl Snapshot<'_> {
                 backoff.reset();
                 furthest = position;
             }
-            backoff.wait(cause, self.request.reporter).await?;
+            match backoff.wait(cause, self.request.reporter).await {
+                Ok(()) => {}
+                Err(cause) if cause.is_transient() => return Err(HubFailure::Interrupted(Box::new(cause))),
+                Err(cause) => return Err(cause),
+            }
         }
     }
 
@@ -85,8 +89,10 @@ impl Snapshot<'_> {
         let start = if start > entry.size { 0 } else { start };
         match self.bytes(file, entry, start).await {
             Ok(stream) => self.append(file, entry, &mut output, part, start, stream).await,
-            // The next attempt begins anew.
-            Err(cause @ HubFailure::NotContinued(_)) => output.set_len(0).map_err(io).and(Err(cause)),
+            // The next attempt, or the next run, begins anew.
+            Err(cause @ (HubFailure::NotContinued(_) | HubFailure::Size { .. })) => {
+                output.set_len(0).map_err(io).and(Err(cause))
+            }
             Err(cause) => Err(cause),
         }
     }
@@ -101,7 +107,9 @@ impl Snapshot<'_> {
         let (length, stream) = match answer.map_err(|late| HubFailure::Unreachable(late.into()))? {
             Ok(answer) => answer,
             // Nothing is left after this byte.
-            Err(HFError::Http { context }) if context.status == 416 => return Err(HubFailure::NotContinued(start)),
+            Err(HFError::Http { context }) if context.status == 416 => {
+                return Err(HubFailure::Size { expected: entry.size, found: start });
+            }
             Err(error) => return Err(error.into()),
         };
         // hf-hub does not tell a part from the whole, which some servers send whatever they are asked for. Where the length
@@ -133,8 +141,8 @@ impl Snapshot<'_> {
                 Err(late) => break Some(late.into()),
             };
             if bytes.len() as u64 > size - position {
-                let _ = fs::remove_file(part);
-                return Err(HubFailure::Size { expected: size });
+                output.set_len(0).map_err(io)?;
+                return Err(HubFailure::Size { expected: size, found: position + bytes.len() as u64 });
             }
             output.write_all(&bytes).map_err(io)?;
             position += bytes.len() as u64;

@@ -106,7 +106,7 @@ impl Case {
         assert!(!self.snapshot(MAIN).join(file).is_symlink(), "{file}");
         let names = |folder: &Path| {
             fs::read_dir(folder).map_or(0, |entries| {
-                entries.filter(|e| !e.as_ref().unwrap().path().extension().is_some_and(|x| x == "incomplete")).count()
+                entries.filter(|e| e.as_ref().unwrap().path().extension().is_none_or(|x| x != "incomplete")).count()
             })
         };
         assert_eq!(names(&self.folder().join("blobs")), names(&self.snapshot(MAIN)), "{file}");

@@ -49,7 +49,7 @@ fn threads_at_once_transfer_each_file_once_and_none_sees_a_file_go() {
         thread::scope(|scope| {
             let fetch = || whole(&case.fetch(NAME).done().dir);
             let runs = [(); 3].map(|()| scope.spawn(fetch));
-            runs.map(|run| run.join().unwrap());
+            runs.into_iter().for_each(|run| run.join().unwrap());
         });
         let contents = case.server.requests().into_iter().filter(|r| r.is_transfer());
         assert_eq!(contents.count(), NEEDED.len() + SHARDS.len());

@@ -48,7 +48,7 @@ fn a_program_fetches_as_its_environment_says() {
 fn programs_at_once_transfer_each_file_once_and_all_succeed() {
     for _ in 0..25 {
         let case = Case::new();
-        [(); 3].map(|()| spawn(&case, "mine")).map(succeeds);
+        [(); 3].map(|()| spawn(&case, "mine")).into_iter().for_each(succeeds);
         case.is_whole();
         let contents = case.server.requests().into_iter().filter(|request| request.is_transfer());
         assert_eq!(contents.count(), NEEDED.len() + SHARDS.len());
