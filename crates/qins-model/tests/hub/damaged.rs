@@ -78,6 +78,7 @@ fn weights_that_lost_their_end_are_seen_offline() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_whole_cache_that_cannot_be_written_to_works() {
     use std::os::unix::fs::PermissionsExt;
     let case = Case::new();

@@ -57,6 +57,7 @@ fn threads_at_once_transfer_each_file_once_and_none_sees_a_file_go() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_fetch_leaves_pointers_that_are_right_alone() {
     let case = Case::new();
     case.fetch(NAME).done();
