@@ -16,7 +16,8 @@
 //! └── .locks/models--owner--name       one lock for each blob, held while it is fetched
 //! ```
 //!
-//! Files come through `hf-hub`, over HTTP or, where the hub offers it, over Xet, which reads variables of its own (`HF_XET_…`).
+//! Files come through `hf-hub`, over HTTP or, where the hub offers it, over Xet, which reads variables of its own
+//! (`HF_XET_…`) and keeps what it has seen in `$HF_HOME/xet`.
 //! A file gets its name among the blobs only when its checksum has been seen, a link or a ref is replaced by renaming
 //! another over it, and what is right is left alone: several programs may fetch and read at once.
 

@@ -220,31 +220,3 @@ fn what_is_no_proxy_is_refused_without_its_password() {
     }
     assert!(case.server.requests().is_empty());
 }
-
-#[test]
-fn a_transfer_that_hf_hub_makes_by_xet_has_the_same_bounds() {
-    // Where bytes would come from nothing does.
-    let store = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", store.local_addr().unwrap());
-    let case = Case::new();
-    case.server.misbehave(move |request, answer| {
-        if request.path.contains("/xet-read-token/") {
-            answer.status = 200;
-            answer.headers.clear();
-            let token = serde_json::json!({ "accessToken": "of the store", "exp": 4_000_000_000_u64, "casUrl": url });
-            answer.body = token.to_string().into();
-        }
-        if request.path.starts_with("/cdn/") && request.path.ends_with(SHARDS[1]) {
-            answer.headers.insert("x-xet-hash", "1".repeat(64));
-        }
-    });
-    let start = std::time::Instant::now();
-    case.fetch_with(NAME, &[("HF_HUB_DOWNLOAD_TIMEOUT", "1")])
-        .refused("silent", &[SHARDS[1], "4 times", "run this again"]);
-    assert!(start.elapsed() < std::time::Duration::from_secs(30));
-    assert!(case.server.requests().iter().any(|request| request.path.contains("/xet-read-token/")));
-    // Over HTTP it goes on.
-    case.server.behave();
-    case.fetch(NAME).done();
-    case.is_whole();
-}

@@ -2,7 +2,9 @@
 
 use std::{
     env,
+    net::TcpListener,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use qins_model::hub::Hub;
@@ -16,14 +18,21 @@ use crate::{
 const CHILD: &str = "QINS_TEST_HUB_CHILD";
 
 fn spawn(case: &Case, settings: &str) -> Child {
+    command(case, settings).spawn().unwrap()
+}
+
+fn command(case: &Case, settings: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "processes::a_program_fetches_as_its_environment_says"]).stdout(Stdio::piped());
-    for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH", "HF_HUB_DOWNLOAD_TIMEOUT"] {
+    for name in
+        ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_DISABLE_IMPLICIT_TOKEN"]
+    {
         command.env_remove(name);
     }
     let home = case.home.path().join("hf");
     command.env("HF_HOME", home).env("HF_ENDPOINT", &case.server.url).env("HF_TOKEN", "mine");
-    command.env("NO_PROXY", "*").env(CHILD, settings).spawn().unwrap()
+    command.env("NO_PROXY", "*").env(CHILD, settings);
+    command
 }
 
 #[track_caller]
@@ -65,4 +74,35 @@ fn programs_at_once_transfer_each_file_once_and_all_succeed() {
         let contents = case.server.requests().into_iter().filter(|request| request.is_transfer());
         assert_eq!(contents.count(), NEEDED.len() + SHARDS.len());
     }
+}
+
+/// In a program of its own: Xet keeps things in `$HF_HOME/xet`, whatever cache a builder names.
+#[test]
+fn a_transfer_that_hf_hub_makes_by_xet_has_the_same_bounds() {
+    // Where bytes would come from nothing does.
+    let store = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", store.local_addr().unwrap());
+    let case = Case::new();
+    case.server.misbehave(move |request, answer| {
+        if request.path.contains("/xet-read-token/") {
+            answer.status = 200;
+            answer.headers.clear();
+            let token = serde_json::json!({ "accessToken": "of the store", "exp": 4_000_000_000_u64, "casUrl": url });
+            answer.body = token.to_string().into();
+        }
+        if request.path.starts_with("/cdn/") && request.path.ends_with(SHARDS[1]) {
+            answer.headers.insert("x-xet-hash", "1".repeat(64));
+        }
+    });
+    let start = Instant::now();
+    let output = command(&case, "environment").env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let says = [SHARDS[1], "4 times", "run this again"];
+    assert!(!output.status.success() && says.iter().all(|word| text.contains(word)), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(case.server.requests().iter().any(|request| request.path.contains("/xet-read-token/")));
+    // Over HTTP it goes on.
+    case.server.behave();
+    case.fetch(NAME).done();
+    case.is_whole();
 }
