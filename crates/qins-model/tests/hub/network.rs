@@ -146,8 +146,9 @@ fn proxy() -> (String, Arc<Mutex<Vec<u8>>>) {
     let shared = seen.clone();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut bytes = [0; 3];
-            let _ = stream.unwrap().read_exact(&mut bytes);
+            // Open until what came is written down: its end is what the other side waits for.
+            let (mut stream, mut bytes) = (stream.unwrap(), [0; 3]);
+            let _ = stream.read_exact(&mut bytes);
             *shared.lock().unwrap() = bytes.into();
         }
     });
