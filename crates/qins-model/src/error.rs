@@ -28,4 +28,12 @@ pub enum Error {
     /// A policy names linears that the model does not have.
     #[error("{0}")]
     Policy(String),
+    /// There is no such directory, and what was given is no name on the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Location(#[from] crate::hub::LocationError),
+    /// The model cannot be fetched from the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::HubError),
 }

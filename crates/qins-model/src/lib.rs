@@ -4,6 +4,7 @@
 //! - [`ModelConfig`]: `config.json`, checked; [`tensors()`]: the tensors of such a model, by name and shape.
 //! - [`Policy`]: which linears are encoded, and how; [`Conversion`]: a checkpoint on disk into an encoded one.
 //! - [`Tokenizer`], [`ChatTemplate`], [`TextReader`], [`stop_ids`]: from text to token ids and back (feature `text`).
+//! - [`Hub`], [`HubName`], [`ModelLocation`]: models by name, from the Hugging Face hub (feature `hub`).
 //! - [`Sampler`]: how the next token is chosen.
 //! - [`write_random_checkpoint`]: random weights in a model's own layout.
 
@@ -14,6 +15,8 @@ mod config;
 mod conversion;
 mod error;
 mod goal;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod linears;
 mod policy;
 mod random;
@@ -35,6 +38,8 @@ pub use config::{Activation, LongRope, ModelConfig, RopeScaling};
 pub use conversion::{Conversion, Converted};
 pub use error::Error;
 pub use goal::OutputGoal;
+#[cfg(feature = "hub")]
+pub use hub::{Fetched, Hub, HubBuilder, HubError, HubName, HubProgress, ModelLocation, NameError};
 pub use linears::{LinearKind, LinearSpec};
 pub use policy::{Importance, Override, Policy};
 pub use random::{random_weights, write_random_checkpoint};

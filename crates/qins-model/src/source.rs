@@ -1,32 +1,84 @@
 //! A model and what to call it.
 
+use std::path::Path;
+#[cfg(feature = "hub")]
+use std::path::PathBuf;
+
 use qins_quant::checkpoint::{Checkpoint, Files};
 
 use crate::Error;
+#[cfg(feature = "hub")]
+use crate::hub::{Hub, HubProgress, ModelLocation};
 
 /// A model's files, and what to call it in messages and reports.
 #[derive(Debug)]
 pub struct ModelSource {
-    /// A directory, a name on the hub, or whatever a program calls it.
+    /// A directory, a name on the hub with its commit, or whatever a program calls it.
     pub name: String,
     /// Its configuration and weights.
     pub checkpoint: Checkpoint,
 }
 
 impl ModelSource {
-    /// Opens files that are at hand.
+    /// Opens a directory, or with the feature `hub` a name on the hub, `owner/name[@revision]`, fetched into its cache once.
     ///
     /// # Errors
-    /// When they are no checkpoint.
-    pub fn of_files(name: impl Into<String>, files: Files) -> Result<Self, Error> {
-        Ok(Self { name: name.into(), checkpoint: Checkpoint::open(files)? })
+    /// When there is no such model, or it is no checkpoint.
+    pub fn open(model: impl AsRef<Path>) -> Result<Self, Error> {
+        #[cfg(feature = "hub")]
+        return Self::open_with(model, Hub::from_env, &mut |_| {});
+        #[cfg(not(feature = "hub"))]
+        Self::of_directory(model)
+    }
+
+    /// As [`open`](Self::open), from a given hub, which is asked for only where `model` is a name; `progress` is told of the transfer.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(feature = "hub")]
+    pub fn open_with(
+        model: impl AsRef<Path>,
+        hub: impl FnOnce() -> Result<Hub, crate::HubError>,
+        progress: &mut dyn FnMut(HubProgress),
+    ) -> Result<Self, Error> {
+        let (name, dir) = Self::locate(model, hub, progress)?;
+        Self::of_files(name, Files::Directory(dir))
+    }
+
+    /// What to call a model, and the directory of its files, which are fetched now where they are not in the cache yet. Nothing in it
+    /// is looked at.
+    ///
+    /// # Errors
+    /// When there is no such directory, and no such model on the hub.
+    #[cfg(feature = "hub")]
+    pub fn locate(
+        model: impl AsRef<Path>,
+        hub: impl FnOnce() -> Result<Hub, crate::HubError>,
+        progress: &mut dyn FnMut(HubProgress),
+    ) -> Result<(String, PathBuf), Error> {
+        match ModelLocation::of(model.as_ref())? {
+            ModelLocation::Path(dir) => Ok((dir.display().to_string(), dir)),
+            ModelLocation::Hub(name) => {
+                let fetched = hub()?.fetch(&name, progress)?;
+                Ok((format!("{}@{}", name.repository(), fetched.commit), fetched.dir))
+            }
+        }
     }
 
     /// Opens a directory.
     ///
     /// # Errors
     /// When there is none, or it is no checkpoint.
-    pub fn open(model: &str) -> Result<Self, Error> {
-        Self::of_files(model, Files::Directory(model.into()))
+    pub fn of_directory(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        Self::of_files(dir.display().to_string(), Files::Directory(dir.to_owned()))
+    }
+
+    /// Opens files that are at hand.
+    ///
+    /// # Errors
+    /// When they are no checkpoint.
+    pub fn of_files(name: impl Into<String>, files: Files) -> Result<Self, Error> {
+        Ok(Self { name: name.into(), checkpoint: Checkpoint::open(files)? })
     }
 }

@@ -5,7 +5,6 @@ mod commands;
 mod embedded;
 #[cfg(feature = "burn")]
 mod environment;
-mod hub;
 #[cfg(feature = "burn")]
 mod load;
 mod model;

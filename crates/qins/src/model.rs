@@ -1,27 +1,64 @@
 //! Opening models.
 
-use std::error::Error;
+use std::path::{Path, PathBuf};
 
-use qins_model::ModelSource;
-use qins_quant::checkpoint::{Checkpoint, Files};
+use qins_model::{Error, ModelSource};
+use qins_quant::checkpoint::Files;
 
-use crate::{
-    args::ModelArgs,
-    embedded,
-    hub::{self, Fetched, HubName},
-};
+use crate::{args::ModelArgs, embedded};
 
 /// Opens the model that is named, or the embedded one.
-pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Box<dyn Error>> {
-    let (name, files) = match &args.model {
-        Some(model) => match HubName::of(model) {
-            Some(name) => {
-                let Fetched { dir, commit } = hub::fetch(&name)?;
-                (format!("{}@{commit}", name.repository()), Files::Directory(dir))
+pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Error> {
+    match &args.model {
+        Some(model) => {
+            let (name, dir) = locate(model, args.force_download())?;
+            ModelSource::of_files(name, Files::Directory(dir))
+        }
+        None => ModelSource::of_files("atlas (embedded)", embedded::files()),
+    }
+}
+
+/// Opens a directory, or a name on the hub.
+pub(crate) fn open_named(model: &Path) -> Result<ModelSource, Error> {
+    let (name, dir) = locate(model, false)?;
+    ModelSource::of_files(name, Files::Directory(dir))
+}
+
+/// What to call a model, and its directory, to which it is fetched from the hub where it is a name.
+#[cfg(feature = "hub")]
+pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, PathBuf), Error> {
+    use std::sync::Arc;
+
+    use indicatif::ProgressBar;
+    use qins_model::{HubProgress, hub::HubBuilder};
+
+    use crate::progress::{bytes_progress, note};
+
+    let mut bar: Option<(Arc<str>, ProgressBar)> = None;
+    let hub = || HubBuilder::from_env()?.force_download(force_download).build();
+    let (name, dir) = ModelSource::locate(model, hub, &mut |progress| match progress {
+        HubProgress::Bytes { file, done, total, .. } => {
+            if bar.as_ref().is_none_or(|(name, _)| *name != file) {
+                bar = Some((file.clone(), bytes_progress(total, file.to_string())));
             }
-            None => (model.display().to_string(), Files::Directory(model.clone())),
-        },
-        None => ("atlas (embedded)".to_owned(), embedded::files()),
-    };
-    Ok(ModelSource { name, checkpoint: Checkpoint::open(files)? })
+            if let Some((_, bar)) = &bar {
+                bar.set_position(done);
+                if done == total {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+        HubProgress::Note(text) => note(&text.to_string()),
+        _ => {}
+    })?;
+    if bar.is_some() {
+        note(&format!("fetched {name}"));
+    }
+    Ok((name, dir))
+}
+
+/// What to call a model, and its directory.
+#[cfg(not(feature = "hub"))]
+pub(crate) fn locate(model: &Path, _: bool) -> Result<(String, PathBuf), Error> {
+    Ok((model.display().to_string(), model.to_owned()))
 }

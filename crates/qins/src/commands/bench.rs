@@ -211,7 +211,7 @@ impl Bench {
                 Some(Model::Directory(dir)) => Some(dir.clone()),
                 _ => None,
             };
-            let source = model::open(&ModelArgs { model })?;
+            let source = model::open(&ModelArgs::named(model))?;
             let loaded = load_model(&source, policy, device)?;
             return Ok((source.name, loaded));
         };

@@ -9,7 +9,7 @@ use qins_quant::{
     export::export,
 };
 
-use crate::{Outcome, progress::bytes_progress};
+use crate::{Outcome, model, progress::bytes_progress};
 
 /// Decode a checkpoint into a plain one, which any other program can run.
 ///
@@ -17,7 +17,8 @@ use crate::{Outcome, progress::bytes_progress};
 /// tensor comes back as the bytes it was. The result appears whole or not at all.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The encoded checkpoint
+    /// The encoded checkpoint: a directory, or `owner/name[@revision]` on the hub
+    #[arg(value_name = "MODEL")]
     dir: PathBuf,
     /// Where to write: a directory that does not exist yet, or is empty
     #[arg(long, value_name = "DIR")]
@@ -46,7 +47,7 @@ impl From<Dtype> for FloatDtype {
 
 impl Export {
     pub(crate) fn run(self) -> Outcome {
-        let checkpoint = Checkpoint::open(Files::Directory(self.dir.clone()))?;
+        let checkpoint = model::open_named(&self.dir)?.checkpoint;
         let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());
         export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();

@@ -3,12 +3,7 @@
 use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_quant::{
-    Scheme,
-    checkpoint::{Checkpoint, Files},
-    expect_source,
-    verify::module_fidelity,
-};
+use qins_quant::{Scheme, checkpoint::Checkpoint, expect_source, verify::module_fidelity};
 use serde::Serialize;
 
 use crate::{Outcome, args::ModelArgs, model, progress::bytes_progress};
@@ -16,7 +11,8 @@ use crate::{Outcome, args::ModelArgs, model, progress::bytes_progress};
 /// Show how a checkpoint's tensors rest, and what they cost.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// The checkpoint [default: the embedded model]
+    /// The checkpoint: a directory, or `owner/name[@revision]` on the hub [default: the embedded model]
+    #[arg(value_name = "MODEL")]
     dir: Option<PathBuf>,
     /// The plain checkpoint it was made of: show how near each linear is to it
     #[arg(long, value_name = "SOURCE")]
@@ -52,8 +48,8 @@ struct Tensor {
 
 impl Inspect {
     pub(crate) fn run(self) -> Outcome {
-        let source = model::open(&ModelArgs { model: self.dir })?;
-        let against = self.against.map(|dir| Checkpoint::open(Files::Directory(dir))).transpose()?;
+        let source = model::open(&ModelArgs::named(self.dir))?;
+        let against = self.against.map(|model| model::open_named(&model)).transpose()?.map(|source| source.checkpoint);
         let inspection = inspect(&source.checkpoint, against.as_ref())?;
         let mut out = std::io::stdout().lock();
         if self.json {

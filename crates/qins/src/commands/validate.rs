@@ -109,9 +109,11 @@ pub(crate) struct ReportArgs {
 
 impl Asked {
     /// The model, unless it is named: of the source report's run its own, elsewhere the embedded one.
-    pub(crate) fn model(&self, named: ModelArgs) -> ModelArgs {
-        let own = || (self.preset == Some(Preset::Report)).then(|| REPORT_MODEL.into());
-        ModelArgs { model: named.model.or_else(own) }
+    pub(crate) fn model(&self, mut named: ModelArgs) -> ModelArgs {
+        if named.model.is_none() && self.preset == Some(Preset::Report) {
+            named.model = Some(REPORT_MODEL.into());
+        }
+        named
     }
 
     fn preset(&self, model: &ModelArgs) -> Preset {
@@ -246,7 +248,7 @@ impl Validate {
             variants.push(Variant::new(Role::Judged, settings, weights, judge));
         }
         for OtherCheckpoint { dir, bits } in &self.candidates {
-            let other = model::open(&ModelArgs { model: Some(dir.clone()) })?;
+            let other = model::open_named(dir)?;
             expect_same_shape(source, &other)?;
             let settings = Settings {
                 scheme: "checkpoint".to_owned(),

@@ -15,7 +15,7 @@ use qins_quant::{
 };
 use serde_json::json;
 
-use crate::{Outcome, progress::bytes_progress};
+use crate::{Outcome, model, progress::bytes_progress};
 
 /// Check that a checkpoint is what was written, and how near it is to its source.
 ///
@@ -25,7 +25,8 @@ use crate::{Outcome, progress::bytes_progress};
 /// Exit codes: 0 nothing wrong, 1 something is, 2 could not look.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The checkpoint
+    /// The checkpoint: a directory, or `owner/name[@revision]` on the hub
+    #[arg(value_name = "MODEL")]
     dir: PathBuf,
     /// The plain checkpoint it was made of
     #[arg(long, value_name = "SOURCE")]
@@ -43,15 +44,17 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self) -> Outcome {
         let mut out = std::io::stdout().lock();
-        let checkpoint = match Checkpoint::open(Files::Directory(self.dir.clone())) {
+        let (_, dir) = model::locate(&self.dir, false)?;
+        let checkpoint = match Checkpoint::open(Files::Directory(dir.clone())) {
             Ok(checkpoint) => checkpoint,
             // What is there is no whole checkpoint: that is what was asked. What is not there cannot be looked at.
-            Err(fault) if self.dir.join("config.json").is_file() && !is_unreadable(&fault) => {
+            Err(fault) if dir.join("config.json").is_file() && !is_unreadable(&fault) => {
                 return self.tell(&mut out, &[fault.to_string()], 0, &[]);
             }
             Err(error) => return Err(error.into()),
         };
-        let source = self.against.clone().map(|dir| Checkpoint::open(Files::Directory(dir))).transpose()?;
+        let source =
+            self.against.as_ref().map(|model| model::open_named(model)).transpose()?.map(|source| source.checkpoint);
         let decoded: usize = checkpoint.encoded_modules().filter_map(|m| checkpoint.bytes_of_module(m).ok()).sum();
         let bar = bytes_progress((checkpoint.tensor_bytes() + decoded) as u64, "verifying".to_owned());
         let found = verify(&checkpoint, source.as_ref(), &|bytes| bar.inc(bytes))?;

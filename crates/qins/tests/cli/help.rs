@@ -7,6 +7,7 @@ fn every_flag_of_every_command_is_explained() {
     let home = Home::new("e_tied/f32");
     let encode = [
         "--model",
+        "--force-download",
         "--scheme",
         "--targets",
         "--override",
@@ -42,13 +43,22 @@ fn every_flag_of_every_command_is_explained() {
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
         ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
-        ("validate", [&encode[..2], &["--candidate", "--kv"], &encode[2..], &device, &asked, &report].concat()),
-        ("sweep", [&["--model", "--schemes", "--targets", "--parts", "--kv"], &device[..], &asked, &report].concat()),
+        ("validate", [&encode[..3], &["--candidate", "--kv"], &encode[3..], &device, &asked, &report].concat()),
+        (
+            "sweep",
+            [
+                &["--model", "--force-download", "--schemes", "--targets", "--parts", "--kv"],
+                &device[..],
+                &asked,
+                &report,
+            ]
+            .concat(),
+        ),
         ("convert", [&encode[..], &["--out"], &device, &["--help"]].concat()),
         ("synth", vec!["--config", "--blocks", "--shard-bytes", "--out", "--help"]),
-        ("inspect", vec!["[DIR]", "--against", "--json", "--help"]),
-        ("verify", vec!["<DIR>", "--against", "--min-sqnr", "--json", "--help"]),
-        ("export", vec!["<DIR>", "--out", "--dtype", "--help"]),
+        ("inspect", vec!["[MODEL]", "--against", "--json", "--help"]),
+        ("verify", vec!["<MODEL>", "--against", "--min-sqnr", "--json", "--help"]),
+        ("export", vec!["<MODEL>", "--out", "--dtype", "--help"]),
         ("doctor", vec!["--backend", "--json", "--help"]),
         ("bench", [&bench[..], &["--json", "--help"]].concat()),
     ];
@@ -89,7 +99,7 @@ fn explained(help: &str) -> Vec<&str> {
     let lines: Vec<&str> = help.lines().collect();
     for (i, line) in lines.iter().enumerate() {
         // A value of a flag is explained behind a colon.
-        let is_flag = ["-", "[DIR]", "<DIR>"].iter().any(|start| line.trim_start().starts_with(start))
+        let is_flag = ["-", "[MODEL]", "<MODEL>"].iter().any(|start| line.trim_start().starts_with(start))
             && !line.trim_start().starts_with("- ");
         if !is_flag || !line.starts_with("  ") {
             continue;
@@ -97,7 +107,8 @@ fn explained(help: &str) -> Vec<&str> {
         let beside = line.trim_start().split_once("  ").map(|(_, text)| text);
         let text = beside.unwrap_or_else(|| lines.get(i + 1).unwrap_or(&"")).trim();
         assert!(text.split(' ').count() > 1 && text.starts_with(char::is_uppercase), "{line}: {text:?}");
-        flags.extend(line.split([' ', ',']).find(|word| ["--", "[DIR", "<DIR"].iter().any(|w| word.starts_with(w))));
+        flags
+            .extend(line.split([' ', ',']).find(|word| ["--", "[MODEL", "<MODEL"].iter().any(|w| word.starts_with(w))));
     }
     flags
 }
