@@ -18,11 +18,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "burn")]
 use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
-use crate::commands::{convert, export, inspect, synth, verify};
+use crate::commands::{completions, convert, export, inspect, man, synth, verify};
 
 /// Language models whose weights rest encoded.
 ///
@@ -55,6 +55,8 @@ enum Command {
     #[cfg(feature = "burn")]
     Bench(bench::Bench),
     Synth(synth::Synth),
+    Completions(completions::Completions),
+    Man(man::Manual),
     #[cfg(feature = "burn")]
     Doctor(doctor::Doctor),
 }
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "burn")]
         Command::Bench(command) => command.run(),
         Command::Synth(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
         #[cfg(feature = "burn")]
         Command::Doctor(command) => command.run(),
     };
