@@ -12,6 +12,8 @@ mod model;
 mod output;
 mod policy;
 mod progress;
+#[cfg(feature = "burn")]
+mod stages;
 
 use std::{
     io::{self, Write},

@@ -16,7 +16,7 @@ use crate::{
     environment::environment,
     load::Loader,
     model,
-    progress::{Bars, stage},
+    stages::{Bars, stage},
 };
 
 /// Compare many forms of a model: each scheme for each choice of linears, and what each part of the model is sensitive to.

@@ -24,7 +24,7 @@ use crate::{
     model,
     output::{expect_writable, write_whole},
     policy::{Engine, policy},
-    progress::Bars,
+    stages::Bars,
 };
 
 /// Compare encoded forms of a model with its plain weights, token against token.
