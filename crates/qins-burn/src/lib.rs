@@ -34,11 +34,11 @@ pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, count
 pub use error::Error;
 pub use fidelity::{Resting, fidelity};
 pub use generate::{Generation, Generator, Session, Step, Stop, score, score_token_by_token, scores};
-pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
+pub use layer::Projection;
 pub use load::{LoadReport, Loaded, check, check_plain, load};
 pub use policy::{Importance, Override, Policy, put_back};
 pub use qins_quant::{
-    Alpha, EncodeOptions, FloatDtype, Recipe, Scheme,
+    Alpha, EncodeOptions, FloatDtype, MatrixFormat, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     kv::KvScheme,
 };

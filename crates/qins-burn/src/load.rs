@@ -18,7 +18,7 @@ use qins_quant::{
 };
 
 use crate::{
-    DenseLinear, Error, LinearKind, LinearSpec, Policy, Projection,
+    Error, LinearKind, LinearSpec, Policy, Projection,
     device::one_stream,
     linears,
     phi3::{Attention, Block, Mlp, ModelConfig, Phi3},
@@ -238,7 +238,7 @@ impl Loader<'_> {
             let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
                 expect_finite(plain.dtype, plain.bytes, plain.path, &name)?;
                 self.report.plain_bytes += plain.bytes.len();
-                return Ok(DenseLinear::from_bytes(plain.bytes.to_vec(), spec.shape, plain.dtype, self.device).into());
+                return Ok(Projection::from_bytes(plain.bytes, spec.shape, plain.dtype, self.device));
             };
             EncodedTensor::encode_as(&finite(&plain, &name)?, spec.shape, plain.dtype, &recipe)
                 .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))

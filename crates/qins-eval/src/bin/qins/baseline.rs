@@ -14,8 +14,7 @@ use std::{
 };
 
 use qins_burn::{Files, phi3::Phi3, score};
-use qins_quant::checkpoint::{Shard, ShardWriter, TensorSpec};
-use safetensors::Dtype;
+use qins_quant::checkpoint::{Dtype, Shard, ShardWriter, TensorSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{

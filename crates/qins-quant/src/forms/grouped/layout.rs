@@ -3,7 +3,7 @@
 use super::Width;
 
 /// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words; its scales and selectors are as
-/// many bytes as they need, and where a device has no bytes they are filled up to words when they are put there.
+/// many bytes as they need, filled up to words in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     width: Width,

@@ -3,14 +3,13 @@
 use qins_codec::Curvature;
 
 use super::{Layout, Width, planes, with_bits};
+use crate::forms::stride;
 
-/// A borrowed matrix of groups: the slices of a [`Grouped`](super::Grouped).
+/// A borrowed matrix of groups. Rows of bytes are filled up to 32-bit words; [`Layout`] says how many are used.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedRows<'a> {
     /// The form of a row.
     pub layout: Layout,
-    /// What the bytes of each part of a row are filled up to a multiple of, a power of two: 1 at rest, 4 in words.
-    pub align: usize,
     /// [`Layout::packed`] bytes per row.
     pub packed: &'a [u8],
     /// [`Layout::scales`] per row.
@@ -35,8 +34,6 @@ impl<'a> GroupedRows<'a> {
     /// The parts of row `row`, of `cols` weights.
     #[inline]
     pub(crate) fn row(&self, row: usize, cols: usize) -> RowParts<'a> {
-        // As `next_multiple_of`, without its division: this is done for each row of a product.
-        let stride = |width: usize| (width + self.align - 1) & !(self.align - 1);
         let of_bytes = |part: &'a [u8], width: usize| &part[row * stride(width)..][..width];
         let supers = self.layout.scales(cols);
         RowParts {
