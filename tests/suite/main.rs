@@ -8,6 +8,7 @@ mod export;
 mod gpu;
 mod kernel;
 mod phi3;
+mod projection;
 mod smollm2;
 mod swap;
 mod tokenizer;

@@ -21,6 +21,7 @@ mod layer;
 mod load;
 pub mod phi3;
 mod policy;
+mod projections;
 mod sampler;
 mod swap;
 mod synthetic;

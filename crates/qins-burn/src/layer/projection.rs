@@ -15,6 +15,28 @@ use crate::{device::read, kernel};
 ///
 /// The weights are plain or encoded. Plain ones keep the type they came in, encoded ones their codes: both are decoded inside the
 /// product, never resident as anything else.
+///
+/// ```
+/// use burn::{module::Module, nn::LinearConfig, tensor::Tensor};
+/// use qins_burn::{EncodeOptions, Projection, Scheme};
+///
+/// let device = qins_burn::Backend::default().device()?;
+/// let linear = LinearConfig::new(256, 64).init(&device);
+/// let x = Tensor::<3>::ones([2, 5, 256], &device);
+///
+/// // A linear of Burn's, with its bias, in 4.4 bits per weight.
+/// let encoded = Projection::from(linear).encode(Scheme::Q4, &EncodeOptions::default())?;
+/// assert_eq!(encoded.forward(x.clone()).dims(), [2, 5, 64]);
+/// assert_eq!((encoded.num_weights(), encoded.num_params()), (64 * 256, 64 * 256 + 64));
+///
+/// // A record goes into a module of the same format and shape, and into no other.
+/// let empty = || Projection::empty(*encoded.format(), 64, &device);
+/// let record = encoded.clone().with_bias(None).into_record();
+/// let loaded = empty().load_record(record);
+/// assert!(empty().try_load_record(encoded.clone().into_record()).is_err(), "it has no bias");
+/// assert_eq!(loaded.rows(&[7]).into_data(), encoded.rows(&[7]).into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct Projection {
     weight: Weights,
@@ -86,14 +108,19 @@ impl Projection {
         let width = std::mem::replace(&mut shape[D - 1], rows);
         assert_eq!(width, cols, "expected the last dimension of x to be {cols}, found {width}");
         let m: usize = shape[..D - 1].iter().product();
-        let x = x.reshape([m, cols]);
-        if let Some(tap) = &self.tap {
-            tap.add(&x);
-        }
-        let y = kernel::linear(x, self.weight.matrix());
+        let y = if m * rows * cols == 0 {
+            // Of a shape, Burn takes a 0 for a dimension that stays as it is.
+            Tensor::zeros(shape, (&x.device(), x.dtype()))
+        } else {
+            let x = x.reshape([m, cols]);
+            if let Some(tap) = &self.tap {
+                tap.add(&x);
+            }
+            kernel::linear(x, self.weight.matrix()).reshape(shape)
+        };
         match &self.bias {
-            Some(bias) => (y + bias.val().unsqueeze()).reshape(shape),
-            None => y.reshape(shape),
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
         }
     }
 
