@@ -1,6 +1,8 @@
 //! Tests across crates.
 
 mod atlas;
+#[cfg(feature = "autodiff")]
+mod autodiff;
 mod calibrate;
 mod common;
 mod export;

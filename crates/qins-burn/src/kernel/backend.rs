@@ -62,6 +62,7 @@ impl<B: burn::backend::Backend> Weight<B> {
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(feature = "gpu"),
+    Autodiff: cfg(feature = "autodiff"),
     Fusion: cfg(feature = "gpu")
 )]
 pub trait QinsBackend: burn::backend::Backend {

@@ -3,6 +3,8 @@
 //! Operations of our own, on every backend: CPUs decode a tile of rows into cache and multiply it there, GPUs into registers or
 //! shared memory.
 
+#[cfg(feature = "autodiff")]
+mod autodiff;
 // The generated code is public, and names NdArray, which Burn has deprecated.
 #[allow(deprecated, unreachable_pub)]
 mod backend;
@@ -31,6 +33,8 @@ pub use matrix::{Matrix, Part};
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     let ([m, width], [rows, cols]) = (x.dims(), w.shape());
     assert_eq!(width, cols, "expected x to have the {cols} columns of the matrix, found {width}");
+    #[cfg(not(feature = "autodiff"))]
+    assert!(!x.is_autodiff(), "expected no gradients through a projection without qins-burn's feature `autodiff`");
     if m * rows * cols == 0 {
         // There is nothing to launch.
         return Tensor::zeros([m, rows], (&x.device(), x.dtype()));

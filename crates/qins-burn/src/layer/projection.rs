@@ -194,7 +194,8 @@ impl From<Linear> for Projection {
         // Copied once: a transposed view would be made contiguous at every product.
         let [rows, cols] = transposed.dims();
         let weights = Tensor::empty([rows, cols], (&transposed.device(), DType::F32));
-        let weights = weights.slice_assign([0..rows, 0..cols], transposed);
+        // A parameter of its own, not a result of the other.
+        let weights = weights.slice_assign([0..rows, 0..cols], transposed).detach();
         Self::of(Weights::plain(weights)).with_bias(linear.bias)
     }
 }
