@@ -1,7 +1,7 @@
 //! Keys and values of the tokens read so far.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qins_quant::kv::{Heads, KvScheme, Visible};
+use qins_quant::kv::{AttentionSpan, Heads, KvScheme};
 
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
@@ -142,14 +142,14 @@ impl LayerCache {
 
 impl Encoded<'_> {
     /// softmax(q·kᵀ / √dim)·v of queries `[kv_heads, group·n, head_dim]`.
-    pub(crate) fn attend(&self, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
+    pub(crate) fn attend(&self, queries: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
         match self {
             Self::Host(heads) => {
                 let (shape, device) = (queries.dims(), queries.device());
-                Tensor::from_data(TensorData::new(heads.attend(&host(queries), visible), shape), &device)
+                Tensor::from_data(TensorData::new(heads.attend(&host(queries), span), shape), &device)
             }
             #[cfg(feature = "gpu")]
-            Self::Gpu(heads) => heads.attend(queries, visible),
+            Self::Gpu(heads) => heads.attend(queries, span),
         }
     }
 }

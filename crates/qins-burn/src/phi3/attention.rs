@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
 
-use qins_quant::kv::Visible;
+use qins_quant::kv::AttentionSpan;
 
 use super::{ModelConfig, block::Pass};
 use crate::{
@@ -59,7 +59,7 @@ impl Attention {
         let y = match cache.append(k, v, mask.first) {
             Kept::Plain(k, v) => self.over_plain(q, k, v, pass),
             Kept::Encoded(heads) => {
-                precision.round(heads.attend(q, Visible { start: mask.start, n, window: self.sliding_window }))
+                precision.round(heads.attend(q, AttentionSpan { start: mask.start, n, window: self.sliding_window }))
             }
         };
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);

@@ -1,52 +1,54 @@
-//! Activations as whole numbers, for the products that are computed in integers.
+//! Activations rounded to integers, for the integer product.
 
 use rayon::prelude::*;
 
-use super::{Simd, simd::compiled_for_each};
+use super::{Simd, simd::per_isa};
 
-/// Columns that share a step, and whose products are summed as integers.
+/// Columns that share a step, and whose products are summed in integers.
 pub(super) const BLOCK: usize = 256;
 
-/// Largest magnitude of a weight as a whole number.
+/// Largest magnitude of an integer weight.
 pub(super) const LARGEST_WEIGHT: f32 = 16_383.0;
 
-/// The magnitudes of a block add up to this at most, so that its products, of weights up to [`LARGEST_WEIGHT`], can be
-/// summed in 32 bits in any order: (130 000 + 256/2)·16 383 < 2³¹. (The 256/2 is what rounding may add.)
+/// Largest sum of the magnitudes of a block. The products with weights up to [`LARGEST_WEIGHT`] can then be summed in 32 bits
+/// in any order: (130 000 + 256/2)·16 383 < 2³¹, where 256/2 is what rounding may add.
 const LARGEST_SUM: f32 = 130_000.0;
 
-/// The largest magnitude of a value, 127·256 + 127: as 256·high + low, both are signed bytes.
+/// The largest magnitude of a value: 127·256 + 127, so that both bytes of value = 256·high + low are signed.
 const LARGEST_VALUE: f32 = 32_639.0;
 
-/// Rows of activations, `[m, cols]`: x ≈ step·value, with one step for each block of 256 columns, filled up with zeros.
+/// Rows of activations, `[m, cols]`, padded with zeros to whole blocks: x ≈ step·value, with one step for each block of 256
+/// columns.
 ///
-/// The step is the least that keeps values within 16 bits and the sum of their magnitudes within 130 000. Where that sum
-/// decides, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; where one outlier does, 1/65278 of it.
+/// The step is the smallest that keeps values within 16 bits and the sum of their magnitudes within 130 000. If the sum is
+/// the limit, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; if one outlier is, 1/65278 of that
+/// outlier.
 pub(super) struct Activations {
     values: Vec<i16>,
-    /// Of half a block each, or none.
+    /// One entry per half block, or empty.
     bytes: Vec<Bytes>,
     steps: Vec<f32>,
     blocks: usize,
 }
 
-/// One row of them.
+/// One row of [`Activations`].
 #[derive(Clone, Copy)]
 pub(super) struct ActivationRow<'a> {
     pub(super) values: &'a [i16],
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 reads them"))]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) bytes: &'a [Bytes],
     pub(super) steps: &'a [f32],
 }
 
-/// The values of 128 columns, value = 256·high + low, in the order in which the codes of four groups of 32 come out of their
-/// bytes: the first 16 columns of each group, then the others.
+/// The values of 128 columns as bytes, value = 256·high + low, in the order in which four groups of 32 codes are unpacked: the
+/// first 16 columns of each group, then the last 16.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub(super) struct Bytes {
     pub(super) high: [[i8; 64]; 2],
     pub(super) low: [[i8; 64]; 2],
-    /// −128·Σ value of the columns whose products are summed in one lane: four of each half of a group. With this added,
-    /// weights may be 128 more than they are.
+    /// For each lane, −128·Σ value over the columns summed in it: four of each half of a group. Adding this makes up for
+    /// levels that are stored 128 too large, so as to be unsigned.
     pub(super) offset: [i32; 16],
 }
 
@@ -62,7 +64,7 @@ impl Activations {
         Self { values, bytes: Vec::new(), steps, blocks }
     }
 
-    /// Makes bytes of the values too.
+    /// Computes the bytes of the values as well.
     pub(super) fn fill_bytes(&mut self, simd: Simd) {
         self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [0; 16] }; 2 * self.steps.len()];
         bytes(simd, &self.values, &mut self.bytes);
@@ -78,35 +80,35 @@ impl Activations {
         }
     }
 
-    /// All values from block `b` of the first row on.
+    /// All values, starting at block `b` of the first row.
     pub(super) fn values_from(&self, b: usize) -> &[i16] {
         &self.values[b * BLOCK..]
     }
 
-    /// One step for each block, row by row.
+    /// One step per block, row by row.
     pub(super) fn steps(&self) -> &[f32] {
         &self.steps
     }
 
-    /// Rows.
+    /// The number of rows.
     pub(super) fn rows(&self) -> usize {
         self.steps.len() / self.blocks
     }
 
-    /// Blocks of a row.
+    /// The number of blocks per row.
     pub(super) fn blocks(&self) -> usize {
         self.blocks
     }
 }
 
-/// `x` rounded to a whole number of 16 bits, to nearest even: added to 1.5·2²³, whose ulp is 1, it stands in the low bits.
-/// It must be one that 16 bits hold.
+/// Rounds `x`, which must be in the range of `i16`, to nearest even: adding 1.5·2²³, whose ulp is 1, leaves the integer in the
+/// low bits.
 #[inline(always)]
-pub(super) fn whole(x: f32) -> i16 {
+pub(super) fn round_to_i16(x: f32) -> i16 {
     (x + 12_582_912.0).to_bits() as i16
 }
 
-compiled_for_each! {
+per_isa! {
     fn round_row(x: &[f32], values: &mut [i16], steps: &mut [f32]) = round_row_inlined
 }
 
@@ -124,22 +126,23 @@ fn round_row_inlined(x: &[f32], values: &mut [i16], steps: &mut [f32]) {
         let sum: f32 = sum.iter().sum();
         *step = (largest / LARGEST_VALUE).max(sum / LARGEST_SUM);
         if sum.is_nan() {
-            // The larger of a number and NaN is the number.
+            // `max` has dropped the NaN.
             *step = f32::NAN;
         } else if *step < f32::MIN_POSITIVE {
-            // Too small to divide by, and to matter: less than 10⁻³³ in all.
+            // Too small to divide by, and negligible: less than 10⁻³³ in all.
             *step = 0.0;
             continue;
         }
-        // Of infinities the quotients are 0 or NaN, and whatever is made of that, times an infinite step, is none.
+        // If the step is infinite, quotients are 0 or NaN. Whatever integers these become, the product with the step is not
+        // finite.
         let inverse = 1.0 / *step;
         for (value, x) in values.iter_mut().zip(x) {
-            *value = whole(x * inverse);
+            *value = round_to_i16(x * inverse);
         }
     }
 }
 
-compiled_for_each! {
+per_isa! {
     fn bytes(values: &[i16], bytes: &mut [Bytes]) = bytes_inlined
 }
 

@@ -1,34 +1,41 @@
 //! Products of plain matrices, by the crate `gemm`.
 
-/// How the right matrix lies in memory.
+/// Whether the right matrix is stored transposed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Right {
-    /// `[k, n]`.
-    AsIs,
-    /// `[n, k]`.
-    Transposed,
+pub(crate) enum Transpose {
+    /// It is stored as `[k, n]`.
+    No,
+    /// It is stored as `[n, k]`.
+    Yes,
 }
 
-/// What becomes of what is there.
+/// Whether the product is added to the output or overwrites it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Sum {
-    /// It is overwritten.
-    New,
-    /// The product is added to it.
-    Added,
+pub(crate) enum Accumulate {
+    /// Overwrite.
+    No,
+    /// Add.
+    Yes,
 }
 
-/// `out[m, n] (+)= left[m, k] · right`, all row-major, on one thread.
+/// `out[m, n] = left[m, k] · right`, or `+=`; all row-major, on one thread.
 ///
 /// # Panics
-/// When a slice is not of its shape.
+/// When the length of a slice does not match its shape.
 #[allow(unsafe_code)]
-pub(crate) fn matmul(out: &mut [f32], left: &[f32], right: &[f32], [m, n, k]: [usize; 3], form: Right, sum: Sum) {
-    assert_eq!((out.len(), left.len(), right.len()), (m * n, m * k, n * k), "matmul: shapes that fit");
-    let (column, row) = if form == Right::Transposed { (k, 1) } else { (1, n) };
+pub(crate) fn matmul(
+    out: &mut [f32],
+    left: &[f32],
+    right: &[f32],
+    [m, n, k]: [usize; 3],
+    transpose: Transpose,
+    accumulate: Accumulate,
+) {
+    assert_eq!((out.len(), left.len(), right.len()), (m * n, m * k, n * k), "matmul: lengths match the shapes");
+    let (column, row) = if transpose == Transpose::Yes { (k, 1) } else { (1, n) };
     let stride = |length: usize| length as isize;
-    // SAFETY: the assertion above makes every index the strides reach lie inside its slice, and `out` is borrowed
-    // mutably, so it overlaps neither input.
+    // SAFETY: by the assertion above, every index that the strides reach lies inside its slice; `out` is borrowed mutably,
+    // so it overlaps neither input.
     unsafe {
         gemm::gemm(
             m,
@@ -37,7 +44,7 @@ pub(crate) fn matmul(out: &mut [f32], left: &[f32], right: &[f32], [m, n, k]: [u
             out.as_mut_ptr(),
             1,
             stride(n),
-            sum == Sum::Added,
+            accumulate == Accumulate::Yes,
             left.as_ptr(),
             1,
             stride(k),

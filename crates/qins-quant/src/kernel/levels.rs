@@ -1,18 +1,18 @@
-//! The levels of codes as whole numbers of 1/16383.
+//! The levels of codes as integers, in units of 1/16383.
 
 use qins_codec::{Code, Curvature};
 
 use super::{
-    activations::{LARGEST_WEIGHT, whole},
-    simd::compiled_for_each,
+    activations::{LARGEST_WEIGHT, round_to_i16},
+    simd::per_isa,
 };
 use crate::{GroupedRows, Layout, Width};
 
-/// The levels of the 128 magnitudes of a [`Code`] in one row, low and high bytes apart.
+/// The levels of the 128 magnitudes of a [`Code`] in one row, in separate tables of low and high bytes.
 ///
-/// The largest of them that the row has is 16383. No low byte is zero but that of magnitude zero: then a negative level is
-/// made of the bytes of the positive one, −low and ¬high, without a borrow. A level that would end in a zero byte is one
-/// more.
+/// The largest level that occurs in the row is 16383. No low byte is zero, except that of magnitude zero: so a negative level
+/// is −low and ¬high of the positive one, without a borrow between the bytes. A level whose low byte would be zero is raised
+/// by one.
 #[repr(C, align(64))]
 pub(super) struct Companded {
     pub(super) low: [u8; 128],
@@ -20,25 +20,25 @@ pub(super) struct Companded {
     pub(super) curve: Curve,
 }
 
-/// The curve of a row.
+/// How the magnitudes of a row become levels.
 #[derive(Clone, Copy)]
 pub(super) struct Curve {
     k: Curvature,
-    /// Whole numbers of a level of one.
+    /// The integer of a level of 1.
     gain: f32,
-    /// The level that a whole number of one stands for.
+    /// The level that the integer 1 stands for.
     pub(super) unit: f32,
 }
 
 impl Companded {
-    /// Without any levels yet.
+    /// A table to be filled in.
     pub(super) const EMPTY: Self =
         Self { low: [0; 128], high: [0; 128], curve: Curve { k: Curvature::LINEAR, gain: 0.0, unit: 0.0 } };
 }
 
 impl Curve {
-    /// A curve steeper than this is no fit to a row, whose largest weight has the largest code: it is one of a fixed α,
-    /// under which a row may have none but small codes.
+    /// Up to this curvature, the row is taken to use the largest code, as every fitted row does. A steeper curve may come from
+    /// a fixed α, under which a row can have small codes only: then its largest code is searched for.
     const STEEP: f32 = 16.0;
 
     /// The curve of a row of codes.
@@ -49,16 +49,16 @@ impl Curve {
         Self { k, gain: LARGEST_WEIGHT / level, unit: level / LARGEST_WEIGHT }
     }
 
-    /// The whole number of a magnitude the row has.
+    /// The integer of the level of a magnitude that occurs in the row.
     #[inline(always)]
-    pub(super) fn whole(self, q: u8) -> i16 {
-        let level = whole(self.gain * self.k.level(f32::from(q), f32::from(Code::MAX_MAGNITUDE)));
+    pub(super) fn integer(self, q: u8) -> i16 {
+        let level = round_to_i16(self.gain * self.k.level(f32::from(q), f32::from(Code::MAX_MAGNITUDE)));
         level.wrapping_add(i16::from(level & 0xff == 0 && q != 0))
     }
 }
 
-compiled_for_each! {
-    /// The levels on a curve. Rows have curves of their own, so this is done for each.
+per_isa! {
+    /// Computes the levels on a curve. Every row has its own curve, so this runs once per row.
     pub(super) fn fill(levels: &mut Companded, curve: Curve) = fill_inlined
 }
 
@@ -66,30 +66,30 @@ compiled_for_each! {
 fn fill_inlined(levels: &mut Companded, curve: Curve) {
     levels.curve = curve;
     for (q, (low, high)) in levels.low.iter_mut().zip(&mut levels.high).enumerate() {
-        [*low, *high] = curve.whole(q as u8).to_le_bytes();
+        [*low, *high] = curve.integer(q as u8).to_le_bytes();
     }
 }
 
-/// The levels of a group's codes under each of a matrix's curves.
+/// The levels of all codes under each of the four curves of a matrix.
 pub(super) struct GroupLevels {
-    /// Levels of one curve: 2ᵇ, or 16 where that is less, repeating.
+    /// Entries per curve: 2ᵇ, but at least 16, where fewer levels repeat.
     pub(super) entries: usize,
-    /// As numbers.
+    /// The levels.
     pub(super) words: Vec<i16>,
-    /// Their low and high bytes apart: 16 low ones, the 16 high ones of the same levels, and so on.
+    /// The same, with bytes separated: 16 low bytes, the 16 high bytes of the same levels, and so on.
     pub(super) bytes: Vec<u8>,
-    /// Levels that are 128 times a byte as that byte, curve after curve without repetition; the whole repeated up to 128.
+    /// Where levels are 128 times a byte: those bytes, curve after curve without repetition, and all of it repeated to fill 128.
     pub(super) signed: [i8; 128],
 }
 
 impl GroupLevels {
-    /// A level of one as a whole number: the largest, or where levels are whole numbers of 1/127 themselves, 128 of each.
-    /// The weights of a group are then exact: ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is t·s.
+    /// The integer of a level of 1: the largest there is; or, where levels are multiples of 1/127, 128 for each of these, as
+    /// then ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is exactly t·s.
     const fn one(width: Width) -> f32 {
         if width.has_byte_levels() { 128.0 * 127.0 } else { LARGEST_WEIGHT }
     }
 
-    /// What one stands for in a weight of a group, under a scale of one.
+    /// What an integer weight of 1 stands for, under a super-block scale of 1.
     pub(super) const fn unit(width: Width) -> f32 {
         128.0 / Self::one(width)
     }
@@ -100,7 +100,7 @@ impl GroupLevels {
         let (entries, one) = (codes.max(16), Self::one(width));
         let level = |k: &f32, code: usize| {
             let k = Curvature::new(*k).unwrap_or(Curvature::LINEAR);
-            whole(one * width.level(k, (code % codes) as f32 - (codes / 2) as f32))
+            round_to_i16(one * width.level(k, (code % codes) as f32 - (codes / 2) as f32))
         };
         let words: Vec<i16> = w.curvature.iter().flat_map(|k| (0..entries).map(move |code| level(k, code))).collect();
         let halves = |words: &[i16]| [0, 1].map(|half| words.iter().map(|w| w.to_le_bytes()[half]).collect::<Vec<_>>());

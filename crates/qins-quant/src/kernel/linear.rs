@@ -1,25 +1,26 @@
-//! Y = X·Wᵀ with W in the form it rests in, and the truth that kernels are judged by.
+//! Y = X·Wᵀ with an encoded W, and the reference that kernels are tested against.
 
 use super::{Rows, Simd, float, integer, row::Matrix};
 
 /// `y[m, rows] = x[m, cols] · w[rows, cols]ᵀ` in `f32`.
 ///
-/// Forms that are floats, or decode to them, are multiplied as floats: any two that decode to the same weights give the
-/// same bits. Codes of 3 to 8 bits are multiplied as whole numbers, with the activations rounded to 16 bits: the result is
-/// off by less than [`INTEGER_NMSE`](super::INTEGER_NMSE) of its mean square, and a row of `x` gives the same bits
-/// alone as among others. The number of threads and the instruction set change no bit of either, but for floats of several
-/// rows of `x`, where the products of [`gemm`] may be fused.
+/// Plain weights, and the forms that decode to floats, are multiplied in `f32`: two forms that decode to the same weights give
+/// the same bits. Codes of 3 to 8 bits are multiplied as integers, with activations rounded to 16 bits: the normalised mean
+/// squared error is below [`INTEGER_NMSE`](super::INTEGER_NMSE), and a row of `x` gives the same bits alone as in a batch.
+///
+/// The result does not depend on the number of threads. Nor does it depend on the instruction set, except for products in
+/// `f32` with several rows of `x`, where the crate [`gemm`] may use fused multiply-add.
 ///
 /// # Panics
-/// When a slice does not have the length its shape asks for.
+/// When the length of a slice does not match the shape.
 pub fn linear(w: Rows<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
     linear_on(Simd::get(), w, shape, x, y);
 }
 
-/// As [`linear`], with a given instruction set.
+/// Like [`linear`], on a given instruction set.
 ///
 /// # Panics
-/// As [`linear`], and when this machine does not have it.
+/// Like [`linear`], and when this machine does not have the instruction set.
 pub fn linear_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
     assert!(simd.is_available(), "this machine has no {simd}");
     if rows == 0 || cols == 0 {
@@ -37,7 +38,7 @@ pub fn linear_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y
     }
 }
 
-/// The product as its definition says, in `f64`, one weight at a time: the truth every kernel is judged by.
+/// The product by its definition, in `f64`, one weight at a time: the reference for every kernel.
 pub fn naive(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32]) -> Vec<f64> {
     let mut row = vec![0.0; cols];
     let m = x.len().checked_div(cols).unwrap_or(0);

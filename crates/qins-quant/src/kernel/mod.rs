@@ -1,4 +1,4 @@
-//! Products with a matrix that stays encoded, on plain slices.
+//! Products of activations with an encoded matrix, on slices. Weights are decoded as they are read.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
@@ -8,23 +8,26 @@ mod avx512;
 mod float;
 mod gemm;
 mod integer;
+mod isa;
 mod levels;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod panel;
 mod portable;
 mod read;
 mod row;
 mod rows;
 mod simd;
 
-pub(crate) use gemm::{Right, Sum, matmul};
+pub(crate) use gemm::{Accumulate, Transpose, matmul};
 pub use linear::{linear, linear_on, naive};
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;
 pub use simd::Simd;
 
-/// What the product of codes of 3 to 8 bits loses to whole numbers: the mean squared error over the mean square of the
-/// product, of Gaussian weights and activations. (Rounding weights to 8 bits alone loses 4·10⁻⁵, to 4 bits 5·10⁻³.)
+/// Bound on what computing the product of 3- to 8-bit codes in integers costs: the mean squared error divided by the mean
+/// square of the product, for Gaussian weights and activations. For comparison, rounding weights to 8 bits costs 4·10⁻⁵ and
+/// to 4 bits 5·10⁻³.
 pub const INTEGER_NMSE: f64 = 1e-6;

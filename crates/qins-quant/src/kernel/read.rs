@@ -1,21 +1,22 @@
-//! How fast this machine reads memory, which bounds every product with a vector.
+//! The memory bandwidth of this machine, which bounds every product with a single vector.
 
 use std::{hint::black_box, time::Instant};
 
 use rayon::prelude::*;
 
-use super::{Simd, simd::compiled_for_each};
+use super::{Simd, simd::per_isa};
 
-/// Bytes a task reads.
+/// Bytes per task.
 const TASK: usize = 1 << 20;
 
-/// Reads all of `buffer` with all threads; gives something that depends on every word, so that none is left out.
+/// Reads all of `buffer` with all threads. The result depends on every word, so no read can be optimised away.
 pub fn read(buffer: &[u64]) -> u64 {
     let simd = Simd::get();
     buffer.par_chunks(TASK / size_of::<u64>()).map(|words| sum(simd, words)).reduce(|| 0, u64::wrapping_add)
 }
 
-/// Bytes a second that all threads together read of a buffer much larger than caches (256 MiB), at best of some attempts.
+/// Bytes per second that all threads together read from a buffer much larger than the caches (256 MiB): the best of eight
+/// attempts.
 pub fn read_bandwidth() -> f64 {
     let buffer = vec![1_u64; (256 << 20) / size_of::<u64>()];
     let attempt = || {
@@ -26,7 +27,7 @@ pub fn read_bandwidth() -> f64 {
     (0..8).map(|_| attempt()).fold(0.0, f64::max)
 }
 
-compiled_for_each! {
+per_isa! {
     fn sum(words: &[u64]) -> u64 = sum_inlined
 }
 

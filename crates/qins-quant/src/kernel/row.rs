@@ -1,4 +1,4 @@
-//! A row of codes as the integer kernels read it.
+//! Rows of codes as the integer kernels read them.
 
 use qins_codec::Curvature;
 
@@ -15,52 +15,53 @@ pub(super) enum Row<'a> {
     Grouped(GroupedRow<'a>),
 }
 
-/// The whole number of a weight is that of its code's level.
+/// A row whose integer weights are the levels of its codes.
 #[derive(Clone, Copy)]
 pub(super) struct CompandedRow<'a> {
     pub(super) codes: &'a [u8],
     pub(super) levels: &'a Companded,
 }
 
-/// The whole number of a weight is ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋ for a level t and the scale s of its group: the rounded high
-/// half of a product, which all instruction sets have. Where levels are bytes, t = 128·byte and it is byte·s, exactly.
+/// A row whose integer weights are ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋, for the level t of a code and the scale s of its group. That is
+/// the rounded high half of a product, which every instruction set computes. Where levels are bytes, t is 128·byte and the
+/// weight is exactly byte·s.
 #[derive(Clone, Copy)]
 pub(super) struct GroupedRow<'a> {
     pub(super) width: Width,
-    /// [`Layout`](crate::Layout) says how long the parts are; a block is a super-block.
+    /// Of the length that [`Layout`](crate::Layout) gives, like the other parts. A block of columns is a super-block.
     pub(super) packed: &'a [u8],
     pub(super) group_scale: &'a [u8],
     pub(super) selector: &'a [u8],
     pub(super) levels: &'a GroupLevels,
 }
 
-/// What one stands for in a block of a row.
+/// What an integer weight of 1 stands for, in each block of a row.
 #[derive(Clone, Copy)]
-pub(super) enum Units<'a> {
-    /// In every block.
-    One(f32),
-    /// `unit` of the scale of each.
-    Each { unit: f32, scales: &'a [f32] },
+pub(super) enum BlockScale<'a> {
+    /// The same in every block.
+    Shared(f32),
+    /// `unit` times the scale of the block.
+    PerBlock { unit: f32, scales: &'a [f32] },
 }
 
-impl Units<'_> {
+impl BlockScale<'_> {
     #[inline]
     pub(super) fn of(self, b: usize) -> f32 {
         match self {
-            Self::One(unit) => unit,
-            Self::Each { unit, scales } => scales[b] * unit,
+            Self::Shared(unit) => unit,
+            Self::PerBlock { unit, scales } => scales[b] * unit,
         }
     }
 }
 
-/// A matrix of such rows.
+/// A matrix that is multiplied in integers.
 pub(super) enum Matrix<'a> {
     Companded { codes: &'a [u8], stride: usize, scale: &'a [f32], curvature: &'a [f32] },
     Grouped { rows: GroupedRows<'a>, levels: GroupLevels },
 }
 
 impl<'a> Matrix<'a> {
-    /// `None` of a form that is not multiplied in whole numbers.
+    /// `None` for a form that is multiplied in floats.
     pub(super) fn new(w: Rows<'a>) -> Option<Self> {
         match w {
             Rows::Q8 { codes, stride, scale, curvature } => Some(Self::Companded { codes, stride, scale, curvature }),
@@ -69,16 +70,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Whether weights are products of two signed bytes.
+    /// Whether weights are products of two signed bytes: a level and a scale.
     pub(super) fn has_byte_levels(&self) -> bool {
         matches!(self, Self::Grouped { rows, .. } if rows.layout.width().has_byte_levels())
     }
 
-    /// Fills in the levels of row `r`, of `cols` weights, where rows have their own.
+    /// Computes the levels of row `r`, of `cols` weights, where each row has its own.
     #[inline]
     pub(super) fn levels(&self, simd: Simd, r: usize, cols: usize, levels: &mut Companded) {
         if let Self::Companded { codes, stride, curvature, .. } = self {
-            // They were checked when the matrix was made; a curvature that is none is linear.
+            // Curvatures were checked when the matrix was made; an invalid one would count as linear.
             let k = Curvature::new(curvature[r]).unwrap_or(Curvature::LINEAR);
             levels::fill(simd, levels, Curve::new(k, &codes[r * stride..][..cols]));
         }
@@ -98,14 +99,14 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// What one stands for in the blocks of row `r`, of `cols` weights, whose levels have this unit if it has its own.
+    /// The block scales of row `r`, of `cols` weights. Where each row has its own levels, `unit` is that of this row.
     #[inline]
-    pub(super) fn units(&self, r: usize, cols: usize, unit: f32) -> Units<'_> {
+    pub(super) fn block_scale(&self, r: usize, cols: usize, unit: f32) -> BlockScale<'_> {
         match self {
-            Self::Companded { scale, .. } => Units::One(scale[r] * unit),
+            Self::Companded { scale, .. } => BlockScale::Shared(scale[r] * unit),
             Self::Grouped { rows, .. } => {
                 let supers = rows.layout.scales(cols);
-                Units::Each {
+                BlockScale::PerBlock {
                     unit: GroupLevels::unit(rows.layout.width()),
                     scales: &rows.scale[r * supers..][..supers],
                 }

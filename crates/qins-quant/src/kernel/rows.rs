@@ -1,34 +1,34 @@
-//! A borrowed matrix, row by row, in whatever form it is stored.
+//! A borrowed matrix in any form, decoded row by row.
 
 use qins_codec::{Alpha, Curvature};
 
-use super::{Simd, simd::compiled_for_each};
+use super::{Simd, simd::per_isa};
 use crate::{
     FloatDtype,
     dtype::widen_half,
     forms::{Form, GroupedRows, MatrixFormat, floats, stride, stride_of_halves, widen_row},
 };
 
-/// The rows of a matrix as a kernel reads them. `cols` is the caller's: the length of the output of
-/// [`decode_row`](Self::decode_row).
+/// The rows of a matrix as a kernel reads them. The number of columns is not stored: it is the length of the output passed
+/// to [`decode_row`](Self::decode_row).
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'a> {
     /// Plain weights, `cols` per row.
     Dense(&'a [f32]),
-    /// Plain weights of a 16-bit type.
+    /// Plain weights in a 16-bit type.
     Half {
         /// `stride` words per row, of which the first `cols` are weights.
         words: &'a [u16],
         /// Words from one row to the next.
         stride: usize,
-        /// Whether they are bf16; else they are f16.
+        /// `true` for bf16, `false` for f16.
         bf16: bool,
     },
-    /// The complement form as `f32`; decoded values are rounded to the type they came from.
+    /// Companded values in `f32`. Decoded weights are rounded to the type they came from.
     F32 {
         /// `cols` values per row.
         u: &'a [f32],
-        /// The α they share.
+        /// The α of all values.
         alpha: Alpha,
         /// The type of the weights before encoding.
         source: FloatDtype,
@@ -46,7 +46,7 @@ pub enum Rows<'a> {
     },
     /// Codes of 3 to 8 bits in groups.
     Grouped(GroupedRows<'a>),
-    /// The source's own bits.
+    /// The bits of the source.
     Lossless {
         /// `stride` words per row, of which the first `cols` are the upper halves of weights, turned left by one bit.
         high: &'a [u16],
@@ -57,9 +57,9 @@ pub enum Rows<'a> {
         /// The type of the weights.
         source: FloatDtype,
     },
-    /// Whole numbers of a step.
+    /// Integer multiples of one step.
     Rate {
-        /// `cols` numbers per row.
+        /// `cols` integers per row.
         codes: &'a [i32],
         /// The step.
         step: f32,
@@ -110,7 +110,7 @@ impl<'a> Rows<'a> {
     /// Decodes row `row` into `out`, one weight per element.
     ///
     /// # Panics
-    /// When the row lies outside the matrix.
+    /// When the matrix has no such row.
     #[inline(always)]
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let n = out.len();
@@ -122,7 +122,7 @@ impl<'a> Rows<'a> {
             }
             Self::F32 { u, alpha, source } => {
                 let u = &u[row * n..][..n];
-                // The type as a constant of each loop.
+                // One loop for each type, in which it is a constant.
                 match source {
                     FloatDtype::F32 => each(u, out, |u| qins_codec::decode_u(u, alpha)),
                     FloatDtype::Bf16 => each(u, out, |u| FloatDtype::Bf16.round(qins_codec::decode_u(u, alpha))),
@@ -130,7 +130,7 @@ impl<'a> Rows<'a> {
                 }
             }
             Self::Q8 { codes, stride, scale, curvature } => {
-                // Parameters were checked when the matrix was made; a curvature that is none decodes as linear.
+                // Curvatures were checked when the matrix was made; an invalid one would decode as linear.
                 let k = Curvature::new(curvature[row]).unwrap_or(Curvature::LINEAR);
                 let codes = &codes[row * stride..][..n];
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
@@ -144,7 +144,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The weights of `n` rows from `first` on: borrowed where they rest plain, else decoded into `scratch`.
+    /// The weights of `n` rows starting at `first`: borrowed if they are stored as `f32`, else decoded into `scratch`.
     pub(super) fn tile<'s>(
         &self,
         simd: Simd,
@@ -165,8 +165,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-compiled_for_each! {
-    /// Decodes rows from `first` on.
+per_isa! {
+    /// Decodes rows starting at `first`.
     fn decode_rows(w: Rows<'_>, first: usize, cols: usize, out: &mut [f32]) = decode_rows_inlined
 }
 
@@ -178,8 +178,8 @@ fn decode_rows_inlined(w: Rows<'_>, first: usize, cols: usize, out: &mut [f32]) 
 }
 
 #[inline(always)]
-fn each<T: Copy>(from: &[T], to: &mut [f32], number: impl Fn(T) -> f32) {
+fn each<T: Copy>(from: &[T], to: &mut [f32], decode: impl Fn(T) -> f32) {
     for (to, from) in to.iter_mut().zip(from) {
-        *to = number(*from);
+        *to = decode(*from);
     }
 }

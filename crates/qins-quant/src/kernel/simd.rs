@@ -1,11 +1,11 @@
-//! The instruction sets that kernels are written for, one of which is chosen when the program runs.
+//! The instruction sets that kernels are compiled for, one of which is chosen at run time.
 
 use std::{fmt, str::FromStr, sync::OnceLock};
 
-/// An instruction set. All of them give the same bits.
+/// An instruction set. The result of a kernel has the same bits on all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Simd {
-    /// What every CPU of the architecture has.
+    /// The baseline of the architecture.
     Portable,
     /// AVX2 of x86-64.
     Avx2,
@@ -16,13 +16,13 @@ pub enum Simd {
 }
 
 impl Simd {
-    /// All of them, the widest last.
+    /// All instruction sets; of those a machine has, the last is the widest.
     pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon];
 
-    /// The environment variable that names the one to use instead of the widest.
+    /// The environment variable that overrides the choice of the widest.
     pub const VARIABLE: &'static str = "QINS_SIMD";
 
-    /// The name, as in the environment variable.
+    /// The name, as used in the environment variable.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -53,10 +53,10 @@ impl Simd {
         }
     }
 
-    /// The one that `QINS_SIMD` names, else the widest this machine has.
+    /// The instruction set that `QINS_SIMD` names, or else the widest of this machine.
     ///
     /// # Errors
-    /// When the variable names none of them, or one this machine has not.
+    /// When the variable names no instruction set of this machine.
     pub fn chosen() -> Result<Self, String> {
         match std::env::var(Self::VARIABLE) {
             Ok(name) => name.parse().map_err(|e| format!("{}: {e}", Self::VARIABLE)),
@@ -64,7 +64,7 @@ impl Simd {
         }
     }
 
-    /// What [`chosen`](Self::chosen) said first; the widest where it fails.
+    /// The result of the first call of [`chosen`](Self::chosen), or the widest if that failed.
     pub(super) fn get() -> Self {
         static CHOSEN: OnceLock<Simd> = OnceLock::new();
         *CHOSEN.get_or_init(|| Self::chosen().unwrap_or(Self::widest()))
@@ -93,18 +93,18 @@ impl FromStr for Simd {
     }
 }
 
-/// Bytes that weights are fetched ahead of their use. The hardware's own prefetching stops at each page of memory: without
-/// this 8-bit codes come at 4/5 of their speed.
-pub(super) const AHEAD: usize = 2048;
+/// How many bytes ahead of their use weights are prefetched. The hardware's own prefetching stops at the end of each page: with
+/// it alone, 8-bit codes are read at 4/5 of the speed.
+pub(super) const PREFETCH_DISTANCE: usize = 2048;
 
-/// Has the cache line at `address` fetched, where it is known how. It need not be one of ours.
+/// Prefetches the cache line at `address`, which need not be valid memory; does nothing on other architectures than x86-64.
 ///
-/// To all levels of cache: the hint that spares them is a tenth faster on Zen 4, and half as fast on Emerald Rapids.
+/// Into all levels of cache: the non-temporal hint is a tenth faster on Zen 4, but half as fast on Emerald Rapids.
 #[allow(unsafe_code)]
 #[inline(always)]
 pub(super) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching reads nothing, and faults at no address.
+    // SAFETY: a prefetch does not fault, whatever the address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
@@ -113,9 +113,10 @@ pub(super) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Defines a function of `simd` and more arguments: `$inner` of those, compiled for each instruction set. What is written
-/// without intrinsics runs at their vector width this way, and gives the same bits, as nothing in it is fused.
-macro_rules! compiled_for_each {
+/// Defines a function that takes `simd` before the arguments of `$inner`, which is compiled once for each instruction set and
+/// must be `inline(always)`. So code without intrinsics runs at full vector width. It gives the same bits everywhere, since
+/// the compiler does not fuse operations.
+macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $inner:path) => {
         $(#[$meta])*
         #[allow(unsafe_code)]
@@ -131,11 +132,11 @@ macro_rules! compiled_for_each {
                     $inner($($arg),*)
                 }
                 match simd {
-                    // SAFETY: nobody computes with an instruction set that is not available.
+                    // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
                     $crate::kernel::Simd::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::Simd::Avx512 => return unsafe { avx512($($arg),*) },
-                    // The first is what every CPU has, and so is the other where it is available.
+                    // Both are part of the architecture's baseline, where they are available.
                     $crate::kernel::Simd::Portable | $crate::kernel::Simd::Neon => {}
                 }
             }
@@ -145,4 +146,4 @@ macro_rules! compiled_for_each {
         }
     };
 }
-pub(super) use compiled_for_each;
+pub(super) use per_isa;

@@ -1,12 +1,12 @@
-//! Keys and values of the tokens a model has read, at rest in fewer bits, and attention that decodes them in between.
+//! The KV cache: keys and values of a model's tokens, encoded in fewer bits, and attention that decodes them as it reads.
 //!
-//! All of this is in memory, of one head and one sequence: nothing here is a file format. A vector is encoded when it is
-//! appended, by curves fixed in advance, since its numbers are known only as they come.
+//! All of this is in memory, for one sequence; nothing here is a file format. A vector is encoded when it is appended, under
+//! curvatures that are fixed in advance, as vectors become known one at a time.
 
 mod attention;
 mod scheme;
 mod vectors;
 
-pub use attention::{Heads, Visible};
+pub use attention::{AttentionSpan, Heads};
 pub use scheme::KvScheme;
 pub use vectors::{BLOCK, Form, GROUP, SCALES, Vectors};

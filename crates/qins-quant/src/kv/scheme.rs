@@ -1,33 +1,33 @@
-//! How keys and values rest.
+//! How keys and values are stored.
 
 use std::{fmt, str::FromStr};
 
 use super::{Form, Heads};
 use crate::FloatDtype;
 
-/// How keys and values rest.
+/// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvScheme {
-    /// As they are computed.
+    /// As computed, in `f32`.
     #[default]
     F32,
     /// Rounded to binary16.
     F16,
     /// Rounded to bfloat16.
     Bf16,
-    /// One byte a number, and a scale for each vector.
+    /// One byte per element, and a scale per vector.
     Q8,
-    /// Four bits a number: keys with a scale for each channel over 64 tokens, as a few of their channels are much larger than
-    /// all others; values with a scale for each 32 numbers of a vector.
+    /// Four bits per element: keys with a scale per channel and 64 tokens, as a few channels of keys are much larger than the
+    /// others; values with a scale per 32 elements of a vector.
     Q4,
 }
 
 impl KvScheme {
-    /// All of them.
+    /// All schemes.
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4];
 
-    /// The name on the command line.
+    /// The name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -38,7 +38,7 @@ impl KvScheme {
         }
     }
 
-    /// Bytes of the keys and values of a head after `tokens` tokens, vectors of `dim` numbers.
+    /// Bytes that the keys and values of one head occupy after `tokens` tokens, for vectors of `dim` elements.
     pub fn bytes(self, dim: usize, tokens: usize) -> usize {
         let zeros = vec![0.0; dim * tokens];
         let mut head = Heads::new(self, 1, dim, 0);
@@ -46,30 +46,24 @@ impl KvScheme {
         head.bytes()
     }
 
-    /// How keys rest.
+    /// The form of keys.
     pub fn keys(self) -> Form {
         match self {
-            Self::Q8 => Form::Tokens { curvature: 6.0 },
-            Self::Q4 => Form::Channels { curvature: 0.6 },
-            _ => self.floats(),
+            Self::Q8 => Form::PerToken { curvature: 6.0 },
+            Self::Q4 => Form::PerChannel { curvature: 0.6 },
+            Self::F32 => Form::Floats(FloatDtype::F32),
+            Self::F16 => Form::Floats(FloatDtype::F16),
+            Self::Bf16 => Form::Floats(FloatDtype::Bf16),
         }
     }
 
-    /// How values rest.
+    /// The form of values.
     pub fn values(self) -> Form {
         match self {
-            Self::Q8 => Form::Tokens { curvature: 0.75 },
-            Self::Q4 => Form::Groups { curvature: 0.4 },
-            _ => self.floats(),
+            Self::Q8 => Form::PerToken { curvature: 0.75 },
+            Self::Q4 => Form::PerGroup { curvature: 0.4 },
+            Self::F32 | Self::F16 | Self::Bf16 => self.keys(),
         }
-    }
-
-    fn floats(self) -> Form {
-        Form::Floats(match self {
-            Self::F16 => FloatDtype::F16,
-            Self::Bf16 => FloatDtype::Bf16,
-            _ => FloatDtype::F32,
-        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Vectors of one length, appended one after the other.
+//! Encoded vectors of one length, appended over time.
 
 use std::ops::Range;
 
@@ -8,57 +8,57 @@ use qins_codec::{Code, Curvature};
 
 use crate::{FloatDtype, dtype::widen_half};
 
-/// Tokens that share the scale of a channel, and that attention decodes at a time.
+/// Tokens that share the scale of a channel, and that attention decodes together.
 pub const BLOCK: usize = 64;
-/// Numbers of a vector that share a scale.
+/// Elements of a vector that share a scale.
 pub const GROUP: usize = 32;
 
-/// Scales to try, as multiples of the one under which the largest number is the last level.
+/// Scales that are tried, as multiples of the one under which the largest element is the last level.
 pub const SCALES: [f32; 7] = [0.82, 0.88, 0.94, 1.0, 1.06, 1.12, 1.18];
 
-/// In what form vectors rest.
+/// How vectors are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
-    /// As numbers of a type.
+    /// As floats of a type.
     Floats(FloatDtype),
-    /// 8 bits a number, a scale for each vector.
-    Tokens {
-        /// The curve of its codes.
+    /// 8 bits per element, and a scale per vector.
+    PerToken {
+        /// The curvature of the levels.
         curvature: f32,
     },
-    /// 4 bits a number, a scale for each channel of a [`BLOCK`] of tokens; the block that is not full yet rests in `f32`.
-    Channels {
-        /// The curve of its codes.
+    /// 4 bits per element, and a scale per channel and [`BLOCK`] of tokens. Until a block is full it is kept in `f32`.
+    PerChannel {
+        /// The curvature of the levels.
         curvature: f32,
     },
-    /// 4 bits a number, a scale for each [`GROUP`] of a vector.
-    Groups {
-        /// The curve of its codes.
+    /// 4 bits per element, and a scale per [`GROUP`] of a vector.
+    PerGroup {
+        /// The curvature of the levels.
         curvature: f32,
     },
 }
 
 impl Form {
-    /// The curve of a form of 4 bits.
+    /// The curve of a 4-bit form.
     fn curve4(self) -> Option<Curvature> {
         match self {
-            Self::Channels { curvature } | Self::Groups { curvature } => Some(curve(curvature)),
-            Self::Floats(_) | Self::Tokens { .. } => None,
+            Self::PerChannel { curvature } | Self::PerGroup { curvature } => Some(curve(curvature)),
+            Self::Floats(_) | Self::PerToken { .. } => None,
         }
     }
 }
 
-/// Vectors of one length, such as the keys of one head: appended, and decoded in blocks.
+/// Vectors of one length, such as the keys of one head, which are appended and decoded in blocks.
 #[derive(Clone, Debug)]
 pub struct Vectors {
     form: Form,
     dim: usize,
     len: usize,
-    /// Codes, or the floats' bytes, of vector after vector.
+    /// The codes, or the bytes of floats, vector by vector.
     bytes: Vec<u8>,
-    /// In the order of the codes they belong to.
+    /// In the order of the codes that they belong to.
     scales: Vec<f16>,
-    /// Vectors whose block is not full.
+    /// The vectors of a block that is not full.
     recent: Vec<f32>,
 }
 
@@ -69,12 +69,12 @@ impl Vectors {
         vectors
     }
 
-    /// Vectors so far.
+    /// The number of vectors.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no vectors.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -84,7 +84,7 @@ impl Vectors {
         self.bytes.len() + 2 * self.scales.len() + 4 * self.recent.len()
     }
 
-    /// Forgets all vectors, and keeps the memory.
+    /// Removes all vectors, and keeps the allocated memory.
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.bytes.clear();
@@ -92,13 +92,13 @@ impl Vectors {
         self.recent.clear();
     }
 
-    /// Encodes vectors, `[n, dim]` row-major. Numbers that are not finite become NaN in `f32`, and in other forms what
-    /// shares their scale does.
+    /// Encodes and appends vectors, `[n, dim]`, row-major. Floats keep elements that are not finite. In the other forms all
+    /// elements that share a scale with one become NaN.
     pub(super) fn append(&mut self, vectors: &[f32]) {
         self.len += vectors.len() / self.dim;
         match self.form {
             Form::Floats(dtype) => self.bytes.extend(dtype.narrow(vectors)),
-            Form::Tokens { curvature } => {
+            Form::PerToken { curvature } => {
                 let curvature = curve(curvature);
                 for vector in vectors.chunks_exact(self.dim) {
                     let scale = rounded_up(vector.iter().fold(0.0, |largest: f32, x| worse(largest, x.abs())));
@@ -108,7 +108,7 @@ impl Vectors {
                     self.bytes.extend(vector.iter().map(code));
                 }
             }
-            Form::Groups { .. } => {
+            Form::PerGroup { .. } => {
                 for vector in vectors.chunks_exact(self.dim) {
                     let mut codes = vec![0; self.dim];
                     for (group, codes) in vector.chunks(GROUP).zip(codes.chunks_mut(GROUP)) {
@@ -119,7 +119,7 @@ impl Vectors {
                     self.pack(&codes);
                 }
             }
-            Form::Channels { .. } => {
+            Form::PerChannel { .. } => {
                 for vector in vectors.chunks_exact(self.dim) {
                     self.recent.extend_from_slice(vector);
                     if self.recent.len() == BLOCK * self.dim {
@@ -130,7 +130,7 @@ impl Vectors {
         }
     }
 
-    /// Encodes the block that has become full.
+    /// Encodes a block that has become full.
     fn close_block(&mut self) {
         let block = std::mem::take(&mut self.recent);
         let channel = |c: usize| block.iter().skip(c).step_by(self.dim);
@@ -145,21 +145,21 @@ impl Vectors {
         self.recent.clear();
     }
 
-    fn encode4(&self, numbers: &[f32], codes: &mut [u8], scale: impl Fn(usize) -> f16) {
+    fn encode4(&self, elements: &[f32], codes: &mut [u8], scale: impl Fn(usize) -> f16) {
         let Some(curve) = self.form.curve4() else { return };
-        for (i, (x, code)) in numbers.iter().zip(codes).enumerate() {
+        for (i, (x, code)) in elements.iter().zip(codes).enumerate() {
             // As two's complement.
             *code = code4(x * inverse(scale(i).to_f32()), curve) as i8 as u8 & 15;
         }
     }
 
-    /// The scale of numbers in 4 bits under which they keep most. Its sign turns them so that the largest lies where there is
-    /// one level more; it may well saturate, or leave levels beyond it unused.
-    fn fitted_scale<'a>(&self, numbers: impl Iterator<Item = &'a f32> + Clone) -> f16 {
+    /// The scale of least error for elements in 4 bits. Its sign puts the largest element on the side with one level more. That
+    /// element may saturate, or leave levels beyond it unused.
+    fn fitted_scale<'a>(&self, elements: impl Iterator<Item = &'a f32> + Clone) -> f16 {
         let Some(curve) = self.form.curve4() else { return f16::ZERO };
-        // A NaN stays the largest.
+        // A NaN counts as the largest.
         let worst = |largest: f32, x: &f32| if largest.abs() < x.abs() || x.is_nan() { *x } else { largest };
-        let largest = numbers.clone().fold(0.0, worst);
+        let largest = elements.clone().fold(0.0, worst);
         let mut best = (f32::INFINITY, if largest > 0.0 { -rounded_up(largest) } else { rounded_up(-largest) });
         if largest == 0.0 || !largest.is_finite() {
             return best.1;
@@ -167,7 +167,7 @@ impl Vectors {
         for multiple in SCALES {
             let scale = f16::from_f32((-largest * multiple).clamp(-f16::MAX.to_f32(), f16::MAX.to_f32()));
             let (wide, inverse) = (scale.to_f32(), inverse(scale.to_f32()));
-            let error = numbers.clone().map(|x| {
+            let error = elements.clone().map(|x| {
                 let e = x - wide * curve.level(code4(x * inverse, curve), 8.0);
                 e * e
             });
@@ -179,7 +179,7 @@ impl Vectors {
         best.1
     }
 
-    /// Two codes a byte: those of the vector's first half in the lower bits, of its second in the upper.
+    /// Packs two codes per byte: those of the vector's first half in the lower bits, those of its second half in the upper.
     fn pack(&mut self, codes: &[u8]) {
         let (low, high) = codes.split_at(codes.len().div_ceil(2));
         self.bytes.extend(low.iter().enumerate().map(|(i, code)| code | high.get(i).copied().unwrap_or(0) << 4));
@@ -188,28 +188,31 @@ impl Vectors {
     fn bytes_of_vector(&self) -> usize {
         match self.form {
             Form::Floats(dtype) => self.dim * dtype.size(),
-            Form::Tokens { .. } => self.dim,
-            Form::Channels { .. } | Form::Groups { .. } => self.dim.div_ceil(2),
+            Form::PerToken { .. } => self.dim,
+            Form::PerChannel { .. } | Form::PerGroup { .. } => self.dim.div_ceil(2),
         }
     }
 
-    /// Decodes some vectors, `[n, dim]`: of one block, where those share scales.
+    /// Decodes a range of vectors into `out`, `[n, dim]`. It is fastest within one [`BLOCK`].
     ///
     /// # Panics
-    /// When there are no such vectors, or `out` has another length.
+    /// When the range goes beyond the vectors, or `out` is not of its length.
     pub fn decode(&self, which: Range<usize>, out: &mut [f32]) {
-        assert!(which.end <= self.len && out.len() == which.len() * self.dim, "decode: vectors there are");
+        assert!(
+            which.end <= self.len && out.len() == which.len() * self.dim,
+            "decode: a range of the vectors, and an output of its length"
+        );
         decode(self, which, out);
     }
 }
 
-/// The instruction sets make no difference to the result: all operations are IEEE's, and none is fused.
+/// The result is the same on all instruction sets: all operations are those of IEEE 754, and none is fused.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn decode(vectors: &Vectors, which: Range<usize>, out: &mut [f32]) {
     let dim = vectors.dim;
     let closed = vectors.len - vectors.recent.len() / dim;
     let size = vectors.bytes_of_vector();
-    // Scales of a block of tokens, widened once.
+    // The scales of a block of tokens, widened once per block.
     let mut channels: (Option<usize>, Vec<f32>) = (None, Vec::new());
     for (at, out) in which.zip(out.chunks_exact_mut(dim)) {
         if at >= closed {
@@ -224,14 +227,14 @@ fn decode(vectors: &Vectors, which: Range<usize>, out: &mut [f32]) {
             }
             Form::Floats(FloatDtype::Bf16) => halves::<true>(bytes, out),
             Form::Floats(FloatDtype::F16) => halves::<false>(bytes, out),
-            Form::Tokens { curvature } => {
+            Form::PerToken { curvature } => {
                 let (curve, scale) = (curve(curvature), widened(vectors.scales[at]));
                 for (x, code) in out.iter_mut().zip(bytes) {
                     let t = curve.level(f32::from(code & 127), 127.0);
                     *x = scale * f32::from_bits(t.to_bits() | u32::from(code & 128) << 24);
                 }
             }
-            Form::Channels { curvature } => {
+            Form::PerChannel { curvature } => {
                 let block = at / BLOCK;
                 if channels.0 != Some(block) {
                     let scales = &vectors.scales[block * dim..][..dim];
@@ -240,7 +243,7 @@ fn decode(vectors: &Vectors, which: Range<usize>, out: &mut [f32]) {
                 unpack(bytes, curve(curvature), out);
                 out.iter_mut().zip(&channels.1).for_each(|(x, scale)| *x *= scale);
             }
-            Form::Groups { curvature } => {
+            Form::PerGroup { curvature } => {
                 unpack(bytes, curve(curvature), out);
                 let groups = dim.div_ceil(GROUP);
                 for (out, scale) in out.chunks_mut(GROUP).zip(&vectors.scales[at * groups..]) {
@@ -258,10 +261,10 @@ fn halves<const BF16: bool>(bytes: &[u8], out: &mut [f32]) {
     out.iter_mut().zip(words).for_each(|(x, word)| *x = widen_half::<BF16>(u16::from_le_bytes(*word)));
 }
 
-/// The levels of codes of 4 bits, which are two's complement.
+/// The levels of 4-bit codes, which are two's complement.
 #[inline(always)]
 fn unpack(bytes: &[u8], curve: Curvature, out: &mut [f32]) {
-    // Moved to the upper half of a byte, a code brings its sign along.
+    // In the upper half of a byte, a code has its sign in the sign bit.
     let level = |high: u8| curve.level(f32::from(high.cast_signed() >> 4), 8.0);
     let (low, high) = out.split_at_mut(bytes.len());
     low.iter_mut().zip(bytes).for_each(|(x, byte)| *x = level(byte << 4));
@@ -272,12 +275,12 @@ fn widened(scale: f16) -> f32 {
     widen_half::<false>(scale.to_bits())
 }
 
-/// The curvatures here are constants in range.
+/// The curvatures are those of [`KvScheme`](super::KvScheme), which are valid.
 fn curve(k: f32) -> Curvature {
     Curvature::new(k).unwrap_or(Curvature::LINEAR)
 }
 
-/// The code of 4 bits for t, from −8 to 7: the nearest in v = (1 + k)·t / (1 + k·t), in eighths.
+/// The 4-bit code of t, from −8 to 7: the nearest to 8·v, where v = (1 + k)·t / (1 + k·|t|).
 #[inline(always)]
 fn code4(t: f32, curve: Curvature) -> f32 {
     let k = curve.get();
@@ -285,13 +288,12 @@ fn code4(t: f32, curve: Curvature) -> f32 {
     (8.0 * v).round_ties_even().clamp(-8.0, 7.0)
 }
 
-/// The larger, or NaN.
+/// The larger of the two; NaN if either is.
 fn worse(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
-/// The next f16 that is as large, so that no number lies beyond its scale; of one beyond the type its largest, and of one
-/// that is not finite NaN.
+/// The smallest f16 not below x, so that no element lies beyond its scale: at most the largest f16, and NaN if x is not finite.
 fn rounded_up(x: f32) -> f16 {
     let nearest = f16::from_f32(x.min(f16::MAX.to_f32()));
     if !x.is_finite() {

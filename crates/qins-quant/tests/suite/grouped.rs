@@ -61,7 +61,7 @@ fn scheme(layout: Layout) -> Scheme {
     Form::Grouped(layout).scheme().unwrap()
 }
 
-/// Weight (row, col) as the format says, bit by bit.
+/// Weight (row, col) by the definition of the format.
 fn by_definition(g: &Grouped, cols: usize, row: usize, col: usize) -> f32 {
     let bits = g.layout.width().bits();
     let (group, i) = (col / 32, col % 32);
@@ -83,8 +83,8 @@ fn by_definition(g: &Grouped, cols: usize, row: usize, col: usize) -> f32 {
     (d * s) * if bits <= 5 { ((127.0 * t).round_ties_even() + 0.0) * (1.0 / 127.0) } else { t }
 }
 
-/// Any bytes, and parameters as large as a file can hold.
-fn noise(layout: Layout, [rows, cols]: [usize; 2], random: &mut Random) -> Grouped {
+/// Random bytes, with scales and curvatures as large as a file can hold.
+fn random_parts(layout: Layout, [rows, cols]: [usize; 2], random: &mut Random) -> Grouped {
     let mut bytes = |n: usize| -> Vec<u8> { (0..n).map(|_| (random.normal() * 1e6) as i64 as u8).collect() };
     Grouped {
         layout,
@@ -97,11 +97,11 @@ fn noise(layout: Layout, [rows, cols]: [usize; 2], random: &mut Random) -> Group
 }
 
 #[test]
-fn whatever_is_stored_decodes_by_the_definition_and_finite() {
+fn random_grouped_parts_decode_by_definition_to_finite_weights() {
     let mut random = Random(21);
     for layout in layouts() {
         for shape in [[1, 1], [3, 31], [2, 33], [5, 256], [2, 257], [3, 700]] {
-            let stored = noise(layout, shape, &mut random);
+            let stored = random_parts(layout, shape, &mut random);
             let encoded = stored.clone().matrix(shape).unwrap();
             let decoded = decode(&encoded);
             let what = format!("{} {shape:?}", encoded.scheme());
@@ -114,8 +114,8 @@ fn whatever_is_stored_decodes_by_the_definition_and_finite() {
 }
 
 #[test]
-fn the_bytes_of_a_group_mean_the_same_for_ever() {
-    // 2·3·level(q), q = 0, 1, …, in 127ths: five bits, curve 2 of the four, the last three of 35 columns in a group of their own.
+fn q5_group_bytes_decode_to_fixed_weights() {
+    // 35 columns in q5, so that the last three are in a second group. Scales are 2·3 with curve 2, and 2·(−1) with curve 0.
     let Form::Grouped(layout) = Scheme::Q5.form() else { panic!("not grouped") };
     let (low, high) = ([0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe], [0xff, 0x00, 0x0f, 0xf0]);
     let mut packed = vec![0; layout.packed(35)];
@@ -134,7 +134,7 @@ fn the_bytes_of_a_group_mean_the_same_for_ever() {
     let decoded = decode(&encoded);
     let code = |nibble: f32, high: bool| nibble - if high { 0.0 } else { 16.0 };
     let level = |q: f32, k: f32| (127.0 * (q / (16.0 + k * (16.0 - q.abs())))).round_ties_even() * (1.0 / 127.0);
-    // Bytes 0..8 hold the low nibbles of codes 0..8 and, in their upper halves, of codes 16..24.
+    // Bytes 0..8 hold the low four bits of codes 0..8 in their lower halves, and of codes 16..24 in their upper halves.
     let high = |i: usize| high[i % 4] >> (i / 4) & 1 == 1;
     for i in 0..8_u8 {
         let at = usize::from(i);
@@ -146,7 +146,7 @@ fn the_bytes_of_a_group_mean_the_same_for_ever() {
 
 proptest! {
     #[test]
-    fn a_group_is_never_worse_than_zeros_and_zeros_stay((weights, shape) in matrix([4, 300], 22.0), layout in 0..5_usize) {
+    fn grouped_error_is_at_most_the_energy_and_zeros_are_exact((weights, shape) in matrix([4, 300], 22.0), layout in 0..5_usize) {
         let layout = layouts().nth(layout).unwrap();
         let encoded = encode(&weights, shape, scheme(layout)).unwrap();
         let decoded = decode(&encoded);
@@ -155,7 +155,7 @@ proptest! {
             for (x, d) in x.chunks(32).zip(d.chunks(32)) {
                 let error: f64 = x.iter().zip(d).map(|(x, d)| square(x - d)).sum();
                 let energy: f64 = x.iter().map(|x| square(*x)).sum();
-                // A weight below the smallest step an f16 allows may become that step.
+                // A weight below the smallest f16 scale may be rounded up to that scale.
                 prop_assert!(error <= energy + 32.0 * square(6e-8), "{error} of {energy}");
                 for (x, d) in x.iter().zip(d) {
                     prop_assert!(*x != 0.0 || *d == 0.0, "zero became {}", d);
@@ -168,43 +168,43 @@ proptest! {
 }
 
 #[test]
-fn with_given_curves_what_a_row_keeps_does_not_depend_on_its_neighbours() {
+fn grouped_rows_with_given_curves_encode_independently() {
     let (rows, cols) = (7, 300);
     let weights = Random(22).normals(rows * cols, 0.02);
     for (layout, curves) in layouts().flat_map(|layout| Curves::ALL.map(|curves| (layout, curves))) {
         let options = EncodeOptions { curves: Some(curves), ..EncodeOptions::default() };
-        let kept = |x, rows| {
+        let decoded = |x, rows| {
             let recipe = Recipe::new(scheme(layout), options);
             decode(&EncodedTensor::encode_as(x, [rows, cols], FloatDtype::F32, &recipe).unwrap())
         };
-        let all = kept(&weights, rows);
+        let all = decoded(&weights, rows);
         for (x, d) in weights.chunks(cols).zip(all.chunks(cols)) {
-            assert_eq!(bits(&kept(x, 1)), bits(d));
+            assert_eq!(bits(&decoded(x, 1)), bits(d));
         }
     }
 }
 
 #[test]
-fn a_row_is_filled_up_with_zeros_that_are_not_read() {
+fn grouped_row_padding_is_zero_and_ignored() {
     let weights = Random(25).normals(300, 0.02);
     for layout in layouts() {
         let encoded = encode(&weights, [1, 300], scheme(layout)).unwrap();
         let decoded = decode(&encoded);
-        // 320 columns fill the same groups: what follows the 300 is there, and zero.
+        // 320 columns fill the same groups, so the padding can be read as columns: it is zero.
         let read = |cols: usize, stored: &Grouped| bits(&decode(&stored.clone().matrix([1, cols]).unwrap()));
         let stored = &Grouped::of(&encoded);
         assert_eq!(read(320, stored)[..300], bits(&decoded));
         assert!(read(320, stored)[300..].iter().all(|bits| f32::from_bits(*bits) == 0.0), "{}", scheme(layout));
-        // Of the bits of the last group, those of its 12 weights matter.
+        // In the last group, the bits of its 12 weights have an effect, and no others.
         let last = stored.packed.len() - layout.group_bytes()..stored.packed.len();
-        let matter = last.flat_map(|byte| (0..8).map(move |bit| (byte, bit))).filter(|(byte, bit)| {
+        let effective = last.flat_map(|byte| (0..8).map(move |bit| (byte, bit))).filter(|(byte, bit)| {
             let mut flipped = stored.clone();
             flipped.packed[*byte] ^= 1 << bit;
             read(300, &flipped) != bits(&decoded)
         });
-        assert_eq!(matter.count(), 12 * layout.width().bits(), "{}", scheme(layout));
+        assert_eq!(effective.count(), 12 * layout.width().bits(), "{}", scheme(layout));
         let mut filled = stored.clone();
-        // Ten groups have two selectors in the third byte.
+        // Of ten groups, the third selector byte holds two.
         filled.selector[2] |= 0x50;
         assert_eq!(read(300, &filled), bits(&decoded));
         filled.group_scale[9] ^= 0x55;
@@ -213,7 +213,7 @@ fn a_row_is_filled_up_with_zeros_that_are_not_read() {
 }
 
 #[test]
-fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
+fn grouped_matrix_read_from_checkpoint_equals_encoded() {
     for layout in layouts() {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
         let all = |tensor: &str, shape: &[usize]| {
@@ -238,7 +238,7 @@ fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
             assert_eq!(out.bytes_of_module(module).unwrap(), stored);
         }
     }
-    // And several at once.
+    // Several schemes in one checkpoint.
     let home = Home::new(FloatDtype::F16, Shards::Two);
     home.convert_parts("plain", "out", &grouped_parts).unwrap();
     let schemes = ENCODED.map(|(module, _)| open(&home.path("out")).unwrap().encoded(module).unwrap().scheme());
@@ -246,7 +246,7 @@ fn every_scheme_is_read_back_from_a_checkpoint_as_it_was_encoded() {
 }
 
 #[test]
-fn every_scheme_has_one_name() {
+fn scheme_names_parse_and_serialize_alike() {
     for scheme in Scheme::ALL {
         assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
         assert_eq!(serde_json::from_value::<Scheme>(scheme.to_string().into()).unwrap(), scheme);
@@ -263,7 +263,7 @@ fn every_scheme_has_one_name() {
 }
 
 #[test]
-fn a_matrix_costs_its_bits_and_three_eighths() {
+fn grouped_matrix_takes_its_bits_plus_three_eighths_per_weight() {
     for layout in layouts() {
         let (shape, weights) = ([16, 1536], 16 * 1536);
         let expected = weights * layout.width().bits() / 8 + weights * 3 / 64 + 8;
@@ -273,7 +273,7 @@ fn a_matrix_costs_its_bits_and_three_eighths() {
 }
 
 #[test]
-fn what_matters_more_is_kept_better() {
+fn importance_lowers_the_weighted_error() {
     let shape = [32, 512];
     let weights = Random(23).normals(shape[0] * shape[1], 0.02);
     let importance: Vec<f32> = (0..shape[1]).map(|col| if col % 8 == 0 { 100.0 } else { 1.0 }).collect();
@@ -289,20 +289,20 @@ fn what_matters_more_is_kept_better() {
             decode(&EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap())
         };
         let plain = decode(&encode(&weights, shape, scheme(layout)).unwrap());
-        let ahead = 10.0 * (of_importance(&plain) / of_importance(&weighted(&importance))).log10();
-        println!("{}: {ahead:.2} dB ahead", scheme(layout));
-        assert!(ahead > 0.5, "{}: {ahead:.2} dB", scheme(layout));
-        // What matters alike, however much, is no importance.
-        for alike in [1.0, f32::MAX] {
-            assert_eq!(bits(&weighted(&vec![alike; shape[1]])), bits(&plain));
+        let gain = 10.0 * (of_importance(&plain) / of_importance(&weighted(&importance))).log10();
+        println!("{}: {gain:.2} dB gained", scheme(layout));
+        assert!(gain > 0.5, "{}: {gain:.2} dB", scheme(layout));
+        // Equal importance is like none, whatever its size.
+        for equal in [1.0, f32::MAX] {
+            assert_eq!(bits(&weighted(&vec![equal; shape[1]])), bits(&plain));
         }
-        // Where nothing matters, anything may be kept.
+        // With no importance at all, any finite result is allowed.
         assert!(weighted(&vec![0.0; shape[1]]).iter().all(|w| w.is_finite()));
     }
 }
 
 #[test]
-fn an_importance_that_is_none_is_refused() {
+fn invalid_importance_is_rejected() {
     let weighted = |importance: &[f32]| {
         let recipe = Recipe { importance: Some(importance.into()), ..Scheme::Q4.into() };
         EncodedTensor::encode_as(&[0.5; 6], [2, 3], FloatDtype::F32, &recipe)
@@ -316,7 +316,7 @@ fn an_importance_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_fixed_alpha_is_refused_as_there_is_none() {
+fn fixed_alpha_is_rejected_for_grouped_schemes() {
     let options = EncodeOptions { alpha: Some(Alpha::ONE), ..EncodeOptions::default() };
     for layout in layouts() {
         let recipe = Recipe::new(scheme(layout), options);
@@ -327,9 +327,9 @@ fn a_fixed_alpha_is_refused_as_there_is_none() {
 }
 
 #[test]
-fn a_block_beyond_an_f16_scale_is_named() {
+fn scale_overflow_names_its_row() {
     for layout in layouts() {
-        // 127 steps of 65504, and some more that round to it.
+        // The limit is 127·65504, plus what the f16 scale rounds down.
         for (largest, fits) in [(8.3e6_f32, true), (-8.3e6, true), (8.4e6, false), (f32::MAX, false)] {
             let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], scheme(layout));
             assert_eq!(result.is_ok(), fits, "{} {largest}", scheme(layout));
@@ -341,13 +341,13 @@ fn a_block_beyond_an_f16_scale_is_named() {
 }
 
 #[test]
-fn stored_parts_that_are_no_matrix_are_refused() {
+fn invalid_stored_parts_are_rejected() {
     let shape = [2, 300];
     for layout in layouts() {
-        let good = noise(layout, shape, &mut Random(24));
-        let attempt = |spoil: &dyn Fn(&mut Grouped)| {
+        let good = random_parts(layout, shape, &mut Random(24));
+        let attempt = |change: &dyn Fn(&mut Grouped)| {
             let mut stored = good.clone();
-            spoil(&mut stored);
+            change(&mut stored);
             stored.matrix(shape)
         };
         assert!(attempt(&|_| {}).is_ok());

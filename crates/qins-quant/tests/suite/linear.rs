@@ -1,4 +1,4 @@
-//! The product against its definition.
+//! Products with encoded matrices, against their definition.
 
 use qins_quant::{
     Alpha, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme,
@@ -32,11 +32,11 @@ fn run_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32]) -> Vec<f
     y
 }
 
-/// What the parts of a block of 256 columns may be off by, where products are taken in whole numbers.
+/// The rounding errors in a block of 256 columns of an integer product.
 struct Block {
-    /// Half the step of the activations.
+    /// Of an activation: half of its step.
     x: f64,
-    /// One whole number of the weights.
+    /// Of a weight: one unit.
     w: f64,
 }
 
@@ -48,13 +48,13 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
     };
     let unit = |b: usize| match w {
         Rows::Q8 { codes, stride, scale, curvature } => {
-            // The largest level that there is, on a steep curve; on others, that there can be.
+            // On a steep curve the largest level that occurs, else the largest that can occur.
             let codes = codes[row * stride..][..x.len()].iter();
             let top = if curvature[row] > 16.0 { codes.map(|c| c & 0x7f).max().unwrap() } else { 127 };
             let (q, k) = (f64::from(top), f64::from(curvature[row]));
             f64::from(scale[row]) * q / (127.0 + k * (127.0 - q)) / 16_383.0
         }
-        // Levels of few bits are whole numbers already.
+        // Levels that are bytes are exact.
         Rows::Grouped(w) if w.layout.width().has_byte_levels() => 0.0,
         Rows::Grouped(w) => f64::from(w.scale[row * w.layout.scales(x.len()) + b]) * 128.0 / 16_383.0,
         _ => 0.0,
@@ -63,13 +63,13 @@ fn blocks(w: Rows<'_>, row: usize, x: &[f32]) -> Vec<Block> {
     x.chunks(256).enumerate().map(|(b, x)| Block { x: if integer { step(x) / 2.0 } else { 0.0 }, w: unit(b) }).collect()
 }
 
-/// Why `y` is not the product, if it is not.
+/// Describes how `y` differs from the product by more than its error bound, if it does.
 ///
-/// Of a sum of n products in any order, with or without fused operations, |ŷ − y| ≤ γₙ·Σ|wᵢxᵢ|, γₙ = nu/(1−nu). Whole
-/// numbers add, for each block, half a step for each weight and a unit for each activation. That is the worst case and holds
-/// for each output. Roundings are as often up as down, so the mean square over many outputs is far less: below n·u² of
-/// the signal for floats (one running sum gives n·u²/6), and below the named bound for whole numbers.
-fn fault(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &[f32]) -> Option<String> {
+/// A sum of n products in any order, with or without fused operations, satisfies |ŷ − y| ≤ γₙ·Σ|wᵢxᵢ| with γₙ = nu/(1−nu).
+/// Integer products add, per block, half a step per weight and a unit per activation. This worst case bounds each output.
+/// Roundings up and down are equally frequent, so the mean square over many outputs is far smaller: below n·u² of the signal
+/// for floats (one running sum gives n·u²/6), and below `INTEGER_NMSE` for integers.
+fn error_beyond_bound(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &[f32]) -> Option<String> {
     let expected = naive(w, [rows, cols], x);
     assert_eq!(y.len(), expected.len());
     let n = cols as f64;
@@ -83,7 +83,7 @@ fn fault(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &[f32]) -> Option<
             for (block, (w, x)) in blocks(w, r, x).iter().zip(row.chunks(256).zip(x.chunks(256))) {
                 let sum = |values: &[f32]| values.iter().map(|v| f64::from(v.abs())).sum::<f64>();
                 let whole = block.x * sum(w) + block.w * (sum(x) + x.len() as f64 * block.x);
-                // Scales and steps are rounded too.
+                // Scales and steps are rounded as well.
                 bound += 1.001 * whole + 4.0 * U * size;
                 integer |= block.x > 0.0;
             }
@@ -99,10 +99,10 @@ fn fault(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &[f32]) -> Option<
     (y.len() >= 100 && nmse > limit).then(|| format!("NMSE {nmse:e}"))
 }
 
-/// The same weights, rounded to bf16, in each of the forms.
+/// The same weights, rounded to bf16, in every form.
 struct Forms {
     dense: Vec<f32>,
-    /// A word more a row than there are weights.
+    /// With one word of padding per row.
     bf16: Vec<u16>,
     cols: usize,
     encoded: Vec<EncodedTensor>,
@@ -155,11 +155,11 @@ fn for_every_shape(mut check: impl FnMut(&Forms, [usize; 2], &[f32], &str)) {
 }
 
 #[test]
-fn every_form_gives_the_product_within_its_bound_and_the_same_bits_on_every_instruction_set() {
+fn linear_on_every_isa_is_within_error_bound_and_bit_identical_to_portable() {
     for_every_shape(|forms, shape, x, what| {
         for (form, w) in forms.all() {
             let portable = run_on(Simd::Portable, w, shape, x);
-            assert_eq!(fault(w, shape, x, &portable), None, "{what}, {form}");
+            assert_eq!(error_beyond_bound(w, shape, x, &portable), None, "{what}, {form}");
             for simd in all_simd() {
                 assert_eq!(bits(&run_on(simd, w, shape, x)), bits(&portable), "{what}, {form}: {simd}");
             }
@@ -168,28 +168,28 @@ fn every_form_gives_the_product_within_its_bound_and_the_same_bits_on_every_inst
 }
 
 #[test]
-fn the_bound_sees_one_wrong_weight() {
+fn error_bound_detects_one_wrong_weight() {
     for (rows, cols) in [(7, 3), (24, 33), (70, 300)] {
         let mut random = Random(4);
         let forms = Forms::new([rows, cols], &mut random);
         let x = random.normals(17 * cols, 1.0);
         let mut wrong = forms.dense.clone();
-        // By about the last bit of a bf16.
+        // Off by about the last bit of a bf16.
         wrong[rows * cols / 2] *= 1.0 + 1.0 / 256.0;
         let y = run(Rows::Dense(&wrong), [rows, cols], &x);
         let w = Rows::Dense(&forms.dense);
-        assert!(fault(w, [rows, cols], &x, &y).is_some(), "{rows}×{cols}");
-        // A code that is off by one in its largest bit.
+        assert!(error_beyond_bound(w, [rows, cols], &x, &y).is_some(), "{rows}×{cols}");
+        // A code with its highest magnitude bit flipped.
         let Rows::Q8 { codes, stride, scale, curvature } = forms.encoded(Scheme::Q8) else { panic!("not q8") };
         let mut wrong = codes.to_vec();
         wrong[rows * cols / 2] ^= 0x40;
         let y = run(Rows::Q8 { codes: &wrong, stride, scale, curvature }, [rows, cols], &x);
-        assert!(fault(forms.encoded(Scheme::Q8), [rows, cols], &x, &y).is_some(), "q8 {rows}×{cols}");
+        assert!(error_beyond_bound(forms.encoded(Scheme::Q8), [rows, cols], &x, &y).is_some(), "q8 {rows}×{cols}");
     }
 }
 
 #[test]
-fn float_forms_that_decode_alike_give_the_same_bits() {
+fn linear_of_float_forms_with_equal_weights_is_bit_identical() {
     for_every_shape(|forms, shape, x, what| {
         let dense = bits(&run(Rows::Dense(&forms.dense), shape, x));
         assert_eq!(dense, bits(&run(forms.bf16(), shape, x)), "{what}, bf16");
@@ -198,7 +198,7 @@ fn float_forms_that_decode_alike_give_the_same_bits() {
 }
 
 #[test]
-fn a_row_of_activations_gives_the_same_bits_alone_as_among_others() {
+fn linear_of_one_row_is_bit_identical_to_that_row_in_a_batch() {
     for_every_shape(|forms, shape @ [rows, cols], x, what| {
         for scheme in ENCODED.into_iter().filter(|s| *s != Scheme::CompandedF32) {
             let together = run(forms.encoded(scheme), shape, x);
@@ -211,17 +211,17 @@ fn a_row_of_activations_gives_the_same_bits_alone_as_among_others() {
 }
 
 #[test]
-fn activations_of_any_size_stay_within_the_bound() {
+fn linear_of_extreme_activations_is_within_error_bound() {
     let (shape, mut random) = ([40, 530], Random(7));
     let forms = Forms::new(shape, &mut random);
-    // All alike, so that sums are the largest they can be; one outlier; very small and very large ones.
-    let alike = vec![1.0; 530];
+    // Equal activations, for the largest sums; one outlier; very small and very large activations.
+    let equal = vec![1.0; 530];
     let mut outlier = random.normals(530, 1.0);
     outlier[300] = 1e6;
     let scaled = |by: f32| random.clone().normals(530, 1.0).into_iter().map(|x| x * by).collect::<Vec<_>>();
-    for (what, x) in [("alike", alike), ("outlier", outlier), ("small", scaled(1e-30)), ("large", scaled(1e30))] {
+    for (what, x) in [("equal", equal), ("outlier", outlier), ("small", scaled(1e-30)), ("large", scaled(1e30))] {
         for (form, w) in forms.all() {
-            let off = fault(w, shape, &x, &run(w, shape, &x));
+            let off = error_beyond_bound(w, shape, &x, &run(w, shape, &x));
             assert!(
                 off.is_none() || off.as_ref().is_some_and(|o| what == "outlier" && o.starts_with("NMSE")),
                 "{what}, {form}: {off:?}"
@@ -232,7 +232,7 @@ fn activations_of_any_size_stay_within_the_bound() {
         let mut x = random.normals(530, 1.0);
         x[17] = bad;
         for (form, w) in forms.all() {
-            assert!(run(w, shape, &x).iter().all(|y| !y.is_finite()), "{bad} is lost in {form}");
+            assert!(run(w, shape, &x).iter().all(|y| !y.is_finite()), "{form} loses {bad}");
         }
     }
     for (form, w) in forms.all() {
@@ -241,7 +241,7 @@ fn activations_of_any_size_stay_within_the_bound() {
 }
 
 #[test]
-fn rows_under_a_fixed_alpha_have_small_codes_and_keep_the_bound() {
+fn linear_of_q8_with_fixed_alpha_is_within_error_bound() {
     let (shape, mut random) = ([40, 530], Random(9));
     let weights = random.normals(shape[0] * shape[1], 0.02);
     let x = random.normals(5 * shape[1], 1.0);
@@ -251,14 +251,18 @@ fn rows_under_a_fixed_alpha_have_small_codes_and_keep_the_bound() {
             EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &Recipe::new(Scheme::Q8, options)).unwrap();
         for m in [1, 5] {
             let x = &x[..m * shape[1]];
-            assert_eq!(fault(encoded.rows(), shape, x, &run(encoded.rows(), shape, x)), None, "α = {alpha}");
+            assert_eq!(
+                error_beyond_bound(encoded.rows(), shape, x, &run(encoded.rows(), shape, x)),
+                None,
+                "α = {alpha}"
+            );
         }
     }
 }
 
 #[test]
-fn curvatures_of_all_sizes_are_multiplied_alike() {
-    // More curves than are kept, and codes of all kinds, −0 among them.
+fn linear_of_q8_with_any_curvature_is_bit_identical_to_portable() {
+    // Many curvatures, and all codes, −0 included.
     let (rows, cols) = (64, 300);
     let codes: Vec<u8> = (0..rows * cols).map(|i| (i * 37 % 256) as u8).collect();
     let curvature: Vec<f32> =
@@ -268,7 +272,10 @@ fn curvatures_of_all_sizes_are_multiplied_alike() {
     let x = Random(8).normals(5 * cols, 1.0);
     for m in [1, 5] {
         let portable = run_on(Simd::Portable, w, [rows, cols], &x[..m * cols]);
-        assert_eq!(fault(w, [rows, cols], &x[..m * cols], &portable).filter(|o| !o.starts_with("NMSE")), None);
+        assert_eq!(
+            error_beyond_bound(w, [rows, cols], &x[..m * cols], &portable).filter(|o| !o.starts_with("NMSE")),
+            None
+        );
         for simd in all_simd() {
             assert_eq!(bits(&run_on(simd, w, [rows, cols], &x[..m * cols])), bits(&portable), "{simd}");
         }
@@ -276,7 +283,7 @@ fn curvatures_of_all_sizes_are_multiplied_alike() {
 }
 
 #[test]
-fn bytes_between_rows_of_codes_are_not_read() {
+fn linear_ignores_padding_between_rows() {
     let (shape, stride) = ([31, 33], 48);
     let mut random = Random(5);
     let forms = Forms::new(shape, &mut random);
@@ -290,14 +297,14 @@ fn bytes_between_rows_of_codes_are_not_read() {
         }
         let w = Rows::Q8 { codes: &padded, stride, scale, curvature };
         assert_eq!(bits(&run(w, shape, &x)), bits(&expected), "filled with {filler}");
-        // Read with the wrong stride, they would be.
+        // Control: with the wrong stride the padding is read.
         let w = Rows::Q8 { codes: &padded, stride: shape[1], scale, curvature };
         assert_ne!(bits(&run(w, shape, &x)), bits(&expected), "filled with {filler}");
     }
 }
 
 #[test]
-fn the_number_of_threads_changes_no_bit() {
+fn linear_is_bit_identical_for_any_number_of_threads() {
     let mut random = Random(6);
     for shape in [[1, 40], [3, 40], [5, 600], [70, 600], [130, 1500], [301, 64], [1000, 7]] {
         let forms = Forms::new(shape, &mut random);
@@ -319,12 +326,12 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 #[should_panic = "does not fit"]
-fn an_output_of_another_length_is_refused() {
+fn linear_panics_on_wrong_output_length() {
     linear(Rows::Dense(&[1.0; 6]), [2, 3], &[1.0; 3], &mut [0.0; 3]);
 }
 
 #[test]
-fn a_matrix_without_columns_gives_zeros() {
+fn linear_of_matrix_without_columns_is_zero() {
     let mut y = [f32::NAN; 6];
     linear(Rows::Dense(&[]), [3, 0], &[], &mut y);
     assert_eq!(y, [0.0; 6]);

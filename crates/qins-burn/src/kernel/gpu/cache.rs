@@ -8,7 +8,7 @@ use burn::{
     tensor::{DType, Device, Int, Tensor},
 };
 use burn_cubecl::{CubeBackend, cubecl::prelude::*, tensor::CubeTensor};
-use qins_quant::kv::{KvScheme, Visible};
+use qins_quant::kv::{AttentionSpan, KvScheme};
 
 use super::{
     attend::{self, SeenLaunch, Shape},
@@ -62,7 +62,7 @@ impl Heads {
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |form: Form| {
             // Of a block that is not full, its vectors as they are.
-            let closed = if let Form::Channels { .. } = form { self.len / BLOCK * BLOCK } else { self.len };
+            let closed = if let Form::PerChannel { .. } = form { self.len / BLOCK * BLOCK } else { self.len };
             let [words, scales, _] = form.sizes(self.dim, closed);
             4 * self.heads * (words + scales + (self.len - closed) * self.dim)
         };
@@ -84,18 +84,11 @@ impl Heads {
     }
 
     /// softmax(q·kᵀ / √dim)·v of queries `[heads, group·n, dim]`.
-    pub(crate) fn attend(&self, queries: Tensor<3>, visible: Visible) -> Tensor<3> {
+    pub(crate) fn attend(&self, queries: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
         let [keys, values] = self.vectors.clone().expect("no append was cut short");
         let (keys, values) = (keys.into(), values.into());
-        let window = visible.window.unwrap_or(usize::MAX);
-        Tensor::from_dispatch(Dispatch::qins_attend(
-            queries.into_dispatch(),
-            keys,
-            values,
-            visible.start,
-            visible.n,
-            window,
-        ))
+        let window = span.window.unwrap_or(usize::MAX);
+        Tensor::from_dispatch(Dispatch::qins_attend(queries.into_dispatch(), keys, values, span.start, span.n, window))
     }
 }
 
@@ -187,7 +180,7 @@ impl CacheBackend for CubeBackend {
         while done < n {
             let at = start + done;
             // A block of channels is closed before the next one is begun; some devices have no more cubes in a row than `MOST`.
-            let room = if let Form::Channels { .. } = form { BLOCK - at % BLOCK } else { MOST };
+            let room = if let Form::PerChannel { .. } = form { BLOCK - at % BLOCK } else { MOST };
             let more = room.min(n - done);
             // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
             unsafe {
@@ -209,7 +202,7 @@ impl CacheBackend for CubeBackend {
                 );
             }
             done += more;
-            if let Form::Channels { k } = form
+            if let Form::PerChannel { k } = form
                 && (start + done).is_multiple_of(BLOCK)
             {
                 // SAFETY: the kernel reads the whole of `recent`, and writes the block that ends here.

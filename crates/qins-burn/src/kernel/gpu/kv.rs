@@ -23,17 +23,17 @@ pub(super) enum Form {
         bf16: bool,
     },
     /// Four codes a word, and a scale for each vector.
-    Tokens {
+    PerToken {
         /// The bits of the curvature.
         k: u32,
     },
     /// Eight codes of a channel a word, and a scale for each channel of a block of tokens.
-    Channels {
+    PerChannel {
         /// The bits of the curvature.
         k: u32,
     },
     /// Eight codes a word, and a scale for each group of a vector.
-    Groups {
+    PerGroup {
         /// The bits of the curvature.
         k: u32,
     },
@@ -44,9 +44,9 @@ impl From<kv::Form> for Form {
         match form {
             kv::Form::Floats(FloatDtype::F32) => Self::Float,
             kv::Form::Floats(dtype) => Self::Half { bf16: dtype == FloatDtype::Bf16 },
-            kv::Form::Tokens { curvature } => Self::Tokens { k: curvature.to_bits() },
-            kv::Form::Channels { curvature } => Self::Channels { k: curvature.to_bits() },
-            kv::Form::Groups { curvature } => Self::Groups { k: curvature.to_bits() },
+            kv::Form::PerToken { curvature } => Self::PerToken { k: curvature.to_bits() },
+            kv::Form::PerChannel { curvature } => Self::PerChannel { k: curvature.to_bits() },
+            kv::Form::PerGroup { curvature } => Self::PerGroup { k: curvature.to_bits() },
         }
     }
 }
@@ -57,9 +57,9 @@ impl Form {
         match self {
             Self::Float => [tokens * dim, 0, 0],
             Self::Half { .. } => [tokens * dim.div_ceil(2), 0, 0],
-            Self::Tokens { .. } => [tokens * dim.div_ceil(4), tokens, 0],
-            Self::Groups { .. } => [tokens * dim.div_ceil(8), tokens * dim.div_ceil(kv::GROUP), 0],
-            Self::Channels { .. } => {
+            Self::PerToken { .. } => [tokens * dim.div_ceil(4), tokens, 0],
+            Self::PerGroup { .. } => [tokens * dim.div_ceil(8), tokens * dim.div_ceil(kv::GROUP), 0],
+            Self::PerChannel { .. } => {
                 let blocks = tokens.div_ceil(BLOCK);
                 [blocks * dim * (BLOCK / 8), blocks * dim, BLOCK]
             }
@@ -96,19 +96,19 @@ pub(super) fn number(
             let word = vectors.words[(words + token * comptime!(dim.div_ceil(2)) + c / 2) as usize];
             widened(word >> (16 * (c % 2)) & 0xffff, bf16)
         }
-        Form::Tokens { k } => {
+        Form::PerToken { k } => {
             let word = vectors.words[(words + token * comptime!(dim.div_ceil(4)) + c / 4) as usize];
             let code = word >> (8 * (c % 4)) & 255;
             let q = f32::cast_from(code & 127);
             let t = q / (127.0 + comptime!(f32::from_bits(k)) * (127.0 - q));
             vectors.scales[(scales + token) as usize] * select(code >= 128, -t, t)
         }
-        Form::Groups { k } => {
+        Form::PerGroup { k } => {
             let groups = comptime!(dim.div_ceil(kv::GROUP as u32));
             let word = vectors.words[(words + token * comptime!(dim.div_ceil(8)) + c / 8) as usize];
             vectors.scales[(scales + token * groups + c / comptime!(kv::GROUP as u32)) as usize] * level4(word, c, k)
         }
-        Form::Channels { k } => {
+        Form::PerChannel { k } => {
             let (block, within) = (token / comptime!(BLOCK as u32), token % comptime!(BLOCK as u32));
             // What is not a whole block yet was not encoded.
             if block * comptime!(BLOCK as u32) + comptime!(BLOCK as u32) <= len {
@@ -184,7 +184,7 @@ pub(super) fn append(
                 word += UNITS;
             }
         }
-        Form::Tokens { k } => {
+        Form::PerToken { k } => {
             // Of numbers without their signs, the order of the bits is that of the numbers, and a NaN is the largest.
             let mut largest = Shared::<[u32]>::new_slice(comptime!(UNITS as usize));
             let mut mine = 0u32;
@@ -224,7 +224,7 @@ pub(super) fn append(
                 word += UNITS;
             }
         }
-        Form::Groups { k } => {
+        Form::PerGroup { k } => {
             let groups = comptime!(dim.div_ceil(kv::GROUP as u32));
             let mut group = unit;
             while group < groups {
@@ -237,7 +237,7 @@ pub(super) fn append(
                 group += UNITS;
             }
         }
-        Form::Channels { .. } => {
+        Form::PerChannel { .. } => {
             let at = (head * comptime!(BLOCK as u32) + token % comptime!(BLOCK as u32)) * dim;
             let mut c = unit;
             while c < dim {

@@ -1,4 +1,4 @@
-//! The codes, scales and curves that keep most of a matrix.
+//! Encoding of a matrix: codes, scales and curves of least error.
 
 use rayon::prelude::*;
 
@@ -9,8 +9,8 @@ use crate::{
     forms::{stride, words_of},
 };
 
-/// Encodes weights, and says with what sum of squared errors; those of a column count relative to those of the most important
-/// column.
+/// Encodes finite weights; also returns the sum of squared errors. The errors of a column count by its importance relative to the
+/// largest.
 pub(super) fn encode(
     weights: &Weights<'_>,
     layout: Layout,
@@ -54,7 +54,7 @@ pub(super) fn encode(
                 Ok(error)
             })
             .collect::<Result<_, _>>()?;
-        // Row by row, whatever the threads: the sum decides what is stored.
+        // Summed in the order of rows, whatever the threads did: the sum decides which curves are stored.
         sum = errors.iter().sum();
     }
     let curvature = curves.map(|k| k.get()).to_vec();

@@ -1,4 +1,4 @@
-//! The scale, the curve and the codes of one group.
+//! The fit of one group: its scale, its curve and its codes.
 
 use multiversion::multiversion;
 use qins_codec::Curvature;
@@ -7,14 +7,14 @@ use super::{Layout, Width};
 
 const GROUP: usize = Layout::GROUP;
 
-/// The search for a group's least squared error.
+/// The search for the least squared error of a group.
 pub(super) struct Fit {
     width: Width,
     steps: f32,
     curves: [Curvature; Layout::CURVES],
-    /// The least and the largest scale to try, as multiples of the group's largest magnitude.
+    /// The smallest and the largest scale to try, as multiples of the group's largest magnitude.
     range: [f32; 2],
-    /// Every which of them is tried; around the best, then, all.
+    /// The step between scales that are tried first. Those between are tried around the best.
     stride: f32,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct Group {
 
 impl Fit {
     pub(super) fn new(layout: Layout, curves: [Curvature; Layout::CURVES]) -> Self {
-        // With few levels it pays to let the largest weight saturate, or to leave levels beyond it unused. With many
-        // it does not, but where the levels fall among the other 31 is chance, and worth trying all scales for: of Gaussian
-        // weights 0.2 dB at six bits and 0.3 at eight.
+        // With few levels it pays off to let the largest weight saturate, or to leave levels beyond it unused. With many it
+        // does not; but how the levels happen to meet the other 31 weights varies with each scale, so all are tried. On
+        // Gaussian weights that gains 0.2 dB at 6 bits and 0.3 dB at 8.
         let (range, stride) = match layout.width() {
             Width::W3 | Width::W4 | Width::W5 => ([0.8, 1.25], 3.0),
             Width::W6 => ([0.9, 1.3], 1.0),
@@ -52,7 +52,7 @@ impl Fit {
     }
 }
 
-/// The instruction sets make no difference to the result: all operations are IEEE's, and none is fused.
+/// The result is the same on all instruction sets: all operations are those of IEEE 754, and none is fused.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group {
     let (mut padded, mut weight) = ([0.0; GROUP], [0.0; GROUP]);
@@ -68,11 +68,11 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
         scale,
         curve,
     };
-    // All zeros, under a scale of zero.
+    // A scale of zero, for a group of zeros.
     let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
     if d > 0.0 && peak != 0.0 {
-        // Turned so that the largest weight is negative, where there is one level more.
-        let scaled = |multiple: f32| whole(peak.abs() * multiple / d).max(1.0);
+        // The sign makes the largest weight negative, where there is one level more.
+        let scaled = |multiple: f32| nearest_scale(peak.abs() * multiple / d).max(1.0);
         let [mut scale, largest] = fit.range.map(scaled);
         while scale <= largest {
             for curve in 0..fit.curves.len() {
@@ -83,7 +83,7 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
         let near = best;
         for step in 1..fit.stride as i32 {
             for step in [-step, step] {
-                best = best.or(candidate(whole(near.scale + step as f32), near.curve));
+                best = best.or(candidate(nearest_scale(near.scale + step as f32), near.curve));
             }
         }
     }
@@ -96,7 +96,7 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
     }
 }
 
-/// What a group can hold under one scale and curve.
+/// The levels of a group under one scale and curve.
 #[derive(Clone, Copy)]
 struct Grid {
     width: Width,
@@ -109,18 +109,18 @@ struct Grid {
 impl Grid {
     /// The code of a weight, from −steps to steps − 1.
     ///
-    /// The nearest in v, as in [`Code::encode`](qins_codec::Code::encode), for the same reason: choosing the nearest in
-    /// t instead is worth 0.02 dB at most, even at three bits.
+    /// It is the nearest one in v, as in [`Code::encode`](qins_codec::Code::encode). Choosing the nearest in t instead would
+    /// gain 0.02 dB at most, even at 3 bits.
     #[inline(always)]
     fn code(self, x: f32) -> f32 {
-        // Added to 1.5·2²³, whose ulp is 1, a number is rounded to an integer, negative or not.
+        // Adding 1.5·2²³, whose ulp is 1, rounds to the nearest integer, for either sign.
         const ROUND: f32 = 12_582_912.0;
         let (k, y) = (self.curve.get(), x * self.inverse);
         let v = (1.0 + k) * y / (1.0 + k * y.abs());
         ((v * self.steps + ROUND) - ROUND).max(-self.steps).min(self.steps - 1.0)
     }
 
-    /// The level t of the code of each weight; apart from any sum over them, so that it runs at vector width.
+    /// The level t of the code of each weight. Not fused with a sum over them, so that it is vectorised.
     #[inline(always)]
     fn levels(self, x: &[f32; GROUP]) -> [f32; GROUP] {
         let mut t = [0.0; GROUP];
@@ -131,7 +131,7 @@ impl Grid {
     }
 }
 
-/// A choice, and what it costs.
+/// A scale and a curve, with their error.
 #[derive(Clone, Copy)]
 struct Candidate {
     error: f32,
@@ -140,15 +140,15 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The better of two.
+    /// The one with the smaller error; `self` if they are equal.
     fn or(self, other: Self) -> Self {
         if other.error < self.error { other } else { self }
     }
 }
 
-/// The nearest scale a group can have.
+/// The nearest scale that a group can have.
 #[inline(always)]
-fn whole(scale: f32) -> f32 {
+fn nearest_scale(scale: f32) -> f32 {
     scale.round().clamp(f32::from(-i8::MAX), f32::from(i8::MAX))
 }
 
@@ -162,7 +162,7 @@ fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
     })
 }
 
-/// The sum of a term of each weight; by halves, so that it runs at vector width.
+/// The sum of one term per weight, added by halves so that it is vectorised.
 #[inline(always)]
 fn sum(term: impl Fn(usize) -> f32) -> f32 {
     let mut terms: [f32; GROUP] = std::array::from_fn(term);

@@ -1,9 +1,9 @@
-//! Where the parts of a row lie.
+//! The lengths of the parts of a row.
 
 use super::Width;
 
-/// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words; its scales and selectors are as
-/// many bytes as they need, filled up to words in memory.
+/// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words. Its scales and selectors are single
+/// bytes, which are padded to words in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     width: Width,
@@ -16,7 +16,7 @@ impl Layout {
     /// Groups that share an `f16` scale.
     pub const SUPER: usize = 8;
 
-    /// Curves a group may choose from.
+    /// Curves that a group can use.
     pub const CURVES: usize = 4;
 
     /// The layout of codes of this width.
@@ -34,22 +34,22 @@ impl Layout {
         Self::GROUP / 8 * self.width.bits()
     }
 
-    /// Bytes of the codes of a row, whose last group is filled up.
+    /// Bytes of the codes of a row, whose last group is padded.
     pub const fn packed(self, cols: usize) -> usize {
         cols.div_ceil(Self::GROUP).saturating_mul(self.group_bytes())
     }
 
-    /// Super-blocks of a row.
+    /// Super-blocks per row: one `f16` scale each.
     pub const fn scales(self, cols: usize) -> usize {
         cols.div_ceil(Self::GROUP * Self::SUPER)
     }
 
-    /// Bytes of the groups' scales of a row: one a group.
+    /// Bytes of the group scales of a row: one per group.
     pub const fn group_scales(self, cols: usize) -> usize {
         cols.div_ceil(Self::GROUP)
     }
 
-    /// Bytes of the groups' selectors of a row: four a byte.
+    /// Bytes of the selectors of a row: four groups per byte.
     pub const fn selectors(self, cols: usize) -> usize {
         cols.div_ceil(4 * Self::GROUP)
     }

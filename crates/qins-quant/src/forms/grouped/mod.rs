@@ -1,9 +1,9 @@
-//! The fixed-rate schemes of 3 to 8 bits: 32 weights share a scale and one of four curves.
+//! The fixed-rate schemes of 3 to 8 bits, in which 32 weights share a scale and one of four curves.
 //!
-//! Weight i of a row is x = (d·s)·t: d is the `f16` scale of its super-block of 256, s the signed byte and j the curve of
-//! its group of 32, and t = [`Curvature::level`](qins_codec::Curvature::level) of its code q in −2ᵇ⁻¹..2ᵇ⁻¹ under that
-//! curve, where b ≤ 5 rounded to a whole number of 1/127. All 2ᵇ codes are levels; since there is one more below zero than above, the sign of s turns a group so that
-//! its largest weight lies on the longer side.
+//! A weight is x = (d·s)·t. Here d is the `f16` scale of its super-block of 256 weights, and s the signed byte that scales its
+//! group of 32. The level t is [`Curvature::level`](qins_codec::Curvature::level) of its code q in −2ᵇ⁻¹..2ᵇ⁻¹, under the curve
+//! j of the group; for b ≤ 5 it is rounded to a multiple of 1/127. There is one more level below zero than above: the sign of s
+//! is chosen so that the largest weight of the group is on that side.
 
 mod curves;
 mod encode;

@@ -1,15 +1,15 @@
-//! 32 codes of b bits in 4·b bytes.
+//! Packing of 32 codes of b bits into 4·b bytes.
 //!
-//! The bits of a code are cut into fields of 8, 4, 2 or 1 bits, as b is a sum of powers of two: 6 = 4 + 2, lowest bits
-//! first. The fields of one width w, one of each code, fill a plane of 4·w bytes: field i lies in byte i mod 4w, i div 4w
-//! fields from its lowest bit. So a plane is unpacked by one shift and one mask for each of its 8/w stripes, at vector
-//! width.
+//! The bits of a code are split into fields of 8, 4, 2 or 1 bits, following b as a sum of powers of two: 6 = 4 + 2, lowest bits
+//! first. The fields of one width w, one from each code, fill a plane of 4·w bytes: field i is in byte i mod 4w, i div 4w
+//! fields above the lowest bit. So a plane is unpacked with one shift and one mask for each of its 8/w stripes, at full
+//! vector width.
 
 use super::Layout;
 
 const CODES: usize = Layout::GROUP;
 
-/// The widths of fields, in the order of their planes.
+/// The widths of fields, in the order of the planes.
 const WIDTHS: [usize; 4] = [8, 4, 2, 1];
 
 /// Packs 32 codes of `bits` bits into `4·bits` bytes.
@@ -53,13 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_come_back_and_no_bit_is_spare() {
+    fn unpacked_codes_equal_packed_codes_and_every_bit_is_used() {
         for bits in 1..=8 {
             let codes: [u8; CODES] = std::array::from_fn(|i| (i * 0x9d + 0x35) as u8 & mask(bits));
             let mut packed = vec![0xff; 4 * bits];
             pack(&codes, bits, &mut packed);
             assert_eq!(unpack(&packed, bits), codes, "{bits} bits");
-            // Every bit of the packed bytes belongs to one code.
+            // Each bit of the packed bytes is a bit of one code.
             for bit in 0..8 * packed.len() {
                 let mut flipped = packed.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);

@@ -1,14 +1,14 @@
-//! Groups as a kernel reads them.
+//! A grouped matrix as a kernel reads it.
 
 use qins_codec::Curvature;
 
 use super::{Layout, Width, planes, with_bits};
 use crate::forms::stride;
 
-/// A borrowed matrix of groups. Rows of bytes are filled up to 32-bit words; [`Layout`] says how many are used.
+/// A borrowed grouped matrix. Rows of bytes are padded to 32-bit words; [`Layout`] says how many are used.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedRows<'a> {
-    /// The form of a row.
+    /// The layout of a row.
     pub layout: Layout,
     /// [`Layout::packed`] bytes per row.
     pub packed: &'a [u8],
@@ -47,7 +47,7 @@ impl<'a> GroupedRows<'a> {
     /// Decodes row `row` into `out`, one weight per element.
     ///
     /// # Panics
-    /// When the row lies outside the matrix.
+    /// When the matrix has no such row.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         // One loop for each width, in which all shifts and masks are constants.
         with_bits!(self.layout.width(), BITS => self.decode::<BITS>(row, out))
@@ -56,7 +56,7 @@ impl<'a> GroupedRows<'a> {
     fn decode<const BITS: usize>(&self, row: usize, out: &mut [f32]) {
         let width = Width::of::<BITS>();
         let RowParts { packed, scale, group_scale, selector } = self.row(row, out.len());
-        // They were checked when the matrix was made; a curvature that is none decodes as linear.
+        // Curvatures were checked when the matrix was made; an invalid one would decode as linear.
         let curve = |j: usize| Curvature::new(self.curvature[j]).unwrap_or(Curvature::LINEAR);
         let curves = [0, 1, 2, 3].map(curve);
         let groups = out.chunks_mut(Layout::GROUP).zip(packed.chunks_exact(self.layout.group_bytes()));
@@ -73,7 +73,7 @@ impl<'a> GroupedRows<'a> {
     }
 }
 
-/// Inlined twice: a whole group has a length known beforehand.
+/// Inlined twice, as the length of a whole group is known at compile time.
 #[inline(always)]
 fn each(codes: &[u8], out: &mut [f32], level: impl Fn(u8) -> f32) {
     for (out, code) in out.iter_mut().zip(codes) {

@@ -1,25 +1,28 @@
-//! Rows of 8-bit codes: 128 levels are eight tables of each half of their words.
+//! Rows of 8-bit codes: the low bytes of 128 levels are eight tables of sixteen, and so are the high bytes.
+
+// Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
-use super::{Columns, SOME, for_pairing, look_up, signed};
+use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, signed};
 use crate::kernel::{
     row::CompandedRow,
-    simd::{AHEAD, prefetch},
+    simd::{PREFETCH_DISTANCE, prefetch},
 };
 
-/// A row, and its last columns where they are no whole 32, filled up with zeros.
+/// A row, with a copy of its last columns padded with zeros, for where they are not a whole chunk.
 pub(super) struct Companded<'a> {
     row: &'a CompandedRow<'a>,
-    last: [u8; SOME],
+    last: [u8; CHUNK],
 }
 
 impl<'a> Companded<'a> {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn new(row: &'a CompandedRow<'a>) -> Self {
-        let (_, rest) = row.codes.as_chunks::<SOME>();
-        let mut last = [0; SOME];
+        let (_, rest) = row.codes.as_chunks::<CHUNK>();
+        let mut last = [0; CHUNK];
         last[..rest.len()].copy_from_slice(rest);
         Self { row, last }
     }
@@ -28,14 +31,14 @@ impl<'a> Companded<'a> {
 impl Columns for Companded<'_> {
     #[inline(always)]
     fn count(&self) -> usize {
-        self.row.codes.len().div_ceil(SOME)
+        self.row.codes.len().div_ceil(CHUNK)
     }
 
     #[inline(always)]
     unsafe fn words(&self, i: usize) -> [__m256i; 2] {
-        let whole = i < self.row.codes.len() / SOME;
-        prefetch(self.row.codes.as_ptr().wrapping_add(i * SOME + AHEAD));
-        let codes = for_pairing(if whole { self.row.codes.as_ptr().add(i * SOME) } else { self.last.as_ptr() });
+        let whole = i < self.row.codes.len() / CHUNK;
+        prefetch(self.row.codes.as_ptr().wrapping_add(i * CHUNK + PREFETCH_DISTANCE));
+        let codes = load_for_unpacking(if whole { self.row.codes.as_ptr().add(i * CHUNK) } else { self.last.as_ptr() });
         let magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
         // Both tables are 128 bytes.
         let low = look_up::<8>(magnitudes, self.row.levels.low.as_ptr(), 16);

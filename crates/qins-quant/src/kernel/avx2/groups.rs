@@ -1,24 +1,27 @@
-//! Rows whose weights have scales and curves in groups of 32.
+//! Rows whose weights share a scale and a curve in groups of 32.
+
+// Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
-use super::{Columns, SOME, for_pairing, look_up, signed};
+use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, signed};
 use crate::{
     Layout, Width,
     kernel::{
         row::GroupedRow,
-        simd::{AHEAD, prefetch},
+        simd::{PREFETCH_DISTANCE, prefetch},
     },
 };
 
-/// A row of whose parts it has been seen that they are as long as they should be.
+/// A row whose parts have been checked to have the right lengths.
 pub(super) struct Groups<'a, const BITS: usize>(&'a GroupedRow<'a>);
 
 impl<'a, const BITS: usize> Groups<'a, BITS> {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn new(row: &'a GroupedRow<'a>) -> Self {
-        const { assert!(Layout::GROUP == SOME) };
+        const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
         assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
@@ -35,7 +38,7 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
     #[inline(always)]
     unsafe fn words(&self, g: usize) -> [__m256i; 2] {
         let packed = self.0.packed.as_ptr().add(g * 4 * BITS);
-        prefetch(packed.wrapping_add(AHEAD));
+        prefetch(packed.wrapping_add(PREFETCH_DISTANCE));
         let scale = _mm256_set1_epi16(i16::from(self.0.group_scale.get_unchecked(g).cast_signed()) << 8);
         let curve = usize::from(self.0.selector.get_unchecked(g / 4) >> (2 * (g % 4)) & 3);
         let levels = &self.0.levels;
@@ -87,7 +90,7 @@ unsafe fn scaled_words([low, high]: [__m256i; 2], scale: __m256i) -> [__m256i; 2
     [_mm256_mulhrs_epi16(low, scale), _mm256_mulhrs_epi16(high, scale)]
 }
 
-/// 32 codes in the order of [`for_pairing`].
+/// 32 codes in the order of [`load_for_unpacking`].
 #[inline(always)]
 unsafe fn codes<const BITS: usize>(packed: *const u8) -> __m256i {
     match Width::of::<BITS>() {
@@ -95,11 +98,11 @@ unsafe fn codes<const BITS: usize>(packed: *const u8) -> __m256i {
         Width::W4 => nibbles(packed),
         Width::W5 => _mm256_or_si256(nibbles(packed), _mm256_slli_epi16::<4>(ones(packed.add(16)))),
         Width::W6 => _mm256_or_si256(nibbles(packed), _mm256_slli_epi16::<4>(twos(packed.add(16)))),
-        Width::W8 => for_pairing(packed),
+        Width::W8 => load_for_unpacking(packed),
     }
 }
 
-/// Fields of four bits, in 16 bytes.
+/// The codes of a plane of 4-bit fields, 16 bytes.
 #[inline(always)]
 unsafe fn nibbles(plane: *const u8) -> __m256i {
     let bytes = _mm256_castsi128_si256(_mm_loadu_si128(plane.cast()));
@@ -107,14 +110,14 @@ unsafe fn nibbles(plane: *const u8) -> __m256i {
     _mm256_and_si256(_mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4)), _mm256_set1_epi8(15))
 }
 
-/// Fields of two bits, in 8 bytes.
+/// The codes of a plane of 2-bit fields, 8 bytes.
 #[inline(always)]
 unsafe fn twos(plane: *const u8) -> __m256i {
     let bytes = _mm256_set1_epi64x(plane.cast::<i64>().read_unaligned());
     _mm256_and_si256(_mm256_srlv_epi64(bytes, _mm256_setr_epi64x(0, 4, 2, 6)), _mm256_set1_epi8(3))
 }
 
-/// Fields of one bit, in 4 bytes.
+/// The codes of a plane of 1-bit fields, 4 bytes.
 #[inline(always)]
 unsafe fn ones(plane: *const u8) -> __m256i {
     let bytes = _mm256_set1_epi32(plane.cast::<i32>().read_unaligned());

@@ -1,22 +1,20 @@
-//! Many rows of activations with many of weights.
+//! A panel of weights times many rows of activations.
 
 use core::arch::x86_64::*;
 
 use crate::kernel::{
     activations::BLOCK,
-    integer::{PANEL, Panel, Words},
+    panel::{PANEL, Panel, Words},
     portable,
 };
 
-/// Pairs of columns of all rows together.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     portable::interleave(words, panel);
 }
 
-/// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
 #[target_feature(enable = "avx2")]
-pub(in crate::kernel) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
     let (pairs, rest) = totals.as_chunks_mut::<2>();
     let n = 2 * pairs.len();
     for (i, totals) in pairs.iter_mut().enumerate() {
@@ -36,7 +34,7 @@ fn two_totals(panel: &Panel, x: [&[i16]; 2], totals: &mut [[i32; PANEL]; 2]) {
     let mut sums = [[_mm256_setzero_si256(); 4]; 2];
     for (p, panel) in panel.0.iter().enumerate() {
         let pairs = x.map(|x| {
-            // SAFETY: the assertion above.
+            // SAFETY: by the assertion above, the block has 256 words.
             _mm256_set1_epi32(unsafe { x.as_ptr().add(2 * p).cast::<i32>().read_unaligned() })
         });
         for (i, w) in panel.as_chunks::<8>().0.iter().enumerate() {
@@ -49,7 +47,7 @@ fn two_totals(panel: &Panel, x: [&[i16]; 2], totals: &mut [[i32; PANEL]; 2]) {
     }
     for (totals, sums) in totals.iter_mut().zip(sums) {
         for (sum, totals) in sums.into_iter().zip(totals.as_chunks_mut::<8>().0) {
-            // SAFETY: `totals` is 8 numbers of 32 bits.
+            // SAFETY: `totals` is 8 integers of 32 bits.
             unsafe { _mm256_storeu_si256(totals.as_mut_ptr().cast(), sum) };
         }
     }

@@ -1,21 +1,23 @@
-//! Rows of groups whose levels are bytes: a weight is a level times a scale, and the products of levels are summed in each
-//! group before they are scaled. 64 levels of any of the curves are one look-up. Activations are two bytes, of 256 and of one.
+//! Rows of groups whose levels are bytes. A weight is a level times the scale of its group, so products with levels are summed
+//! within a group before they are scaled. A look-up finds 64 levels at once, whatever the curve of each. Activations are split
+//! into their high and low bytes.
 
-// Helpers that must be inlined cannot name their instruction set, and are unsafe throughout for it.
+// Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
+use super::lanes::lanes_added;
 use crate::{
     Layout,
     kernel::{
         activations::Bytes,
         row::GroupedRow,
-        simd::{AHEAD, prefetch},
+        simd::{PREFETCH_DISTANCE, prefetch},
     },
 };
 
-/// Groups that are multiplied together: half a block, whose selectors are one byte.
+/// Groups that are multiplied together: half a block. Their selectors are one byte.
 const FOUR: usize = 4;
 
 /// Bits of the widest code whose levels are bytes.
@@ -32,36 +34,36 @@ where
     let count = row.group_scale.len();
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(a.len() == 2 * totals.len() && totals.len() == count.div_ceil(Layout::SUPER));
-    // SAFETY: the assertions above; every four of groups that is read is there, but for the last, which is copied.
+    // SAFETY: by the assertions above, all groups that are read lie within the row; the last four may not, and are copied.
     unsafe {
         let levels = Levels::new(&row.levels.signed);
         let (packed, selector, scale) = (row.packed.as_ptr(), row.selector.as_ptr(), row.group_scale.as_ptr());
         let two_blocks = |b: usize| {
-            // As many selectors and scales as one load brings.
+            // One load brings the selectors of two blocks, and one their scales.
             let (h, a) = (2 * b, a.as_ptr().add(2 * b));
             let packed = packed.add(h * FOUR * 4 * BITS);
             let curves = _mm512_set1_epi32(selector.add(h).cast::<i32>().read_unaligned());
             let scales = _mm512_cvtepi8_epi32(_mm_loadu_si128(scale.add(h * FOUR).cast()));
-            let four = |i: usize, curves, scales| {
+            let four_groups = |i: usize, curves, scales| {
                 let packed = packed.add(i * FOUR * 4 * BITS);
-                prefetch(packed.wrapping_add(AHEAD));
+                prefetch(packed.wrapping_add(PREFETCH_DISTANCE));
                 lanes::<BITS>(&levels, packed, curves, scales, &*a.add(i))
             };
             [
                 _mm512_add_epi32(
-                    four(0, curves_of::<BITS, 0>(curves), scales_of::<0>(scales)),
-                    four(1, curves_of::<BITS, 1>(curves), scales_of::<1>(scales)),
+                    four_groups(0, curves_of::<BITS, 0>(curves), scales_of::<0>(scales)),
+                    four_groups(1, curves_of::<BITS, 1>(curves), scales_of::<1>(scales)),
                 ),
                 _mm512_add_epi32(
-                    four(2, curves_of::<BITS, 2>(curves), scales_of::<2>(scales)),
-                    four(3, curves_of::<BITS, 3>(curves), scales_of::<3>(scales)),
+                    four_groups(2, curves_of::<BITS, 2>(curves), scales_of::<2>(scales)),
+                    four_groups(3, curves_of::<BITS, 3>(curves), scales_of::<3>(scales)),
                 ),
             ]
         };
         let whole = count / (4 * Layout::SUPER);
         for i in 0..whole {
             let ([b0, b1], [b2, b3]) = (two_blocks(4 * i), two_blocks(4 * i + 2));
-            // Sums of pairs of lanes, then of fours: each 128 bits end as one lane of each block.
+            // Adds pairs of lanes, then pairs of these: each 128-bit lane ends up with one lane per block.
             let pairs = [
                 _mm512_add_epi32(_mm512_unpacklo_epi32(b0, b1), _mm512_unpackhi_epi32(b0, b1)),
                 _mm512_add_epi32(_mm512_unpacklo_epi32(b2, b3), _mm512_unpackhi_epi32(b2, b3)),
@@ -77,7 +79,7 @@ where
             let mut sum = _mm512_setzero_si512();
             for (h, a) in (2 * b..count.div_ceil(FOUR)).zip(&a[2 * b..2 * b + 2]) {
                 let groups = (count - h * FOUR).min(FOUR);
-                // What is beyond the row's end is nothing, under scales of zero.
+                // Groups beyond the row's end have a scale of zero.
                 let (mut codes, mut scales) = ([0_u8; FOUR * 4 * MOST_BITS], [0; 16]);
                 codes[..groups * 4 * BITS].copy_from_slice(&row.packed[h * FOUR * 4 * BITS..][..groups * 4 * BITS]);
                 scales[..groups].copy_from_slice(&row.group_scale[h * FOUR..][..groups]);
@@ -85,7 +87,7 @@ where
                 let scales = scales_of::<0>(_mm512_cvtepi8_epi32(_mm_loadu_si128(scales.as_ptr().cast())));
                 sum = _mm512_add_epi32(sum, lanes::<BITS>(&levels, codes.as_ptr(), curves, scales, a));
             }
-            *total = super::lanes_added(halves_added(sum));
+            *total = lanes_added(halves_added(sum));
         }
     }
 }
@@ -95,14 +97,14 @@ unsafe fn halves_added(lanes: __m512i) -> __m256i {
     _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes))
 }
 
-/// Of the selectors of four fours of groups, in each 32 bits, those of four I: in each byte of a group its curve, right above
-/// where a code is.
+/// Extracts the curves of the `I`th four of 16 groups, whose selectors are in each 32 bits: each byte of a group gets its curve,
+/// in the bits right above those of a code.
 #[inline(always)]
 unsafe fn curves_of<const BITS: usize, const I: usize>(selectors: __m512i) -> __m512i {
     let places: [u64; 8] = const {
         let (mut places, mut i) = ([0; 8], 0);
         while i < 8 {
-            // The first of the eight bits that come to a byte; those before the first bit are the last.
+            // The position of the eight bits that move to a byte. Positions wrap around.
             places[i] = 0x0101_0101_0101_0101 * ((8 * I + i / 2 * 2 + 64 - BITS) % 64) as u64;
             i += 1;
         }
@@ -111,7 +113,7 @@ unsafe fn curves_of<const BITS: usize, const I: usize>(selectors: __m512i) -> __
     _mm512_multishift_epi64_epi8(load(&places), selectors)
 }
 
-/// Of the scales of four fours of groups those of four I, each in its four lanes.
+/// Extracts the scales of the `I`th four of 16 groups, each into the four lanes of its group.
 #[inline(always)]
 unsafe fn scales_of<const I: usize>(scales: __m512i) -> __m512i {
     let lanes: [u32; 16] = const {
@@ -125,7 +127,7 @@ unsafe fn scales_of<const I: usize>(scales: __m512i) -> __m512i {
     _mm512_permutexvar_epi32(load(&lanes), scales)
 }
 
-/// The levels of all curves, and 128 more: what is multiplied by signed bytes is without a sign.
+/// The levels of all curves plus 128, as the instruction multiplies unsigned bytes by signed ones.
 pub(super) struct Levels([__m512i; 2]);
 
 impl Levels {
@@ -137,10 +139,10 @@ impl Levels {
     }
 }
 
-/// The lanes of Σ w·a of four groups: four lanes each.
+/// Σ w·a of four groups, in four lanes each.
 ///
 /// # Safety
-/// There are 16·BITS bytes at `packed`.
+/// 16·BITS bytes can be read at `packed`.
 #[inline(always)]
 unsafe fn lanes<const BITS: usize>(
     levels: &Levels,
@@ -174,7 +176,7 @@ pub(super) trait ByteLevels {
     /// arbitrary.
     ///
     /// # Safety
-    /// There are 16 bytes per bit of a code at `packed`, and the machine has AVX-512.
+    /// 16 bytes per bit of a code can be read at `packed`, and the machine has AVX-512.
     unsafe fn indices(packed: *const u8, curves: __m512i) -> [__m512i; 2];
 
     /// The levels at these indices.

@@ -1,21 +1,21 @@
-//! Rows whose weights have scales and curves in groups of 32.
+//! Rows whose weights share a scale and a curve in groups of 32.
 
-// Helpers that must be inlined cannot name their instruction set, and are unsafe throughout for it.
+// Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::{halves_of, lanes_added};
+use super::lanes::{halves_of, lanes_added};
 use crate::{
     Layout, Width,
     kernel::{
         activations::BLOCK,
         row::GroupedRow,
-        simd::{AHEAD, prefetch},
+        simd::{PREFETCH_DISTANCE, prefetch},
     },
 };
 
-/// Groups of a block.
+/// Groups per block.
 const GROUPS: usize = Layout::SUPER;
 
 /// Σ w·a of each block.
@@ -28,9 +28,9 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[[i16; BLOCK]]
         groups.widen(first, totals.len());
         let whole = (groups.count / GROUPS).saturating_sub(first).min(totals.len());
         let mut b = 0;
-        // Four at a time, whose lanes are added up together.
+        // Four blocks at a time, so that their lanes can be added together.
         while b + 4 <= whole {
-            // SAFETY: these blocks are whole; four totals are written.
+            // SAFETY: these blocks have all their groups; four totals are written.
             unsafe {
                 let a = &a[b..b + 4];
                 let lanes = [
@@ -48,7 +48,7 @@ pub(super) fn totals<const BITS: usize>(row: &GroupedRow<'_>, a: &[[i16; BLOCK]]
         }
         for (b, (total, a)) in totals.iter_mut().zip(a).enumerate().skip(b) {
             let count = groups.count.saturating_sub((first + b) * GROUPS).min(GROUPS);
-            // SAFETY: the block has so many groups.
+            // SAFETY: the block has `count` groups.
             *total = lanes_added(unsafe { groups.lanes(first, first + b, count, a) });
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &
     groups.widen(b, 1);
     let count = groups.count.saturating_sub(b * GROUPS).min(GROUPS);
     for (g, words) in words.iter_mut().enumerate().take(count) {
-        // SAFETY: the block has so many groups; a group is two times 16 words.
+        // SAFETY: the block has `count` groups, each of which is twice 16 words.
         unsafe {
             let [low, high] = groups.group(b, b, g);
             _mm256_storeu_si256(words.as_mut_ptr().cast(), low);
@@ -71,14 +71,14 @@ pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &
     }
 }
 
-/// Blocks whose scales are widened at a time: not one by one, since a number that has just been stored comes slowly back.
+/// Blocks whose scales are widened at a time. Many, since loading a scale right after a wide store of it is slow.
 const WIDENED: usize = 32;
 
-/// The groups of a row, of whose parts it has been seen that they are as long as they should be.
+/// The groups of a row whose parts have been checked to have the right lengths.
 struct Groups<'a, const BITS: usize> {
     row: &'a GroupedRow<'a>,
     count: usize,
-    /// 256 times the scale of each group of some blocks, in both halves.
+    /// 256 times the scale of each group of some blocks, in both halves of 32 bits.
     scales: MaybeUninit<[[i32; GROUPS]; WIDENED]>,
 }
 
@@ -92,14 +92,14 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         Self { row, count, scales: MaybeUninit::uninit() }
     }
 
-    /// Widens the scales of so many blocks from block `first` on, [`WIDENED`] at most.
+    /// Widens the scales of `blocks` blocks, [`WIDENED`] at most, starting at block `first`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn widen(&mut self, first: usize, blocks: usize) {
         assert!(blocks <= WIDENED);
         for b in 0..blocks {
             let groups = self.count.saturating_sub((first + b) * GROUPS).min(GROUPS);
-            // SAFETY: no more than the scales there are is read; 32 bytes are written within the array.
+            // SAFETY: only the scales of the row are read; 32 bytes are written within the array.
             unsafe {
                 let from = self.row.group_scale.as_ptr().wrapping_add((first + b) * GROUPS);
                 let scales = _mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(((1_u32 << groups) - 1) as u16, from.cast()));
@@ -112,13 +112,13 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
     /// The weights of group `g` of block `b`, in their order.
     ///
     /// # Safety
-    /// The row has such a group, and the scales have been widened from block `first` to this one.
+    /// The row has this group, and the last call of [`widen`](Self::widen) started at block `first` and included block `b`.
     #[inline(always)]
     unsafe fn group(&self, first: usize, b: usize, g: usize) -> [__m256i; 2] {
-        // As `new` has seen, all of this is there.
+        // `new` has checked the lengths of all parts.
         let packed = self.row.packed.as_ptr().add((b * GROUPS + g) * 4 * BITS);
         if g.is_multiple_of(64 / (4 * BITS)) {
-            prefetch(packed.wrapping_add(AHEAD));
+            prefetch(packed.wrapping_add(PREFETCH_DISTANCE));
         }
         let scale = *self.scales.as_ptr().cast::<i32>().add((b - first) * GROUPS + g);
         let selector = *self.row.selector.as_ptr().add(2 * b + g / 4);
@@ -129,13 +129,13 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
     /// The lanes of Σ w·a of `groups` groups of block `b`.
     ///
     /// # Safety
-    /// As [`group`](Self::group), for each of them.
+    /// The conditions of [`group`](Self::group) hold for each of them.
     #[inline(always)]
     unsafe fn lanes(&self, first: usize, b: usize, groups: usize, a: &[i16; BLOCK]) -> __m256i {
         let mut sums = [_mm256_setzero_si256(); 4];
         for g in 0..groups {
             let [low, high] = self.group(first, b, g);
-            // A block is 8 groups of two times 16 columns.
+            // A block is 8 groups of twice 16 columns.
             let a = a.as_ptr().cast::<__m256i>().add(2 * g);
             let sums = &mut sums[2 * (g % 2)..][..2];
             sums[0] = _mm256_dpwssd_epi32(sums[0], low, _mm256_loadu_si256(a));
@@ -148,12 +148,12 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
 /// The weights of a group.
 ///
 /// # Safety
-/// There are 4·BITS bytes at `packed`, and max(16, 2ᵇⁱᵗˢ) words at `levels`.
+/// 4·BITS bytes can be read at `packed`, and max(16, 2ᴮᴵᵀˢ) words at `levels`.
 #[inline(always)]
 unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale: i32) -> [__m256i; 2] {
     match Width::of::<BITS>() {
         Width::W3 => {
-            // Eight levels, twice: the fourth bit does not matter.
+            // The table has the eight levels twice, so the fourth bit of a code does not matter.
             let (low, high, levels) = (twos(packed), ones(packed.add(8)), scaled(levels, scale));
             let codes = [
                 join::<3>(low[0], _mm256_slli_epi16::<2>(high[0])),
@@ -206,29 +206,30 @@ unsafe fn group<const BITS: usize>(packed: *const u8, levels: *const i16, scale:
     }
 }
 
-/// 16 levels, scaled.
+/// 16 levels, times the scale.
 #[inline(always)]
 unsafe fn scaled(levels: *const i16, scale: i32) -> __m256i {
     _mm256_mulhrs_epi16(_mm256_loadu_si256(levels.cast()), _mm256_set1_epi32(scale))
 }
 
-/// Levels of 64 by the lowest six bits of each word.
+/// Looks up words in 64 levels, by their lowest six bits.
 #[inline(always)]
 unsafe fn sixty_four(codes: __m512i, levels: *const i16) -> __m512i {
     let [low, high] = [_mm512_loadu_si512(levels.cast()), _mm512_loadu_si512(levels.add(32).cast())];
     _mm512_permutex2var_epi16(low, codes, high)
 }
 
-// Of a plane of codes, the word of a column holds its field lowest; above it is what comes next in the byte.
+// The fields of a plane of codes: each word has the field of its column in its lowest bits, and above it further bits of the
+// same byte.
 
-/// Fields of four bits, in 16 bytes.
+/// The fields of a plane of 4-bit fields, 16 bytes.
 #[inline(always)]
 unsafe fn fours(plane: *const u8) -> [__m256i; 2] {
     let words = _mm256_cvtepu8_epi16(_mm_loadu_si128(plane.cast()));
     [words, _mm256_srli_epi16::<4>(words)]
 }
 
-/// Fields of two bits, in 8 bytes.
+/// The fields of a plane of 2-bit fields, 8 bytes.
 #[inline(always)]
 unsafe fn twos(plane: *const u8) -> [__m256i; 2] {
     let words = _mm256_cvtepu8_epi16(_mm_set1_epi64x(plane.cast::<i64>().read_unaligned()));
@@ -237,7 +238,7 @@ unsafe fn twos(plane: *const u8) -> [__m256i; 2] {
     [low, _mm256_srli_epi16::<4>(low)]
 }
 
-/// Fields of one bit, in 4 bytes.
+/// The fields of a plane of 1-bit fields, 4 bytes.
 #[inline(always)]
 unsafe fn ones(plane: *const u8) -> [__m256i; 2] {
     let words = _mm256_cvtepu8_epi16(_mm_set1_epi32(plane.cast::<i32>().read_unaligned()));
@@ -246,7 +247,7 @@ unsafe fn ones(plane: *const u8) -> [__m256i; 2] {
     [low, _mm256_srli_epi16::<4>(low)]
 }
 
-/// `low` in the bits of the mask, `high` above it.
+/// `low` in the bits of the mask, `high` in the others.
 #[inline(always)]
 unsafe fn join<const MASK: i16>(low: __m256i, high: __m256i) -> __m256i {
     _mm256_ternarylogic_epi32::<0xe4>(low, high, _mm256_set1_epi16(MASK))

@@ -1,34 +1,79 @@
-//! The steps of the integer product in AVX-512. 128 levels of 16 bits are two look-ups in two registers each; of groups
-//! whose levels are bytes, 64 or 128 are one.
+//! The integer product in AVX-512. The 128 levels of a companded row are two look-ups in two registers each; of a group whose
+//! levels are bytes, 64 or 128 levels are one.
 
 #![allow(unsafe_code)]
 
 mod bytes;
+mod companded;
 mod groups;
+mod lanes;
 mod panel;
 
 use core::arch::x86_64::*;
 
 use super::{
+    Simd,
     activations::{ActivationRow, BLOCK},
-    row::{CompandedRow, Row, Units},
-    simd::{AHEAD, prefetch},
+    isa::Isa,
+    panel::{PANEL, Panel, Words},
+    row::{BlockScale, Row},
 };
 use crate::grouped::with_bits;
-pub(super) use panel::{interleave, panel_totals};
 
-/// Σ w·a of each block.
+/// AVX-512, on a machine that has it.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    /// # Panics
+    /// When this machine does not have it.
+    pub(super) fn new() -> Self {
+        assert!(Simd::Avx512.is_available(), "this machine has no {}", Simd::Avx512);
+        Self(())
+    }
+}
+
+impl Isa for Avx512 {
+    const SIMD: Simd = Simd::Avx512;
+    const READS_BYTES: bool = true;
+
+    #[inline(always)]
+    fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
+        // SAFETY: a value of this type exists only on a machine that has the parts of AVX-512 named by [`Simd::Avx512`].
+        unsafe { row_totals(row, a, totals) }
+    }
+
+    #[inline(always)]
+    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
+        // SAFETY: as above.
+        unsafe { sum(totals, steps, scale) }
+    }
+
+    #[inline(always)]
+    fn unpack(self, row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
+        // SAFETY: as above.
+        unsafe { unpack(row, b, words) }
+    }
+
+    #[inline(always)]
+    fn interleave(self, words: &Words, panel: &mut Panel) {
+        // SAFETY: as above.
+        unsafe { panel::interleave(words, panel) }
+    }
+
+    #[inline(always)]
+    fn panel_totals(self, panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+        // SAFETY: as above.
+        unsafe { panel::panel_totals(panel, x, stride, totals) }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
+fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     let bytes = a.bytes;
     let a = a.values.as_chunks::<BLOCK>().0;
     match row {
-        Row::Companded(row) => {
-            let levels = Registers::new(row);
-            for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
-                *total = companded_block(row, &levels, b, a);
-            }
-        }
+        Row::Companded(row) => companded::totals(row, a, totals),
         Row::Grouped(row) => with_bits!(
             row.width,
             byte_levels BITS => bytes::totals::<BITS>(row, bytes, totals),
@@ -37,29 +82,29 @@ pub(super) fn totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
     }
 }
 
-/// Σ total·(step·unit) over the blocks of a row, in their order: sixteen terms at once, and then one after the other.
+/// Sixteen terms are computed at once, and then added one after the other.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
+fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
     let blocks = totals.len();
     assert!(steps.len() == blocks);
-    let (unit, scales) = match units {
-        Units::One(unit) => (unit, None),
-        Units::Each { unit, scales } => (unit, Some(&scales[..blocks])),
+    let (unit, scales) = match scale {
+        BlockScale::Shared(unit) => (unit, None),
+        BlockScale::PerBlock { unit, scales } => (unit, Some(&scales[..blocks])),
     };
     let mut sum = 0.0;
     for first in (0..blocks).step_by(16) {
         let n = (blocks - first).min(16);
         let mask = (u32::MAX >> (32 - n)) as u16;
         let mut terms = [0.0_f32; 16];
-        // SAFETY: `n` numbers of each are read, and there are so many; `terms` is sixteen.
+        // SAFETY: `n` elements of each slice are read, which it has; `terms` is sixteen elements.
         unsafe {
             let totals = _mm512_maskz_loadu_epi32(mask, totals.as_ptr().add(first));
             let steps = _mm512_maskz_loadu_ps(mask, steps.as_ptr().add(first));
-            let mut units = _mm512_set1_ps(unit);
+            let mut scale = _mm512_set1_ps(unit);
             if let Some(scales) = scales {
-                units = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scales.as_ptr().add(first)), units);
+                scale = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, scales.as_ptr().add(first)), scale);
             }
-            let all = _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_mul_ps(steps, units));
+            let all = _mm512_mul_ps(_mm512_cvtepi32_ps(totals), _mm512_mul_ps(steps, scale));
             _mm512_storeu_ps(terms.as_mut_ptr(), all);
         }
         for term in &terms[..n] {
@@ -69,97 +114,11 @@ pub(super) fn sum(totals: &[i32], steps: &[f32], units: Units<'_>) -> f32 {
     sum
 }
 
-/// The weights of block `b`; beyond the row's end whatever its filling stands for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
+fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     let (pairs, _) = words.as_chunks_mut::<32>();
     match row {
-        Row::Companded(row) => {
-            let levels = Registers::new(row);
-            for (i, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let [first, second] = levels.look_up(codes(row, b * BLOCK + 64 * i));
-                // SAFETY: both are 32 words.
-                unsafe {
-                    _mm512_storeu_si512(pair[0].as_mut_ptr().cast(), first);
-                    _mm512_storeu_si512(pair[1].as_mut_ptr().cast(), second);
-                }
-            }
-        }
+        Row::Companded(row) => companded::unpack(row, b, pairs),
         Row::Grouped(row) => with_bits!(row.width, BITS => groups::unpack::<BITS>(row, b, pairs)),
     }
-}
-
-/// The sum of all lanes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn lanes_added(lanes: __m256i) -> i32 {
-    let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-    let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
-}
-
-/// The tables of a companded row: low and high bytes of 64 levels each.
-struct Registers([__m512i; 4]);
-
-impl Registers {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(row: &CompandedRow<'_>) -> Self {
-        let [low, high] = [row.levels.low.as_ptr(), row.levels.high.as_ptr()];
-        // SAFETY: both tables are 128 bytes.
-        Self(unsafe { [low, low.add(64), high, high.add(64)].map(|p| _mm512_loadu_si512(p.cast())) })
-    }
-
-    /// The levels of 64 codes, in their order.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn look_up(&self, codes: __m512i) -> [__m512i; 2] {
-        let [low0, low1, high0, high1] = self.0;
-        // So that the bytes of 128-bit lanes, when they are paired, come out in order.
-        let codes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
-        // Negative, and not −0.
-        let negative = _mm512_cmpgt_epu8_mask(codes, _mm512_set1_epi8(i8::MIN));
-        let low = _mm512_permutex2var_epi8(low0, codes, low1);
-        let high = _mm512_permutex2var_epi8(high0, codes, high1);
-        let low = _mm512_mask_sub_epi8(low, negative, _mm512_setzero_si512(), low);
-        let high = _mm512_mask_sub_epi8(high, negative, _mm512_set1_epi8(-1), high);
-        [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
-    }
-}
-
-/// 64 codes from column `start` on; beyond the end zeros.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn codes(row: &CompandedRow<'_>, start: usize) -> __m512i {
-    let left = row.codes.len().saturating_sub(start);
-    let from = row.codes.as_ptr().wrapping_add(start);
-    if left >= 64 {
-        prefetch(from.wrapping_add(AHEAD));
-        // SAFETY: the row has 64 codes from `start` on.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    } else {
-        // SAFETY: no more than the codes that are left are read.
-        unsafe { _mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()) }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn companded_block(row: &CompandedRow<'_>, levels: &Registers, b: usize, a: &[i16; BLOCK]) -> i32 {
-    let mut sums = [_mm512_setzero_si512(); 2];
-    for (i, a) in a.as_chunks::<64>().0.iter().enumerate() {
-        let words = levels.look_up(codes(row, b * BLOCK + 64 * i));
-        for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
-            // SAFETY: `a` is 32 words.
-            *sum = _mm512_dpwssd_epi32(*sum, word, unsafe { _mm512_loadu_si512(a.as_ptr().cast()) });
-        }
-    }
-    let both = halves_of(_mm512_add_epi32(sums[0], sums[1]));
-    lanes_added(_mm256_add_epi32(both[0], both[1]))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn halves_of(wide: __m512i) -> [__m256i; 2] {
-    [_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64::<1>(wide)]
 }

@@ -1,15 +1,15 @@
-//! Many rows of activations with many of weights.
+//! A panel of weights times many rows of activations.
 
 use core::arch::x86_64::*;
 
 use crate::kernel::{
     activations::BLOCK,
-    integer::{PANEL, Panel, Words},
+    panel::{PANEL, Panel, Words},
 };
 
-/// Pairs of columns of all rows together: two squares of 16 rows by 16 pairs are transposed at a time.
+/// Transposes squares of 16 rows by 16 pairs of columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     for half in 0..PANEL / 16 {
         for start in 0..BLOCK / 32 {
             let square: [__m512i; 16] = std::array::from_fn(|r| {
@@ -26,11 +26,11 @@ pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
     }
 }
 
-/// A square of 32-bit numbers, row by row, turned over.
+/// Transposes a square of 32-bit elements.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
-    // Within the 128-bit lanes, fours of rows; then the lanes themselves.
+    // First within 128-bit lanes, four rows at a time; then the lanes themselves.
     let pairs: [__m512i; 16] = std::array::from_fn(|i| {
         let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
         if i % 2 == 0 { _mm512_unpacklo_epi32(a, b) } else { _mm512_unpackhi_epi32(a, b) }
@@ -54,9 +54,8 @@ fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-/// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(in crate::kernel) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
     let mut rest = totals;
     let mut x = x;
     while !rest.is_empty() {
@@ -87,7 +86,7 @@ fn some_totals<const M: usize>(panel: &Panel, x: &[i16], stride: usize, totals: 
         // SAFETY: `panel` is 32 pairs of words.
         let w = unsafe { [0, 16].map(|r| _mm512_loadu_si512(panel.as_ptr().add(r).cast())) };
         for (j, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: the assertion above: each of M rows has a block of 256 words.
+            // SAFETY: by the assertion above, each of M rows has a block of 256 words.
             let pair = unsafe { x.as_ptr().add(j * stride + 2 * p).cast::<i32>().read_unaligned() };
             let pair = _mm512_set1_epi32(pair);
             for (sum, w) in sums.iter_mut().zip(w) {
@@ -97,7 +96,7 @@ fn some_totals<const M: usize>(panel: &Panel, x: &[i16], stride: usize, totals: 
     }
     for (totals, sums) in totals.iter_mut().zip(sums) {
         for (sum, totals) in sums.into_iter().zip(totals.as_chunks_mut::<16>().0) {
-            // SAFETY: `totals` is 16 numbers of 32 bits.
+            // SAFETY: `totals` is 16 integers of 32 bits.
             unsafe { _mm512_storeu_si512(totals.as_mut_ptr().cast(), sum) };
         }
     }

@@ -1,22 +1,22 @@
-//! Rows of 8-bit codes: 128 levels are two look-ups of each half of their words.
+//! Rows of 8-bit codes: 128 levels are two look-ups of low bytes and two of high bytes.
 
 use core::arch::aarch64::*;
 
-use super::{Columns, SOME, look_up, words};
+use super::columns::{CHUNK, Columns, look_up, words};
 use crate::kernel::row::CompandedRow;
 
-/// A row, and its last columns where they are no whole 32, filled up with zeros.
+/// A row, with a copy of its last columns padded with zeros, for where they are not a whole chunk.
 pub(super) struct Companded<'a> {
     row: &'a CompandedRow<'a>,
-    last: [u8; SOME],
+    last: [u8; CHUNK],
 }
 
 impl<'a> Companded<'a> {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(super) fn new(row: &'a CompandedRow<'a>) -> Self {
-        let (_, rest) = row.codes.as_chunks::<SOME>();
-        let mut last = [0; SOME];
+        let (_, rest) = row.codes.as_chunks::<CHUNK>();
+        let mut last = [0; CHUNK];
         last[..rest.len()].copy_from_slice(rest);
         Self { row, last }
     }
@@ -24,11 +24,11 @@ impl<'a> Companded<'a> {
     /// The weights of 16 codes.
     ///
     /// # Safety
-    /// There are 16 at `codes`.
+    /// 16 bytes can be read at `codes`.
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn sixteen(&self, codes: *const u8) -> [int16x8_t; 2] {
-        // SAFETY: the caller's; both tables are 128 bytes.
+        // SAFETY: the caller's promise; both tables are 128 bytes.
         unsafe {
             let codes = vld1q_u8(codes);
             let magnitudes = vandq_u8(codes, vdupq_n_u8(0x7f));
@@ -44,15 +44,15 @@ impl<'a> Companded<'a> {
 impl Columns for Companded<'_> {
     #[inline(always)]
     fn count(&self) -> usize {
-        self.row.codes.len().div_ceil(SOME)
+        self.row.codes.len().div_ceil(CHUNK)
     }
 
     #[inline(always)]
     unsafe fn words(&self, i: usize) -> [int16x8_t; 4] {
-        // SAFETY: there are 32 codes.
+        // SAFETY: the row has 32 codes there, or else `last` has them.
         unsafe {
-            let whole = i < self.row.codes.len() / SOME;
-            let codes = if whole { self.row.codes.as_ptr().add(i * SOME) } else { self.last.as_ptr() };
+            let whole = i < self.row.codes.len() / CHUNK;
+            let codes = if whole { self.row.codes.as_ptr().add(i * CHUNK) } else { self.last.as_ptr() };
             let ([a, b], [c, d]) = (self.sixteen(codes), self.sixteen(codes.add(16)));
             [a, b, c, d]
         }

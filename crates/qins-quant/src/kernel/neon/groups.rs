@@ -1,18 +1,18 @@
-//! Rows whose weights have scales and curves in groups of 32.
+//! Rows whose weights share a scale and a curve in groups of 32.
 
 use core::arch::aarch64::*;
 
-use super::{Columns, SOME, look_up, words};
+use super::columns::{CHUNK, Columns, look_up, words};
 use crate::{Layout, Width, kernel::row::GroupedRow};
 
-/// A row of whose parts it has been seen that they are as long as they should be.
+/// A row whose parts have been checked to have the right lengths.
 pub(super) struct Groups<'a, const BITS: usize>(&'a GroupedRow<'a>);
 
 impl<'a, const BITS: usize> Groups<'a, BITS> {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(super) fn new(row: &'a GroupedRow<'a>) -> Self {
-        const { assert!(Layout::GROUP == SOME) };
+        const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
         assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
@@ -22,13 +22,13 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
     /// The weights of 16 codes.
     ///
     /// # Safety
-    /// They are codes.
+    /// Each byte of `codes` is less than 2ᴮᴵᵀˢ.
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn sixteen(&self, codes: uint8x16_t, curve: usize, scale: i16) -> [int16x8_t; 2] {
         let levels = self.0.levels;
-        // SAFETY: the tables are 2ᴮ levels for each of four curves, and bytes are 128 (of three bits, a table is eight levels
-        // and eight that no code has).
+        // SAFETY: there are 2ᴮᴵᵀˢ levels for each of four curves, and `signed` is 128 bytes. (The 16 bytes loaded for 3 bits are
+        // eight levels, followed by eight that no code reaches.)
         unsafe {
             match Width::of::<BITS>() {
                 Width::W3 | Width::W4 => {
@@ -58,7 +58,7 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
 
     #[inline(always)]
     unsafe fn words(&self, g: usize) -> [int16x8_t; 4] {
-        // SAFETY: as `new` has seen, the parts of group g are there.
+        // SAFETY: `new` has checked that the parts contain group g.
         unsafe {
             let scale = i16::from(self.0.group_scale.get_unchecked(g).cast_signed());
             let curve = usize::from(self.0.selector.get_unchecked(g / 4) >> (2 * (g % 4)) & 3);
@@ -80,11 +80,11 @@ fn scaled_bytes(levels: int8x16_t, scale: i16) -> [int16x8_t; 2] {
 /// 32 codes.
 ///
 /// # Safety
-/// There are 4·BITS bytes.
+/// 4·BITS bytes can be read at `packed`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn codes<const BITS: usize>(packed: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's promise.
     unsafe {
         match Width::of::<BITS>() {
             Width::W3 => above::<2>(twos(packed), ones(packed.add(8))),
@@ -103,20 +103,20 @@ fn above<const LOW: i32>(low: [uint8x16_t; 2], high: [uint8x16_t; 2]) -> [uint8x
     [vsliq_n_u8::<LOW>(low[0], high[0]), vsliq_n_u8::<LOW>(low[1], high[1])]
 }
 
-/// Fields of four bits, in 16 bytes.
+/// The codes of a plane of 4-bit fields, 16 bytes.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn fours(plane: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's promise.
     let bytes = unsafe { vld1q_u8(plane) };
     [vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes)]
 }
 
-/// Fields of two bits, in 8 bytes.
+/// The codes of a plane of 2-bit fields, 8 bytes.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn twos(plane: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's promise.
     let bytes = unsafe { vld1_u8(plane) };
     let bytes = vcombine_u8(bytes, bytes);
     let right = |by: [i8; 2]| vcombine_s8(vdup_n_s8(-by[0]), vdup_n_s8(-by[1]));
@@ -124,14 +124,14 @@ unsafe fn twos(plane: *const u8) -> [uint8x16_t; 2] {
     [fields([0, 2]), fields([4, 6])]
 }
 
-/// Fields of one bit, in 4 bytes.
+/// The codes of a plane of 1-bit fields, 4 bytes.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn ones(plane: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's promise.
     let bytes = vreinterpretq_u8_u32(vdupq_n_u32(unsafe { plane.cast::<u32>().read_unaligned() }));
     const RIGHT: [i8; 16] = [0, 0, 0, 0, -1, -1, -1, -1, -2, -2, -2, -2, -3, -3, -3, -3];
-    // SAFETY: it is 16 bytes.
+    // SAFETY: `RIGHT` is 16 bytes.
     let right = unsafe { vld1q_s8(RIGHT.as_ptr()) };
     let fields = |right| vandq_u8(vshlq_u8(bytes, right), vdupq_n_u8(1));
     [fields(right), fields(vsubq_s8(right, vdupq_n_s8(4)))]

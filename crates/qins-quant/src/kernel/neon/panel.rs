@@ -1,22 +1,20 @@
-//! Many rows of activations with many of weights.
+//! A panel of weights times many rows of activations.
 
 use core::arch::aarch64::*;
 
 use crate::kernel::{
     activations::BLOCK,
-    integer::{PANEL, Panel, Words},
+    panel::{PANEL, Panel, Words},
     portable,
 };
 
-/// Pairs of columns of all rows together.
 #[target_feature(enable = "neon")]
-pub(in crate::kernel) fn interleave(words: &Words, panel: &mut Panel) {
+pub(super) fn interleave(words: &Words, panel: &mut Panel) {
     portable::interleave(words, panel);
 }
 
-/// Σ w·a of each row of a panel and each row of `x`, whose rows are `stride` apart.
 #[target_feature(enable = "neon")]
-pub(in crate::kernel) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
+pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
     let mut rows = x.chunks(stride);
     for totals in totals.chunks_mut(2) {
         let rows: [&[i16]; 2] = std::array::from_fn(|_| rows.next().unwrap_or_default());
@@ -48,7 +46,7 @@ fn some_totals<const M: usize>(x: [&[i16]; M], panel: &Panel, totals: [&mut [i32
     }
     for (totals, sums) in totals.into_iter().zip(sums) {
         for (sum, totals) in sums.into_iter().zip(totals.as_chunks_mut::<4>().0) {
-            // SAFETY: `totals` is 4 numbers of 32 bits.
+            // SAFETY: `totals` is 4 integers of 32 bits.
             unsafe { vst1q_s32(totals.as_mut_ptr(), sum) };
         }
     }
