@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
-use safetensors::Dtype;
+
+use crate::checkpoint::Dtype;
 
 /// A floating-point storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -19,6 +20,15 @@ pub enum FloatDtype {
 }
 
 impl FloatDtype {
+    /// The name of PyTorch, and of files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
     /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
@@ -33,6 +43,7 @@ impl FloatDtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::F16 => Some(Self::F16),
             Dtype::BF16 => Some(Self::Bf16),
+            // A file may have any other.
             _ => None,
         }
     }

@@ -4,18 +4,22 @@
 //! has; `quantization_config` in `config.json` names the schemes and the format's version. Everything else is as it was.
 
 mod directory;
+mod dtype;
 mod files;
 mod header;
 mod layout;
+mod matrix;
 mod modules;
 mod reader;
 mod shard;
+mod single;
 mod writer;
 
 pub use directory::Directory;
+pub use dtype::Dtype;
 pub use files::{Files, OpenFile};
-pub(crate) use layout::shape;
 pub use layout::{Coding, FORMAT_VERSION, Group, QuantizationConfig};
+pub(crate) use matrix::MatrixWriter;
 pub use reader::{Checkpoint, Mapped, Plain};
 pub(crate) use reader::{DAMAGED, NO_CHECKSUM};
 pub use shard::Shard;

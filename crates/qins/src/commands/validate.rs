@@ -227,7 +227,9 @@ impl Validate {
     fn recipes(&self) -> Result<Vec<Recipe>, String> {
         let asked: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
             ([], Some(_)) => vec![None],
-            ([], None) if self.candidates.is_empty() && self.kv.is_empty() => vec![Some(Scheme::F32), Some(Scheme::Q8)],
+            ([], None) if self.candidates.is_empty() && self.kv.is_empty() => {
+                vec![Some(Scheme::CompandedF32), Some(Scheme::Q8)]
+            }
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
         asked.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
