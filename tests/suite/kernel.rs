@@ -9,7 +9,7 @@ use qins_burn::{
     Projection,
     kernel::{Matrix, Part},
 };
-use qins_quant::{Alpha, EncodeOptions, Scheme};
+use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme};
 use qins_quant::{EncodedTensor, FloatDtype, kernel};
 
 use crate::common::{device, on_cpu, values};
