@@ -6,6 +6,7 @@ use qins_quant::Scheme;
 
 /// An error a user can act on, in one sentence.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The checkpoint cannot be read or encoded.
     #[error(transparent)]
