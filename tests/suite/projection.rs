@@ -41,11 +41,11 @@ fn a_record_of_every_scheme_fills_an_empty_projection() {
         all.push(encoded(shape, source, &with_alpha(Scheme::CompandedF32, 0.37)));
         all.push(Projection::plain(&weights(shape), shape, source, &device()));
         for projection in all {
-            let format = *projection.format();
+            let format = projection.format();
             let empty = Projection::empty(format, shape[0], &device());
             assert!(values(empty.decode()).iter().all(|w| *w == 0.0), "{format}");
             let loaded = empty.try_load_record(recorded(&projection)).unwrap();
-            assert_eq!((loaded.format(), loaded.shape()), (&format, shape));
+            assert_eq!((loaded.format(), loaded.shape()), (format, shape));
             assert_eq!(decoded(&loaded), decoded(&projection), "{format}");
         }
     }
@@ -123,7 +123,7 @@ fn a_linear_keeps_its_bias_through_every_encoding() {
         let off = max_abs_diff(&values(projection.forward(x.clone())), &expected);
         assert!(off < 0.2, "{scheme:?}: {off}");
     }
-    let scheme = |projection: Projection| (projection.scheme(), *projection.format());
+    let scheme = |projection: Projection| (projection.scheme(), projection.format());
     let plain = projection.encode(Scheme::Lossless, &EncodeOptions::default()).unwrap();
     assert_eq!(scheme(plain).0, None, "of files alone: plain in memory");
 }
@@ -182,7 +182,7 @@ fn parameters_are_counted_whether_encoded_or_not_and_records_go_through_modules(
     ];
     assert_eq!(seen, expected.map(|(kind, name)| (kind, name.to_owned(), 6 * 64)));
     let record = own.clone().into_record();
-    let empty = |from: &Projection| Projection::empty(*from.format(), 6, &device());
+    let empty = |from: &Projection| Projection::empty(from.format(), 6, &device());
     let blank = |from: &Layer| Layer { first: empty(&from.first), second: empty(&from.second) };
     let loaded = Own {
         embedding: empty(&own.embedding),

@@ -81,7 +81,7 @@ fn encoded(
         // What is the whole matrix's has no rows.
         if spec.by_rows() { repeat(words, rows) } else { words.clone() }
     });
-    EncodedTensor::from_parts(*band.format(), rows, parts.collect()).map_err(|e| refused(spec, e))
+    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| refused(spec, e))
 }
 
 fn refused(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {

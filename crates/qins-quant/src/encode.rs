@@ -84,6 +84,10 @@ impl EncodedTensor {
         let format = recipe.format(source, cols);
         match format.form().stored().encode_bytes(&format, bytes) {
             Some(parts) => {
+                let found = bytes.len() / source.size();
+                if rows.checked_mul(cols) != Some(found) || !bytes.len().is_multiple_of(source.size()) {
+                    return Err(EncodeError::Length { expected: [rows, cols], found });
+                }
                 // What is refused of the recipe is refused of no weights as well.
                 Self::encode_as(&[], [0, cols], source, recipe)?;
                 Self::from_parts(format, rows, parts)

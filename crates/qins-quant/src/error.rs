@@ -39,9 +39,6 @@ pub enum EncodeError {
     /// The parts are those of plain weights.
     #[error("expected the parts of an encoded matrix, found plain weights")]
     Plain,
-    /// The weights are encoded already, in another way.
-    #[error("expected plain weights, found {0}")]
-    Encoded(Scheme),
     /// The weights are somewhere that fails to give them.
     #[error("expected weights, found that they cannot be read: {0}")]
     Unreadable(String),
@@ -152,7 +149,6 @@ impl EncodeError {
             | Self::Part { .. }
             | Self::Parts { .. }
             | Self::Plain
-            | Self::Encoded(_)
             | Self::Alpha(_)
             | Self::Prune(_)
             | Self::Coder

@@ -78,8 +78,8 @@ impl EncodedTensor {
     }
 
     /// How the parts are to be read.
-    pub fn format(&self) -> &MatrixFormat {
-        &self.format
+    pub fn format(&self) -> MatrixFormat {
+        self.format
     }
 
     /// The parts, in the order of the [`format`](Self::format).

@@ -30,7 +30,7 @@ use crate::{device::read, kernel};
 /// assert_eq!((encoded.num_weights(), encoded.num_params()), (64 * 256, 64 * 256 + 64));
 ///
 /// // A record goes into a module of the same format and shape, and into no other.
-/// let empty = || Projection::empty(*encoded.format(), 64, &device);
+/// let empty = || Projection::empty(encoded.format(), 64, &device);
 /// let record = encoded.clone().with_bias(None).into_record();
 /// let loaded = empty().load_record(record);
 /// assert!(empty().try_load_record(encoded.clone().into_record()).is_err(), "it has no bias");
@@ -144,7 +144,7 @@ impl Projection {
     }
 
     /// How the weights are stored.
-    pub fn format(&self) -> &MatrixFormat {
+    pub fn format(&self) -> MatrixFormat {
         self.weight.format()
     }
 

@@ -72,8 +72,8 @@ impl Weights {
         Self { format, rows, parts: vec![PartParam::Floats(Param::from_tensor(weights))] }
     }
 
-    pub(super) fn format(&self) -> &MatrixFormat {
-        &self.format
+    pub(super) fn format(&self) -> MatrixFormat {
+        self.format
     }
 
     /// `[rows, cols]`.

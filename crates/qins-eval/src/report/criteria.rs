@@ -102,7 +102,7 @@ impl Judge {
             (None, None, Self::Bits) if settings.kv.is_some() && settings.scheme == "none" => {
                 vec![Criterion::at_most("mean KL", kv_bar(settings), mean_kl)]
             }
-            (None, Some("f32"), Self::Bits) => greedy.into_iter().chain(sampled).collect(),
+            (None, Some("companded-f32"), Self::Bits) => greedy.into_iter().chain(sampled).collect(),
             (None, _, Self::Bits) => {
                 let (same_top_bar, kl_bar) = bars(bits.unwrap_or(8.0));
                 vec![

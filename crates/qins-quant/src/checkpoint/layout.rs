@@ -16,6 +16,7 @@ pub(super) const QUANT_METHOD: &str = "qins";
 
 /// The entry of `config.json` that makes a checkpoint an encoded one, after the habit of compressed-tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct QuantizationConfig {
     /// Always `qins`.
     pub quant_method: String,
@@ -50,6 +51,7 @@ impl QuantizationConfig {
 
 /// Modules that rest alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Group {
     /// The modules' full names.
     pub targets: Vec<String>,
@@ -68,6 +70,7 @@ pub struct Group {
 /// An entropy coder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Coding {
     /// Blocks of rows in the Pcodec format.
     Pco,

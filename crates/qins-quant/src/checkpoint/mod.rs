@@ -4,7 +4,6 @@
 //! has; `quantization_config` in `config.json` names the schemes and the format's version. Everything else is as it was.
 
 mod directory;
-mod dtype;
 mod files;
 mod header;
 mod layout;
@@ -15,8 +14,8 @@ mod shard;
 mod single;
 mod writer;
 
+pub use crate::dtype::Dtype;
 pub use directory::Directory;
-pub use dtype::Dtype;
 pub use files::{Files, OpenFile};
 pub use layout::{Coding, FORMAT_VERSION, Group, QuantizationConfig};
 pub(crate) use matrix::MatrixWriter;

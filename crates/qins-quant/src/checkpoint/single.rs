@@ -37,7 +37,7 @@ impl EncodedTensor {
             ignore: Vec::new(),
             fused: Default::default(),
         };
-        let mut matrix = MatrixWriter::new(MODULE, self.format(), self.shape()[0], coded);
+        let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();
         let directory = Directory::beside(path)?;
         let mut out = ShardWriter::with_quantization(

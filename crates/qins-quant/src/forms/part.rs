@@ -1,6 +1,6 @@
 //! The parts a matrix is stored in: which, of what type and shape.
 
-use crate::checkpoint::Dtype;
+use crate::dtype::Dtype;
 
 /// The type of a part's numbers in a file. In memory a row is 32-bit words: floats are `f32` there, all others keep their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

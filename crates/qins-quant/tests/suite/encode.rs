@@ -156,7 +156,7 @@ fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
                 Form::Plain | Form::CompandedFloat(_) | Form::CompandedRow | Form::Lossless => 0.0,
             };
             assert!(decode(&encoded).iter().all(|d| (d - 0.25).abs() <= slack), "{scheme} {shape:?}");
-            let again = EncodedTensor::from_parts(*encoded.format(), shape[0], encoded.parts().to_vec());
+            let again = EncodedTensor::from_parts(encoded.format(), shape[0], encoded.parts().to_vec());
             assert_eq!(again.unwrap(), encoded, "{scheme} {shape:?}");
         }
     }

@@ -31,7 +31,7 @@ use crate::{
 ///
 /// Each form is compared with the plain model in FP32 arithmetic in two ways: free-running (both write on their own;
 /// generated tokens are counted) and teacher-forced (both read the same tokens, those the plain model wrote and those of a
-/// text; predictions are compared). Without `--scheme` the forms `f32` and `q8` are judged. Beside them, in every run: the
+/// text; predictions are compared). Without `--scheme` the forms `companded-f32` and `q8` are judged. Beside them, in every run: the
 /// plain model against itself, which must agree exactly; with one thread, and reading token by token, which must agree
 /// but for rounding; in bf16 arithmetic, the noise that users of that type accept; 8 bits at the report's α = 1, to
 /// look at; and a deliberately bad form, which must fail.
