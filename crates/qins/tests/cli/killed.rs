@@ -104,7 +104,7 @@ fn a_conversion_that_is_killed_leaves_no_checkpoint_and_nothing_to_the_next_one(
         } else {
             assert_eq!(status.signal(), Some(9), "{what}");
             for command in ["verify out", "inspect out"] {
-                home.qins(command).refused(&what, &["out/config.json", "No such file"]);
+                home.qins(command).refused(&what, &["out: no such file or directory"]);
             }
             killed += 1;
         }

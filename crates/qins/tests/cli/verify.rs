@@ -254,10 +254,10 @@ fn what_is_plain_has_no_checksums_and_what_is_not_there_cannot_be_looked_at() {
     let found = home.qins("verify model --json").lines();
     assert_eq!(found, [json!({ "ok": true, "checksums": 0, "faults": [], "modules": [] })]);
     home.qins("convert --model model --scheme q8 --out out").done();
-    home.qins("verify").refused("no directory", &["<DIR>"]);
-    home.qins("verify nowhere").refused("nowhere", &["nowhere/config.json", "No such file"]);
+    home.qins("verify").refused("no directory", &["<MODEL>"]);
+    home.qins("verify nowhere").refused("nowhere", &["nowhere: no such file or directory"]);
     home.qins("verify prompts.jsonl").refused("a file", &["prompts.jsonl/config.json", "Not a directory"]);
-    home.qins("verify out --against nowhere").refused("no source", &["nowhere/config.json", "No such file"]);
+    home.qins("verify out --against nowhere").refused("no source", &["nowhere: no such file or directory"]);
     for command in ["verify out --against out", "inspect out --against out"] {
         home.qins(command).refused(command, &["out/config.json", "expected a plain checkpoint as the source"]);
     }
