@@ -66,11 +66,19 @@ fn fused() -> Checkpoint {
 
 fn shard(shape: [usize; 2], modules: &[(&str, FloatDtype, Vec<u8>)]) -> Checkpoint {
     let views = modules.iter().map(|(module, dtype, bytes)| {
-        let view = TensorView::new(dtype.safetensors(), shape.to_vec(), bytes).expect("bytes of this shape");
+        let view = TensorView::new(stored(*dtype), shape.to_vec(), bytes).expect("bytes of this shape");
         (format!("{module}.weight"), view)
     });
     let shard = serialize(views, None).expect("names that differ");
     Checkpoint::open(files(b"{}", &shard)).expect("a plain checkpoint")
+}
+
+fn stored(dtype: FloatDtype) -> safetensors::Dtype {
+    match dtype {
+        FloatDtype::F32 => safetensors::Dtype::F32,
+        FloatDtype::F16 => safetensors::Dtype::F16,
+        FloatDtype::Bf16 => safetensors::Dtype::BF16,
+    }
 }
 
 /// A checkpoint of one shard.

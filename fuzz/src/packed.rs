@@ -2,14 +2,14 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use qins_quant::{
-    Alpha, Codes, EncodedTensor, FloatDtype, Form, Grouped, Layout, Scheme, Words,
+    Alpha, Element, EncodeOptions, EncodedTensor, FloatDtype, MatrixFormat, Recipe, Scheme,
     kernel::{self, Simd},
 };
 
 /// Puts a matrix together, and decodes it.
 pub fn run(bytes: &[u8]) -> bool {
     let Ok(parts) = Parts::arbitrary(&mut Unstructured::new(bytes)) else { return false };
-    let Ok(encoded) = EncodedTensor::from_parts(parts.shape, parts.source, parts.codes) else { return false };
+    let Ok(encoded) = EncodedTensor::from_parts(parts.format, parts.rows, parts.parts) else { return false };
     decode(&encoded);
     true
 }
@@ -57,9 +57,9 @@ fn multiply(encoded: &EncodedTensor) {
 }
 
 struct Parts {
-    shape: [usize; 2],
-    source: FloatDtype,
-    codes: Codes,
+    format: MatrixFormat,
+    rows: usize,
+    parts: Vec<Vec<u32>>,
 }
 
 impl<'a> Arbitrary<'a> for Parts {
@@ -69,32 +69,23 @@ impl<'a> Arbitrary<'a> for Parts {
         let source = [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16][usize::from(source) % 3];
         // Parts of this shape are made; now and then the matrix is said to have another.
         let [rows, cols] = [usize::from(rows % 8), usize::from(cols) * if rows < 128 { 1 } else { 5 }];
-        let shape = if wide == 255 { u.arbitrary()? } else { [rows, cols] };
+        let shape: [usize; 2] = if wide == 255 { u.arbitrary()? } else { [rows, cols] };
         let alpha = Alpha::new(f32::from_bits(u.arbitrary()?)).unwrap_or(Alpha::ONE);
+        let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
+        let recipe = Recipe::new(scheme, options);
         let mut fill = Fill { bytes: u.bytes(u.len())?, at: 0, part: 0, lacks };
-        let codes = match scheme.form() {
-            Form::F32 => Codes::F32 { u: fill.floats(rows * cols), alpha },
-            Form::Lossless => {
-                let low = rows * cols * (source.size() - 2);
-                Codes::Lossless(Words { high: fill.part(rows * cols * 2), low: fill.part(low) })
+        let parts = recipe.format(source, cols).parts();
+        let parts = parts.iter().map(|part| {
+            match part.element {
+                // In memory halves are floats: any, also such as no half can be.
+                Element::F16 => fill.floats(part.bytes(rows) / 2).into_iter().map(f32::to_bits).collect(),
+                Element::U8 | Element::I8 | Element::U16 | Element::I32 | Element::F32 => {
+                    part.words(&fill.part(part.bytes(rows)))
+                }
             }
-            Form::Q8 => {
-                Codes::Q8 { codes: fill.part(rows * cols), scale: fill.floats(rows), curvature: fill.floats(rows) }
-            }
-            Form::Grouped(layout) => Codes::Grouped(Grouped {
-                layout,
-                packed: fill.part(rows * layout.packed(cols)),
-                scale: fill.floats(rows * layout.scales(cols)),
-                group_scale: fill.part(rows * layout.group_scales(cols)),
-                selector: fill.part(rows * layout.selectors(cols)),
-                curvature: fill.floats(Layout::CURVES),
-            }),
-            Form::Rate => {
-                let codes = fill.part(rows * cols * 4).as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect();
-                Codes::Rate { codes, step: fill.floats(1).first().copied().unwrap_or(f32::NAN) }
-            }
-        };
-        Ok(Self { shape, source, codes })
+        });
+        let parts = parts.collect();
+        Ok(Self { format: recipe.format(source, shape[1]), rows: shape[0], parts })
     }
 }
 

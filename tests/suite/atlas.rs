@@ -57,7 +57,7 @@ fn assert_matching(scheme: Option<Scheme>, targets: Targets) {
 #[test]
 fn plain_and_exactly_encoded_weights_speak_as_transformers_does() {
     assert_matching(None, Targets::Safe);
-    assert_matching(Some(Scheme::F32), Targets::Full);
+    assert_matching(Some(Scheme::CompandedF32), Targets::Full);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qins_burn::{Backend, DenseLinear, Projection, Session, adapters, decoder::Decoder, load, read, scores};
+use qins_burn::{Backend, Projection, Session, adapters, decoder::Decoder, load, read, scores};
 use qins_model::{Policy, Targets};
 use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files, kv::KvScheme};
 use qins_quant::{EncodedTensor, FloatDtype};
@@ -126,8 +126,7 @@ fn activations_may_be_halves() {
     }
     let weights: Vec<f32> = (0..64 * 96).map(|i| ((i * 37 % 101) as f32 - 50.0) / 400.0).collect();
     for scheme in Scheme::ALL {
-        let encoded =
-            EncodedTensor::encode(&weights, [64, 96], FloatDtype::F32, scheme, &EncodeOptions::default()).unwrap();
+        let encoded = EncodedTensor::encode(&weights, [64, 96], scheme).unwrap();
         let projection = Projection::new(encoded, &device);
         for m in [1, 3, 20] {
             let x: Vec<f32> = (0..m * 96).map(|i| ((i * 53 % 89) as f32 - 44.0) / 32.0).collect();
@@ -152,10 +151,10 @@ fn a_matrix_too_large_for_the_device_is_an_error() {
         return;
     }
     let x = || Tensor::<2>::ones([1, 1024], &device);
-    let large = DenseLinear::new(vec![0.0; rows * 1024], [rows, 1024], FloatDtype::F32, &device);
-    let error = read(Projection::from(large).forward(x())).unwrap_err().to_string();
+    let large = Projection::plain(&vec![0.0; rows * 1024], [rows, 1024], FloatDtype::F32, &device);
+    let error = read(large.forward(x())).unwrap_err().to_string();
     let bytes = (rows * 4096).to_string();
     assert!(error.starts_with("the device failed: ") && error.contains(&bytes) && !error.contains('\n'), "{error}");
-    let small = DenseLinear::new(vec![0.5; 2 * 1024], [2, 1024], FloatDtype::F32, &device);
-    assert_eq!(read(Projection::from(small).forward(x())).unwrap(), [512.0, 512.0]);
+    let small = Projection::plain(&[0.5; 2 * 1024], [2, 1024], FloatDtype::F32, &device);
+    assert_eq!(read(small.forward(x())).unwrap(), [512.0, 512.0]);
 }

@@ -6,10 +6,10 @@ use burn::{
     tensor::{DType, Int, Tensor, TensorData},
 };
 use qins_burn::{
-    DenseLinear, Projection,
-    kernel::{Matrix, linear},
+    Projection,
+    kernel::{Matrix, Part},
 };
-use qins_quant::{Alpha, EncodeOptions, Scheme};
+use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme};
 use qins_quant::{EncodedTensor, FloatDtype, kernel};
 
 use crate::common::{device, on_cpu, values};
@@ -36,7 +36,7 @@ fn nmse(found: &[f32], truth: &[f64]) -> f64 {
 /// Rounding of an f32 sum, squared, with room: (100·2⁻²⁴)² ≈ 4e-11, and what errors of so many terms come to. On CPUs, codes are multiplied as
 /// whole numbers.
 fn product_nmse(scheme: Scheme) -> f64 {
-    let floats = [Scheme::F32, Scheme::Lossless, Scheme::Rate].contains(&scheme);
+    let floats = [Scheme::CompandedF32, Scheme::Lossless, Scheme::Rate].contains(&scheme);
     if floats || !on_cpu() { 4e-11 } else { kernel::INTEGER_NMSE }
 }
 
@@ -46,14 +46,14 @@ const SHAPES: [[usize; 2]; 9] = [[1, 1], [1, 9], [7, 1], [5, 3], [17, 31], [64, 
 fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, EncodedTensor)> {
     let mut forms = Vec::new();
     for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
-        for (scheme, alpha) in Scheme::ALL.map(|s| (s, None)).into_iter().chain([(Scheme::F32, Some(3.7))]) {
+        for (scheme, alpha) in Scheme::ALL.map(|s| (s, None)).into_iter().chain([(Scheme::CompandedF32, Some(3.7))]) {
             // Other schemes decode alike, whatever their weights were.
-            if source != FloatDtype::F32 && ![Scheme::F32, Scheme::Lossless].contains(&scheme) {
+            if source != FloatDtype::F32 && ![Scheme::CompandedF32, Scheme::Lossless].contains(&scheme) {
                 continue;
             }
             let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()), ..EncodeOptions::default() };
             let weights: Vec<f32> = weights.iter().map(|&w| source.round(w)).collect();
-            let encoded = EncodedTensor::encode(&weights, shape, source, scheme, &options).unwrap();
+            let encoded = EncodedTensor::encode_as(&weights, shape, source, &Recipe::new(scheme, options)).unwrap();
             let name = format!("{scheme} α={alpha:?} of {source:?}");
             forms.push((name, Projection::new(encoded.clone(), &device()), encoded));
         }
@@ -82,7 +82,7 @@ fn products_agree_with_the_naive_truth() {
                 // Where an input is large: others may hide it.
                 let col = (0..cols).max_by(|&a, &b| x[a].abs().total_cmp(&x[b].abs())).unwrap();
                 wrong[(rows - 1) * cols + col] += 0.5;
-                let dense: Projection = DenseLinear::new(wrong, shape, FloatDtype::F32, &device()).into();
+                let dense = Projection::plain(&wrong, shape, FloatDtype::F32, &device());
                 let y = dense.forward(Tensor::from_data(TensorData::new(x, [m, cols]), &device()));
                 assert!(nmse(&values(y), &truth) > bound, "{name} {shape:?} × {m}: the control passed");
             }
@@ -93,8 +93,8 @@ fn products_agree_with_the_naive_truth() {
 /// The relative distance of neighbouring weights where a form rounds them, or else a few ulp of the arithmetic.
 fn step(encoded: &EncodedTensor) -> f32 {
     match (encoded.scheme(), encoded.source()) {
-        (Scheme::F32, FloatDtype::Bf16) => 0.0079,
-        (Scheme::F32, FloatDtype::F16) => 0.00098,
+        (Scheme::CompandedF32, FloatDtype::Bf16) => 0.0079,
+        (Scheme::CompandedF32, FloatDtype::F16) => 0.00098,
         _ => 1e-6,
     }
 }
@@ -127,7 +127,7 @@ fn rows_looked_up_by_burn_are_the_rows_the_codec_decodes() {
 fn a_matrix_may_have_many_rows() {
     let rows = 131_080;
     let weights: Vec<f32> = (0..rows).map(|row| row as f32).collect();
-    let projection = Projection::from(DenseLinear::new(weights.clone(), [rows, 1], FloatDtype::F32, &device()));
+    let projection = Projection::plain(&weights, [rows, 1], FloatDtype::F32, &device());
     assert_eq!(values(projection.forward(Tensor::ones([1, 1], &device()))), weights);
     let ids: Vec<u32> = (0..33_000).collect();
     assert_eq!(values(projection.rows(&ids)), weights[..33_000]);
@@ -135,12 +135,11 @@ fn a_matrix_may_have_many_rows() {
 
 /// Kernels read no lengths, so that this would be read past its end.
 #[test]
-#[should_panic(expected = "a matrix's numbers")]
+#[should_panic(expected = "expected part `scale` to be ([4, 1], U32), found ([1, 1], U32)")]
 fn a_matrix_with_too_few_scales_is_refused() {
-    let words = Tensor::<2, Int>::zeros([4, 2], (&device(), DType::U32));
-    let one = || Tensor::<1>::ones([1], (&device(), DType::F32));
-    let matrix = Matrix::Q8 { words, scale: one(), curvature: one(), cols: 8 };
-    linear(Tensor::ones([1, 8], &device()), matrix);
+    let words = |shape: [usize; 2]| Part::Words(Tensor::<2, Int>::zeros(shape, (&device(), DType::U32)));
+    let format = Recipe::from(Scheme::Q8).format(FloatDtype::F32, 8);
+    Matrix::new(format, 4, vec![words([4, 2]), words([1, 1]), words([4, 1])]);
 }
 
 /// Burn stores them the other way round.
@@ -148,7 +147,7 @@ fn a_matrix_with_too_few_scales_is_refused() {
 fn a_linear_of_burn_becomes_a_projection() {
     let weight = Tensor::<2>::from_data([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], &device());
     let burn = Linear { weight: Param::from_tensor(weight), bias: None };
-    let projection = Projection::try_from(burn).unwrap();
+    let projection = Projection::from(burn);
     assert_eq!(projection.shape(), [3, 2]);
     let x = Tensor::<2>::from_data([[1.0, 1.0], [2.0, 0.5]], &device());
     assert_eq!(values(projection.forward(x)), [11.0, 22.0, 33.0, 7.0, 14.0, 21.0]);

@@ -1,6 +1,8 @@
 //! Tests across crates.
 
 mod atlas;
+#[cfg(feature = "autodiff")]
+mod autodiff;
 mod calibrate;
 mod common;
 mod export;
@@ -8,6 +10,7 @@ mod export;
 mod gpu;
 mod kernel;
 mod phi3;
+mod projection;
 mod smollm2;
 mod swap;
 mod tokenizer;

@@ -64,5 +64,5 @@ fn the_unfused_layout_speaks_as_transformers_does() {
 
 #[test]
 fn exactly_encoded_weights_speak_as_transformers_does() {
-    speaks_as_transformers_does("phi3", Some(Scheme::F32));
+    speaks_as_transformers_does("phi3", Some(Scheme::CompandedF32));
 }

@@ -3,8 +3,7 @@
 use std::{fs, ops::ControlFlow};
 
 use qins_burn::{
-    ConvertReport, DenseLinear, Error, Generator, Projection, Projections, Visit, convert_linear_to_qins,
-    decoder::Decoder, load,
+    ConvertReport, Error, Generator, Projection, Projections, Visit, convert_linear_to_qins, decoder::Decoder, load,
 };
 use qins_model::{LinearKind, ModelConfig, Policy, Targets, linears};
 use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files};
@@ -103,8 +102,7 @@ impl Projections for Own {
 #[test]
 fn any_module_with_projections_can_be_encoded() {
     let weights = vec![0.5, -0.25, 0.125, 1.0, 0.0, -1.0];
-    let head = DenseLinear::new(weights, [2, 3], FloatDtype::F32, &device());
-    let mut own = Own { head: head.into() };
+    let mut own = Own { head: Projection::plain(&weights, [2, 3], FloatDtype::F32, &device()) };
     let convert = |own: &mut Own, targets| convert_linear_to_qins(own, &targets, Scheme::Q8, &EncodeOptions::default());
     let plain = ConvertReport { encoded: vec![], plain: vec!["model.head".to_owned()] };
     assert_eq!((convert(&mut own, Targets::Safe).unwrap(), own.head.scheme()), (plain, None));
@@ -114,8 +112,7 @@ fn any_module_with_projections_can_be_encoded() {
 
 #[test]
 fn a_weight_that_is_no_number_is_named_when_a_module_is_encoded() {
-    let head = DenseLinear::new(vec![0.5, f32::NAN], [1, 2], FloatDtype::F32, &device());
-    let mut own = Own { head: head.into() };
+    let mut own = Own { head: Projection::plain(&[0.5, f32::NAN], [1, 2], FloatDtype::F32, &device()) };
     let error = convert_linear_to_qins(&mut own, &Targets::Full, Scheme::Q8, &EncodeOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "`model.head`: expected finite weights, found NaN at row 0, column 1");
 }

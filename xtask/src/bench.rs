@@ -1,10 +1,13 @@
 //! `cargo xtask bench …`: what is measured rather than tested.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::Command};
 
 use clap::{Args, Subcommand};
 
-use crate::cargo::{self, Outcome};
+use crate::{
+    cargo::{self, Outcome},
+    qins,
+};
 
 /// Run a benchmark.
 #[derive(Debug, Args)]
@@ -15,6 +18,8 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    /// One model, or the shapes of one: `qins bench`
+    Model(Arguments),
     /// What each scheme keeps of its weights, against the bits it costs, beside the formats in common use
     Quality(Arguments),
     /// Tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, as a table and a plot
@@ -37,31 +42,39 @@ struct Arguments {
 
 impl Bench {
     pub(crate) fn run(&self) -> Outcome {
-        let first: &[&str] = match &self.benchmark {
-            Benchmark::Speed(_) => &["speed"],
-            Benchmark::Peers(_) => &["speed", "--peers"],
-            Benchmark::Context(_) => &["context"],
-            Benchmark::Quality(_) | Benchmark::Kernels(_) => &[],
-        };
-        let (package, Arguments { arguments }) = match &self.benchmark {
-            Benchmark::Quality(arguments) => ("qins-bench-quality", arguments),
-            Benchmark::Speed(arguments) | Benchmark::Peers(arguments) | Benchmark::Context(arguments) => {
-                ("qins-bench-speed", arguments)
-            }
-            Benchmark::Kernels(arguments) => ("qins-bench-kernels", arguments),
-        };
-        // Criterion's benches are run by `cargo bench`; in the one profile there is.
-        let mut run = if package == "qins-bench-kernels" {
-            let mut bench = cargo::cargo("bench");
-            bench.args(["--profile", "dev"]);
-            bench
-        } else {
-            cargo::cargo("run")
-        };
-        run.args(["--package", package]).arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
-        if cargo::is_built(package) {
-            run.arg("--quiet");
+        match &self.benchmark {
+            Benchmark::Model(rest) => qins::run(&rest.after(&["bench"])),
+            Benchmark::Quality(rest) => program("qins-bench-quality", &rest.arguments),
+            Benchmark::Speed(rest) => program("qins-bench-speed", &rest.after(&["speed"])),
+            Benchmark::Peers(rest) => program("qins-bench-speed", &rest.after(&["speed", "--peers"])),
+            Benchmark::Context(rest) => program("qins-bench-speed", &rest.after(&["context"])),
+            Benchmark::Kernels(rest) => criterion("qins-bench-kernels", &rest.arguments),
         }
-        cargo::run(run.arg("--").args(first).args(arguments))
     }
+}
+
+impl Arguments {
+    fn after(&self, first: &[&str]) -> Vec<OsString> {
+        first.iter().map(OsString::from).chain(self.arguments.iter().cloned()).collect()
+    }
+}
+
+/// Runs a benchmark that is a program.
+fn program(package: &str, arguments: &[OsString]) -> Outcome {
+    run(cargo::cargo("run"), package, arguments)
+}
+
+/// Runs a benchmark of Criterion's, in the one profile there is.
+fn criterion(package: &str, arguments: &[OsString]) -> Outcome {
+    let mut bench = cargo::cargo("bench");
+    bench.args(["--profile", "dev"]);
+    run(bench, package, arguments)
+}
+
+fn run(mut command: Command, package: &str, arguments: &[OsString]) -> Outcome {
+    command.args(["--package", package]).arg("--manifest-path").arg(cargo::root().join("Cargo.toml"));
+    if cargo::is_built(package) {
+        command.arg("--quiet");
+    }
+    cargo::run(command.arg("--").args(arguments))
 }

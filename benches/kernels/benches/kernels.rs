@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use qins_quant::{
-    EncodeOptions, EncodedTensor, FloatDtype, Scheme,
+    EncodedTensor, FloatDtype, Scheme,
     kernel::{Rows, Simd, linear_on, read},
 };
 
@@ -59,8 +59,7 @@ fn products(c: &mut Criterion) {
     all("f32 plain", Rows::Dense(&weights), 4 * weights.len());
     all("bf16 plain", Rows::Half { words: &words, stride: cols, bf16: true }, 2 * weights.len());
     for scheme in Scheme::ALL.into_iter().filter(|scheme| !scheme.is_for_files()) {
-        let encoded = EncodedTensor::encode(&weights, SHAPE, FloatDtype::Bf16, scheme, &EncodeOptions::default())
-            .expect("finite");
+        let encoded = EncodedTensor::encode_as(&weights, SHAPE, FloatDtype::Bf16, &scheme.into()).expect("finite");
         all(scheme.name(), encoded.rows(), encoded.bytes());
     }
 }

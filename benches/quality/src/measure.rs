@@ -100,7 +100,7 @@ const RATES: [u8; 6] = [3, 4, 5, 6, 7, 8];
 /// The library's schemes, by the names of their rows.
 pub(crate) fn schemes() -> Vec<(String, Recipe)> {
     // `f32` saves nothing, so there is nothing to weigh its noise against.
-    let fixed = Scheme::ALL.into_iter().filter(|scheme| !matches!(scheme, Scheme::F32 | Scheme::Rate));
+    let fixed = Scheme::ALL.into_iter().filter(|scheme| !matches!(scheme, Scheme::CompandedF32 | Scheme::Rate));
     let rates = RATES.into_iter().map(|bits| (format!("rate {bits}"), rate(f64::from(bits))));
     fixed.map(|scheme| (scheme.to_string(), scheme.into())).chain(rates).collect()
 }

@@ -23,7 +23,7 @@ pub(crate) struct Machine {
 /// `qins bench --json`.
 pub(crate) fn bench(machine: &Machine) -> Command {
     let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    run.args(["run", "--locked", "--quiet", "--package", "qins-eval", "--bin", "qins", "--manifest-path"]);
+    run.args(["run", "--locked", "--quiet", "--package", "qins", "--manifest-path"]);
     run.arg(root().join("Cargo.toml"));
     let backend = match &machine.backend[..] {
         "vulkan" => "wgpu",

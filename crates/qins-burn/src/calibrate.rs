@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Error, Projection, Projections, Session,
+    Error, Projections, Session,
     decoder::{CausalLm, Logits},
     generate::expect_readable,
     layer::Tap,
@@ -55,12 +55,12 @@ fn read(model: &dyn CausalLm, texts: &[Vec<u32>], mut progress: impl FnMut(usize
 }
 
 fn set_taps(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
-    module.visit_projections("model", &mut |_, name, projection| match projection {
-        Projection::Dense(dense) => {
-            dense.tap = Some(Tap::default());
+    module.visit_projections("model", &mut |_, name, projection| match projection.scheme() {
+        None => {
+            projection.tap = Some(Tap::default());
             Ok(())
         }
-        Projection::Qins(encoded) => Err(Error::Encoded { module: name.to_owned(), scheme: encoded.scheme() }),
+        Some(scheme) => Err(Error::Encoded { module: name.to_owned(), scheme }),
     })
 }
 
@@ -68,9 +68,7 @@ fn set_taps(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
 fn take_taps(module: &mut (impl Projections + ?Sized)) -> Result<Vec<(String, Tap)>, Error> {
     let mut taps = Vec::new();
     module.visit_projections("model", &mut |_, name, projection| {
-        if let Projection::Dense(dense) = projection {
-            taps.extend(dense.tap.take().map(|tap| (name.to_owned(), tap)));
-        }
+        taps.extend(projection.tap.take().map(|tap| (name.to_owned(), tap)));
         Ok(())
     })?;
     Ok(taps)

@@ -20,6 +20,7 @@ mod layer;
 mod load;
 mod model;
 mod projections;
+mod projections_macro;
 mod synthetic;
 
 pub use burn::tensor::Device;
@@ -28,13 +29,13 @@ pub use calibrate::calibrate;
 pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, count_launches, device_memory, read};
 pub use error::Error;
 pub use generate::{Generation, Generator, Session, Step, Stop, Token, Tokens, score, score_token_by_token, scores};
-pub use layer::{Biased, Coded, Companded, DenseLinear, Grouped, Projection, QinsLinear};
+pub use layer::Projection;
 pub use load::{LoadReport, Loaded, load};
 pub use model::{Model, TextOptions, TextStream};
 pub use projections::{ConvertReport, Projections, Visit, apply, convert_linear_to_qins, restore};
 pub use qins_model::{LinearKind, LinearSpec, ModelConfig, Override, Policy, Sampler, Targets, linears, stop_ids};
 pub use qins_quant::{
-    Alpha, EncodeOptions, FloatDtype, Recipe, Scheme,
+    Alpha, EncodeOptions, FloatDtype, MatrixFormat, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     kv::KvScheme,
 };

@@ -19,7 +19,7 @@ use qins_quant::{
 };
 
 use crate::{
-    DenseLinear, Error, Projection,
+    Error, Projection,
     decoder::{Attention, Block, Decoder, Mlp},
     device::one_stream,
 };
@@ -180,7 +180,7 @@ impl Loader<'_> {
             let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
                 expect_finite(plain.dtype, plain.bytes, plain.path, &name)?;
                 self.report.plain_bytes += plain.bytes.len();
-                return Ok(DenseLinear::from_bytes(plain.bytes.to_vec(), spec.shape, plain.dtype, self.device).into());
+                return Ok(Projection::from_bytes(plain.bytes, spec.shape, plain.dtype, self.device));
             };
             EncodedTensor::encode_as(&finite(&plain, &name)?, spec.shape, plain.dtype, &recipe)
                 .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))

@@ -8,6 +8,7 @@ use qins_quant::{EncodeOptions, Scheme};
 use crate::{
     Error, Projection,
     decoder::{Attention, Block, CausalLm, Decoder, Mlp},
+    projections,
 };
 
 /// A module that holds projections.
@@ -22,29 +23,9 @@ pub trait Projections {
 /// What is done with each projection.
 pub type Visit<'a> = dyn FnMut(LinearKind, &str, &mut Projection) -> Result<(), Error> + 'a;
 
-impl Projections for Attention {
-    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
-        visit(LinearKind::Q, &format!("{name}.q_proj"), &mut self.q_proj)?;
-        visit(LinearKind::K, &format!("{name}.k_proj"), &mut self.k_proj)?;
-        visit(LinearKind::V, &format!("{name}.v_proj"), &mut self.v_proj)?;
-        visit(LinearKind::O, &format!("{name}.o_proj"), &mut self.o_proj)
-    }
-}
-
-impl Projections for Mlp {
-    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
-        visit(LinearKind::Gate, &format!("{name}.gate_proj"), &mut self.gate_proj)?;
-        visit(LinearKind::Up, &format!("{name}.up_proj"), &mut self.up_proj)?;
-        visit(LinearKind::Down, &format!("{name}.down_proj"), &mut self.down_proj)
-    }
-}
-
-impl Projections for Block {
-    fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {
-        self.self_attn.visit_projections(&format!("{name}.self_attn"), visit)?;
-        self.mlp.visit_projections(&format!("{name}.mlp"), visit)
-    }
-}
+projections!(Attention { q_proj: Q, k_proj: K, v_proj: V, o_proj: O });
+projections!(Mlp { gate_proj: Gate, up_proj: Up, down_proj: Down });
+projections!(Block { self_attn, mlp });
 
 impl Projections for Decoder {
     fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error> {

@@ -8,9 +8,9 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use qins_model::{LinearKind, LinearSpec, ModelConfig, NormSpec, Policy, random_weights};
-use qins_quant::{Codes, EncodedTensor, FloatDtype, Grouped, Recipe, Scheme, Words};
+use qins_quant::{EncodedTensor, FloatDtype, Recipe, Scheme};
 
-use crate::{DenseLinear, Error, LoadReport, Loaded, Projection, load::assemble};
+use crate::{Error, LoadReport, Loaded, Projection, load::assemble};
 
 /// Rows that are drawn and encoded; a matrix repeats them. Its memory is its own all the same, and no cache holds it.
 const BAND: usize = 64;
@@ -38,7 +38,7 @@ pub fn synthetic(
                 let bytes = repeat(&plain.narrow(&weights(cols)), rows);
                 let n = bytes.len();
                 report.plain_bytes += n;
-                (DenseLinear::from_bytes(bytes, spec.shape, plain, device).into(), n)
+                (Projection::from_bytes(&bytes, spec.shape, plain, device), n)
             }
             Some(recipe) => {
                 let encoded = encoded(&mut bands, spec, &recipe, plain)?;
@@ -75,25 +75,13 @@ fn encoded(
         let band = EncodedTensor::encode_as(&weights(cols), [BAND, cols], source, &recipe);
         bands.insert((recipe.scheme, cols), band.map_err(|e| refused(spec, e))?);
     }
-    let codes = match bands[&(recipe.scheme, cols)].codes() {
-        Codes::F32 { u, alpha } => Codes::F32 { u: repeat(u, rows), alpha: *alpha },
-        Codes::Q8 { codes, scale, curvature } => {
-            Codes::Q8 { codes: repeat(codes, rows), scale: repeat(scale, rows), curvature: repeat(curvature, rows) }
-        }
-        Codes::Grouped(band) => Codes::Grouped(Grouped {
-            layout: band.layout,
-            packed: repeat(&band.packed, rows),
-            scale: repeat(&band.scale, rows),
-            group_scale: repeat(&band.group_scale, rows),
-            selector: repeat(&band.selector, rows),
-            curvature: band.curvature.clone(),
-        }),
-        Codes::Lossless(band) => {
-            Codes::Lossless(Words { high: repeat(&band.high, rows), low: repeat(&band.low, rows) })
-        }
-        Codes::Rate { codes, step } => Codes::Rate { codes: repeat(codes, rows), step: *step },
-    };
-    EncodedTensor::from_parts(spec.shape, source, codes).map_err(|e| refused(spec, e))
+    let band = &bands[&(recipe.scheme, cols)];
+    let specs = band.format().parts();
+    let parts = specs.iter().zip(band.parts()).map(|(spec, words)| {
+        // What is the whole matrix's has no rows.
+        if spec.by_rows() { repeat(words, rows) } else { words.clone() }
+    });
+    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| refused(spec, e))
 }
 
 fn refused(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {

@@ -12,8 +12,7 @@ use std::{
     time::Instant,
 };
 
-use qins_quant::checkpoint::{Files, Shard, ShardWriter, TensorSpec};
-use safetensors::Dtype;
+use qins_quant::checkpoint::{Dtype, Files, Shard, ShardWriter, TensorSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -19,12 +19,24 @@ pub enum LinearKind {
     Down,
     Embedding,
     Head,
+    /// Any linear of a module that has none of these.
+    Other,
 }
 
 impl LinearKind {
     /// Every role.
-    pub const ALL: [Self; 9] =
-        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down, Self::Embedding, Self::Head];
+    pub const ALL: [Self; 10] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+        Self::Embedding,
+        Self::Head,
+        Self::Other,
+    ];
 
     /// The last part of the module's name.
     pub const fn name(self) -> &'static str {
@@ -38,6 +50,7 @@ impl LinearKind {
             Self::Down => "down_proj",
             Self::Embedding => "embed_tokens",
             Self::Head => "lm_head",
+            Self::Other => "other",
         }
     }
 

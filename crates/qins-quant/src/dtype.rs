@@ -1,8 +1,9 @@
-//! The floating-point types a plain checkpoint stores.
+//! The types of numbers in files, and the floating-point ones that a plain checkpoint stores.
+
+use std::fmt;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
-use safetensors::Dtype;
 
 /// A floating-point storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -19,6 +20,15 @@ pub enum FloatDtype {
 }
 
 impl FloatDtype {
+    /// The name of PyTorch, and of files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
     /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
@@ -33,6 +43,7 @@ impl FloatDtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::F16 => Some(Self::F16),
             Dtype::BF16 => Some(Self::Bf16),
+            // A file may have any other.
             _ => None,
         }
     }
@@ -92,6 +103,45 @@ impl FloatDtype {
                 f32::from_bits(if x.is_nan() { bits | 0x40_0000 } else { rounded } & 0xffff_0000)
             }
         }
+    }
+}
+
+/// The type of a tensor's numbers in a safetensors file, of which there are more than this crate reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dtype(safetensors::Dtype);
+
+#[allow(missing_docs)]
+impl Dtype {
+    pub const U8: Self = Self(safetensors::Dtype::U8);
+    pub const I8: Self = Self(safetensors::Dtype::I8);
+    pub const U16: Self = Self(safetensors::Dtype::U16);
+    pub const F16: Self = Self(safetensors::Dtype::F16);
+    pub const BF16: Self = Self(safetensors::Dtype::BF16);
+    pub const I32: Self = Self(safetensors::Dtype::I32);
+    pub const U32: Self = Self(safetensors::Dtype::U32);
+    pub const F32: Self = Self(safetensors::Dtype::F32);
+    pub const I64: Self = Self(safetensors::Dtype::I64);
+}
+
+impl Dtype {
+    /// Bits of a number.
+    pub fn bitsize(self) -> usize {
+        self.0.bitsize()
+    }
+
+    pub(crate) const fn of(dtype: safetensors::Dtype) -> Self {
+        Self(dtype)
+    }
+
+    pub(crate) const fn get(self) -> safetensors::Dtype {
+        self.0
+    }
+}
+
+/// `BF16`.
+impl fmt::Debug for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

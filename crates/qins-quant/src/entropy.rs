@@ -5,6 +5,7 @@
 //! how often each value occurs. A block takes at least 1/1024 of the bytes it decodes to, filled up with zeros where need
 //! be: that bounds what a file can make its reader allocate.
 
+use crate::{EncodeError, forms::Element};
 use pco::{
     ChunkConfig, DeltaSpec, ModeSpec, PagingSpec,
     data_types::Number,
@@ -12,9 +13,6 @@ use pco::{
     standalone::{ChunkDecompressor, DecompressorItem, FileDecompressor, simple_compress},
 };
 use rayon::prelude::*;
-use safetensors::Dtype;
-
-use crate::EncodeError;
 
 /// Numbers in a block at least, unless a part has fewer. A part is cut evenly: a block of what is left over would spend
 /// much on its tables.
@@ -47,7 +45,7 @@ impl Coded {
 /// Codes a part whose rows arrive little by little.
 #[derive(Debug)]
 pub(crate) struct Coder {
-    dtype: Dtype,
+    element: Element,
     /// Bytes of a block.
     block: usize,
     coded: Coded,
@@ -57,9 +55,9 @@ pub(crate) struct Coder {
 
 impl Coder {
     /// For `rows` rows of `width` numbers each.
-    pub(crate) fn new(dtype: Dtype, [rows, width]: [usize; 2]) -> Self {
-        let block = (block_rows([rows, width]) * width * size(dtype)).max(1);
-        Self { dtype, block, coded: Coded::default(), waiting: Vec::new() }
+    pub(crate) fn new(element: Element, [rows, width]: [usize; 2]) -> Self {
+        let block = (block_rows([rows, width]) * width * element.size()).max(1);
+        Self { element, block, coded: Coded::default(), waiting: Vec::new() }
     }
 
     /// Takes the bytes of more rows.
@@ -78,14 +76,12 @@ impl Coder {
     fn code(&mut self, bytes: usize) -> Result<(), EncodeError> {
         let blocks: Option<Vec<Vec<u8>>> = self.waiting[..bytes]
             .par_chunks(self.block)
-            .map(|block| match self.dtype {
-                Dtype::I8 => encode(block, i8::from_le_bytes),
-                Dtype::I32 => encode(block, i32::from_le_bytes),
-                _ => match size(self.dtype) {
-                    1 => encode(block, u8::from_le_bytes),
-                    2 => encode(block, u16::from_le_bytes),
-                    _ => encode(block, u32::from_le_bytes),
-                },
+            .map(|block| match self.element {
+                Element::I8 => encode(block, i8::from_le_bytes),
+                Element::I32 => encode(block, i32::from_le_bytes),
+                Element::U8 => encode(block, u8::from_le_bytes),
+                Element::U16 | Element::F16 => encode(block, u16::from_le_bytes),
+                Element::F32 => encode(block, u32::from_le_bytes),
             })
             .collect();
         for block in blocks.ok_or(EncodeError::Coder)? {
@@ -98,16 +94,11 @@ impl Coder {
 }
 
 /// All of a part's rows.
-pub(crate) fn code(bytes: &[u8], dtype: Dtype, width: usize) -> Result<Coded, EncodeError> {
-    let rows = bytes.len().checked_div(width * size(dtype)).unwrap_or(0);
-    let mut coder = Coder::new(dtype, [rows, width]);
+pub(crate) fn code(bytes: &[u8], element: Element, width: usize) -> Result<Coded, EncodeError> {
+    let rows = bytes.len().checked_div(width * element.size()).unwrap_or(0);
+    let mut coder = Coder::new(element, [rows, width]);
     coder.push(bytes)?;
     coder.finish()
-}
-
-/// Bytes of a number.
-fn size(dtype: Dtype) -> usize {
-    dtype.bitsize() / 8
 }
 
 /// Blocks of `rows` rows of `width` numbers.
@@ -141,10 +132,10 @@ fn encode<T: Number, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T
 pub(crate) fn decode(
     stream: &[u8],
     blocks: &[u32],
-    dtype: Dtype,
+    element: Element,
     [rows, width]: [usize; 2],
 ) -> Result<Vec<u8>, String> {
-    let row = width.saturating_mul(size(dtype));
+    let row = width.saturating_mul(element.size());
     let total = rows.saturating_mul(row);
     if total.div_ceil(MOST_EXPANSION) > stream.len() {
         return Err(format!("expected at least 1/{MOST_EXPANSION} of {total} bytes, found {}", stream.len()));
@@ -161,14 +152,12 @@ pub(crate) fn decode(
     bytes.par_chunks_mut((block_rows([rows, width]) * row).max(1)).zip(coded).enumerate().try_for_each(
         |(i, (out, coded))| {
             let block = |message| format!("block {i}: {message}");
-            match dtype {
-                Dtype::I8 => decode_block(coded, out, i8::to_le_bytes),
-                Dtype::I32 => decode_block(coded, out, i32::to_le_bytes),
-                _ => match size(dtype) {
-                    1 => decode_block(coded, out, u8::to_le_bytes),
-                    2 => decode_block(coded, out, u16::to_le_bytes),
-                    _ => decode_block(coded, out, u32::to_le_bytes),
-                },
+            match element {
+                Element::I8 => decode_block(coded, out, i8::to_le_bytes),
+                Element::I32 => decode_block(coded, out, i32::to_le_bytes),
+                Element::U8 => decode_block(coded, out, u8::to_le_bytes),
+                Element::U16 | Element::F16 => decode_block(coded, out, u16::to_le_bytes),
+                Element::F32 => decode_block(coded, out, u32::to_le_bytes),
             }
             .map_err(block)
         },
@@ -225,17 +214,17 @@ fn says(error: PcoError) -> String {
 mod tests {
     use super::*;
 
-    fn coded(bytes: &[u8], dtype: Dtype, width: usize) -> Coded {
-        code(bytes, dtype, width).unwrap()
+    fn coded(bytes: &[u8], element: Element, width: usize) -> Coded {
+        code(bytes, element, width).unwrap()
     }
 
     #[test]
     fn rows_come_back_whatever_their_width() {
-        for dtype in [Dtype::U8, Dtype::I8, Dtype::F16, Dtype::U16, Dtype::U32, Dtype::I32, Dtype::F32] {
+        for element in [Element::U8, Element::I8, Element::F16, Element::U16, Element::I32, Element::F32] {
             for [rows, width] in [[0, 7], [7, 0], [1, 1], [3, 100_003], [1, BLOCK + 1], [70_000, 13]] {
-                let bytes: Vec<u8> = (0..rows * width * size(dtype)).map(|i| ((i * i) >> 7) as u8).collect();
-                let coded = coded(&bytes, dtype, width);
-                assert_eq!(decode(&coded.stream, &coded.blocks, dtype, [rows, width]), Ok(bytes));
+                let bytes: Vec<u8> = (0..rows * width * element.size()).map(|i| ((i * i) >> 7) as u8).collect();
+                let coded = coded(&bytes, element, width);
+                assert_eq!(decode(&coded.stream, &coded.blocks, element, [rows, width]), Ok(bytes));
             }
         }
     }
@@ -244,10 +233,10 @@ mod tests {
     fn rows_that_arrive_little_by_little_give_the_same_bytes() {
         let width = 1000;
         let bytes: Vec<u8> = (0..600 * width).map(|i| (i % 251) as u8 ^ (i / 999) as u8).collect();
-        let whole = coded(&bytes, Dtype::U8, width);
+        let whole = coded(&bytes, Element::U8, width);
         assert!(whole.blocks.len() > 1);
         for rows in [1, 7, 262, 263, 599] {
-            let mut coder = Coder::new(Dtype::U8, [600, width]);
+            let mut coder = Coder::new(Element::U8, [600, width]);
             bytes.chunks(rows * width).for_each(|rows| coder.push(rows).unwrap());
             assert_eq!(coder.finish().unwrap(), whole, "{rows}");
         }
@@ -256,21 +245,21 @@ mod tests {
     #[test]
     fn few_values_take_few_bits_and_no_block_expands_without_bound() {
         let bits: Vec<u8> = (0..BLOCK).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 20 & 1) as u8).collect();
-        let entropy = coded(&bits, Dtype::U8, 512).stream.len();
+        let entropy = coded(&bits, Element::U8, 512).stream.len();
         assert!((BLOCK / 8..BLOCK / 8 + 200).contains(&entropy), "{entropy}");
-        let zeros = coded(&vec![0; 3 * BLOCK], Dtype::U8, 512);
+        let zeros = coded(&vec![0; 3 * BLOCK], Element::U8, 512);
         assert_eq!(zeros.stream.len(), 3 * BLOCK / MOST_EXPANSION);
-        assert_eq!(decode(&zeros.stream, &zeros.blocks, Dtype::U8, [3 * BLOCK / 512, 512]), Ok(vec![0; 3 * BLOCK]));
+        assert_eq!(decode(&zeros.stream, &zeros.blocks, Element::U8, [3 * BLOCK / 512, 512]), Ok(vec![0; 3 * BLOCK]));
     }
 
     #[test]
     fn what_is_no_coded_part_is_refused() {
         let bytes: Vec<u8> = (0..2 * BLOCK + 5).map(|i| (i % 7) as u8).collect();
-        let Coded { stream, blocks } = coded(&bytes, Dtype::U8, 1);
+        let Coded { stream, blocks } = coded(&bytes, Element::U8, 1);
         let shape = [bytes.len(), 1];
-        assert_eq!(decode(&stream, &blocks, Dtype::U8, shape), Ok(bytes));
+        assert_eq!(decode(&stream, &blocks, Element::U8, shape), Ok(bytes));
         let refused = |stream: &[u8], blocks: &[u32], shape, says: &str| {
-            let error = decode(stream, blocks, Dtype::U8, shape).unwrap_err();
+            let error = decode(stream, blocks, Element::U8, shape).unwrap_err();
             assert!(error.contains(says), "{error}");
         };
         refused(&stream[1..], &blocks, shape, "blocks");

@@ -6,6 +6,7 @@ use crate::Scheme;
 
 /// A matrix that cannot be encoded, or stored parts that are no matrix.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The number of elements does not match the shape.
     #[error("expected {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
@@ -15,9 +16,29 @@ pub enum EncodeError {
         /// How many there are.
         found: usize,
     },
-    /// The weights are encoded already, in another way.
-    #[error("expected plain weights, found {0}")]
-    Encoded(Scheme),
+    /// A part has not the length that its format asks for.
+    #[error("expected {} words in part `{name}` (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
+    Part {
+        /// The part.
+        name: &'static str,
+        /// Its `[rows, n]` in memory.
+        expected: [usize; 2],
+        /// How many words there are.
+        found: usize,
+    },
+    /// There are parts missing, or too many.
+    #[error("expected {expected} parts for {scheme}, found {found}")]
+    Parts {
+        /// The scheme.
+        scheme: Scheme,
+        /// How many it has.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The parts are those of plain weights.
+    #[error("expected the parts of an encoded matrix, found plain weights")]
+    Plain,
     /// The weights are somewhere that fails to give them.
     #[error("expected weights, found that they cannot be read: {0}")]
     Unreadable(String),
@@ -31,7 +52,7 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
-    /// A weight is so large that [`Scheme::F32`](crate::Scheme::F32) would give it back as ±∞.
+    /// A weight is so large that [`Scheme::CompandedF32`] would give it back as ±∞.
     #[error("expected weights below 2^25/α and finite once decoded, found {value} at row {row}, column {col}")]
     Saturated {
         /// Row of the first such weight.
@@ -51,10 +72,10 @@ pub enum EncodeError {
     },
     /// A fixed α was asked of a scheme that fits its curves.
     #[error("expected no fixed α for {0}, which fits its curves")]
-    Alpha(crate::Scheme),
+    Alpha(Scheme),
     /// Weights were to be pruned that are to be kept to the bit.
     #[error("expected no weights to be pruned with {0}, which keeps every bit")]
-    Prune(crate::Scheme),
+    Prune(Scheme),
     /// A weight is too many steps from zero.
     #[error("expected weights within 2^24 steps of {step}, found {value} at row {row}, column {col}")]
     Step {
@@ -67,7 +88,7 @@ pub enum EncodeError {
         /// The step.
         step: f32,
     },
-    /// A stored value of [`Scheme::F32`](crate::Scheme::F32) stands for no finite weight.
+    /// A stored value of [`Scheme::CompandedF32`] stands for no finite weight.
     #[error(
         "expected values of magnitude below 1 that stand for finite weights, found {value} at row {row}, column {col}"
     )]
@@ -125,7 +146,9 @@ impl EncodeError {
             | Self::Parameter { row, .. } => *row += first,
             Self::Unreadable(_)
             | Self::Length { .. }
-            | Self::Encoded(_)
+            | Self::Part { .. }
+            | Self::Parts { .. }
+            | Self::Plain
             | Self::Alpha(_)
             | Self::Prune(_)
             | Self::Coder
@@ -135,8 +158,31 @@ impl EncodeError {
     }
 }
 
+/// Slices that a product cannot be taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatmulError {
+    /// The activations are no whole number of rows.
+    #[error("expected x to have a whole number of rows of {cols} elements, found {found} elements")]
+    Input {
+        /// Columns of the matrix.
+        cols: usize,
+        /// Elements of x.
+        found: usize,
+    },
+    /// There is no room for the product, or too much.
+    #[error("expected y to have {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
+    Output {
+        /// `[m, rows]`.
+        expected: [usize; 2],
+        /// Elements of y.
+        found: usize,
+    },
+}
+
 /// A checkpoint that cannot be read, converted or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{path}: {source}")]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, FloatDtype,
-    checkpoint::{Checkpoint, Directory, ShardWriter, TensorSpec},
+    checkpoint::{Checkpoint, Directory, Dtype, ShardWriter, TensorSpec},
     convert::{bands, copy_other_files, pretty, write_index},
     origin::shape_of,
 };
@@ -93,7 +93,7 @@ fn plan(
 }
 
 fn copied(source: &Checkpoint, tensor: &str, dtype: Option<FloatDtype>) -> Step {
-    let (found, shape) = source.raw(tensor).map_or((safetensors::Dtype::U8, &[][..]), |(d, s, _)| (d, s));
+    let (found, shape) = source.raw(tensor).map_or((Dtype::U8, &[][..]), |(d, s, _)| (d, s));
     let dtype = match (dtype, FloatDtype::from_safetensors(found)) {
         (Some(dtype), Some(_)) => dtype.safetensors(),
         _ => found,

@@ -1,8 +1,6 @@
 //! The entropy coder by itself, for the fuzzer: through a checkpoint it would meet few of the types and shapes.
 
-use safetensors::Dtype;
-
-use crate::{EncodeError, entropy};
+use crate::{Element, EncodeError, entropy};
 
 /// How many times its own bytes a stream may decode to.
 pub const MOST_EXPANSION: usize = entropy::MOST_EXPANSION;
@@ -11,14 +9,14 @@ pub const MOST_EXPANSION: usize = entropy::MOST_EXPANSION;
 ///
 /// # Errors
 /// When the coder gives up.
-pub fn code(bytes: &[u8], dtype: Dtype, width: usize) -> Result<(Vec<u8>, Vec<u32>), EncodeError> {
-    entropy::code(bytes, dtype, width).map(|coded| (coded.stream, coded.blocks))
+pub fn code(bytes: &[u8], element: Element, width: usize) -> Result<(Vec<u8>, Vec<u32>), EncodeError> {
+    entropy::code(bytes, element, width).map(|coded| (coded.stream, coded.blocks))
 }
 
 /// The bytes of `rows` rows of `width` numbers each.
 ///
 /// # Errors
 /// When the blocks are not those of such rows.
-pub fn decode(stream: &[u8], blocks: &[u32], dtype: Dtype, shape: [usize; 2]) -> Result<Vec<u8>, String> {
-    entropy::decode(stream, blocks, dtype, shape)
+pub fn decode(stream: &[u8], blocks: &[u32], element: Element, shape: [usize; 2]) -> Result<Vec<u8>, String> {
+    entropy::decode(stream, blocks, element, shape)
 }

@@ -8,10 +8,10 @@
 //! - [`verify`]: whether a checkpoint is what was written, and how near to its source ([`Fidelity`]).
 //!
 //! ```
-//! use qins_quant::{EncodedTensor, EncodeOptions, FloatDtype, Scheme};
+//! use qins_quant::{EncodedTensor, Scheme};
 //!
 //! let weights = [0.02_f32, -0.01, 0.0, 0.005, 0.04, -0.03];
-//! let encoded = EncodedTensor::encode(&weights, [2, 3], FloatDtype::F32, Scheme::Q8, &EncodeOptions::default())?;
+//! let encoded = EncodedTensor::encode(&weights, [2, 3], Scheme::Q8)?;
 //! let mut decoded = [0.0; 6];
 //! encoded.decode_into(&mut decoded);
 //! assert!(weights.iter().zip(&decoded).all(|(a, b)| (a - b).abs() < 0.0003));
@@ -21,39 +21,39 @@
 pub mod checkpoint;
 pub mod convert;
 mod dtype;
+mod encode;
 mod entropy;
 mod error;
 pub mod export;
 mod fidelity;
 mod fit;
+mod forms;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod grouped;
 pub mod kernel;
 pub mod kv;
-mod lossless;
 pub mod mixture;
 mod origin;
 mod prune;
-mod q8;
-mod rate;
+mod recipe;
 mod sample;
 mod scheme;
-mod stored;
 mod tensor;
 pub mod verify;
 
 pub use dtype::FloatDtype;
-pub use error::{EncodeError, Error};
+pub use error::{EncodeError, Error, MatmulError};
 pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
-pub(crate) use grouped::RowParts;
-pub use grouped::{Curves, Grouped, GroupedRows, Layout, Width};
-pub use lossless::Words;
+pub use forms::{
+    CompandedFloat, Curves, Element, EncodeOptions, Extent, Form, GroupedRows, Layout, MatrixFormat, PartSpec, Rate,
+    Width,
+};
+pub(crate) use forms::{RowParts, grouped};
 pub use origin::{Origin, expect_source};
 pub use prune::Prune;
 pub use qins_codec::Alpha;
-pub use rate::Rate;
-pub use scheme::{EncodeOptions, Form, ParseSchemeError, Recipe, Scheme};
-pub use tensor::{Codes, EncodedTensor};
+pub use recipe::Recipe;
+pub use scheme::{ParseSchemeError, Scheme};
+pub use tensor::EncodedTensor;

@@ -11,6 +11,7 @@ use crate::{
 
 /// What was looked at, and what is wrong.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Verification {
     /// Tensors whose bytes were compared with their checksum.
     pub checksums: usize,
@@ -22,6 +23,7 @@ pub struct Verification {
 
 /// A module beside its source.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Module {
     /// Its full name.
     pub name: String,

@@ -12,17 +12,19 @@ mod model;
 mod output;
 mod policy;
 mod progress;
+#[cfg(feature = "burn")]
+mod stages;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "burn")]
 use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
-use crate::commands::{convert, export, inspect, synth, verify};
+use crate::commands::{completions, convert, export, inspect, man, synth, verify};
 
 /// Run, convert, verify and evaluate language models with weight-only quantisation: weights stay encoded in memory and are
 /// decoded just in time for each matrix product.
@@ -56,6 +58,8 @@ enum Command {
     #[cfg(feature = "burn")]
     Bench(bench::Bench),
     Synth(synth::Synth),
+    Completions(completions::Completions),
+    Man(man::Manual),
     #[cfg(feature = "burn")]
     Doctor(doctor::Doctor),
 }
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "burn")]
         Command::Bench(command) => command.run(),
         Command::Synth(command) => command.run(),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
         #[cfg(feature = "burn")]
         Command::Doctor(command) => command.run(),
     };

@@ -7,49 +7,54 @@ use burn::backend::{
 #[cfg(feature = "gpu")]
 use burn::tensor::DType;
 use burn::tensor::FloatDType;
-use qins_quant::{Alpha, FloatDtype, Layout};
+use qins_quant::MatrixFormat;
 
-/// [`super::Matrix`] with a backend's own tensors.
+/// [`super::Part`] with a backend's own tensors.
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "gpu"))]
-pub enum Weight<B: burn::backend::Backend> {
-    /// Plain weights.
-    Dense(FloatTensor<B>),
-    /// Plain weights of 16 bits, two a word.
-    Half {
-        /// `[rows, ⌈cols/2⌉]`.
-        words: IntTensor<B>,
-        /// Or else f16.
-        bf16: bool,
-    },
-    /// The complement form.
-    F32 {
-        /// `[rows, cols]`.
-        u: FloatTensor<B>,
-        /// Shared α.
-        alpha: Alpha,
-        /// Type before encoding.
-        source: FloatDtype,
-    },
-    /// 8-bit codes, four a word.
-    Q8 {
-        /// `[rows, ⌈cols/4⌉]`.
-        words: IntTensor<B>,
-        /// `[rows]`.
-        scale: FloatTensor<B>,
-        /// `[rows]`.
-        curvature: FloatTensor<B>,
-    },
-    /// Codes in groups; the parts of [`super::Groups`].
-    #[allow(missing_docs)]
-    Grouped {
-        layout: Layout,
-        packed: IntTensor<B>,
-        scale: FloatTensor<B>,
-        group_scale: IntTensor<B>,
-        selector: IntTensor<B>,
-        curvature: FloatTensor<B>,
-    },
+pub enum PartOf<B: burn::backend::Backend> {
+    /// None: this form has fewer.
+    Absent,
+    /// `[rows, words]`.
+    Words(IntTensor<B>),
+    /// `[rows, cols]`.
+    Floats(FloatTensor<B>),
+}
+
+/// [`super::Matrix`] with a backend's own tensors. (Burn takes no lists of them.)
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "gpu"))]
+#[allow(missing_docs)]
+pub struct Weight<B: burn::backend::Backend> {
+    pub format: MatrixFormat,
+    pub rows: usize,
+    #[extension_type]
+    pub first: PartOf<B>,
+    #[extension_type]
+    pub second: PartOf<B>,
+    #[extension_type]
+    pub third: PartOf<B>,
+    #[extension_type]
+    pub fourth: PartOf<B>,
+    #[extension_type]
+    pub fifth: PartOf<B>,
+}
+
+impl<B: burn::backend::Backend> Weight<B> {
+    /// Of parts in the order of the format, of which none has more than five.
+    pub(super) fn new(format: MatrixFormat, rows: usize, parts: impl IntoIterator<Item = PartOf<B>>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or(PartOf::Absent);
+        let [first, second, third, fourth, fifth] = [next(), next(), next(), next(), next()];
+        assert!(parts.next().is_none(), "a weight has room for five parts");
+        Self { format, rows, first, second, third, fourth, fifth }
+    }
+
+    /// The parts, in the order of the format.
+    pub(super) fn into_parts(self) -> Vec<PartOf<B>> {
+        let parts = [self.first, self.second, self.third, self.fourth, self.fifth];
+        parts.into_iter().filter(|part| !matches!(part, PartOf::Absent)).collect()
+    }
 }
 
 /// What a backend must be able to do beyond Burn's own operations.
@@ -57,16 +62,17 @@ pub enum Weight<B: burn::backend::Backend> {
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Cube: cfg(feature = "gpu"),
+    Autodiff: cfg(feature = "autodiff"),
     Fusion: cfg(feature = "gpu")
 )]
 pub trait QinsBackend: burn::backend::Backend {
     /// `x[m, cols] · weightᵀ`, of shape `[m, rows]`.
-    #[fusion(dtype = x, shape = [x[0], rows(weight)].into())]
+    #[fusion(dtype = x, shape = [x[0], weight.rows].into())]
     fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
 
-    /// The rows `ids[n]` of a matrix of `cols` columns, decoded: `[n, cols]`.
-    #[fusion(dtype = DType::F32, shape = [ids[0], *cols].into())]
-    fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>, cols: usize) -> FloatTensor<Self>;
+    /// The rows `ids[n]` of a matrix, decoded: `[n, cols]`.
+    #[fusion(dtype = DType::F32, shape = [ids[0], weight.format.cols()].into())]
+    fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
 
     /// `x[n, heads·dim]` as `[heads, n, dim]`, the first numbers of each head rotated: halves against each other, by cos and sin
     /// `[1, n, pairs]`. The rest passes through.
@@ -115,15 +121,5 @@ pub trait QinsBackend: burn::backend::Backend {
     #[fusion(dtype = x, shape = x)]
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_cast(Self::float_cast(x, FloatDType::BF16), FloatDType::F32)
-    }
-}
-
-/// Rows of a matrix, of which a lazy backend knows the shapes alone.
-#[cfg(feature = "gpu")]
-fn rows(weight: &WeightMetadata) -> usize {
-    match weight {
-        WeightMetadata::Dense(w) | WeightMetadata::F32 { u: w, .. } => w.shape[0],
-        WeightMetadata::Half { words, .. } | WeightMetadata::Q8 { words, .. } => words.shape[0],
-        WeightMetadata::Grouped { packed, .. } => packed.shape[0],
     }
 }

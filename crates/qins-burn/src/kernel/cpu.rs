@@ -1,57 +1,21 @@
 //! The operations on Burn's CPU backends: a thin bridge to the kernels on slices.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use qins_quant::{Alpha, FloatDtype, GroupedRows, Layout, kernel};
+use qins_quant::{MatrixFormat, kernel};
 use rayon::prelude::*;
 
-use super::backend::{QinsBackend, Weight};
-
-/// The kernel's view of the weights; every slice is a whole tensor.
-enum Slices<'a> {
-    Dense(&'a [f32]),
-    Half { words: &'a [u32], bf16: bool },
-    F32 { u: &'a [f32], alpha: Alpha, source: FloatDtype },
-    Q8 { words: &'a [u32], scale: &'a [f32], curvature: &'a [f32] },
-    Grouped { layout: Layout, parts: [&'a [u32]; 3], scale: &'a [f32], curvature: &'a [f32] },
-}
-
-impl<'a> Slices<'a> {
-    /// Rows of `cols` columns, and how many.
-    fn rows(&self, cols: usize) -> (kernel::Rows<'a>, usize) {
-        let every = |len: usize, stride: usize| len.checked_div(stride).unwrap_or(0);
-        match *self {
-            Self::Dense(w) => (kernel::Rows::Dense(w), every(w.len(), cols)),
-            Self::Half { words, bf16 } => {
-                let rows =
-                    kernel::Rows::Half { words: bytemuck::cast_slice(words), stride: cols.next_multiple_of(2), bf16 };
-                (rows, every(words.len(), cols.div_ceil(2)))
-            }
-            Self::F32 { u, alpha, source } => (kernel::Rows::F32 { u, alpha, source }, every(u.len(), cols)),
-            Self::Q8 { words, scale, curvature } => {
-                let codes = bytemuck::cast_slice(words);
-                (kernel::Rows::Q8 { codes, stride: cols.next_multiple_of(4), scale, curvature }, scale.len())
-            }
-            Self::Grouped { layout, parts, scale, curvature } => {
-                let [packed, group_scale, selector]: [&[u8]; 3] = parts.map(bytemuck::cast_slice);
-                let w =
-                    GroupedRows { layout, align: size_of::<u32>(), packed, scale, group_scale, selector, curvature };
-                (kernel::Rows::Grouped(w), every(packed.len(), layout.packed(cols)))
-            }
-        }
-    }
-}
+use super::backend::{PartOf, QinsBackend, Weight};
 
 /// `x[m, cols] · wᵀ`; gives `[m, rows]`.
-fn product(x: &[f32], [m, cols]: [usize; 2], w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
-    let (w, rows) = w.rows(cols);
+fn product(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
     let mut y = vec![0.0; m * rows];
-    kernel::linear(w, [rows, cols], x, &mut y);
+    kernel::linear(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
     (y, [m, rows])
 }
 
 /// Some rows, decoded: `[n, cols]`.
-fn decoded(ids: &[u32], cols: usize, w: &Slices<'_>) -> (Vec<f32>, [usize; 2]) {
-    let (w, _) = w.rows(cols);
+fn decoded(ids: &[u32], format: &MatrixFormat, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
+    let (w, cols) = (kernel::Rows::new(format, parts), format.cols());
     let mut numbers = vec![0.0; ids.len() * cols];
     let rows = ids.par_iter().zip(numbers.par_chunks_mut(cols.max(1)));
     rows.for_each(|(&id, numbers)| w.decode_row(id as usize, numbers));
@@ -73,32 +37,32 @@ mod flex {
     impl QinsBackend for Flex {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = x.to_contiguous();
-            let [m, cols] = [x.layout().shape()[0], x.layout().shape()[1]];
-            floats(with_slices(weight, |w| product(whole(&x), [m, cols], w)))
+            let (m, format, rows) = (x.layout().shape()[0], weight.format, weight.rows);
+            let parts = contiguous(weight);
+            floats(product(whole(&x), m, &format, rows, &slices(&parts)))
         }
 
-        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
-            let ids = ids.to_contiguous();
-            floats(with_slices(weight, |w| decoded(whole(&ids), cols, w)))
+        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let (ids, format) = (ids.to_contiguous(), weight.format);
+            let parts = contiguous(weight);
+            floats(decoded(whole(&ids), &format, &slices(&parts)))
         }
     }
 
-    fn with_slices<R>(weight: Weight<Flex>, f: impl FnOnce(&Slices<'_>) -> R) -> R {
-        match weight {
-            Weight::Dense(w) => f(&Slices::Dense(whole(&w.to_contiguous()))),
-            Weight::Half { words, bf16 } => f(&Slices::Half { words: whole(&words.to_contiguous()), bf16 }),
-            Weight::F32 { u, alpha, source } => f(&Slices::F32 { u: whole(&u.to_contiguous()), alpha, source }),
-            Weight::Q8 { words, scale, curvature } => {
-                let [words, scale, curvature] = [words, scale, curvature].map(|part| part.to_contiguous());
-                f(&Slices::Q8 { words: whole(&words), scale: whole(&scale), curvature: whole(&curvature) })
-            }
-            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
-                let parts = [packed, group_scale, selector].map(|part| part.to_contiguous());
-                let [scale, curvature] = [scale, curvature].map(|part| part.to_contiguous());
-                let parts = [whole(&parts[0]), whole(&parts[1]), whole(&parts[2])];
-                f(&Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) })
-            }
-        }
+    fn contiguous(weight: Weight<Flex>) -> Vec<FlexTensor> {
+        let part = |part: PartOf<Flex>| match part {
+            PartOf::Absent => None,
+            PartOf::Words(part) | PartOf::Floats(part) => Some(part.to_contiguous()),
+        };
+        weight.into_parts().into_iter().filter_map(part).collect()
+    }
+
+    fn slices(parts: &[FlexTensor]) -> Vec<&[u32]> {
+        parts.iter().map(words).collect()
+    }
+
+    fn words(part: &FlexTensor) -> &[u32] {
+        if part.dtype() == DType::F32 { bytemuck::cast_slice(whole::<f32>(part)) } else { whole(part) }
     }
 
     fn floats((values, shape): (Vec<f32>, [usize; 2])) -> FlexTensor {
@@ -123,30 +87,41 @@ mod ndarray {
     impl QinsBackend for NdArray {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
             let x = floats(x);
-            let [m, cols] = [x.shape()[0], x.shape()[1]];
-            tensor(with_slices(weight, |w| product(whole(&x), [m, cols], w)))
+            let (m, format, rows) = (x.shape()[0], weight.format, weight.rows);
+            let parts = row_major_parts(weight);
+            tensor(product(whole(&x), m, &format, rows, &slices(&parts)))
         }
 
-        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
-            let ids = words(ids);
-            tensor(with_slices(weight, |w| decoded(whole(&ids), cols, w)))
+        fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let (ids, format) = (words(ids), weight.format);
+            let parts = row_major_parts(weight);
+            tensor(decoded(whole(&ids), &format, &slices(&parts)))
         }
     }
 
-    fn with_slices<R>(weight: Weight<NdArray>, f: impl FnOnce(&Slices<'_>) -> R) -> R {
-        match weight {
-            Weight::Dense(w) => f(&Slices::Dense(whole(&floats(w)))),
-            Weight::Half { words: halves, bf16 } => f(&Slices::Half { words: whole(&words(halves)), bf16 }),
-            Weight::F32 { u, alpha, source } => f(&Slices::F32 { u: whole(&floats(u)), alpha, source }),
-            Weight::Q8 { words: codes, scale, curvature } => {
-                let (codes, scale, curvature) = (words(codes), floats(scale), floats(curvature));
-                f(&Slices::Q8 { words: whole(&codes), scale: whole(&scale), curvature: whole(&curvature) })
-            }
-            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
-                let parts = [packed, group_scale, selector].map(words);
-                let [scale, curvature] = [scale, curvature].map(floats);
-                let parts = [whole(&parts[0]), whole(&parts[1]), whole(&parts[2])];
-                f(&Slices::Grouped { layout, parts, scale: whole(&scale), curvature: whole(&curvature) })
+    enum Array {
+        Words(SharedArray<u32>),
+        Floats(SharedArray<f32>),
+    }
+
+    fn row_major_parts(weight: Weight<NdArray>) -> Vec<Array> {
+        let part = |part: PartOf<NdArray>| match part {
+            PartOf::Absent => None,
+            PartOf::Words(part) => Some(Array::Words(words(part))),
+            PartOf::Floats(part) => Some(Array::Floats(floats(part))),
+        };
+        weight.into_parts().into_iter().filter_map(part).collect()
+    }
+
+    fn slices(parts: &[Array]) -> Vec<&[u32]> {
+        parts.iter().map(Array::slice).collect()
+    }
+
+    impl Array {
+        fn slice(&self) -> &[u32] {
+            match self {
+                Self::Words(words) => whole(words),
+                Self::Floats(floats) => bytemuck::cast_slice(whole(floats)),
             }
         }
     }

@@ -1,56 +1,127 @@
-//! The choice between the two.
+//! A linear map whose weights are plain or encoded.
 
 use burn::{
-    module::Module,
+    module::{Module, Param},
     nn::Linear,
-    tensor::{Device, Tensor},
+    tensor::{DType, Device, Tensor},
 };
-use qins_quant::{Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme};
+use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, MatrixFormat, Recipe, Scheme};
 
-use super::{Biased, Coded, Companded, DenseLinear, Grouped, QinsLinear};
-use crate::{
-    device::{one_stream, read},
-    kernel::{self, Matrix},
-};
+use super::{Tap, weights::Weights};
+use crate::{device::read, kernel};
 
-/// A linear map without bias: plain, or encoded at rest. Both go through one forward.
+/// y = x·Wᵀ + b with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
+/// embedding looks up and that encoding acts on. (Burn's own [`Linear`] stores `[in, out]`.)
+///
+/// The weights are plain or encoded. Plain ones keep the type they came in, encoded ones their codes: both are decoded inside the
+/// product, never resident as anything else.
+///
+/// ```
+/// use burn::{module::Module, nn::LinearConfig, tensor::Tensor};
+/// use qins_burn::{EncodeOptions, Projection, Scheme};
+///
+/// let device = qins_burn::Backend::default().device()?;
+/// let linear = LinearConfig::new(256, 64).init(&device);
+/// let x = Tensor::<3>::ones([2, 5, 256], &device);
+///
+/// // A linear of Burn's, with its bias, in 4.4 bits per weight.
+/// let encoded = Projection::from(linear).encode(Scheme::Q4, &EncodeOptions::default())?;
+/// assert_eq!(encoded.forward(x.clone()).dims(), [2, 5, 64]);
+/// assert_eq!((encoded.num_weights(), encoded.num_params()), (64 * 256, 64 * 256 + 64));
+///
+/// // A record goes into a module of the same format and shape, and into no other.
+/// let empty = || Projection::empty(encoded.format(), 64, &device);
+/// let record = encoded.clone().with_bias(None).into_record();
+/// let loaded = empty().load_record(record);
+/// assert!(empty().try_load_record(encoded.clone().into_record()).is_err(), "it has no bias");
+/// assert_eq!(loaded.rows(&[7]).into_data(), encoded.rows(&[7]).into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
-pub enum Projection {
-    /// Plain weights.
-    Dense(DenseLinear),
-    /// Encoded weights.
-    Qins(QinsLinear),
+pub struct Projection {
+    weight: Weights,
+    bias: Option<Param<Tensor<1>>>,
+    /// Set for the length of a calibration.
+    #[module(skip)]
+    pub(crate) tap: Option<Tap>,
 }
 
 impl Projection {
-    /// An encoded matrix, `[out, in]`, as it rests in memory: encoded, unless its scheme is for files alone.
+    /// An encoded matrix, `[out, in]`, as it is kept in memory: encoded, unless its scheme is for files alone.
     pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
-        one_stream();
-        let (shape, source) = (encoded.shape(), encoded.source());
-        let decoded = match encoded.scheme() {
-            // Its own type holds it.
-            Scheme::Lossless => {
-                return DenseLinear::from_bytes(encoded.bytes_of_rows(0..shape[0]), shape, source, device).into();
-            }
-            Scheme::Rate => encoded.decode(),
-            _ => Vec::new(),
-        };
-        Self::Qins(match encoded.into_codes() {
-            Codes::F32 { u, alpha } => QinsLinear::F32(Companded::new(u, shape, alpha, source, device)),
-            Codes::Q8 { codes, scale, curvature } => QinsLinear::Q8(Coded::new(codes, shape, scale, curvature, device)),
-            Codes::Grouped(groups) => QinsLinear::Grouped(Grouped::new(groups, shape, device)),
-            Codes::Lossless(_) | Codes::Rate { .. } => {
-                return DenseLinear::new(decoded, shape, FloatDtype::F32, device).into();
-            }
-        })
+        let rows = encoded.shape()[0];
+        let (format, parts) = encoded.into_memory();
+        Self::of(Weights::new(format, rows, parts, device))
     }
 
-    /// `x[m, in] → [m, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        if let Self::Dense(DenseLinear { tap: Some(tap), .. }) = self {
-            tap.add(&x);
+    /// Plain weights, `[out, in]` row-major, numbers of the type `source`, to which they are rounded.
+    ///
+    /// # Panics
+    /// When the length does not match the shape.
+    pub fn plain(weights: &[f32], shape: [usize; 2], source: FloatDtype, device: &Device) -> Self {
+        Self::from_bytes(&source.narrow(weights), shape, source, device)
+    }
+
+    /// Plain weights, `[out, in]` row-major, as little-endian bytes of the type `source`.
+    ///
+    /// # Panics
+    /// When the length does not match the shape.
+    pub fn from_bytes(bytes: &[u8], [rows, cols]: [usize; 2], source: FloatDtype, device: &Device) -> Self {
+        assert_eq!(
+            bytes.len(),
+            rows * cols * source.size(),
+            "expected bytes of [{rows}, {cols}] weights of {source:?}"
+        );
+        let format = MatrixFormat::new(Form::Plain, source, cols);
+        Self::of(Weights::new(format, rows, format.read([bytes]), device))
+    }
+
+    /// A map of `rows` outputs whose weights are zeros until a record is loaded into it. Of a scheme that is for files alone it is
+    /// plain, as in memory.
+    pub fn empty(format: MatrixFormat, rows: usize, device: &Device) -> Self {
+        Self::of(Weights::zeros(format.in_memory(), rows, device))
+    }
+
+    fn of(weight: Weights) -> Self {
+        Self { weight, bias: None, tap: None }
+    }
+
+    /// The same with a bias, `[out]`, that is added to what comes out, or without one.
+    ///
+    /// # Panics
+    /// When its length is not the number of rows.
+    pub fn with_bias(self, bias: Option<Param<Tensor<1>>>) -> Self {
+        let rows = self.shape()[0];
+        if let Some(bias) = &bias {
+            assert_eq!(bias.lazy_shape().as_slice(), [rows], "expected a bias for each of {rows} outputs");
         }
-        kernel::linear(x, self.matrix())
+        Self { bias, ..self }
+    }
+
+    /// `x[.., in] → [.., out]`.
+    ///
+    /// # Panics
+    /// When x has another last dimension.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let [rows, cols] = self.shape();
+        let mut shape = x.dims();
+        let width = std::mem::replace(&mut shape[D - 1], rows);
+        assert_eq!(width, cols, "expected the last dimension of x to be {cols}, found {width}");
+        let m: usize = shape[..D - 1].iter().product();
+        let y = if m * rows * cols == 0 {
+            // Of a shape, Burn takes a 0 for a dimension that stays as it is.
+            Tensor::zeros(shape, (&x.device(), x.dtype()))
+        } else {
+            let x = x.reshape([m, cols]);
+            if let Some(tap) = &self.tap {
+                tap.add(&x);
+            }
+            kernel::linear(x, self.weight.matrix()).reshape(shape)
+        };
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
     }
 
     /// Rows of the weights, decoded: `[ids.len(), in]`, the lookup of an embedding.
@@ -58,33 +129,47 @@ impl Projection {
     /// # Panics
     /// When there is no such row.
     pub fn rows(&self, ids: &[u32]) -> Tensor<2> {
-        kernel::rows(self.matrix(), ids)
+        kernel::rows(self.weight.matrix(), ids)
+    }
+
+    /// All weights, decoded: `[out, in]`.
+    pub fn decode(&self) -> Tensor<2> {
+        let ids: Vec<u32> = (0..self.shape()[0] as u32).collect();
+        self.rows(&ids)
     }
 
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
-        match self {
-            Self::Dense(w) => w.shape(),
-            Self::Qins(w) => w.shape(),
-        }
+        self.weight.shape()
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> MatrixFormat {
+        self.weight.format()
     }
 
     /// The scheme, or `None` for plain weights.
     pub fn scheme(&self) -> Option<Scheme> {
-        match self {
-            Self::Dense(_) => None,
-            Self::Qins(w) => Some(w.scheme()),
-        }
+        self.format().scheme()
     }
 
-    /// The same map with its weights encoded, or, of a scheme for files alone, as they are read from one. A map that rests
-    /// in this scheme already is given back as it is.
+    /// The bias.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(Param::val)
+    }
+
+    /// How many weights there are, encoded or not; without the bias.
+    pub fn num_weights(&self) -> usize {
+        Module::num_params(&self.weight)
+    }
+
+    /// The same map with its weights encoded, or, of a scheme for files alone, as they are read from one. A map that is
+    /// in this scheme already is given back as it is; one in another is decoded first, and loses what both schemes lose.
     ///
     /// # Errors
-    /// When a weight is not finite or beyond the range of a scale, the weights are encoded in another scheme, or the device they
-    /// are on fails.
+    /// When a weight is not finite or beyond the range of a scale, or the device they are on fails.
     pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
-        self.encode_as(&Recipe { options: *options, ..scheme.into() })
+        self.encode_as(&Recipe::new(scheme, *options))
     }
 
     /// As [`encode`](Self::encode), with all that can be said of how.
@@ -92,43 +177,25 @@ impl Projection {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_as(self, recipe: &Recipe) -> Result<Self, EncodeError> {
-        let scheme = recipe.scheme;
-        let dense = match self {
-            Self::Dense(dense) => dense,
-            Self::Qins(ref encoded) if encoded.scheme() == scheme => return Ok(self),
-            Self::Qins(encoded) => return Err(EncodeError::Encoded(encoded.scheme())),
-        };
-        let (weight, shape) = (dense.weight(), dense.shape());
-        let device = weight.device();
-        let weights = read(weight).map_err(|error| EncodeError::Unreadable(error.to_string()))?;
-        let encoded = EncodedTensor::encode_as(&weights, shape, dense.source(), recipe)?;
-        Ok(Self::new(encoded, &device))
-    }
-
-    fn matrix(&self) -> Matrix {
-        match self {
-            Self::Dense(w) => w.matrix(),
-            Self::Qins(w) => w.matrix(),
+        if self.scheme() == Some(recipe.scheme) {
+            return Ok(self);
         }
+        let weights = self.decode();
+        let device = weights.device();
+        let weights = read(weights).map_err(|error| EncodeError::Unreadable(error.to_string()))?;
+        let encoded = EncodedTensor::encode_as(&weights, self.shape(), self.format().source(), recipe)?;
+        Ok(Self { bias: self.bias, ..Self::new(encoded, &device) })
     }
 }
 
-impl From<DenseLinear> for Projection {
-    fn from(dense: DenseLinear) -> Self {
-        Self::Dense(dense)
-    }
-}
-
-impl From<QinsLinear> for Projection {
-    fn from(qins: QinsLinear) -> Self {
-        Self::Qins(qins)
-    }
-}
-
-impl TryFrom<Linear> for Projection {
-    type Error = Biased;
-
-    fn try_from(linear: Linear) -> Result<Self, Biased> {
-        linear.try_into().map(Self::Dense)
+impl From<Linear> for Projection {
+    fn from(linear: Linear) -> Self {
+        let transposed = linear.weight.val().transpose().cast(DType::F32);
+        // Copied once: a transposed view would be made contiguous at every product.
+        let [rows, cols] = transposed.dims();
+        let weights = Tensor::empty([rows, cols], (&transposed.device(), DType::F32));
+        // A parameter of its own, not a result of the other.
+        let weights = weights.slice_assign([0..rows, 0..cols], transposed).detach();
+        Self::of(Weights::plain(weights)).with_bias(linear.bias)
     }
 }

@@ -121,7 +121,7 @@ impl Thresholds {
             (None, None, Self::ByBits) if settings.kv.is_some() && settings.scheme == "none" => {
                 vec![Criterion::at_most(MEAN_KL, kv_threshold(settings), mean_kl)]
             }
-            (None, Some(scheme), Self::ByBits) if scheme == Scheme::F32.name() => {
+            (None, Some(scheme), Self::ByBits) if scheme == Scheme::CompandedF32.name() => {
                 greedy.into_iter().chain(sampled).collect()
             }
             (None, _, Self::ByBits) => {

@@ -1,6 +1,7 @@
 //! A directory that is there whole or not at all.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -51,6 +52,11 @@ impl Directory {
         if taken {
             return Err(Error::file(target, "expected a new or empty directory, found one with files in it"));
         }
+        Self::beside(target)
+    }
+
+    /// Begins a directory in which something is made that will be `target`.
+    pub(super) fn beside(target: &Path) -> Result<Self, Error> {
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -91,14 +97,27 @@ impl Directory {
         ShardWriter::create(&self.work.join(name), self.target.join(name), tensors, streams)
     }
 
+    /// Where to make it.
+    pub(super) fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// Puts one file of the directory in the place of the target, and nothing else.
+    pub(super) fn commit_file(self, name: &OsStr) -> Result<(), Error> {
+        self.make_parent()?;
+        fs::rename(self.work.join(name), &self.target).map_err(Error::io(&self.target))
+    }
+
+    fn make_parent(&self) -> Result<(), Error> {
+        self.target.parent().map_or(Ok(()), |parent| fs::create_dir_all(parent).map_err(Error::io(parent)))
+    }
+
     /// Puts the directory in its place.
     ///
     /// # Errors
     /// When the rename fails; nothing is left at the target then.
     pub fn commit(self) -> Result<(), Error> {
-        if let Some(parent) = self.target.parent() {
-            fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        }
+        self.make_parent()?;
         // Not every system renames onto an empty directory. One with files in it stays, and the rename fails.
         let _ = fs::remove_dir(&self.target);
         fs::rename(&self.work, &self.target).map_err(Error::io(&self.target))

@@ -30,14 +30,14 @@ pub enum Files {
     Memory(Arc<BTreeMap<String, Arc<[u8]>>>),
 }
 
-/// A file's bytes.
+/// A file's bytes, mapped where they are on a disk.
 #[derive(Debug)]
-pub enum OpenFile {
-    /// Mapped from a directory.
+pub struct OpenFile(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
     Mapped(Mmap),
-    /// Embedded in the program.
     Embedded(&'static [u8]),
-    /// Shared in memory.
     Memory(Arc<[u8]>),
 }
 
@@ -45,10 +45,10 @@ impl Deref for OpenFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Embedded(bytes) => bytes,
-            Self::Memory(bytes) => bytes,
+        match &self.0 {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+            Bytes::Memory(bytes) => bytes,
         }
     }
 }
@@ -128,10 +128,14 @@ impl Files {
                 // SAFETY: the usual bargain of reading weights by mmap: the file must not be truncated while the
                 // program runs. Everything read from it is checked as bytes, never assumed to be valid.
                 let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
-                Ok(OpenFile::Mapped(map))
+                Ok(OpenFile(Bytes::Mapped(map)))
             }
-            Self::Embedded { files, .. } => self.found(name, embedded(files, name)).map(OpenFile::Embedded),
-            Self::Memory(files) => self.found(name, files.get(name).cloned()).map(OpenFile::Memory),
+            Self::Embedded { files, .. } => {
+                self.found(name, embedded(files, name)).map(|bytes| OpenFile(Bytes::Embedded(bytes)))
+            }
+            Self::Memory(files) => {
+                self.found(name, files.get(name).cloned()).map(|bytes| OpenFile(Bytes::Memory(bytes)))
+            }
         }
     }
 

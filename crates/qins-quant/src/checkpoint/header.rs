@@ -9,10 +9,13 @@ use super::layout::QUANT_METHOD;
 
 /// What a shard's metadata holds under the key `qins`, as JSON in one string: a file whose metadata has one key of ours
 /// is the same bytes every time.
-#[derive(Debug, Default, Serialize, serde::Deserialize)]
-pub(super) struct Checksums {
+#[derive(Clone, Debug, Default, Serialize, serde::Deserialize)]
+pub(super) struct OwnMetadata {
     /// XXH3 of each tensor's bytes, in 16 hexadecimal digits.
     pub(super) xxh3: BTreeMap<String, String>,
+    /// What is encoded, where no `config.json` says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) quantization_config: Option<serde_json::Value>,
 }
 
 /// XXH3 as it is written.
@@ -36,9 +39,9 @@ impl Serialize for Header<'_> {
 }
 
 /// The JSON of a header, in the order given.
-pub(super) fn header(tensors: &[(String, TensorInfo)], checksums: &Checksums) -> serde_json::Result<Vec<u8>> {
-    let checksums = serde_json::to_string(checksums)?;
-    let metadata = BTreeMap::from([("format", "pt"), (QUANT_METHOD, checksums.as_str())]);
+pub(super) fn header(tensors: &[(String, TensorInfo)], own: &OwnMetadata) -> serde_json::Result<Vec<u8>> {
+    let own = serde_json::to_string(own)?;
+    let metadata = BTreeMap::from([("format", "pt"), (QUANT_METHOD, own.as_str())]);
     let mut entries = vec![("__metadata__", Entry::Metadata(metadata))];
     entries.extend(tensors.iter().map(|(name, info)| (name.as_str(), Entry::Tensor(info))));
     serde_json::to_vec(&Header(entries))

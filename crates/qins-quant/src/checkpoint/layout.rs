@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::TensorSpec;
-use crate::{FloatDtype, Scheme, entropy::block_count, stored::Part};
+use super::{Dtype, TensorSpec};
+use crate::{FloatDtype, PartSpec, Scheme, entropy::block_count};
 
 /// The version this program writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 3;
@@ -16,6 +16,7 @@ pub(super) const QUANT_METHOD: &str = "qins";
 
 /// The entry of `config.json` that makes a checkpoint an encoded one, after the habit of compressed-tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct QuantizationConfig {
     /// Always `qins`.
     pub quant_method: String,
@@ -31,8 +32,26 @@ pub struct QuantizationConfig {
     pub fused: BTreeMap<String, Vec<String>>,
 }
 
+impl QuantizationConfig {
+    /// Reads an entry of this method and version.
+    pub(super) fn parse(value: &Value) -> Result<Self, String> {
+        let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("none");
+        if method != QUANT_METHOD {
+            return Err(format!("expected quant_method `{QUANT_METHOD}`, found `{method}`"));
+        }
+        // The version is looked at before the rest, whose form it decides.
+        let version = &value["format_version"];
+        if *version != FORMAT_VERSION {
+            let newer = if version.as_u64() > Some(FORMAT_VERSION.into()) { "; a newer qins may read it" } else { "" };
+            return Err(format!("expected format_version {FORMAT_VERSION}, found {version}{newer}"));
+        }
+        serde_json::from_value(value.clone()).map_err(|e| e.to_string())
+    }
+}
+
 /// Modules that rest alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Group {
     /// The modules' full names.
     pub targets: Vec<String>,
@@ -51,6 +70,7 @@ pub struct Group {
 /// An entropy coder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Coding {
     /// Blocks of rows in the Pcodec format.
     Pco,
@@ -62,23 +82,23 @@ pub(super) fn packed(module: &str) -> String {
 }
 
 /// The tensor of an encoded module's `[rows, cols]`.
-pub(crate) fn shape(module: &str) -> TensorSpec {
+pub(super) fn shape(module: &str) -> TensorSpec {
     TensorSpec { name: format!("{module}.weight_shape"), dtype: Dtype::I64, shape: vec![2] }
 }
 
-impl Part {
-    pub(crate) fn name(&self, module: &str) -> String {
-        format!("{module}.weight_{}", self.suffix)
+impl PartSpec {
+    pub(crate) fn tensor_name(&self, module: &str) -> String {
+        format!("{module}.weight_{}", self.name)
     }
 
-    /// The tensor it is where it is not entropy-coded.
-    pub(crate) fn tensor(&self, module: &str) -> TensorSpec {
-        TensorSpec { name: self.name(module), dtype: self.dtype, shape: self.shape.clone() }
+    /// The tensor it is where it is not entropy-coded, of a matrix of `rows` rows.
+    pub(crate) fn tensor(&self, module: &str, rows: usize) -> TensorSpec {
+        TensorSpec { name: self.tensor_name(module), dtype: self.element.safetensors(), shape: self.shape(rows) }
     }
 
     /// The tensor of the lengths of its blocks, where it is.
-    pub(crate) fn blocks(&self, module: &str) -> TensorSpec {
-        let blocks = block_count([self.shape[0], self.width()]);
-        TensorSpec { name: format!("{}_blocks", self.name(module)), dtype: Dtype::U32, shape: vec![blocks] }
+    pub(crate) fn blocks(&self, module: &str, rows: usize) -> TensorSpec {
+        let blocks = block_count([rows, self.width()]);
+        TensorSpec { name: format!("{}_blocks", self.tensor_name(module)), dtype: Dtype::U32, shape: vec![blocks] }
     }
 }

@@ -1,13 +1,19 @@
 //! Reading modules that rest encoded.
 
+use std::borrow::Cow;
+
 use qins_codec::Alpha;
-use safetensors::Dtype;
 
 use super::{
-    Checkpoint,
+    Checkpoint, Dtype,
     layout::{Coding, Group, packed, shape},
 };
-use crate::{Codes, EncodedTensor, Error, FloatDtype, Scheme, dtype::chunks, entropy, stored::Part};
+use crate::{
+    EncodedTensor, Error, FloatDtype, PartSpec, Scheme,
+    dtype::chunks,
+    entropy,
+    forms::{Form, MatrixFormat},
+};
 
 impl Checkpoint {
     /// Whether a module rests encoded.
@@ -17,7 +23,7 @@ impl Checkpoint {
 
     /// The group an encoded module is in.
     fn group(&self, module: &str) -> Result<&Group, Error> {
-        self.encoded.get(module).and_then(|name| self.quantization.as_ref()?.config_groups.get(name)).ok_or_else(|| {
+        self.encoded.get(module).and_then(|name| self.quantization()?.config_groups.get(name)).ok_or_else(|| {
             let message = "expected in quantization_config, found no such target";
             Error::tensor(self.config_path(), packed(module), message)
         })
@@ -58,12 +64,12 @@ impl Checkpoint {
     /// # Errors
     /// As [`encoded_shape`](Self::encoded_shape).
     pub fn tensors_of_module(&self, module: &str) -> Result<Vec<String>, Error> {
-        let (group, dimensions) = (self.group(module)?, self.encoded_shape(module)?);
+        let (group, [rows, cols]) = (self.group(module)?, self.encoded_shape(module)?);
         let mut names = vec![shape(module).name];
-        for part in group.scheme.parts(group.source_dtype, dimensions) {
-            names.push(part.name(module));
-            if group.coding.is_some() && part.by_rows {
-                names.push(part.blocks(module).name);
+        for part in self.format(group, cols)?.parts() {
+            names.push(part.tensor_name(module));
+            if group.coding.is_some() && part.by_rows() {
+                names.push(part.blocks(module, rows).name);
             }
         }
         Ok(names)
@@ -83,38 +89,39 @@ impl Checkpoint {
     /// # Errors
     /// When one of its tensors is missing, damaged, or of a type, shape or value its scheme does not allow.
     pub fn encoded(&self, module: &str) -> Result<EncodedTensor, Error> {
-        let (group, dimensions) = (self.group(module)?, self.encoded_shape(module)?);
-        let codes = self.codes(module, dimensions, group)?;
-        EncodedTensor::from_parts(dimensions, group.source_dtype, codes)
-            .map_err(|e| Error::tensor(self.path_of(&packed(module)), packed(module), e))
-    }
-
-    fn codes(&self, module: &str, dimensions: [usize; 2], group: &Group) -> Result<Codes, Error> {
-        let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
-            .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
+        let (group, [rows, cols]) = (self.group(module)?, self.encoded_shape(module)?);
+        let format = self.format(group, cols)?;
         if group.scheme.is_for_files() && group.coding.is_none() {
             let message = format!("quantization_config: expected a coding with scheme {}, found none", group.scheme);
             return Err(Error::file(self.config_path(), message));
         }
-        let parts = group.scheme.parts(group.source_dtype, dimensions);
-        let bytes = parts.iter().map(|part| match group.coding {
-            Some(Coding::Pco) if part.by_rows => self.decode(module, part),
-            _ => self.stored(&part.tensor(module)).map(<[u8]>::to_vec),
+        let bytes = format.parts().into_iter().map(|part| match group.coding {
+            Some(Coding::Pco) if part.by_rows() => self.decode(module, &part, rows),
+            Some(Coding::Pco) | None => self.stored(&part.tensor(module, rows)).map(Cow::Borrowed),
         });
-        Ok(Codes::from_stored(group.scheme, alpha, bytes.collect::<Result<Vec<_>, _>>()?))
+        let parts = format.read(bytes.collect::<Result<Vec<_>, _>>()?);
+        EncodedTensor::from_parts(format, rows, parts)
+            .map_err(|e| Error::tensor(self.path_of(&packed(module)), packed(module), e))
+    }
+
+    fn format(&self, group: &Group, cols: usize) -> Result<MatrixFormat, Error> {
+        let alpha = Alpha::new(group.alpha.unwrap_or(1.0))
+            .map_err(|e| Error::file(self.config_path(), format!("quantization_config: alpha: {e}")))?;
+        Ok(MatrixFormat::new(Form::of(group.scheme, alpha), group.source_dtype, cols))
     }
 
     /// An entropy-coded part.
-    fn decode(&self, module: &str, part: &Part) -> Result<Vec<u8>, Error> {
-        let name = part.name(module);
+    fn decode(&self, module: &str, part: &PartSpec, rows: usize) -> Result<Cow<'_, [u8]>, Error> {
+        let name = part.tensor_name(module);
         let (dtype, found, _) = self.require(&name)?;
         if (dtype, found.len()) != (Dtype::U8, 1) {
             let message = format!("expected a stream of U8, found {dtype:?} of shape {found:?}");
             return Err(Error::tensor(self.path_of(&name), name, message));
         }
         let stream = self.intact(&name)?;
-        let blocks: Vec<u32> = chunks(self.stored(&part.blocks(module))?).map(u32::from_le_bytes).collect();
-        entropy::decode(stream, &blocks, part.dtype, [part.shape[0], part.width()])
+        let blocks: Vec<u32> = chunks(self.stored(&part.blocks(module, rows))?).map(u32::from_le_bytes).collect();
+        entropy::decode(stream, &blocks, part.element, [rows, part.width()])
+            .map(Cow::Owned)
             .map_err(|message| Error::tensor(self.path_of(&name), name, message))
     }
 }

@@ -3,16 +3,15 @@
 use std::{
     collections::BTreeMap,
     ops::{Deref, Range},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Files, OpenFile,
-    layout::{FORMAT_VERSION, QUANT_METHOD, QuantizationConfig, packed},
+    Dtype, Files, OpenFile,
+    layout::{QuantizationConfig, packed},
     shard::Shard,
     writer::TensorSpec,
 };
@@ -26,13 +25,23 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Files,
-    config: Value,
-    pub(super) quantization: Option<QuantizationConfig>,
+    contents: Contents,
     shards: Vec<(String, Shard)>,
     /// Tensor name → shard.
     tensors: BTreeMap<String, usize>,
     /// Encoded module → group.
     pub(super) encoded: BTreeMap<String, String>,
+}
+
+/// What a checkpoint says of itself.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// `config.json`.
+    pub(super) config: Value,
+    /// The file that says it.
+    pub(super) config_path: PathBuf,
+    /// What is encoded.
+    pub(super) quantization: Option<QuantizationConfig>,
 }
 
 /// A plain tensor where it rests.
@@ -94,42 +103,50 @@ impl Checkpoint {
         }
         let quantization = quantization(&files, &config)?;
         let names = shard_names(&files)?;
-        let mut shards = Vec::new();
-        let mut tensors = BTreeMap::new();
-        for name in &names.files {
-            let shard = Shard::open(&files, name)?;
-            for tensor in shard.names() {
-                if let Some(other) = tensors.insert(tensor.clone(), shards.len()) {
-                    let (other, _): &(String, Shard) = shards.get(other).unwrap_or(&shards[0]);
-                    return Err(Error::tensor(&shard.path, tensor, format!("expected once, found in {other} as well")));
-                }
-            }
-            shards.push((name.clone(), shard));
-        }
+        let shards = names.files.iter().map(|name| Ok((name.clone(), Shard::open(&files, name)?)));
+        let shards = shards.collect::<Result<_, Error>>()?;
+        let config_path = files.path(CONFIG);
+        let checkpoint = Self::of_shards(files, Contents { config, config_path, quantization }, shards)?;
         for (tensor, file) in &names.map {
-            if tensors.get(tensor).is_none_or(|&s| shards[s].0 != *file) {
-                return Err(Error::tensor(files.path(file), tensor, format!("named by {INDEX}, but not in the file")));
+            if checkpoint.tensors.get(tensor).is_none_or(|&s| checkpoint.shards[s].0 != *file) {
+                let message = format!("named by {INDEX}, but not in the file");
+                return Err(Error::tensor(checkpoint.files.path(file), tensor, message));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Of open shards, whose tensors must have a name each, and be those that encoded modules need.
+    pub(super) fn of_shards(files: Files, contents: Contents, shards: Vec<(String, Shard)>) -> Result<Self, Error> {
+        let mut tensors = BTreeMap::new();
+        for (i, (_, shard)) in shards.iter().enumerate() {
+            for tensor in shard.names() {
+                if let Some(other) = tensors.insert(tensor.clone(), i) {
+                    let message = format!("expected once, found in {} as well", shards[other].0);
+                    return Err(Error::tensor(&shard.path, tensor, message));
+                }
             }
         }
         let mut encoded = BTreeMap::new();
-        for (name, group) in quantization.iter().flat_map(|q| &q.config_groups) {
+        let config_path = &contents.config_path;
+        for (name, group) in contents.quantization.iter().flat_map(|q| &q.config_groups) {
             for target in &group.targets {
                 if !tensors.contains_key(&packed(target)) {
                     let message = format!("expected by quantization_config ({name}), found no such tensor");
-                    return Err(Error::tensor(files.path(CONFIG), packed(target), message));
+                    return Err(Error::tensor(config_path, packed(target), message));
                 }
                 let plain = format!("{target}.weight");
                 if tensors.contains_key(&plain) {
                     let message = format!("expected none, as {target} is encoded ({name}), found one");
-                    return Err(Error::tensor(files.path(CONFIG), plain, message));
+                    return Err(Error::tensor(config_path, plain, message));
                 }
                 if let Some(other) = encoded.insert(target.clone(), name.clone()) {
                     let message = format!("quantization_config: expected {target} once, found in {other} and {name}");
-                    return Err(Error::file(files.path(CONFIG), message));
+                    return Err(Error::file(config_path, message));
                 }
             }
         }
-        Ok(Self { files, config, quantization, shards, tensors, encoded })
+        Ok(Self { files, contents, shards, tensors, encoded })
     }
 
     /// The files it was opened from.
@@ -139,17 +156,17 @@ impl Checkpoint {
 
     /// The content of `config.json`.
     pub fn config(&self) -> &Value {
-        &self.config
+        &self.contents.config
     }
 
     /// The path of `config.json`, for messages.
-    pub fn config_path(&self) -> std::path::PathBuf {
-        self.files.path(CONFIG)
+    pub fn config_path(&self) -> PathBuf {
+        self.contents.config_path.clone()
     }
 
     /// What is encoded, if anything is.
     pub fn quantization(&self) -> Option<&QuantizationConfig> {
-        self.quantization.as_ref()
+        self.contents.quantization.as_ref()
     }
 
     /// The shards' file names, in order.
@@ -268,7 +285,7 @@ impl Checkpoint {
 
     pub(super) fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
         self.raw(name).ok_or_else(|| {
-            let file = if self.shards().any(|shard| shard == SINGLE) { SINGLE } else { INDEX };
+            let file = if let [(file, _)] = &*self.shards { file } else { INDEX };
             Error::tensor(self.files.path(file), name, "expected in the checkpoint, found no such tensor")
         })
     }
@@ -302,16 +319,7 @@ fn shard_names(files: &Files) -> Result<ShardNames, Error> {
 
 fn quantization(files: &Files, config: &Value) -> Result<Option<QuantizationConfig>, Error> {
     let Some(value) = config.get("quantization_config").filter(|v| !v.is_null()) else { return Ok(None) };
-    let error = |message: String| Error::file(files.path(CONFIG), format!("quantization_config: {message}"));
-    let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("none");
-    if method != QUANT_METHOD {
-        return Err(error(format!("expected quant_method `{QUANT_METHOD}`, found `{method}`")));
-    }
-    // The version is looked at before the rest, whose form it decides.
-    let version = &value["format_version"];
-    if *version != FORMAT_VERSION {
-        let newer = if version.as_u64() > Some(FORMAT_VERSION.into()) { "; a newer qins may read it" } else { "" };
-        return Err(error(format!("expected format_version {FORMAT_VERSION}, found {version}{newer}")));
-    }
-    serde_json::from_value(value.clone()).map(Some).map_err(|e| error(e.to_string()))
+    QuantizationConfig::parse(value)
+        .map(Some)
+        .map_err(|message| Error::file(files.path(CONFIG), format!("quantization_config: {message}")))
 }

@@ -3,14 +3,14 @@
 use std::{ops::Range, path::PathBuf};
 
 use safetensors::{
-    Dtype, SafeTensors,
+    SafeTensors,
     tensor::{Metadata, TensorInfo},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Files, OpenFile,
-    header::{Checksums, hex},
+    Dtype, Files, OpenFile, QuantizationConfig,
+    header::{OwnMetadata, hex},
     layout::QUANT_METHOD,
 };
 use crate::Error;
@@ -23,7 +23,7 @@ pub struct Shard {
     /// Where the tensors' bytes begin.
     start: usize,
     header: Metadata,
-    checksums: Checksums,
+    own: OwnMetadata,
 }
 
 impl Shard {
@@ -41,12 +41,20 @@ impl Shard {
                 format!("expected a complete safetensors file, found {found} bytes that are none ({e:?})"),
             )
         })?;
-        let checksums = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
-            None => Checksums::default(),
+        let own = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
+            None => OwnMetadata::default(),
             Some(json) => serde_json::from_str(json)
                 .map_err(|e| Error::file(&path, format!("metadata `{QUANT_METHOD}`: expected checksums: {e}")))?,
         };
-        Ok(Self { path, data, start: header_len + 8, header, checksums })
+        Ok(Self { path, data, start: header_len + 8, header, own })
+    }
+
+    /// What its own metadata say is encoded in it, if they do.
+    pub(super) fn quantization(&self) -> Result<Option<QuantizationConfig>, Error> {
+        let Some(value) = &self.own.quantization_config else { return Ok(None) };
+        QuantizationConfig::parse(value)
+            .map(Some)
+            .map_err(|e| Error::file(&self.path, format!("metadata `{QUANT_METHOD}`: quantization_config: {e}")))
     }
 
     /// Its tensors, in the order they lie.
@@ -57,12 +65,12 @@ impl Shard {
     /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it.
     pub fn is_intact(&self, name: &str) -> Option<bool> {
         let (_, _, bytes) = self.get(name)?;
-        Some(*self.checksums.xxh3.get(name)? == hex(xxh3_64(bytes)))
+        Some(*self.own.xxh3.get(name)? == hex(xxh3_64(bytes)))
     }
 
     /// Tensors that the file has a checksum of, and nothing else.
     pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
-        self.checksums.xxh3.keys().filter(|name| self.header.info(name).is_none()).map(String::as_str)
+        self.own.xxh3.keys().filter(|name| self.header.info(name).is_none()).map(String::as_str)
     }
 
     /// Where a tensor's bytes lie in the file.
@@ -74,6 +82,6 @@ impl Shard {
     /// A tensor's type, shape and bytes.
     pub fn get(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         let TensorInfo { dtype, shape, .. } = self.header.info(name)?;
-        Some((*dtype, shape, &self.data[self.range(name)?]))
+        Some((Dtype::of(*dtype), shape, &self.data[self.range(name)?]))
     }
 }

@@ -8,13 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safetensors::{
-    Dtype,
-    tensor::{Metadata, TensorInfo},
-};
+use safetensors::tensor::{Metadata, TensorInfo};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::header::{Checksums, header, hex};
+use super::{
+    Dtype, QuantizationConfig,
+    header::{OwnMetadata, header, hex},
+};
 use crate::Error;
 
 /// A tensor to come.
@@ -50,7 +50,7 @@ pub struct ShardWriter {
     progress: HashMap<String, Progress>,
     /// Streams still to come, and the most bytes each may take.
     streams: HashMap<String, usize>,
-    checksums: Checksums,
+    own: OwnMetadata,
 }
 
 struct Progress {
@@ -72,25 +72,37 @@ impl ShardWriter {
     ///
     /// # Errors
     /// When the file cannot be created, or two tensors have one name.
-    pub fn create(
+    pub fn create(at: &Path, path: PathBuf, tensors: Vec<TensorSpec>, streams: Vec<TensorSpec>) -> Result<Self, Error> {
+        Self::with_quantization(at, path, tensors, streams, None)
+    }
+
+    /// As [`create`](Self::create), of a file that says itself what is encoded in it.
+    pub(super) fn with_quantization(
         at: &Path,
         path: PathBuf,
         mut tensors: Vec<TensorSpec>,
         streams: Vec<TensorSpec>,
+        quantization: Option<&QuantizationConfig>,
     ) -> Result<Self, Error> {
         tensors.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
         // What the header would be if every stream took all it may: no header is longer.
-        let (mut infos, mut checksums) = (Vec::new(), Checksums::default());
+        let quantization_config =
+            quantization.map(serde_json::to_value).transpose().map_err(|e| Error::file(&path, e))?;
+        let own = OwnMetadata { quantization_config, ..OwnMetadata::default() };
+        let (mut infos, mut longest) = (Vec::new(), own.clone());
         for spec in tensors.iter().chain(&streams) {
-            if checksums.xxh3.insert(spec.name.clone(), hex(u64::MAX)).is_some() {
+            if longest.xxh3.insert(spec.name.clone(), hex(u64::MAX)).is_some() {
                 return Err(Error::tensor(&path, &spec.name, "expected once, found announced twice"));
             }
             let from = infos.last().map_or(0, |(_, info): &(_, TensorInfo)| info.data_offsets.1);
             let data_offsets = (from, from.saturating_add(spec.bytes()));
-            infos.push((spec.name.clone(), TensorInfo { dtype: spec.dtype, shape: spec.shape.clone(), data_offsets }));
+            infos.push((
+                spec.name.clone(),
+                TensorInfo { dtype: spec.dtype.get(), shape: spec.shape.clone(), data_offsets },
+            ));
         }
         Metadata::new(None, infos.clone()).map_err(|e| Error::file(&path, format!("{e:?}")))?;
-        let room = header(&infos, &checksums).map_err(|e| Error::file(&path, e))?.len().next_multiple_of(8);
+        let room = header(&infos, &longest).map_err(|e| Error::file(&path, e))?.len().next_multiple_of(8);
         infos.truncate(tensors.len());
         let progress = infos.iter().map(|(name, info)| {
             let (next, end) = info.data_offsets;
@@ -103,7 +115,7 @@ impl ShardWriter {
             progress: progress.collect(),
             tensors: infos,
             streams: streams.into_iter().map(|spec| (spec.name.clone(), spec.bytes())).collect(),
-            checksums: Checksums::default(),
+            own,
         })
     }
 
@@ -134,10 +146,16 @@ impl ShardWriter {
             return Err(Error::tensor(&self.path, name, message));
         }
         let from = self.tensors.last().map_or(0, |(_, info)| info.data_offsets.1);
-        let info = TensorInfo { dtype: Dtype::U8, shape: vec![bytes.len()], data_offsets: (from, from + bytes.len()) };
+        let info =
+            TensorInfo { dtype: Dtype::U8.get(), shape: vec![bytes.len()], data_offsets: (from, from + bytes.len()) };
         self.tensors.push((name.to_owned(), info));
-        self.checksums.xxh3.insert(name.to_owned(), hex(xxh3_64(bytes)));
+        self.own.xxh3.insert(name.to_owned(), hex(xxh3_64(bytes)));
         self.write_at(self.start + from, bytes)
+    }
+
+    /// The file's place, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn write_at(&mut self, at: usize, bytes: &[u8]) -> Result<(), Error> {
@@ -155,8 +173,8 @@ impl ShardWriter {
             return Err(Error::tensor(&self.path, name, "announced, but never written to its end"));
         }
         let hashes = self.progress.iter().map(|(name, p)| (name.clone(), hex(p.hash.digest())));
-        self.checksums.xxh3.extend(hashes);
-        let mut head = header(&self.tensors, &self.checksums).map_err(|e| Error::file(&self.path, e))?;
+        self.own.xxh3.extend(hashes);
+        let mut head = header(&self.tensors, &self.own).map_err(|e| Error::file(&self.path, e))?;
         head.resize(self.start - 8, b' ');
         self.write_at(0, &[&(head.len() as u64).to_le_bytes(), &*head].concat())?;
         self.file.sync_all().map_err(Error::io(&self.path))?;

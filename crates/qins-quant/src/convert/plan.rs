@@ -2,13 +2,10 @@
 
 use std::ops::Range;
 
-use safetensors::Dtype;
-
 use super::{Part, Parts};
 use crate::{
     Error, FloatDtype, Recipe,
-    checkpoint::{self, Checkpoint, TensorSpec},
-    stored,
+    checkpoint::{Checkpoint, MatrixWriter, TensorSpec},
 };
 
 /// What is done with (a part of) one stored tensor.
@@ -26,11 +23,6 @@ pub(super) enum Action {
     Encode { module: String, recipe: Recipe, rows: Range<usize>, cols: usize, dtype: FloatDtype, fused: bool },
 }
 
-/// The parts in which rows that are encoded will rest.
-pub(super) fn parts(recipe: &Recipe, dtype: FloatDtype, rows: &Range<usize>, cols: usize) -> Vec<stored::Part> {
-    recipe.scheme.parts(dtype, [rows.len(), cols])
-}
-
 /// The tensors of known size, and the streams with the most bytes they may take.
 pub(super) fn specs(plan: &[Step]) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     let (mut tensors, mut streams) = (Vec::new(), Vec::new());
@@ -38,17 +30,10 @@ pub(super) fn specs(plan: &[Step]) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
         match &step.action {
             Action::Copy { spec, .. } | Action::CopyRows { spec, .. } => tensors.push(spec.clone()),
             Action::Encode { module, recipe, rows, cols, dtype, .. } => {
-                tensors.push(checkpoint::shape(module));
-                for part in parts(recipe, *dtype, rows, *cols) {
-                    if recipe.is_coded() && part.by_rows {
-                        // What cannot be coded grows by little; a block's overhead is below 4 KiB.
-                        let most = 2 * part.bytes() + 4096 * (1 + part.blocks(module).bytes());
-                        streams.push(TensorSpec { name: part.name(module), dtype: Dtype::U8, shape: vec![most] });
-                        tensors.push(part.blocks(module));
-                    } else {
-                        tensors.push(part.tensor(module));
-                    }
-                }
+                let format = recipe.format(*dtype, *cols);
+                let [sized, coded] = MatrixWriter::new(module, &format, rows.len(), recipe.is_coded()).specs();
+                tensors.extend(sized);
+                streams.extend(coded);
             }
         }
     }

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use super::plan::{Action, Step, parts};
+use super::plan::{Action, Step};
 use crate::{
     EncodedTensor, Error, FloatDtype, Recipe,
-    checkpoint::{self, Checkpoint, ShardWriter},
-    entropy::Coder,
+    checkpoint::{self, Checkpoint, MatrixWriter, ShardWriter},
     sample,
 };
 
@@ -84,39 +83,20 @@ fn encode(
     progress: &dyn Fn(u64),
 ) -> Result<(), Error> {
     let (shape, dtype) = ([matrix.rows.len(), matrix.cols], matrix.dtype);
-    let recipe = settle(matrix, shape, recipe)?;
-    let parts = parts(&recipe, dtype, &matrix.rows, matrix.cols);
-    let coder = |part: &crate::stored::Part| Coder::new(part.dtype, [part.shape[0], part.width()]);
-    let mut coders: Vec<Option<Coder>> =
-        parts.iter().map(|part| (recipe.is_coded() && part.by_rows).then(|| coder(part))).collect();
-    for (i, band) in bands(shape).enumerate() {
+    let recipe = resolve(matrix, shape, recipe)?;
+    let mut out = MatrixWriter::new(module, &recipe.format(dtype, matrix.cols), shape[0], recipe.is_coded());
+    for band in bands(shape) {
         let bytes = matrix.read(band.clone())?;
         let encoded = EncodedTensor::encode_bytes(&bytes, [band.len(), matrix.cols], dtype, &recipe)
             .map_err(|e| matrix.error(e.below(matrix.rows.start + band.start)))?;
-        for ((part, coder), bytes) in parts.iter().zip(&mut coders).zip(encoded.codes().stored()) {
-            match coder {
-                Some(coder) => coder.push(&bytes).map_err(|e| matrix.error(e))?,
-                // What is the whole matrix's is the same in every band.
-                None if i == 0 || part.by_rows => writer.write(&part.name(module), &bytes)?,
-                None => {}
-            }
-        }
+        out.push(&encoded, writer)?;
         progress(bytes.len() as u64);
     }
-    for (part, coder) in parts.iter().zip(coders) {
-        if let Some(coder) = coder {
-            let coded = coder.finish().map_err(|e| matrix.error(e))?;
-            writer.stream(&part.name(module), &coded.stream)?;
-            let blocks: Vec<u8> = coded.blocks.iter().flat_map(|n| n.to_le_bytes()).collect();
-            writer.write(&part.blocks(module).name, &blocks)?;
-        }
-    }
-    let dimensions: Vec<u8> = shape.iter().flat_map(|n| (*n as u64).to_le_bytes()).collect();
-    writer.write(&checkpoint::shape(module).name, &dimensions)
+    out.finish(writer)
 }
 
 /// Decides from the whole matrix what its bands shall have in common.
-fn settle(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Recipe, Error> {
+fn resolve(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Recipe, Error> {
     let Some(weights) = recipe.sample() else {
         return Ok(recipe.clone());
     };
@@ -124,5 +104,5 @@ fn settle(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Rec
     for row in sample::rows(shape, weights) {
         rows.extend(matrix.dtype.widen(&matrix.read(row..row + 1)?));
     }
-    recipe.settle(rows, matrix.cols).map_err(|e| matrix.error(e))
+    recipe.resolve(rows, matrix.cols).map_err(|e| matrix.error(e))
 }

@@ -22,6 +22,7 @@ mod simd;
 
 pub(crate) use gemm::{Accumulate, Transpose, matmul};
 pub use linear::{linear, linear_on, naive};
+#[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;
 pub use simd::Simd;

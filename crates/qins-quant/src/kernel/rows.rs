@@ -3,7 +3,11 @@
 use qins_codec::{Alpha, Curvature};
 
 use super::{Simd, simd::per_isa};
-use crate::{FloatDtype, GroupedRows, Words, dtype::widen_half};
+use crate::{
+    FloatDtype,
+    dtype::widen_half,
+    forms::{Form, GroupedRows, MatrixFormat, floats, stride, stride_of_halves, widen_row},
+};
 
 /// The rows of a matrix as a kernel reads them. The number of columns is not stored: it is the length of the output passed
 /// to [`decode_row`](Self::decode_row).
@@ -44,9 +48,13 @@ pub enum Rows<'a> {
     Grouped(GroupedRows<'a>),
     /// The bits of the source.
     Lossless {
-        /// `cols` words per row.
-        words: &'a Words,
-        /// The type of the words.
+        /// `stride` words per row, of which the first `cols` are the upper halves of weights, turned left by one bit.
+        high: &'a [u16],
+        /// The lower halves likewise, of a type of 32 bits; else empty.
+        low: &'a [u16],
+        /// Words from one row to the next.
+        stride: usize,
+        /// The type of the weights.
         source: FloatDtype,
     },
     /// Integer multiples of one step.
@@ -59,6 +67,46 @@ pub enum Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// The rows of a matrix of this format.
+    ///
+    /// # Panics
+    /// When there are fewer parts than the format has.
+    pub fn new(format: &MatrixFormat, parts: &[&'a [u32]]) -> Self {
+        let cols = format.cols();
+        match format.form() {
+            Form::Plain => {
+                let (words, stride) = (bytemuck::cast_slice(parts[0]), stride_of_halves(cols));
+                match format.source() {
+                    FloatDtype::F32 => Self::Dense(floats(parts[0])),
+                    FloatDtype::F16 => Self::Half { words, stride, bf16: false },
+                    FloatDtype::Bf16 => Self::Half { words, stride, bf16: true },
+                }
+            }
+            Form::CompandedFloat(form) => Self::F32 { u: floats(parts[0]), alpha: form.alpha, source: format.source() },
+            Form::CompandedRow => Self::Q8 {
+                codes: bytemuck::cast_slice(parts[0]),
+                stride: stride(cols),
+                scale: floats(parts[1]),
+                curvature: floats(parts[2]),
+            },
+            Form::Grouped(layout) => Self::Grouped(GroupedRows {
+                layout,
+                packed: bytemuck::cast_slice(parts[0]),
+                scale: floats(parts[1]),
+                group_scale: bytemuck::cast_slice(parts[2]),
+                selector: bytemuck::cast_slice(parts[3]),
+                curvature: floats(parts[4]),
+            }),
+            Form::Lossless => Self::Lossless {
+                high: bytemuck::cast_slice(parts[0]),
+                low: parts.get(1).map_or(&[], |low| bytemuck::cast_slice(low)),
+                stride: stride_of_halves(cols),
+                source: format.source(),
+            },
+            Form::Rate => Self::Rate { codes: bytemuck::cast_slice(parts[0]), step: f32::from_bits(parts[1][0]) },
+        }
+    }
+
     /// Decodes row `row` into `out`, one weight per element.
     ///
     /// # Panics
@@ -88,7 +136,10 @@ impl<'a> Rows<'a> {
                 qins_codec::slice::decode(codes, scale[row], k, out).expect("codes and output have one length");
             }
             Self::Grouped(grouped) => grouped.decode_row(row, out),
-            Self::Lossless { words, source } => words.widen(row * n, source, out),
+            Self::Lossless { high, low, stride, source } => {
+                let low = if low.is_empty() { low } else { &low[row * stride..][..n] };
+                widen_row(&high[row * stride..][..n], low, source, out);
+            }
             Self::Rate { codes, step } => each(&codes[row * n..][..n], out, |q| step * q as f32),
         }
     }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use qins_quant::{
-    Codes, EncodeOptions, EncodedTensor, FloatDtype, Prune, Rate, Recipe, Scheme, Words,
+    EncodeOptions, EncodedTensor, FloatDtype, Form, MatrixFormat, Prune, Rate, Recipe, Scheme,
     checkpoint::Checkpoint,
     convert::{Part, convert},
 };
@@ -47,8 +47,7 @@ fn a_coded_file_holds_the_same_matrix_in_fewer_bytes() {
     let weights = weights();
     let home = home(&weights, FloatDtype::Bf16);
     for scheme in Scheme::ALL {
-        let whole =
-            EncodedTensor::encode(&weights, SHAPE, FloatDtype::Bf16, scheme, &EncodeOptions::default()).unwrap();
+        let whole = EncodedTensor::encode_as(&weights, SHAPE, FloatDtype::Bf16, &scheme.into()).unwrap();
         let coded = converted(&home, &format!("{scheme}-coded"), &recipe(scheme, true));
         assert_eq!(coded.encoded("m").unwrap(), whole, "{scheme}");
         let bytes = coded.bytes_of_module("m").unwrap();
@@ -107,7 +106,8 @@ fn a_rate_costs_what_was_asked_for_and_keeps_what_uniform_steps_keep() {
         let found = 8.0 * out.tensor_bytes() as f64 / weights.len() as f64;
         assert!((rate - 0.02..=rate + 0.002).contains(&found), "{rate}: {found}");
         let encoded = out.encoded("m").unwrap();
-        let Codes::Rate { codes, step } = encoded.codes() else { panic!("not rate") };
+        let codes: &[i32] = bytemuck::cast_slice(encoded.part("packed").unwrap());
+        let step = encoded.floats("step").unwrap()[0];
         let decoded = encoded.decode();
         for ((w, d), q) in weights.iter().zip(&decoded).zip(codes) {
             assert!((w - d).abs() <= 0.5001 * step && *d == step * *q as f32, "{rate}: {w} became {d}");
@@ -136,15 +136,15 @@ fn pruned_rows_have_their_share_of_zeros() {
         options: EncodeOptions { prune: Prune::new(share).unwrap(), ..EncodeOptions::default() },
         ..scheme.into()
     };
-    for scheme in [Scheme::F32, Scheme::Q8, Scheme::Q4, Scheme::Rate] {
+    for scheme in [Scheme::CompandedF32, Scheme::Q8, Scheme::Q4, Scheme::Rate] {
         let decoded = converted(&home, scheme.name(), &pruned(scheme, 0.5)).encoded("m").unwrap().decode();
         for (x, d) in weights.chunks(SHAPE[1]).zip(decoded.chunks(SHAPE[1])) {
             let zeros = d.iter().filter(|d| **d == 0.0).count();
             assert!(zeros >= SHAPE[1] / 2, "{scheme}: {zeros}");
-            assert!(zeros == SHAPE[1].div_ceil(2) || scheme != Scheme::F32, "{scheme}: {zeros}");
+            assert!(zeros == SHAPE[1].div_ceil(2) || scheme != Scheme::CompandedF32, "{scheme}: {zeros}");
             let least = x.iter().zip(d).filter(|(_, d)| **d != 0.0).map(|(x, _)| x.abs()).fold(f32::MAX, f32::min);
             let most = x.iter().zip(d).filter(|(_, d)| **d == 0.0).map(|(x, _)| x.abs()).fold(0.0, f32::max);
-            assert!(least >= most || scheme != Scheme::F32, "{least} was kept and {most} was not");
+            assert!(least >= most || scheme != Scheme::CompandedF32, "{least} was kept and {most} was not");
         }
     }
     let none = |_: &str, _: &[usize]| {
@@ -260,7 +260,10 @@ fn coded_parts_that_are_none_are_refused() {
 
 #[test]
 fn what_a_stored_matrix_of_a_new_scheme_may_not_be() {
-    let rate = |codes: Vec<i32>, step| EncodedTensor::from_parts([1, 2], FloatDtype::Bf16, Codes::Rate { codes, step });
+    let rate = |codes: Vec<i32>, step| {
+        let parts = vec![codes.into_iter().map(i32::cast_unsigned).collect(), vec![f32::to_bits(step)]];
+        EncodedTensor::from_parts(MatrixFormat::new(Form::Rate, FloatDtype::Bf16, 2), 1, parts)
+    };
     assert_eq!(bits(&rate(vec![-3, 1 << 24], 0.5).unwrap().decode()), bits(&[-1.5, (1 << 23) as f32]));
     assert!(rate(vec![0; 3], 1.0).is_err());
     for step in [f32::NAN, f32::INFINITY, -1.0, 1e38] {
@@ -270,11 +273,12 @@ fn what_a_stored_matrix_of_a_new_scheme_may_not_be() {
         let error = rate(vec![0, code], 1.0).unwrap_err().to_string();
         assert!(error.contains("row 0, column 1") && error.contains(&code.to_string()), "{error}");
     }
-    for (dtype, low) in [(FloatDtype::Bf16, 0), (FloatDtype::F16, 0), (FloatDtype::F32, 4)] {
-        let lossless = |high, low| {
-            let words = Words { high: vec![0; high], low: vec![0; low] };
-            EncodedTensor::from_parts([1, 2], dtype, Codes::Lossless(words)).is_ok()
+    for (dtype, low) in [(FloatDtype::Bf16, 0), (FloatDtype::F16, 0), (FloatDtype::F32, 1)] {
+        let format = MatrixFormat::new(Form::Lossless, dtype, 2);
+        let lossless = |high: usize, low: usize| {
+            let parts = [high, low].into_iter().filter(|n| *n > 0).map(|n| vec![0; n]).collect();
+            EncodedTensor::from_parts(format, 1, parts).is_ok()
         };
-        assert!(lossless(4, low) && !lossless(3, low) && !lossless(8, low) && !lossless(4, low + 1));
+        assert!(lossless(1, low) && !lossless(2, low) && !lossless(0, low) && !lossless(1, low + 1));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use half::{bf16, f16};
 use qins_quant::{
-    Error, FloatDtype, Recipe, Scheme,
+    EncodedTensor, Error, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     convert::{self, Part},
 };
@@ -120,7 +120,7 @@ pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     Some(match tensor {
         "layer.qkv_proj.weight" => vec![
             part("layer.q_proj", 0..4, Some(Scheme::Q8)),
-            part("layer.k_proj", 4..6, Some(Scheme::F32)),
+            part("layer.k_proj", 4..6, Some(Scheme::CompandedF32)),
             part("layer.v_proj", 6..8, None),
         ],
         "layer.o_proj.weight" => vec![part("layer.o_proj", 0..shape[0], Some(Scheme::Q8))],
@@ -133,9 +133,18 @@ pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
 pub(crate) fn grouped_parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     let mut parts = parts(tensor, shape)?;
     for part in &mut parts {
-        part.recipe = part.recipe.take().map(|r| if r.scheme == Scheme::F32 { Scheme::Q3 } else { Scheme::Q5 }.into());
+        part.recipe =
+            part.recipe.take().map(|r| if r.scheme == Scheme::CompandedF32 { Scheme::Q3 } else { Scheme::Q5 }.into());
     }
     Some(parts)
+}
+
+/// The bytes of a part that is stored in words, without what fills up its rows.
+pub(crate) fn bytes_of(encoded: &EncodedTensor, name: &str) -> Vec<u8> {
+    let part = encoded.format().parts().into_iter().find(|part| part.name == name).unwrap();
+    let row = part.width() * part.element.size();
+    let bytes: &[u8] = bytemuck::cast_slice(encoded.part(name).unwrap());
+    bytes.chunks(row.next_multiple_of(4).max(1)).flat_map(|bytes| &bytes[..row]).copied().collect()
 }
 
 /// The modules [`parts`] encodes.

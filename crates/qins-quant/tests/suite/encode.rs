@@ -3,19 +3,19 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use qins_codec::{Curvature, slice};
-use qins_quant::{Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Scheme};
+use qins_quant::{Alpha, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, MatrixFormat, Recipe, Scheme};
 
 use crate::{
-    common::{Random, bits},
+    common::{Random, bits, bytes_of},
     draw::{matrix, weight},
 };
 
-fn options(alpha: f32) -> EncodeOptions {
-    EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()), ..EncodeOptions::default() }
+fn with_alpha(scheme: Scheme, alpha: f32) -> Recipe {
+    Recipe::new(scheme, EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()), ..EncodeOptions::default() })
 }
 
 fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<EncodedTensor, EncodeError> {
-    EncodedTensor::encode(weights, shape, FloatDtype::F32, scheme, &EncodeOptions::default())
+    EncodedTensor::encode(weights, shape, scheme)
 }
 
 fn decode(encoded: &EncodedTensor) -> Vec<f32> {
@@ -26,9 +26,8 @@ fn decode(encoded: &EncodedTensor) -> Vec<f32> {
 }
 
 /// The codes, and the scale and curvature of each row.
-fn q8(encoded: &EncodedTensor) -> (&[u8], &[f32], &[f32]) {
-    let Codes::Q8 { codes, scale, curvature } = encoded.codes() else { panic!("not q8") };
-    (codes, scale, curvature)
+fn q8(encoded: &EncodedTensor) -> (Vec<u8>, &[f32], &[f32]) {
+    (bytes_of(encoded, "packed"), encoded.floats("scale").unwrap(), encoded.floats("curvature").unwrap())
 }
 
 /// How far each weight lies from its decoded value, in steps of its row's code: ½ is what rounding may leave.
@@ -82,9 +81,9 @@ proptest! {
     #[test]
     fn encoding_decoded_weights_gives_their_codes_again((weights, shape) in matrix([5, 40], 15.99), alpha in -10.0..10.0_f32) {
         // Under a fixed α the whole of it, parameters included.
-        let options = options(alpha.exp2());
-        let once = EncodedTensor::encode(&weights, shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
-        let again = EncodedTensor::encode(&decode(&once), shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
+        let recipe = with_alpha(Scheme::Q8, alpha.exp2());
+        let once = EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap();
+        let again = EncodedTensor::encode_as(&decode(&once), shape, FloatDtype::F32, &recipe).unwrap();
         prop_assert_eq!(&again, &once);
         // A fitted curvature is fitted anew, so here the codes under the row's own.
         let once = encode(&weights, shape, Scheme::Q8).unwrap();
@@ -100,7 +99,7 @@ proptest! {
     #[test]
     fn f32_gives_back_f32_weights_within_a_millionth(weights in prop::collection::vec(weight(15.99), 1..200)) {
         let small: Vec<f32> = weights.iter().copied().filter(|w| w.abs() <= 4.0).collect();
-        let encoded = encode(&small, [1, small.len()], Scheme::F32).unwrap();
+        let encoded = encode(&small, [1, small.len()], Scheme::CompandedF32).unwrap();
         for (w, d) in small.iter().zip(decode(&encoded)) {
             prop_assert!((w - d).abs() <= 1e-6 * w.abs() && w.is_sign_negative() == d.is_sign_negative(), "{w}: {d}");
         }
@@ -126,8 +125,8 @@ fn f32_gives_back_every_bf16_and_f16_bit_for_bit() {
             let weights = all(dtype, limit / alpha);
             assert!(weights.len() > 35_000, "{alpha} {dtype:?}: only {} values", weights.len());
             let shape = [weights.len(), 1];
-            let through =
-                |source| decode(&EncodedTensor::encode(&weights, shape, source, Scheme::F32, &options(alpha)).unwrap());
+            let recipe = with_alpha(Scheme::CompandedF32, alpha);
+            let through = |source| decode(&EncodedTensor::encode_as(&weights, shape, source, &recipe).unwrap());
             assert!(bits(&through(dtype)) == bits(&weights), "α = {alpha}: some {dtype:?} came back different");
             // It is the rounding to the source type that does it.
             assert!(bits(&through(FloatDtype::F32)) != bits(&weights), "α = {alpha}: {dtype:?} was never at risk");
@@ -154,10 +153,10 @@ fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
                 Form::Grouped(_) => 0.002,
                 // A coder has no 4 bits per weight for so few.
                 Form::Rate => 0.2,
-                _ => 0.0,
+                Form::Plain | Form::CompandedFloat(_) | Form::CompandedRow | Form::Lossless => 0.0,
             };
             assert!(decode(&encoded).iter().all(|d| (d - 0.25).abs() <= slack), "{scheme} {shape:?}");
-            let again = EncodedTensor::from_parts(shape, encoded.source(), encoded.codes().clone());
+            let again = EncodedTensor::from_parts(encoded.format(), shape[0], encoded.parts().to_vec());
             assert_eq!(again.unwrap(), encoded, "{scheme} {shape:?}");
         }
     }
@@ -199,14 +198,15 @@ fn a_row_beyond_an_f16_scale_is_named() {
 #[test]
 fn a_weight_f32_would_give_back_as_infinite_is_named() {
     for (weight, fits) in [(3.3e7, true), (3.4e7, false), (-1e30, false)] {
-        let result = encode(&[1.0, 2.0, 3.0, weight, 5.0, 6.0], [2, 3], Scheme::F32);
+        let result = encode(&[1.0, 2.0, 3.0, weight, 5.0, 6.0], [2, 3], Scheme::CompandedF32);
         assert_eq!(result.is_ok(), fits, "{weight}");
         if let Err(error) = result {
             assert!(error.to_string().contains("row 1, column 0"), "{error}");
         }
     }
     // It is α·|x| that counts.
-    let encode = |alpha| EncodedTensor::encode(&[1e7], [1, 1], FloatDtype::F32, Scheme::F32, &options(alpha));
+    let recipe = |alpha| with_alpha(Scheme::CompandedF32, alpha);
+    let encode = |alpha| EncodedTensor::encode_as(&[1e7], [1, 1], FloatDtype::F32, &recipe(alpha));
     assert!(encode(1.0).is_ok() && encode(8.0).is_err());
 }
 
@@ -238,13 +238,15 @@ fn a_length_that_is_not_the_shapes_is_refused_even_where_their_product_overflows
 
 #[test]
 fn stored_parts_that_are_no_matrix_are_refused() {
-    let shape = [2, 3];
+    let format = MatrixFormat::new(Form::CompandedRow, FloatDtype::Bf16, 3);
     let make = |codes: usize, scale: &[f32], curvature: &[f32]| {
-        let codes = Codes::Q8 { codes: vec![1; codes], scale: scale.to_vec(), curvature: curvature.to_vec() };
-        EncodedTensor::from_parts(shape, FloatDtype::Bf16, codes)
+        let mut parts = format.read([vec![1; codes]]);
+        parts.extend([scale, curvature].map(|values| values.iter().map(|v| v.to_bits()).collect()));
+        EncodedTensor::from_parts(format, 2, parts)
     };
     assert!(make(6, &[1.0, 0.0], &[0.0, 65_504.0]).is_ok());
-    assert!(make(5, &[1.0, 1.0], &[0.0, 0.0]).is_err());
+    assert!(make(3, &[1.0, 1.0], &[0.0, 0.0]).is_err());
+    assert!(make(7, &[1.0, 1.0], &[0.0, 0.0]).is_err());
     assert!(make(6, &[1.0], &[0.0, 0.0]).is_err());
     assert!(make(6, &[1.0, 1.0], &[0.0; 3]).is_err());
     for bad in [f32::NAN, f32::INFINITY, -1.0, -f32::MIN_POSITIVE] {
@@ -255,4 +257,12 @@ fn stored_parts_that_are_no_matrix_are_refused() {
     }
     // Beyond what the codec decodes: never silently another curve.
     assert!(make(6, &[1.0, 1.0], &[0.0, 65_537.0]).is_err());
+    // Parts that are missing, one too many, and those of no scheme.
+    let parts = make(6, &[1.0, 1.0], &[0.0, 0.0]).unwrap().parts().to_vec();
+    let error = |parts, format| EncodedTensor::from_parts(format, 2, parts).unwrap_err();
+    for found in [0, 2, 4] {
+        let parts = parts.iter().cycle().take(found).cloned().collect();
+        assert_eq!(error(parts, format), EncodeError::Parts { scheme: Scheme::Q8, expected: 3, found });
+    }
+    assert_eq!(error(parts, MatrixFormat::new(Form::Plain, FloatDtype::Bf16, 3)), EncodeError::Plain);
 }

@@ -9,7 +9,7 @@ use crate::common::{Home, Shards, read};
 
 /// What is done to a file.
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Flip(Index, u8),
     Insert(Index, u8),
     Remove(Index),
@@ -17,7 +17,7 @@ enum Edit {
     Number(Index, u64),
 }
 
-fn edits() -> impl Strategy<Value = Vec<Edit>> {
+pub(crate) fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let number = prop_oneof![Just(0), Just(1 << 40), Just(1 << 62), Just(u64::MAX), 0..100_u64, any::<u64>()];
     let edit = prop_oneof![
         4 => (any::<Index>(), 1..=255_u8).prop_map(|(at, bits)| Edit::Flip(at, bits)),
@@ -43,7 +43,7 @@ fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
 }
 
 /// Rewrites the header, with its length put right, so that the edits reach what lies behind that check.
-fn edit_header(path: &Path, edits: &[Edit]) {
+pub(crate) fn edit_header_bytes(path: &Path, edits: &[Edit]) {
     let file = fs::read(path).unwrap();
     let (header, data) = file[8..].split_at(u64::from_le_bytes(file[..8].try_into().unwrap()) as usize);
     let mut header = header.to_vec();
@@ -51,7 +51,7 @@ fn edit_header(path: &Path, edits: &[Edit]) {
     fs::write(path, [&(header.len() as u64).to_le_bytes(), &*header, data].concat()).unwrap();
 }
 
-fn edit_file(path: &Path, edits: &[Edit]) {
+pub(crate) fn edit_file(path: &Path, edits: &[Edit]) {
     let mut file = fs::read(path).unwrap();
     edits.iter().for_each(|edit| apply(&mut file, edit));
     fs::write(path, file).unwrap();
@@ -69,7 +69,7 @@ proptest! {
         let dir = home.path("encoded");
         let weights = if shards == Shards::One { "model.safetensors" } else { "a-1-of-2.safetensors" };
         match file {
-            0 => edit_header(&dir.join(weights), &edits),
+            0 => edit_header_bytes(&dir.join(weights), &edits),
             1 => edit_file(&dir.join(weights), &edits),
             _ if shards == Shards::Two => edit_file(&dir.join("model.safetensors.index.json"), &edits),
             _ => edit_file(&dir.join("config.json"), &edits),
@@ -85,7 +85,7 @@ proptest! {
     ) {
         let home = Home::new(FloatDtype::F16, Shards::One);
         let path = home.path("plain/model.safetensors");
-        if in_header { edit_header(&path, &edits) } else { edit_file(&path, &edits) }
+        if in_header { edit_header_bytes(&path, &edits) } else { edit_file(&path, &edits) }
         match home.convert("plain", "out") {
             // A linear may have lost its name; what is there can be read.
             Ok(()) => {

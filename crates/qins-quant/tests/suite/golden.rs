@@ -21,7 +21,7 @@ const IF_MEANT: &str = "checkpoints written before can no longer be read as they
 /// depends on rounding.
 const MODULES: [(&str, Scheme, bool); 5] = [
     ("a", Scheme::Q8, false),
-    ("b", Scheme::F32, false),
+    ("b", Scheme::CompandedF32, false),
     ("c", Scheme::Lossless, true),
     ("d", Scheme::Rate, true),
     ("e", Scheme::Q4, true),

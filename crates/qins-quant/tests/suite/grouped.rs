@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use qins_quant::{
-    Alpha, Codes, Curves, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Grouped, Layout, Recipe, Scheme,
+    Alpha, Curves, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, MatrixFormat, Recipe, Scheme,
 };
 
 use crate::{
-    common::{ENCODED, Home, Random, Shards, bits, grouped_parts, nmse, open, parts},
+    common::{ENCODED, Home, Random, Shards, bits, bytes_of, grouped_parts, nmse, open, parts},
     draw::matrix,
 };
 
@@ -18,7 +18,7 @@ fn layouts() -> impl Iterator<Item = Layout> {
 }
 
 fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<EncodedTensor, EncodeError> {
-    EncodedTensor::encode(weights, shape, FloatDtype::F32, scheme, &EncodeOptions::default())
+    EncodedTensor::encode(weights, shape, scheme)
 }
 
 fn decode(encoded: &EncodedTensor) -> Vec<f32> {
@@ -28,9 +28,37 @@ fn decode(encoded: &EncodedTensor) -> Vec<f32> {
     out
 }
 
-fn grouped(encoded: &EncodedTensor) -> &Grouped {
-    let Codes::Grouped(grouped) = encoded.codes() else { panic!("not grouped") };
-    grouped
+/// The parts of a matrix, those of bytes as they are in a file.
+#[derive(Clone)]
+struct Grouped {
+    layout: Layout,
+    packed: Vec<u8>,
+    scale: Vec<f32>,
+    group_scale: Vec<u8>,
+    selector: Vec<u8>,
+    curvature: Vec<f32>,
+}
+
+impl Grouped {
+    fn of(encoded: &EncodedTensor) -> Self {
+        let Form::Grouped(layout) = encoded.format().form() else { panic!("not grouped") };
+        let [packed, group_scale, selector] = ["packed", "group_scale", "selector"].map(|name| bytes_of(encoded, name));
+        let [scale, curvature] = ["scale", "curvature"].map(|name| encoded.floats(name).unwrap().to_vec());
+        Self { layout, packed, scale, group_scale, selector, curvature }
+    }
+
+    fn matrix(self, [rows, cols]: [usize; 2]) -> Result<EncodedTensor, EncodeError> {
+        let format = MatrixFormat::new(Form::Grouped(self.layout), FloatDtype::F32, cols);
+        // Scales and curvatures that no f16 holds, too.
+        let mut parts = format.read([self.packed, Vec::new(), self.group_scale, self.selector, Vec::new()]);
+        parts[1] = self.scale.into_iter().map(f32::to_bits).collect();
+        parts[4] = self.curvature.into_iter().map(f32::to_bits).collect();
+        EncodedTensor::from_parts(format, rows, parts)
+    }
+}
+
+fn scheme(layout: Layout) -> Scheme {
+    Form::Grouped(layout).scheme().unwrap()
 }
 
 /// Weight (row, col) by the definition of the format.
@@ -74,13 +102,12 @@ fn random_grouped_parts_decode_by_definition_to_finite_weights() {
     for layout in layouts() {
         for shape in [[1, 1], [3, 31], [2, 33], [5, 256], [2, 257], [3, 700]] {
             let stored = random_parts(layout, shape, &mut random);
-            let encoded = EncodedTensor::from_parts(shape, FloatDtype::F32, Codes::Grouped(stored)).unwrap();
+            let encoded = stored.clone().matrix(shape).unwrap();
             let decoded = decode(&encoded);
             let what = format!("{} {shape:?}", encoded.scheme());
             assert!(decoded.iter().all(|w| w.is_finite()), "{what}");
-            let expected: Vec<f32> = (0..decoded.len())
-                .map(|i| by_definition(grouped(&encoded), shape[1], i / shape[1], i % shape[1]))
-                .collect();
+            let expected: Vec<f32> =
+                (0..decoded.len()).map(|i| by_definition(&stored, shape[1], i / shape[1], i % shape[1])).collect();
             assert_eq!(bits(&decoded), bits(&expected), "{what}");
         }
     }
@@ -103,7 +130,7 @@ fn q5_group_bytes_decode_to_fixed_weights() {
         selector: vec![0b1111_0010],
         curvature: vec![0.25, 1.0, 1.5, 0.5],
     };
-    let encoded = EncodedTensor::from_parts([1, 35], FloatDtype::F32, Codes::Grouped(stored)).unwrap();
+    let encoded = stored.matrix([1, 35]).unwrap();
     let decoded = decode(&encoded);
     let code = |nibble: f32, high: bool| nibble - if high { 0.0 } else { 16.0 };
     let level = |q: f32, k: f32| (127.0 * (q / (16.0 + k * (16.0 - q.abs())))).round_ties_even() * (1.0 / 127.0);
@@ -121,7 +148,7 @@ proptest! {
     #[test]
     fn grouped_error_is_at_most_the_energy_and_zeros_are_exact((weights, shape) in matrix([4, 300], 22.0), layout in 0..5_usize) {
         let layout = layouts().nth(layout).unwrap();
-        let encoded = encode(&weights, shape, layout.scheme()).unwrap();
+        let encoded = encode(&weights, shape, scheme(layout)).unwrap();
         let decoded = decode(&encoded);
         let square = |x: f32| f64::from(x) * f64::from(x);
         for (x, d) in weights.chunks(shape[1].max(1)).zip(decoded.chunks(shape[1].max(1))) {
@@ -135,7 +162,7 @@ proptest! {
                 }
             }
         }
-        let again = EncodedTensor::from_parts(shape, FloatDtype::F32, encoded.codes().clone()).unwrap();
+        let again = Grouped::of(&encoded).matrix(shape).unwrap();
         prop_assert_eq!(again, encoded);
     }
 }
@@ -147,7 +174,8 @@ fn grouped_rows_with_given_curves_encode_independently() {
     for (layout, curves) in layouts().flat_map(|layout| Curves::ALL.map(|curves| (layout, curves))) {
         let options = EncodeOptions { curves: Some(curves), ..EncodeOptions::default() };
         let decoded = |x, rows| {
-            decode(&EncodedTensor::encode(x, [rows, cols], FloatDtype::F32, layout.scheme(), &options).unwrap())
+            let recipe = Recipe::new(scheme(layout), options);
+            decode(&EncodedTensor::encode_as(x, [rows, cols], FloatDtype::F32, &recipe).unwrap())
         };
         let all = decoded(&weights, rows);
         for (x, d) in weights.chunks(cols).zip(all.chunks(cols)) {
@@ -160,16 +188,13 @@ fn grouped_rows_with_given_curves_encode_independently() {
 fn grouped_row_padding_is_zero_and_ignored() {
     let weights = Random(25).normals(300, 0.02);
     for layout in layouts() {
-        let encoded = encode(&weights, [1, 300], layout.scheme()).unwrap();
+        let encoded = encode(&weights, [1, 300], scheme(layout)).unwrap();
         let decoded = decode(&encoded);
         // 320 columns fill the same groups, so the padding can be read as columns: it is zero.
-        let read = |cols: usize, stored: &Grouped| {
-            let codes = Codes::Grouped(stored.clone());
-            bits(&decode(&EncodedTensor::from_parts([1, cols], FloatDtype::F32, codes).unwrap()))
-        };
-        let stored = grouped(&encoded);
+        let read = |cols: usize, stored: &Grouped| bits(&decode(&stored.clone().matrix([1, cols]).unwrap()));
+        let stored = &Grouped::of(&encoded);
         assert_eq!(read(320, stored)[..300], bits(&decoded));
-        assert!(read(320, stored)[300..].iter().all(|bits| f32::from_bits(*bits) == 0.0), "{}", layout.scheme());
+        assert!(read(320, stored)[300..].iter().all(|bits| f32::from_bits(*bits) == 0.0), "{}", scheme(layout));
         // In the last group, the bits of its 12 weights have an effect, and no others.
         let last = stored.packed.len() - layout.group_bytes()..stored.packed.len();
         let effective = last.flat_map(|byte| (0..8).map(move |bit| (byte, bit))).filter(|(byte, bit)| {
@@ -177,7 +202,7 @@ fn grouped_row_padding_is_zero_and_ignored() {
             flipped.packed[*byte] ^= 1 << bit;
             read(300, &flipped) != bits(&decoded)
         });
-        assert_eq!(effective.count(), 12 * layout.width().bits(), "{}", layout.scheme());
+        assert_eq!(effective.count(), 12 * layout.width().bits(), "{}", scheme(layout));
         let mut filled = stored.clone();
         // Of ten groups, the third selector byte holds two.
         filled.selector[2] |= 0x50;
@@ -193,7 +218,7 @@ fn grouped_matrix_read_from_checkpoint_equals_encoded() {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
         let all = |tensor: &str, shape: &[usize]| {
             let mut parts = parts(tensor, shape)?;
-            parts.iter_mut().for_each(|part| part.recipe = part.recipe.take().map(|_| layout.scheme().into()));
+            parts.iter_mut().for_each(|part| part.recipe = part.recipe.take().map(|_| scheme(layout).into()));
             Some(parts)
         };
         home.convert_parts("plain", "out", &all).unwrap();
@@ -201,8 +226,8 @@ fn grouped_matrix_read_from_checkpoint_equals_encoded() {
         let sources = [("layer.qkv_proj.weight", 0..4), ("layer.qkv_proj.weight", 4..6), ("layer.o_proj.weight", 0..3)];
         for ((module, shape), (tensor, rows)) in ENCODED.into_iter().zip(sources) {
             let weights = &plain.plain(tensor).unwrap().widen()[rows.start * 8..rows.end * 8];
-            let options = EncodeOptions::default();
-            let expected = EncodedTensor::encode(weights, shape, FloatDtype::Bf16, layout.scheme(), &options).unwrap();
+            let recipe = scheme(layout).into();
+            let expected = EncodedTensor::encode_as(weights, shape, FloatDtype::Bf16, &recipe).unwrap();
             assert_eq!(out.encoded(module).unwrap(), expected);
             let stored: usize = out
                 .tensors()
@@ -224,10 +249,17 @@ fn grouped_matrix_read_from_checkpoint_equals_encoded() {
 fn scheme_names_parse_and_serialize_alike() {
     for scheme in Scheme::ALL {
         assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
-        assert_eq!(serde_json::to_value(scheme).unwrap(), scheme.to_string());
+        assert_eq!(serde_json::from_value::<Scheme>(scheme.to_string().into()).unwrap(), scheme);
+        // What files call it.
+        let written = if scheme == Scheme::CompandedF32 { "f32" } else { scheme.name() };
+        assert_eq!(serde_json::to_value(scheme).unwrap(), written);
     }
+    assert_eq!("f32".parse::<Scheme>().unwrap(), Scheme::CompandedF32);
     let error = "q7".parse::<Scheme>().unwrap_err().to_string();
-    assert!(error.contains("`q7`") && error.contains("f32, lossless, q8g, q8, q6, q5, q4, q3, rate"), "{error}");
+    assert!(
+        error.contains("`q7`") && error.contains("companded-f32, lossless, q8g, q8, q6, q5, q4, q3, rate"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -235,8 +267,8 @@ fn grouped_matrix_takes_its_bits_plus_three_eighths_per_weight() {
     for layout in layouts() {
         let (shape, weights) = ([16, 1536], 16 * 1536);
         let expected = weights * layout.width().bits() / 8 + weights * 3 / 64 + 8;
-        let encoded = encode(&vec![0.5; weights], shape, layout.scheme()).unwrap();
-        assert_eq!((encoded.bytes(), encoded.file_bytes(false)), (expected, Ok(expected + 16)), "{}", layout.scheme());
+        let encoded = encode(&vec![0.5; weights], shape, scheme(layout)).unwrap();
+        assert_eq!((encoded.bytes(), encoded.file_bytes(false)), (expected, Ok(expected + 16)), "{}", scheme(layout));
     }
 }
 
@@ -253,14 +285,13 @@ fn importance_lowers_the_weighted_error() {
     };
     for layout in layouts() {
         let weighted = |importance: &[f32]| {
-            let scheme = layout.scheme();
-            let recipe = Recipe { importance: Some(importance.into()), ..scheme.into() };
+            let recipe = Recipe { importance: Some(importance.into()), ..scheme(layout).into() };
             decode(&EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap())
         };
-        let plain = decode(&encode(&weights, shape, layout.scheme()).unwrap());
+        let plain = decode(&encode(&weights, shape, scheme(layout)).unwrap());
         let gain = 10.0 * (of_importance(&plain) / of_importance(&weighted(&importance))).log10();
-        println!("{}: {gain:.2} dB gained", layout.scheme());
-        assert!(gain > 0.5, "{}: {gain:.2} dB", layout.scheme());
+        println!("{}: {gain:.2} dB gained", scheme(layout));
+        assert!(gain > 0.5, "{}: {gain:.2} dB", scheme(layout));
         // Equal importance is like none, whatever its size.
         for equal in [1.0, f32::MAX] {
             assert_eq!(bits(&weighted(&vec![equal; shape[1]])), bits(&plain));
@@ -288,9 +319,10 @@ fn invalid_importance_is_rejected() {
 fn fixed_alpha_is_rejected_for_grouped_schemes() {
     let options = EncodeOptions { alpha: Some(Alpha::ONE), ..EncodeOptions::default() };
     for layout in layouts() {
-        let error = EncodedTensor::encode(&[0.5], [1, 1], FloatDtype::F32, layout.scheme(), &options).unwrap_err();
-        assert_eq!(error, EncodeError::Alpha(layout.scheme()));
-        assert!(error.to_string().contains(layout.scheme().name()), "{error}");
+        let recipe = Recipe::new(scheme(layout), options);
+        let error = EncodedTensor::encode_as(&[0.5], [1, 1], FloatDtype::F32, &recipe).unwrap_err();
+        assert_eq!(error, EncodeError::Alpha(scheme(layout)));
+        assert!(error.to_string().contains(scheme(layout).name()), "{error}");
     }
 }
 
@@ -299,8 +331,8 @@ fn scale_overflow_names_its_row() {
     for layout in layouts() {
         // The limit is 127·65504, plus what the f16 scale rounds down.
         for (largest, fits) in [(8.3e6_f32, true), (-8.3e6, true), (8.4e6, false), (f32::MAX, false)] {
-            let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], layout.scheme());
-            assert_eq!(result.is_ok(), fits, "{} {largest}", layout.scheme());
+            let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], scheme(layout));
+            assert_eq!(result.is_ok(), fits, "{} {largest}", scheme(layout));
             if let Err(error) = result {
                 assert!(matches!(error, EncodeError::Scale { row: 1, .. }), "{error:?}");
             }
@@ -316,7 +348,7 @@ fn invalid_stored_parts_are_rejected() {
         let attempt = |change: &dyn Fn(&mut Grouped)| {
             let mut stored = good.clone();
             change(&mut stored);
-            EncodedTensor::from_parts(shape, FloatDtype::F32, Codes::Grouped(stored))
+            stored.matrix(shape)
         };
         assert!(attempt(&|_| {}).is_ok());
         let cuts: [&dyn Fn(&mut Grouped); 5] = [
@@ -327,7 +359,7 @@ fn invalid_stored_parts_are_rejected() {
             &|g| g.curvature.push(0.0),
         ];
         for cut in cuts {
-            assert!(matches!(attempt(cut), Err(EncodeError::Length { .. })));
+            assert!(matches!(attempt(cut), Err(EncodeError::Part { .. })));
         }
         for bad in [f32::NAN, f32::INFINITY, -1.0, 65_537.0] {
             let error = attempt(&|g| g.scale[3] = bad).unwrap_err().to_string();

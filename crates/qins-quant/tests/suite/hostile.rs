@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pco::{ChunkConfig, DeltaSpec, ModeSpec, standalone::simple_compress};
 use qins_quant::{
-    Alpha, Codes, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Scheme, Words,
+    Alpha, CompandedFloat, EncodeError, EncodedTensor, FloatDtype, Form, MatrixFormat, Scheme,
     checkpoint::{Checkpoint, FORMAT_VERSION, Files},
     export::export,
     verify::verify,
@@ -79,7 +79,10 @@ fn a_value_that_stands_for_no_finite_weight_of_its_type_is_none() {
     let below_one = 1.0_f32.next_down();
     // 2²⁴ − 1 is more than an f16 holds, and times 10³³ more than an f32.
     let tiny = Alpha::new(1e-33).unwrap();
-    let value = |u, alpha, source| EncodedTensor::from_parts([2, 1], source, Codes::F32 { u: vec![0.5, u], alpha });
+    let value = |u, alpha, source| {
+        let format = MatrixFormat::new(Form::CompandedFloat(CompandedFloat { alpha }), source, 1);
+        EncodedTensor::from_parts(format, 2, vec![vec![0.5_f32.to_bits(), f32::to_bits(u)]])
+    };
     for (u, alpha, source) in [
         (below_one, Alpha::ONE, FloatDtype::F16),
         (-below_one, tiny, FloatDtype::F32),
@@ -91,7 +94,7 @@ fn a_value_that_stands_for_no_finite_weight_of_its_type_is_none() {
     }
     assert_eq!(value(below_one, Alpha::ONE, FloatDtype::F32).unwrap().decode()[1], 16_777_215.0);
     // The largest f16 is none that comes back: the values around it decode to ones that round to ∞.
-    let encode = |x| EncodedTensor::encode(&[x], [1, 1], FloatDtype::F16, Scheme::F32, &EncodeOptions::default());
+    let encode = |x| EncodedTensor::encode_as(&[x], [1, 1], FloatDtype::F16, &Scheme::CompandedF32.into());
     let lost = (0..1024).map(|i| 65504.0 - 32.0 * i as f32).filter(|x| encode(*x).is_err()).count();
     let finite = (0..1024).filter_map(|i| encode(65504.0 - 32.0 * i as f32).ok()).all(|e| e.decode()[0].is_finite());
     assert!(finite && lost < 8, "{lost}");
@@ -128,7 +131,8 @@ fn rows_without_columns_take_no_time_however_many_they_claim() {
 #[test]
 fn columns_without_rows_are_none_however_many_they_claim() {
     // A row's bytes are more than there are numbers; the fuzzer's build checks that none is computed.
-    let codes = Codes::Lossless(Words::default());
-    let encoded = EncodedTensor::from_parts([0, usize::MAX], FloatDtype::F32, codes).unwrap();
+    let parts = vec![Vec::new(); 2];
+    let format = MatrixFormat::new(Form::Lossless, FloatDtype::F32, usize::MAX);
+    let encoded = EncodedTensor::from_parts(format, 0, parts).unwrap();
     assert_eq!((encoded.bytes_of_rows(0..0), encoded.decode()), (Vec::new(), Vec::new()));
 }

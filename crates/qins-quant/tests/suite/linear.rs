@@ -1,7 +1,7 @@
 //! Products with encoded matrices, against their definition.
 
 use qins_quant::{
-    Alpha, EncodeOptions, EncodedTensor, FloatDtype, Scheme,
+    Alpha, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme,
     kernel::{INTEGER_NMSE, Rows, Simd, linear, linear_on, naive},
 };
 use rayon::ThreadPoolBuilder;
@@ -108,7 +108,8 @@ struct Forms {
     encoded: Vec<EncodedTensor>,
 }
 
-const ENCODED: [Scheme; 7] = [Scheme::F32, Scheme::Q8, Scheme::Q8g, Scheme::Q6, Scheme::Q5, Scheme::Q4, Scheme::Q3];
+const ENCODED: [Scheme; 7] =
+    [Scheme::CompandedF32, Scheme::Q8, Scheme::Q8g, Scheme::Q6, Scheme::Q5, Scheme::Q4, Scheme::Q3];
 
 impl Forms {
     fn new(shape: [usize; 2], random: &mut Random) -> Self {
@@ -116,7 +117,7 @@ impl Forms {
             random.normals(shape[0] * shape[1], 0.05).into_iter().map(|w| FloatDtype::Bf16.round(w)).collect();
         let word = |w: &f32| (w.to_bits() >> 16) as u16;
         let encode =
-            |scheme| EncodedTensor::encode(&dense, shape, FloatDtype::Bf16, scheme, &EncodeOptions::default()).unwrap();
+            |scheme: Scheme| EncodedTensor::encode_as(&dense, shape, FloatDtype::Bf16, &scheme.into()).unwrap();
         Self {
             bf16: dense.chunks(shape[1]).flat_map(|row| row.iter().map(word).chain([0x7fc0])).collect(),
             cols: shape[1],
@@ -192,14 +193,14 @@ fn linear_of_float_forms_with_equal_weights_is_bit_identical() {
     for_every_shape(|forms, shape, x, what| {
         let dense = bits(&run(Rows::Dense(&forms.dense), shape, x));
         assert_eq!(dense, bits(&run(forms.bf16(), shape, x)), "{what}, bf16");
-        assert_eq!(dense, bits(&run(forms.encoded(Scheme::F32), shape, x)), "{what}, f32");
+        assert_eq!(dense, bits(&run(forms.encoded(Scheme::CompandedF32), shape, x)), "{what}, f32");
     });
 }
 
 #[test]
 fn linear_of_one_row_is_bit_identical_to_that_row_in_a_batch() {
     for_every_shape(|forms, shape @ [rows, cols], x, what| {
-        for scheme in ENCODED.into_iter().filter(|s| *s != Scheme::F32) {
+        for scheme in ENCODED.into_iter().filter(|s| *s != Scheme::CompandedF32) {
             let together = run(forms.encoded(scheme), shape, x);
             for (i, x) in x.chunks(cols).enumerate() {
                 let alone = run(forms.encoded(scheme), shape, x);
@@ -246,7 +247,8 @@ fn linear_of_q8_with_fixed_alpha_is_within_error_bound() {
     let x = random.normals(5 * shape[1], 1.0);
     for alpha in [0.05, 1.0, 30.0] {
         let options = EncodeOptions { alpha: Some(Alpha::new(alpha).unwrap()), ..EncodeOptions::default() };
-        let encoded = EncodedTensor::encode(&weights, shape, FloatDtype::F32, Scheme::Q8, &options).unwrap();
+        let encoded =
+            EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &Recipe::new(Scheme::Q8, options)).unwrap();
         for m in [1, 5] {
             let x = &x[..m * shape[1]];
             assert_eq!(
@@ -286,12 +288,12 @@ fn linear_ignores_padding_between_rows() {
     let mut random = Random(5);
     let forms = Forms::new(shape, &mut random);
     let x = random.normals(3 * shape[1], 1.0);
-    let Rows::Q8 { codes, scale, curvature, .. } = forms.encoded(Scheme::Q8) else { panic!("not q8") };
+    let Rows::Q8 { codes, stride: filled, scale, curvature } = forms.encoded(Scheme::Q8) else { panic!("not q8") };
     let expected = run(forms.encoded(Scheme::Q8), shape, &x);
     for filler in [0, 0x7f, 0xff] {
         let mut padded = vec![filler; shape[0] * stride];
-        for (to, from) in padded.chunks_mut(stride).zip(codes.chunks(shape[1])) {
-            to[..shape[1]].copy_from_slice(from);
+        for (to, from) in padded.chunks_mut(stride).zip(codes.chunks(filled)) {
+            to[..shape[1]].copy_from_slice(&from[..shape[1]]);
         }
         let w = Rows::Q8 { codes: &padded, stride, scale, curvature };
         assert_eq!(bits(&run(w, shape, &x)), bits(&expected), "filled with {filler}");

@@ -14,5 +14,6 @@ mod kv;
 mod linear;
 mod refuse_checkpoint;
 mod refuse_convert;
+mod single;
 mod sqnr;
 mod there_and_back;

@@ -221,7 +221,7 @@ fn an_alpha_no_f16_scale_can_express_is_refused() {
 }
 
 fn spec(name: &str, shape: &[usize]) -> TensorSpec {
-    TensorSpec { name: name.to_owned(), dtype: Dtype::F16, shape: shape.to_vec() }
+    TensorSpec { name: name.to_owned(), dtype: qins_quant::checkpoint::Dtype::F16, shape: shape.to_vec() }
 }
 
 #[test]

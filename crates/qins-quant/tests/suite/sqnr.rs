@@ -1,6 +1,6 @@
 //! What the schemes keep of a signal, against the int8 anybody would use in place of `q8`.
 
-use qins_quant::{Alpha, Codes, Curves, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Scheme};
+use qins_quant::{Alpha, Curves, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Recipe, Scheme};
 
 use crate::common::{Random, nmse};
 
@@ -13,14 +13,14 @@ fn decibels(weights: &[f32], decoded: &[f32]) -> f64 {
 fn q8(weights: &[f32], alpha: Option<f32>) -> Vec<f32> {
     let options = EncodeOptions { alpha: alpha.map(|a| Alpha::new(a).unwrap()), ..EncodeOptions::default() };
     let mut decoded = vec![0.0; weights.len()];
-    EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, Scheme::Q8, &options).unwrap().decode_into(&mut decoded);
+    let recipe = Recipe::new(Scheme::Q8, options);
+    EncodedTensor::encode_as(weights, SHAPE, FloatDtype::F32, &recipe).unwrap().decode_into(&mut decoded);
     decoded
 }
 
 fn decoded(weights: &[f32], scheme: Scheme) -> Vec<f32> {
-    let options = EncodeOptions::default();
     let mut decoded = vec![0.0; weights.len()];
-    EncodedTensor::encode(weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap().decode_into(&mut decoded);
+    EncodedTensor::encode(weights, SHAPE, scheme).unwrap().decode_into(&mut decoded);
     decoded
 }
 
@@ -92,11 +92,8 @@ fn every_grouped_scheme_keeps_what_its_bits_allow() {
         assert!(g >= of_gaussian && t >= of_student, "{scheme} keeps {g:.2} dB and {t:.2} dB");
         assert!(g >= lg + 1.3 && t >= lt + 2.0, "{scheme}: integers keep {lg:.2} dB and {lt:.2} dB");
         // No more than so many bits can keep of a Gaussian signal: 6.02 dB each.
-        let bits = EncodedTensor::encode(&gaussian, SHAPE, FloatDtype::F32, scheme, &EncodeOptions::default())
-            .unwrap()
-            .bytes() as f64
-            * 8.0
-            / gaussian.len() as f64;
+        let bits =
+            EncodedTensor::encode(&gaussian, SHAPE, scheme).unwrap().bytes() as f64 * 8.0 / gaussian.len() as f64;
         assert!(g < 6.03 * bits, "{scheme}");
     }
 }
@@ -109,15 +106,14 @@ fn a_matrix_gets_the_curves_that_keep_more_of_it() {
         for scheme in [Scheme::Q8g, Scheme::Q6] {
             let encode = |curves| {
                 let options = EncodeOptions { curves, ..EncodeOptions::default() };
-                EncodedTensor::encode(&weights, SHAPE, FloatDtype::F32, scheme, &options).unwrap()
+                EncodedTensor::encode_as(&weights, SHAPE, FloatDtype::F32, &Recipe::new(scheme, options)).unwrap()
             };
             let kept = |curves| decibels(&weights, &encode(Some(curves)).decode());
             let (flat, bent) = (kept(Curves::Flat), kept(Curves::Bent));
             println!("{name}, {scheme}: flat {flat:.2} dB, bent {bent:.2} dB");
             assert_eq!(flat > bent, linear, "{name}, {scheme}");
             let chosen = encode(None);
-            let Codes::Grouped(grouped) = chosen.codes() else { panic!("{scheme} has groups") };
-            assert_eq!(grouped.curvature[0] == 0.0, linear, "{name}, {scheme}");
+            assert_eq!(chosen.floats("curvature").unwrap()[0] == 0.0, linear, "{name}, {scheme}");
             assert_eq!(decibels(&weights, &chosen.decode()), flat.max(bent), "{name}, {scheme}");
         }
     }

@@ -93,7 +93,8 @@ fn a_good_checkpoint_has_no_faults_and_is_as_near_to_its_source_as_its_schemes()
         assert!(found.faults.is_empty(), "{:?}", found.faults);
         assert_eq!(found.checksums, out.tensors().count());
         let modules: Vec<_> = found.modules.iter().map(|m| (&*m.name, m.scheme)).collect();
-        let expected = [("layer.k_proj", Scheme::F32), ("layer.o_proj", Scheme::Q8), ("layer.q_proj", Scheme::Q8)];
+        let expected =
+            [("layer.k_proj", Scheme::CompandedF32), ("layer.o_proj", Scheme::Q8), ("layer.q_proj", Scheme::Q8)];
         assert_eq!(modules, expected);
         assert_eq!((found.modules[0].fidelity.sqnr_db(), found.modules[0].fidelity.changed), (None, 0));
         for module in &found.modules[1..] {

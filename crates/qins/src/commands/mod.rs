@@ -4,6 +4,7 @@
 pub(crate) mod bench;
 #[cfg(feature = "burn")]
 pub(crate) mod chat;
+pub(crate) mod completions;
 pub(crate) mod convert;
 #[cfg(feature = "burn")]
 pub(crate) mod doctor;
@@ -13,6 +14,7 @@ pub(crate) mod generate;
 pub(crate) mod inspect;
 #[cfg(feature = "burn")]
 pub(crate) mod logits;
+pub(crate) mod man;
 #[cfg(feature = "burn")]
 pub(crate) mod sweep;
 pub(crate) mod synth;

@@ -16,7 +16,7 @@ use crate::{
     environment::environment,
     load::Loader,
     model,
-    progress::{Bars, stage},
+    stages::{Bars, stage},
 };
 
 /// Compare every scheme for every set of targets, and measure the sensitivity of each part of a model.

@@ -24,7 +24,7 @@ use crate::{
     model,
     output::{expect_writable, write_whole},
     policy::{Engine, policy},
-    progress::Bars,
+    stages::Bars,
 };
 
 /// Compare encoded variants of a model with its plain weights, token by token.
@@ -228,7 +228,9 @@ impl Validate {
     fn recipes(&self) -> Result<Vec<Recipe>, String> {
         let requested: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
             ([], Some(_)) => vec![None],
-            ([], None) if self.candidates.is_empty() && self.kv.is_empty() => vec![Some(Scheme::F32), Some(Scheme::Q8)],
+            ([], None) if self.candidates.is_empty() && self.kv.is_empty() => {
+                vec![Some(Scheme::CompandedF32), Some(Scheme::Q8)]
+            }
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
         requested.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()

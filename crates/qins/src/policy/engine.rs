@@ -10,7 +10,7 @@ use qins_quant::mixture::{Matrix, Mixture};
 use crate::{
     args::DeviceArgs,
     load::{Loader, load_model, own_prompts},
-    progress::{Bars, stage},
+    stages::{Bars, stage},
 };
 
 /// Tokens of a calibration sequence.

@@ -60,7 +60,7 @@ fn bytes(tensor: &Value) -> f64 {
 fn what_is_written_says_what_encoding_while_loading_says() {
     const GENERATE: &str = "generate --prompts prompts.jsonl --max-new-tokens 24 --ignore-eos --json";
     for (fixture, tied) in [("b_gqa/f32", false), ("e_tied/bf16", true)] {
-        for scheme in ["f32", "q8", "q4"] {
+        for scheme in ["companded-f32", "q8", "q4"] {
             for (targets, block, tables) in TARGETS {
                 let what = format!("{fixture} {scheme} {targets}");
                 let home = Home::new(fixture);

@@ -66,14 +66,14 @@ fn tokens_that_are_expected_must_be_written() {
         criteria(&candidate).into_iter().find(|c| c.0 == "expected tokens").map(|c| (c.1.to_owned(), c.2))
     };
     let run = prompt(&golden.generated[..10]);
-    assert_eq!((run.code, bar("f32"), bar("plain again")), {
+    assert_eq!((run.code, bar("companded-f32"), bar("plain again")), {
         let met = Some(("≥ 10".to_owned(), true));
         (Some(0), met.clone(), met)
     });
     assert_eq!(bar("one thread"), None);
     let mut wrong = golden.generated[..10].to_vec();
     wrong[9] ^= 1;
-    assert_eq!((prompt(&wrong).code, bar("f32")), (Some(1), Some(("≥ 10".to_owned(), false))));
+    assert_eq!((prompt(&wrong).code, bar("companded-f32")), (Some(1), Some(("≥ 10".to_owned(), false))));
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
         ("--scheme q4 --override foo=q8", &["expected an override to match", "none like `foo`"]),
         ("--scheme q4 --override qkv_proj=q8", &["none like `qkv_proj`"]),
         ("--scheme q4 --override v=q8 --override model.layers.3.*=q8", &["none like `model.layers.3.*`"]),
-        ("--scheme q4 --override v=q7", &["`q7`", "one of none, f32, lossless"]),
+        ("--scheme q4 --override v=q7", &["`q7`", "one of none, companded-f32, lossless"]),
         ("--scheme q4 --override v_proj", &["PATTERN=SCHEME", "found `v_proj`"]),
         ("--scheme q4 --override =q8", &["PATTERN=SCHEME", "found `=q8`"]),
         ("--target bits=1", &["expected a mixture of 1 bits per weight, found none below 4.025"]),

@@ -113,7 +113,7 @@ fn the_embedded_model_passes() {
     let home = Home::new("e_tied/f32");
     let (run, report) = validate(&home, "");
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
-    assert_eq!(names(&report), with_controls(&["f32", "q8"]));
+    assert_eq!(names(&report), with_controls(&["companded-f32", "q8"]));
     let prompts = fs::read_to_string(repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     assert_eq!(list(&report["baseline"]["texts"]).len(), prompts.lines().count());
     assert!(run.out.ends_with("report     report.html, report.json, report.md\n"), "{}", run.out);
@@ -170,7 +170,7 @@ fn one_form_may_be_asked_for_and_a_collapsed_one_fails() {
     let common = "--prompts prompts.jsonl --max-new-tokens 8";
     for (arguments, code, judged) in [
         ("--scheme none", 0, &[][..]),
-        ("--scheme f32", 0, &["f32"]),
+        ("--scheme f32", 0, &["companded-f32"]),
         ("--scheme q6,lossless", 0, &["q6", "lossless"]),
         ("--scheme q8 --alpha 0.01", 1, &["q8 α=0.01"]),
     ] {
@@ -245,7 +245,7 @@ fn the_report_says_what_was_compared() {
         let candidate = list(&report["candidates"]).iter().find(|c| c["name"] == name).unwrap();
         list(&candidate["layers"]).to_vec()
     };
-    assert_eq!((layers("plain again").len(), layers("f32").len(), layers("q8").len()), (0, 23, 23));
+    assert_eq!((layers("plain again").len(), layers("companded-f32").len(), layers("q8").len()), (0, 23, 23));
     for layer in layers("q8") {
         let db = layer["sqnr_db"].as_f64().unwrap();
         assert!((35.0..60.0).contains(&db) && layer["cosine"].as_f64() > Some(0.999), "{layer}");

@@ -78,6 +78,7 @@ pub(super) struct Parts {
     /// Elements from a row to the next, of each part that has rows.
     words_stride: u32,
     scale_stride: u32,
+    curvature_stride: u32,
     group_scale_stride: u32,
     selector_stride: u32,
 }
@@ -148,8 +149,8 @@ pub(super) fn eight(
         }
         Form::Q8 => {
             let (at, words) = (8 * group + quarter, cols.div_ceil(4));
-            let k = w.curvature[row as usize];
-            let scale = w.scale[row as usize];
+            let k = w.curvature[(row * w.curvature_stride) as usize];
+            let scale = w.scale[(row * w.scale_stride) as usize];
             let row = row * w.words_stride;
             Eight { low: signed(word(w, row, at, words), k), high: signed(word(w, row, at + 4, words), k), scale }
         }

@@ -22,9 +22,9 @@ use burn_cubecl::{
     CubeBackend, cubecl::prelude::*, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
-use qins_quant::FloatDtype;
+use qins_quant::{CompandedFloat, FloatDtype};
 
-use super::backend::{QinsBackend, Weight};
+use super::backend::{PartOf, QinsBackend, Weight};
 use matrix::{Form, PartsLaunch};
 
 impl QinsBackend for CubeBackend {
@@ -86,9 +86,9 @@ impl QinsBackend for CubeBackend {
         y
     }
 
-    fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>, cols: usize) -> FloatTensor<Self> {
+    fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
         let ids = into_contiguous(ids);
-        let n = ids.shape()[0];
+        let (n, cols) = (ids.shape()[0], weight.format.cols());
         let matrix = Matrix::new(weight);
         let y = empty(&ids, [n, cols].into(), DType::F32);
         let (client, dtype, form) = (ids.client.clone(), elem_type(ids.dtype), matrix.form);
@@ -203,32 +203,42 @@ struct Matrix {
 
 impl Matrix {
     fn new(weight: Weight<CubeBackend>) -> Self {
-        let (form, words, others) = match weight {
-            Weight::Dense(w) => (Form::Float, w, [None, None, None, None]),
-            Weight::Half { words, bf16 } => (Form::Half { bf16 }, words, [None, None, None, None]),
-            Weight::F32 { u, alpha, source } => {
-                let spare = match source {
+        let (format, rows) = (weight.format, weight.rows);
+        let part = |part: PartOf<CubeBackend>| match part {
+            PartOf::Absent => None,
+            PartOf::Words(part) | PartOf::Floats(part) => Some(by_rows(part)),
+        };
+        let parts: Vec<CubeTensor> = weight.into_parts().into_iter().filter_map(part).collect();
+        // In the order of the format's parts.
+        let (form, [scale, curvature, group_scale, selector]) = match format.form() {
+            qins_quant::Form::Plain => match format.source() {
+                FloatDtype::F32 => (Form::Float, [0; 4]),
+                FloatDtype::F16 => (Form::Half { bf16: false }, [0; 4]),
+                FloatDtype::Bf16 => (Form::Half { bf16: true }, [0; 4]),
+            },
+            qins_quant::Form::CompandedFloat(CompandedFloat { alpha }) => {
+                let spare = match format.source() {
                     FloatDtype::F32 => 0,
                     FloatDtype::F16 => 13,
                     FloatDtype::Bf16 => 16,
                 };
-                (Form::Companded { alpha: alpha.get().to_bits(), spare }, u, [None, None, None, None])
+                (Form::Companded { alpha: alpha.get().to_bits(), spare }, [0; 4])
             }
-            Weight::Q8 { words, scale, curvature } => (Form::Q8, words, [Some(scale), Some(curvature), None, None]),
-            Weight::Grouped { layout, packed, scale, group_scale, selector, curvature } => {
-                let others = [Some(scale), Some(curvature), Some(group_scale), Some(selector)];
-                (Form::Grouped { width: layout.width() }, packed, others)
+            qins_quant::Form::CompandedRow => (Form::Q8, [1, 2, 0, 0]),
+            qins_quant::Form::Grouped(layout) => (Form::Grouped { width: layout.width() }, [1, 4, 2, 3]),
+            qins_quant::Form::Lossless | qins_quant::Form::Rate => {
+                unreachable!("kernel::Matrix holds no form of files alone")
             }
         };
-        let words = by_rows(words);
-        let others = others.map(|part| part.map_or_else(|| words.clone(), by_rows));
-        Self { form, rows: words.shape()[0], words, others }
+        let others = [scale, curvature, group_scale, selector].map(|i| parts[i].clone());
+        Self { form, rows, words: parts[0].clone(), others }
     }
 
     fn parts(self) -> PartsLaunch {
         let stride = |tensor: &CubeTensor| tensor.meta.strides()[0] as u32;
         let [scale, curvature, group_scale, selector] = self.others;
-        let strides = [stride(&self.words), stride(&scale), stride(&group_scale), stride(&selector)];
+        let strides =
+            [stride(&self.words), stride(&scale), stride(&curvature), stride(&group_scale), stride(&selector)];
         PartsLaunch::new(
             self.words.into_buffer_arg(),
             scale.into_buffer_arg(),
@@ -239,6 +249,7 @@ impl Matrix {
             strides[1],
             strides[2],
             strides[3],
+            strides[4],
         )
     }
 }

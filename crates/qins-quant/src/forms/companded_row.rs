@@ -1,11 +1,12 @@
-//! The scale, the curvature and the codes of each row of `q8`.
+//! A byte for each weight, its sign in bit 7 and its companded magnitude in bits 0–6, and a scale and a curvature for each row.
 
 use half::f16;
 use qins_codec::{Alpha, Code, Curvature};
 use rayon::prelude::*;
 
+use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters, stride, words_of};
 use crate::{
-    Codes, EncodeError,
+    EncodeError, FloatDtype,
     fit::{f16_at_least, fit_curvature, relative},
 };
 
@@ -21,27 +22,47 @@ const APART: f32 = 0.03;
 /// Weights whose errors are summed side by side, so that it runs at vector width.
 const LANES: usize = 16;
 
-/// Encodes finite weights. `importance` has one weight ≥ 0 per column, for the squared errors there.
-pub(crate) fn encode(
-    weights: &[f32],
-    [rows, cols]: [usize; 2],
-    alpha: Option<Alpha>,
-    importance: Option<&[f32]>,
-) -> Result<Codes, EncodeError> {
-    let mut importance = importance.map_or_else(|| vec![1.0; cols], relative);
-    importance.resize(cols.next_multiple_of(LANES), 0.0);
-    let mut codes = vec![0; weights.len()];
-    let parameters = codes
-        .par_chunks_mut(cols.max(1))
-        .zip(weights.par_chunks(cols.max(1)))
-        .enumerate()
-        .map(|(row, (out, x))| encode_row(row, x, alpha, &importance, out))
-        .collect::<Result<Vec<_>, _>>()?;
-    let (mut scale, mut curvature): (Vec<f32>, Vec<f32>) = parameters.into_iter().unzip();
-    // A matrix without columns still has its rows' parameters.
-    scale.resize(rows, 0.0);
-    curvature.resize(rows, 0.0);
-    Ok(Codes::Q8 { codes, scale, curvature })
+pub(super) struct CompandedRow;
+
+impl StoredForm for CompandedRow {
+    fn parts(&self, _: FloatDtype, cols: usize) -> Vec<PartSpec> {
+        vec![
+            PartSpec::new("packed", Element::U8, Extent::Rows(cols)),
+            PartSpec::new("scale", Element::F16, Extent::Row),
+            PartSpec::new("curvature", Element::F16, Extent::Row),
+        ]
+    }
+
+    fn encode(&self, _: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
+        let [rows, cols] = weights.shape;
+        let mut importance = weights.importance.map_or_else(|| vec![1.0; cols], relative);
+        importance.resize(cols.next_multiple_of(LANES), 0.0);
+        let mut codes = vec![0_u32; rows * stride(cols) / size_of::<u32>()];
+        let parameters = bytemuck::cast_slice_mut::<u32, u8>(&mut codes)
+            .par_chunks_mut(stride(cols).max(1))
+            .zip(weights.values.par_chunks(cols.max(1)))
+            .enumerate()
+            .map(|(row, (out, x))| encode_row(row, x, weights.options.alpha, &importance, &mut out[..cols]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (mut scale, mut curvature): (Vec<f32>, Vec<f32>) = parameters.into_iter().unzip();
+        // A matrix without columns still has its rows' parameters.
+        scale.resize(rows, 0.0);
+        curvature.resize(rows, 0.0);
+        Ok(vec![codes, words_of(scale), words_of(curvature)])
+    }
+
+    fn check(&self, _: &MatrixFormat, parts: &[&[u32]]) -> Result<(), EncodeError> {
+        check_parameters("scale", parts[1], 1, f32::MAX)?;
+        check_parameters("curvature", parts[2], 1, Curvature::MAX.get())
+    }
+
+    fn takes_alpha(&self) -> bool {
+        true
+    }
+
+    fn takes_importance(&self) -> bool {
+        true
+    }
 }
 
 /// Encodes one row; gives its scale and curvature.

@@ -3,7 +3,7 @@
 use super::Width;
 
 /// The layout of a grouped scheme. The codes of a row are a whole number of 32-bit words. Its scales and selectors are single
-/// bytes, which are padded to words when they are copied to a device that has no bytes.
+/// bytes, which are padded to words in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     width: Width,

@@ -5,15 +5,16 @@
 
 use std::f64::consts::{E, PI};
 
-use safetensors::Dtype;
+use rayon::prelude::*;
 
-use crate::{EncodeError, entropy};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters};
+use crate::{EncodeError, FloatDtype, entropy};
 
 /// Codes up to this are exact in `f32`, and so is their product with a step, but for its rounding.
-pub(crate) const LARGEST: f32 = (1 << 24) as f32;
+const LARGEST: f32 = (1 << 24) as f32;
 
 /// Weights looked at to choose a step.
-pub(crate) const SAMPLE: usize = 1 << 20;
+const SAMPLE: usize = 1 << 20;
 
 /// Bits per weight that a step may leave unused, and how many steps are tried to come so near.
 const TOLERANCE: f64 = 0.004;
@@ -53,7 +54,7 @@ impl Rate {
     }
 
     /// The step for a matrix of which this is a sample.
-    pub(crate) fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
+    fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
         match self {
             Self::Step(step) => Ok(step),
             Self::Bits(bits) => step_of(sample, cols, bits),
@@ -82,7 +83,7 @@ fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
         step = step.max(too_fine).min(kept);
         let candidate = number(step);
         let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, candidate).to_le_bytes()).collect();
-        let over = 8.0 * entropy::code(&bytes, Dtype::I32, cols)?.bytes() as f64 / n - bits;
+        let over = 8.0 * entropy::code(&bytes, Element::I32, cols)?.bytes() as f64 / n - bits;
         if over > 0.0 {
             too_fine = too_fine.max(step)
         } else {
@@ -104,17 +105,64 @@ fn number(log: f64) -> f32 {
 
 /// The nearest whole number of steps.
 #[inline]
-pub(crate) fn code(x: f32, step: f32) -> i32 {
+fn code(x: f32, step: f32) -> i32 {
     // Rounded before it becomes an integer; a magnitude beyond all integers becomes the largest, and is refused.
     (x / step).round_ties_even() as i32
 }
 
 /// The codes of finite weights.
-pub(crate) fn encode(weights: &[f32], cols: usize, step: f32) -> Result<Vec<i32>, EncodeError> {
-    let codes: Vec<i32> = weights.iter().map(|x| code(*x, step)).collect();
-    match codes.iter().position(|q| q.unsigned_abs() > LARGEST as u32) {
+fn encode(weights: &[f32], cols: usize, step: f32) -> Result<Vec<u32>, EncodeError> {
+    let codes: Vec<u32> = weights.iter().map(|x| code(*x, step).cast_unsigned()).collect();
+    match first_too_large(&codes) {
         Some(i) => Err(EncodeError::Step { row: i / cols, col: i % cols, value: weights[i], step }),
         None => Ok(codes),
+    }
+}
+
+fn first_too_large(codes: &[u32]) -> Option<usize> {
+    codes.par_iter().position_first(|q| q.cast_signed().unsigned_abs() > LARGEST as u32)
+}
+
+pub(super) struct WholeNumbers;
+
+impl StoredForm for WholeNumbers {
+    fn parts(&self, _: FloatDtype, cols: usize) -> Vec<PartSpec> {
+        vec![
+            PartSpec::new("packed", Element::I32, Extent::Rows(cols)),
+            PartSpec::new("step", Element::F32, Extent::Matrix(1)),
+        ]
+    }
+
+    fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
+        let step = weights.options.rate.step(weights.values, format.cols())?;
+        let codes = encode(weights.values, format.cols(), step)?;
+        Ok(vec![codes, vec![step.to_bits()]])
+    }
+
+    fn check(&self, format: &MatrixFormat, parts: &[&[u32]]) -> Result<(), EncodeError> {
+        check_parameters("step", parts[1], 1, f32::MAX / LARGEST)?;
+        let codes = parts[0];
+        match first_too_large(codes) {
+            Some(i) => {
+                let cols = format.cols();
+                Err(EncodeError::Code { row: i / cols, col: i % cols, code: codes[i].cast_signed() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn plain_in_memory(&self, _: FloatDtype) -> Option<FloatDtype> {
+        // Its numbers need not be the source's.
+        Some(FloatDtype::F32)
+    }
+
+    fn sample(&self, _: &EncodeOptions) -> Option<usize> {
+        Some(SAMPLE)
+    }
+
+    fn resolve(&self, sample: &Weights<'_>, options: &mut EncodeOptions) -> Result<(), EncodeError> {
+        options.rate = Rate::Step(options.rate.step(sample.values, sample.shape[1])?);
+        Ok(())
     }
 }
 
@@ -133,7 +181,7 @@ mod tests {
         for bits in [0.5, 1.0, 2.0, 4.0, 8.0, 12.0] {
             let step = Rate::Bits(bits).step(&sample, 256).unwrap();
             let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, step).to_le_bytes()).collect();
-            let found = 8.0 * entropy::code(&bytes, Dtype::I32, 256).unwrap().bytes() as f64 / sample.len() as f64;
+            let found = 8.0 * entropy::code(&bytes, Element::I32, 256).unwrap().bytes() as f64 / sample.len() as f64;
             assert!((bits - 0.02..=bits).contains(&found), "{bits}: {found}");
         }
         for none in [0.0, f32::NAN, f32::INFINITY] {

@@ -3,10 +3,10 @@
 use half::f16;
 use qins_codec::Curvature;
 
-use super::{Layout, Width, encode};
+use super::{Layout, Weights, Width, encode::encode};
 
 /// Weights sampled to choose the curves.
-pub(crate) const SAMPLE: usize = 1 << 16;
+pub(super) const SAMPLE: usize = 1 << 16;
 
 /// Which four of a layout's five curvatures the groups of a matrix choose from.
 ///
@@ -49,12 +49,11 @@ const fn bent(layout: Layout) -> [f32; Layout::CURVES] {
 ///
 /// Up to 5 bits always the bent ones. On SmolLM2 at 4 bits the flat ones have an SQNR that is 0.5 dB higher, but a worse mean KL
 /// divergence (0.116 instead of 0.105); at 6 bits they are better in both.
-pub(crate) fn choose(sample: &[f32], cols: usize, layout: Layout, importance: Option<&[f32]>) -> Curves {
+pub(super) fn choose(sample: &Weights<'_>, layout: Layout) -> Curves {
     match layout.width() {
         Width::W3 | Width::W4 | Width::W5 => return Curves::Bent,
         Width::W6 | Width::W8 => {}
     }
-    let shape = [sample.len() / cols.max(1), cols];
-    let error = |curves| encode(sample, shape, layout, curves, importance).map_or(0.0, |(_, error)| error);
+    let error = |curves| encode(sample, layout, curves).map_or(0.0, |(_, error)| error);
     if error(Curves::Flat) < error(Curves::Bent) { Curves::Flat } else { Curves::Bent }
 }

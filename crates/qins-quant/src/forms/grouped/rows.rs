@@ -3,14 +3,13 @@
 use qins_codec::Curvature;
 
 use super::{Layout, Width, planes, with_bits};
+use crate::forms::stride;
 
-/// A borrowed grouped matrix: the slices of a [`Grouped`](super::Grouped).
+/// A borrowed grouped matrix. Rows of bytes are padded to 32-bit words; [`Layout`] says how many are used.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedRows<'a> {
     /// The layout of a row.
     pub layout: Layout,
-    /// The bytes of a part of a row are padded to a multiple of this power of two: 1 as stored, 4 on devices with 32-bit words.
-    pub align: usize,
     /// [`Layout::packed`] bytes per row.
     pub packed: &'a [u8],
     /// [`Layout::scales`] per row.
@@ -35,8 +34,6 @@ impl<'a> GroupedRows<'a> {
     /// The parts of row `row`, of `cols` weights.
     #[inline]
     pub(crate) fn row(&self, row: usize, cols: usize) -> RowParts<'a> {
-        // `next_multiple_of` without its division, as this runs for each row of a product.
-        let stride = |width: usize| (width + self.align - 1) & !(self.align - 1);
         let of_bytes = |part: &'a [u8], width: usize| &part[row * stride(width)..][..width];
         let supers = self.layout.scales(cols);
         RowParts {

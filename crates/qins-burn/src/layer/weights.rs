@@ -1,0 +1,196 @@
+//! A stored matrix as a module of Burn's.
+
+use std::fmt;
+
+use burn::{
+    module::{
+        Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param, ParamId,
+    },
+    tensor::{DType, Device, Int, Tensor, TensorData},
+};
+use qins_quant::{FloatDtype, Form, MatrixFormat, PartSpec};
+
+use crate::{
+    device::one_stream,
+    kernel::{Matrix, Part},
+};
+
+/// What visitors are told the module is.
+const CONTAINER: &str = "Struct:Weights";
+
+/// `[rows, cols]` weights in the form they are stored in. A record has each part by its name, below the name of the format: one
+/// of another format has other tensors, so that Burn refuses it.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    format: MatrixFormat,
+    rows: usize,
+    parts: Vec<PartParam>,
+}
+
+#[derive(Clone, Debug)]
+enum PartParam {
+    Words(Param<Tensor<2, Int>>),
+    /// Plain `f32`: the only numbers that Burn may train, cast or adapt. Those of an encoded matrix, its scales too, mean
+    /// nothing without its codes.
+    Floats(Param<Tensor<2>>),
+}
+
+impl Weights {
+    /// # Panics
+    /// When a part has not the length that the format asks for.
+    pub(super) fn new(format: MatrixFormat, rows: usize, parts: Vec<Vec<u32>>, device: &Device) -> Self {
+        one_stream();
+        let part = |(spec, words): (PartSpec, Vec<u32>)| {
+            let shape = spec.memory_shape(rows);
+            if is_floats(&format) {
+                let floats = TensorData::new(words.into_iter().map(f32::from_bits).collect(), shape);
+                return PartParam::Floats(Param::from_tensor(Tensor::from_data(floats, (device, DType::F32))));
+            }
+            let words = Tensor::from_data(TensorData::new(words, shape), (device, DType::U32));
+            PartParam::Words(Param::initialized(ParamId::new(), words))
+        };
+        Self { format, rows, parts: format.parts().into_iter().zip(parts).map(part).collect() }
+    }
+
+    /// Zeros, for a record to fill in.
+    pub(super) fn zeros(format: MatrixFormat, rows: usize, device: &Device) -> Self {
+        one_stream();
+        let part = |spec: PartSpec| {
+            let shape = spec.memory_shape(rows);
+            if is_floats(&format) {
+                return PartParam::Floats(Param::from_tensor(Tensor::zeros(shape, (device, DType::F32))));
+            }
+            PartParam::Words(Param::initialized(ParamId::new(), Tensor::zeros(shape, (device, DType::U32))))
+        };
+        Self { format, rows, parts: format.parts().into_iter().map(part).collect() }
+    }
+
+    /// Plain `f32` that are on a device.
+    pub(super) fn plain(weights: Tensor<2>) -> Self {
+        let [rows, cols] = weights.dims();
+        let format = MatrixFormat::new(Form::Plain, FloatDtype::F32, cols);
+        Self { format, rows, parts: vec![PartParam::Floats(Param::from_tensor(weights))] }
+    }
+
+    pub(super) fn format(&self) -> MatrixFormat {
+        self.format
+    }
+
+    /// `[rows, cols]`.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        [self.rows, self.format.cols()]
+    }
+
+    pub(super) fn matrix(&self) -> Matrix {
+        let part = |part: &PartParam| match part {
+            PartParam::Words(words) => Part::Words(words.val()),
+            PartParam::Floats(floats) => Part::Floats(floats.val()),
+        };
+        Matrix::new(self.format, self.rows, self.parts.iter().map(part).collect())
+    }
+
+    /// What the format is called in a record, where a dot would end a name.
+    fn key(&self) -> String {
+        self.format.to_string().replace('.', "_")
+    }
+
+    /// The same with other parameters.
+    fn with(self, change: impl FnMut((PartSpec, PartParam)) -> PartParam) -> Self {
+        let specs = self.format.parts();
+        Self { parts: specs.into_iter().zip(self.parts).map(change).collect(), ..self }
+    }
+}
+
+/// Whether Burn is to see numbers.
+fn is_floats(format: &MatrixFormat) -> bool {
+    format.form() == Form::Plain && format.source() == FloatDtype::F32
+}
+
+/// Does the same to a parameter of either kind.
+macro_rules! each_kind {
+    ($part:expr, $param:ident => $body:expr) => {
+        match $part {
+            PartParam::Words($param) => PartParam::Words($body),
+            PartParam::Floats($param) => PartParam::Floats($body),
+        }
+    };
+}
+
+impl Module for Weights {
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        let key = self.key();
+        visitor.enter_module(&key, CONTAINER);
+        for (PartSpec { name, .. }, part) in self.format.parts().iter().zip(&self.parts) {
+            visitor.enter_module(name, CONTAINER);
+            match part {
+                PartParam::Words(words) => words.visit(visitor),
+                PartParam::Floats(floats) => floats.visit(visitor),
+            }
+            visitor.exit_module(name, CONTAINER);
+        }
+        visitor.exit_module(&key, CONTAINER);
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let key = self.key();
+        mapper.enter_module(&key, CONTAINER);
+        let mapped = self.with(|(PartSpec { name, .. }, part)| {
+            mapper.enter_module(name, CONTAINER);
+            let part = each_kind!(part, param => Module::map(param, mapper));
+            mapper.exit_module(name, CONTAINER);
+            part
+        });
+        mapper.exit_module(&key, CONTAINER);
+        mapped
+    }
+
+    /// All weights, encoded ones too.
+    fn num_params(&self) -> usize {
+        self.rows * self.format.cols()
+    }
+
+    fn collect_devices(&self, devices: Devices) -> Devices {
+        self.parts.iter().fold(devices, |devices, part| match part {
+            PartParam::Words(words) => words.collect_devices(devices),
+            PartParam::Floats(floats) => floats.collect_devices(devices),
+        })
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.with(|(_, part)| each_kind!(part, param => param.fork(device)))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.with(|(_, part)| each_kind!(part, param => param.to_device(device)))
+    }
+
+    fn train(self) -> Self {
+        self.with(|(_, part)| each_kind!(part, param => param.train()))
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().with(|(_, part)| each_kind!(part, param => param.valid()))
+    }
+
+    fn materialize(self) -> Self {
+        self.with(|(_, part)| each_kind!(part, param => param.materialize()))
+    }
+}
+
+impl ModuleDisplayDefault for Weights {
+    fn content(&self, content: Content) -> Option<Content> {
+        content.add_formatted(self).optional()
+    }
+
+    fn num_params(&self) -> usize {
+        Module::num_params(self)
+    }
+}
+
+impl ModuleDisplay for Weights {}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows of {}", self.rows, self.format)
+    }
+}

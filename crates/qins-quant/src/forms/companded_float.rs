@@ -1,0 +1,54 @@
+//! The companded value itself: u = sign(x)·α|x|/(1+α|x|) as `f32`, rounded to the source's type when it is decoded.
+
+use qins_codec::Alpha;
+use rayon::prelude::*;
+
+use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
+use crate::{EncodeError, FloatDtype};
+
+/// Values of one α.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompandedFloat {
+    /// The α they share.
+    pub alpha: Alpha,
+}
+
+impl StoredForm for CompandedFloat {
+    fn parts(&self, _: FloatDtype, cols: usize) -> Vec<PartSpec> {
+        vec![PartSpec::new("packed", Element::F32, Extent::Rows(cols))]
+    }
+
+    fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
+        let u: Vec<f32> = weights.values.par_iter().map(|&x| qins_codec::encode_u(x, self.alpha)).collect();
+        match self.first_non_finite(&u, format.source()) {
+            Some(i) => {
+                let cols = format.cols();
+                Err(EncodeError::Saturated { row: i / cols, col: i % cols, value: weights.values[i] })
+            }
+            None => Ok(vec![words_of(u)]),
+        }
+    }
+
+    fn is_lossless(&self) -> bool {
+        true
+    }
+
+    fn check(&self, format: &MatrixFormat, parts: &[&[u32]]) -> Result<(), EncodeError> {
+        let u = floats(parts[0]);
+        match self.first_non_finite(u, format.source()) {
+            Some(i) => Err(EncodeError::Value { row: i / format.cols(), col: i % format.cols(), value: u[i] }),
+            None => Ok(()),
+        }
+    }
+
+    fn takes_alpha(&self) -> bool {
+        true
+    }
+}
+
+impl CompandedFloat {
+    /// The first of `u` that gives back no finite number of type `source`.
+    fn first_non_finite(&self, u: &[f32], source: FloatDtype) -> Option<usize> {
+        u.par_iter().position_first(|u| !source.round(qins_codec::decode_u(*u, self.alpha)).is_finite())
+    }
+}

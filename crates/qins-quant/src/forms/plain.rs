@@ -1,0 +1,25 @@
+//! Plain weights, in the type they came in.
+
+use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
+use crate::{EncodeError, FloatDtype};
+
+pub(super) struct Plain;
+
+impl StoredForm for Plain {
+    fn parts(&self, source: FloatDtype, cols: usize) -> Vec<PartSpec> {
+        let element = match source {
+            FloatDtype::F32 => Element::F32,
+            // Two a word.
+            FloatDtype::F16 | FloatDtype::Bf16 => Element::U16,
+        };
+        vec![PartSpec::new("weight", element, Extent::Rows(cols))]
+    }
+
+    fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
+        Ok(format.read([format.source().narrow(weights.values)]))
+    }
+
+    fn check(&self, _: &MatrixFormat, _: &[&[u32]]) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
