@@ -1,9 +1,9 @@
-//! The plain model's run, kept in a file: what it wrote, and its logits in `f32`, by which every form is compared with it.
-//! So no two models need to be in memory together, and a run that was kept need not be made again.
+//! The baseline: the texts that the plain model generated and its logits in `f32`, in a file, for comparison with every variant.
+//! So two models are never in memory together, and a baseline that was kept can be read again.
 //!
-//! The file is in safetensors, with a checksum of each tensor: `run` U8, a JSON object that says what was asked of which
-//! model and what was written; and `passage.N` F32 `[tokens, vocabulary]`, the logits by which the tokens of passage N are
-//! predicted: first of the greedy texts, then of the text's windows, then after its long contexts.
+//! The file is in safetensors, with a checksum of each tensor. `run` U8 is a JSON object: the model and inputs it was computed
+//! from, and the generated texts. `passage.N` F32 `[tokens, vocabulary]` are the logits that predict the tokens of passage N:
+//! first the greedy texts, then the windows of the text, then the long contexts.
 
 use std::{
     collections::BTreeMap,
@@ -23,14 +23,14 @@ use crate::{
     token_match::margin,
 };
 
-/// The version of the file.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
-/// A text, without its prompt.
+/// A generated text, without its prompt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct GeneratedText {
     pub(crate) ids: Vec<u32>,
-    /// The lead of each token's logit over the next.
+    /// The logit margin at each token: see [`margin`].
     pub(crate) margins: Vec<f32>,
 }
 
@@ -38,19 +38,20 @@ pub(crate) struct Written {
 #[derive(Debug, Serialize, Deserialize)]
 struct Run {
     version: u32,
-    /// What was asked of which model.
-    asked: BTreeMap<String, String>,
+    /// The model and inputs it was computed from: see [`Evaluation`](crate::Evaluation).
+    #[serde(rename = "asked")]
+    inputs: BTreeMap<String, String>,
     vocabulary: usize,
-    greedy: Vec<Written>,
-    sampled: Vec<Written>,
+    greedy: Vec<GeneratedText>,
+    sampled: Vec<GeneratedText>,
 }
 
-/// The run, and where its logits are.
+/// The generated texts, and access to the logits.
 #[derive(Debug)]
 pub(crate) struct Baseline {
-    pub(crate) greedy: Vec<Written>,
-    pub(crate) sampled: Vec<Written>,
-    /// None where it was read from a file.
+    pub(crate) greedy: Vec<GeneratedText>,
+    pub(crate) sampled: Vec<GeneratedText>,
+    /// Generation speed; `None` when the baseline was read from a file.
     pub(crate) tokens_per_second: Option<f64>,
     pub(crate) vocabulary: usize,
     logits: Shard,
@@ -58,10 +59,10 @@ pub(crate) struct Baseline {
 }
 
 impl Baseline {
-    /// Reads a run that was kept, and checks that it is the answer to these eval_set.
+    /// Reads a kept baseline, and checks that it was computed from these inputs.
     pub(crate) fn read(
         path: &Path,
-        asked: &BTreeMap<String, String>,
+        inputs: &BTreeMap<String, String>,
         eval_set: &EvalSet<'_>,
         vocabulary: usize,
     ) -> Result<Self, Error> {
@@ -70,7 +71,7 @@ impl Baseline {
         let logits = Shard::open(&Files::Directory(folder.to_owned()), &file.to_string_lossy())?;
         let damaged = logits.names().into_iter().find(|tensor| logits.is_intact(tensor) != Some(true));
         if let Some(tensor) = damaged {
-            return Err(error(format!("`{tensor}`: expected the bytes that its checksum was made of")));
+            return Err(error(format!("`{tensor}`: expected bytes that match their checksum, found others")));
         }
         let (.., bytes) =
             logits.get("run").ok_or_else(|| error("expected a baseline, found no tensor `run`".to_owned()))?;
@@ -78,19 +79,19 @@ impl Baseline {
         if run.version != VERSION {
             return Err(error(format!("expected version {VERSION} of a baseline, found {}", run.version)));
         }
-        let none = "nothing".to_owned();
-        for (key, expected) in asked {
-            let found = run.asked.get(key).unwrap_or(&none);
+        let none = "none".to_owned();
+        for (key, expected) in inputs {
+            let found = run.inputs.get(key).unwrap_or(&none);
             if found != expected {
                 return Err(error(format!("expected a baseline with {key} {expected}, found {found}")));
             }
         }
-        // What else is taken for granted where a run is used.
+        // The counts and ids that the comparison indexes by.
         let prompts = eval_set.prompts.len();
         let expected = (vocabulary, prompts, eval_set.temperature.map_or(0, |_| prompts));
         let found = (run.vocabulary, run.greedy.len(), run.sampled.len());
         if found != expected {
-            let what = "a vocabulary, texts and drawn texts";
+            let what = "vocabulary size, greedy texts and sampled texts";
             return Err(error(format!("`run`: expected {what} of {expected:?}, found {found:?}")));
         }
         let mut ids = run.greedy.iter().chain(&run.sampled).flat_map(|text| &text.ids);
@@ -101,38 +102,38 @@ impl Baseline {
         Ok(Self { greedy, sampled, tokens_per_second: None, vocabulary, logits, path: path.to_owned() })
     }
 
-    /// Runs the plain model, and keeps its run in a file that is there whole or not at all.
+    /// Runs the plain model and writes the file, which appears at `path` complete or not at all.
     pub(crate) fn make(
         model: &dyn EvalModel,
         eval_set: &EvalSet<'_>,
-        asked: BTreeMap<String, String>,
+        inputs: BTreeMap<String, String>,
         path: &Path,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let start = Instant::now();
-        let greedy = write(model, eval_set, None, "plain", progress)?;
+        let greedy = generate_texts(model, eval_set, None, "plain", progress)?;
         let tokens: usize = greedy.iter().map(|text| text.ids.len()).sum();
         let speed = tokens as f64 / start.elapsed().as_secs_f64();
         let sampled = match eval_set.temperature {
             None => Vec::new(),
-            temperature => write(model, eval_set, temperature, "plain, drawn", progress)?,
+            temperature => generate_texts(model, eval_set, temperature, "plain, sampled", progress)?,
         };
         let vocabulary = model.config().vocab_size;
-        let run = Run { version: VERSION, asked, vocabulary, greedy, sampled };
+        let run = Run { version: VERSION, inputs, vocabulary, greedy, sampled };
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        keep(model, &run, &passages(eval_set, &run.greedy), &partial, progress)
+        write_file(model, &run, &passages(eval_set, &run.greedy), &partial, progress)
             .and_then(|()| fs::rename(&partial, path).map_err(|source| Error::Io { path: path.to_owned(), source }))
             .inspect_err(|_| {
                 // The first error is the one to report.
                 let _ = fs::remove_file(&partial);
             })?;
-        let kept = Self::read(path, &run.asked, eval_set, vocabulary)?;
+        let kept = Self::read(path, &run.inputs, eval_set, vocabulary)?;
         Ok(Self { tokens_per_second: (tokens > 0).then_some(speed), ..kept })
     }
 
-    /// The logits by which a passage was predicted, `[tokens, vocabulary]`.
+    /// The logits that predict the tokens of a passage, `[tokens, vocabulary]` row-major.
     pub(crate) fn logits(&self, passage: usize, tokens: usize) -> Result<Vec<f32>, Error> {
         let name = format!("passage.{passage}");
         match self.logits.get(&name) {
@@ -149,14 +150,14 @@ impl Baseline {
     }
 }
 
-/// What a model writes on its own.
-pub(crate) fn write(
+/// Generates a continuation of every prompt: greedily, or sampled at `temperature`.
+pub(crate) fn generate_texts(
     model: &dyn EvalModel,
     eval_set: &EvalSet<'_>,
     temperature: Option<f32>,
     name: &str,
     progress: &dyn Progress,
-) -> Result<Vec<Written>, Error> {
+) -> Result<Vec<GeneratedText>, Error> {
     let stage = Stage::begin(progress, &format!("generating {name}"), eval_set.prompts.len());
     let texts = eval_set.prompts.iter().enumerate().map(|(i, prompt)| {
         let mut margins = Vec::new();
@@ -166,13 +167,13 @@ pub(crate) fn write(
             })
             .map_err(|source| Error::Prompt { id: prompt.id.clone(), source })?;
         stage.step();
-        Ok(Written { ids, margins })
+        Ok(GeneratedText { ids, margins })
     });
     texts.collect()
 }
 
-/// All that is predicted, in the order of the file.
-pub(crate) fn passages(eval_set: &EvalSet<'_>, greedy: &[Written]) -> Vec<Passage> {
+/// All passages whose tokens are predicted, in the order of the file.
+pub(crate) fn passages(eval_set: &EvalSet<'_>, greedy: &[GeneratedText]) -> Vec<Passage> {
     let texts = eval_set.prompts.iter().zip(greedy);
     let texts =
         texts.map(|(prompt, text)| Passage { context: prompt.input_ids.clone(), continuation: text.ids.clone() });
@@ -180,7 +181,7 @@ pub(crate) fn passages(eval_set: &EvalSet<'_>, greedy: &[Written]) -> Vec<Passag
     texts.chain(eval_set.windows.iter().chain(contexts).cloned()).collect()
 }
 
-fn keep(
+fn write_file(
     model: &dyn EvalModel,
     run: &Run,
     passages: &[Passage],

@@ -1,4 +1,4 @@
-//! The models of `qins-burn`, under evaluation.
+//! [`EvalModel`] for the models of `qins-burn`.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -12,18 +12,18 @@ use qins_quant::kv::KvScheme;
 
 use crate::model::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
 
-/// Loads models onto a device.
+/// Loads `qins-burn` models onto a device.
 pub struct BurnLoader {
-    /// The device.
+    /// The device that computes.
     pub device: Device,
 }
 
-/// A loaded model.
+/// A loaded `qins-burn` model.
 #[derive(Debug)]
 pub struct BurnModel {
     model: Decoder,
     report: LoadReport,
-    /// What its linears were before a policy was applied.
+    /// The linears that a policy replaced.
     before: BTreeMap<String, Projection>,
 }
 
@@ -82,7 +82,7 @@ impl EvalModel for BurnModel {
     }
 
     fn apply(&mut self, policy: &Policy) -> Result<(), ModelError> {
-        // Whatever was applied before is undone first.
+        // The policy applies to the loaded weights.
         self.restore();
         self.before = apply(policy, &mut self.model)?;
         Ok(())

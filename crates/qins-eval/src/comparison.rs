@@ -1,4 +1,4 @@
-//! One variant of a model beside the baseline.
+//! Comparison of one variant of a model with the baseline.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -8,71 +8,73 @@ use qins_quant::{Fidelity, kv::KvScheme};
 use crate::{
     Error, EvalSet, Progress,
     agreement::{self, Position},
-    baseline::{Baseline, Written, passages, write},
+    baseline::{Baseline, GeneratedText, generate_texts, passages},
     model::{EvalLoader, EvalModel, ModelError, Scoring},
     progress::Stage,
     report::{
-        Candidate, Computation, Context, Figures, Judge, Layer, PromptResult, Role, Settings, continuation, forced,
-        free_run,
+        Candidate, Computation, Context, Figures, LayerFidelity, PromptResult, Role, Settings, Thresholds,
+        continuation, free_run, teacher_forced,
     },
     token_match::match_length,
 };
 
-/// A variant of a model that is compared with the plain one.
+/// A variant of a model: encoded weights, an encoded KV cache, or other arithmetic. It is compared with the baseline, the same
+/// model with plain weights in FP32 arithmetic.
 #[derive(Debug)]
 pub struct Variant {
-    /// What to call it.
+    /// Its name in the report.
     pub name: String,
-    /// Why it is in the run.
+    /// Whether it must pass, must fail, or only informs.
     pub role: Role,
-    /// What was asked for, for the report.
+    /// The settings it was made with, for the report.
     pub settings: Settings,
     /// Where its weights come from.
     pub weights: Weights,
-    /// The bars it is judged by.
-    pub judge: Judge,
-    /// How keys and values are stored.
+    /// The thresholds its metrics are compared with.
+    pub thresholds: Thresholds,
+    /// How the KV cache is stored.
     pub kv: KvScheme,
-    /// Whether it generates texts of its own, beside predicting the baseline's.
+    /// Whether it generates texts, besides predicting the baseline's tokens.
     pub generates: bool,
 }
 
 /// Where a variant's weights come from.
 #[derive(Debug)]
 pub enum Weights {
-    /// As they are in the model's checkpoint.
+    /// The model's checkpoint, as it is.
     Plain,
-    /// Encoded while loading.
+    /// The model's checkpoint, encoded while loading.
     Encoded(Policy),
-    /// Another checkpoint's.
-    Other(ModelSource),
+    /// Another checkpoint of the same shape, as it is.
+    Checkpoint(ModelSource),
 }
 
 impl Variant {
-    /// The variant that these settings name, judged by `judge`.
-    pub fn new(role: Role, settings: Settings, weights: Weights, judge: Judge) -> Self {
-        Self { name: settings.to_string(), role, settings, weights, judge, kv: KvScheme::F32, generates: true }
+    /// A variant named after its settings, with a plain `f32` KV cache, that generates texts.
+    pub fn new(role: Role, settings: Settings, weights: Weights, thresholds: Thresholds) -> Self {
+        Self { name: settings.to_string(), role, settings, weights, thresholds, kv: KvScheme::F32, generates: true }
     }
 
     pub(crate) fn load(&self, source: &ModelSource, loader: &dyn EvalLoader) -> Result<Box<dyn EvalModel>, ModelError> {
         match &self.weights {
             Weights::Plain => loader.load(source, None),
             Weights::Encoded(policy) => loader.load(source, Some(policy)),
-            Weights::Other(other) => loader.load(other, None),
+            Weights::Checkpoint(other) => loader.load(other, None),
         }
     }
 
-    /// The scheme of a linear in this variant's file, if it is not plain.
+    /// The scheme a linear is encoded with; `None` where it is plain.
     fn scheme(&self, spec: &LinearSpec) -> Option<&'static str> {
         match &self.weights {
             Weights::Plain => None,
             Weights::Encoded(policy) => policy.recipe(spec).map(|recipe| recipe.scheme.name()),
-            Weights::Other(other) => other.checkpoint.scheme(&spec.module).map(|scheme| scheme.name()),
+            Weights::Checkpoint(other) => other.checkpoint.scheme(&spec.module).map(|scheme| scheme.name()),
         }
     }
 }
 
-/// A baseline, what it was asked, and the plain weights.
+/// A baseline with the evaluation set it was computed on, and the plain weights. [`Evaluation::run`](crate::Evaluation::run) makes
+/// one, and [`Part::measure`](crate::sensitivity::Part::measure) uses it.
 pub struct Comparison<'a> {
     pub(crate) eval_set: &'a EvalSet<'a>,
     pub(crate) baseline: &'a Baseline,
@@ -81,31 +83,31 @@ pub struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Compares a variant, loaded, with the baseline.
+    /// Compares a loaded variant with the baseline.
     pub(crate) fn candidate(&self, variant: Variant, model: &mut dyn EvalModel) -> Result<Candidate, Error> {
         let computation = variant.settings.computation;
         model.set_bf16(computation == Some(Computation::Bf16));
         model.set_kv(variant.kv);
-        let answers = if computation == Some(Computation::OneThread) {
+        let measurements = if computation == Some(Computation::OneThread) {
             let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-            one.map_err(|e| Error::Model(e.into())).and_then(|one| one.install(|| self.answers(&variant, &*model)))
+            one.map_err(|e| Error::Model(e.into())).and_then(|one| one.install(|| self.measurements(&variant, &*model)))
         } else {
-            self.answers(&variant, model)
+            self.measurements(&variant, model)
         };
         model.set_bf16(false);
         model.set_kv(KvScheme::F32);
-        let Answers { figures, prompts, tokens_per_second } = answers?;
+        let Measurements { figures, prompts, tokens_per_second } = measurements?;
         let layers = self.layers(&variant, model)?;
         let mut schemes = BTreeMap::new();
         for spec in linears(model.config()) {
             *schemes.entry(variant.scheme(&spec).unwrap_or("none").to_owned()).or_insert(0) += 1;
         }
         let sizes = model.sizes();
-        let bits = variant.settings.stands_for_bits.or(sizes.bits_per_weight);
+        let bits = variant.settings.nominal_bits_per_weight.or(sizes.bits_per_weight);
         let criteria = match variant.role {
             Role::Information => Vec::new(),
             Role::Judged | Role::Control => {
-                variant.judge.criteria(&variant.settings, bits, &figures, &prompts, &layers)
+                variant.thresholds.criteria(&variant.settings, bits, &figures, &prompts, &layers)
             }
         };
         Ok(Candidate {
@@ -119,14 +121,14 @@ impl Comparison<'_> {
             kv_bytes_per_1000_tokens: kv_bytes(variant.kv, model.config()),
             tokens_per_second,
             figures,
-            passed: variant.role.is_satisfied(criteria.iter().all(|c| c.met)),
+            passed: variant.role.is_satisfied(criteria.iter().all(|c| c.passed)),
             criteria,
             prompts,
             layers,
         })
     }
 
-    /// How it predicts every passage, in their order.
+    /// Compares the model's predictions of every passage with the baseline's: one list of positions per passage, in order.
     pub(crate) fn positions(
         &self,
         model: &dyn EvalModel,
@@ -139,7 +141,7 @@ impl Comparison<'_> {
         let mut all = Vec::new();
         for (i, passage) in passages.iter().enumerate() {
             let continuation = &passage.continuation;
-            // The windows' many tokens, one by one, would take longer than all else; they are left out then.
+            // Token by token, the many tokens of the windows would take longer than all else: they are skipped.
             let compared = if scoring == Scoring::TokenByToken && windows.contains(&i) {
                 Vec::new()
             } else {
@@ -153,16 +155,22 @@ impl Comparison<'_> {
         Ok(all)
     }
 
-    fn answers(&self, variant: &Variant, model: &dyn EvalModel) -> Result<Answers, Error> {
+    fn measurements(&self, variant: &Variant, model: &dyn EvalModel) -> Result<Measurements, Error> {
         let Self { eval_set, baseline, progress, .. } = *self;
         let (mut greedy, mut sampled, mut speed) = (Vec::new(), Vec::new(), None);
         if variant.generates && !eval_set.prompts.is_empty() {
             let start = Instant::now();
-            greedy = write(model, eval_set, None, &variant.name, progress)?;
+            greedy = generate_texts(model, eval_set, None, &variant.name, progress)?;
             let tokens: usize = greedy.iter().map(|text| text.ids.len()).sum();
             speed = Some(tokens as f64 / start.elapsed().as_secs_f64());
             if eval_set.temperature.is_some() {
-                sampled = write(model, eval_set, eval_set.temperature, &format!("{}, drawn", variant.name), progress)?;
+                sampled = generate_texts(
+                    model,
+                    eval_set,
+                    eval_set.temperature,
+                    &format!("{}, sampled", variant.name),
+                    progress,
+                )?;
             }
         }
         let scoring = match variant.settings.computation {
@@ -175,12 +183,12 @@ impl Comparison<'_> {
         let mut contexts = Vec::new();
         for (tokens, passages) in &eval_set.contexts {
             let (these, others) = rest.split_at(passages.len());
-            contexts.extend(forced(these).map(|forced| Context { tokens: *tokens, forced }));
+            contexts.extend(teacher_forced(these).map(|teacher_forced| Context { tokens: *tokens, teacher_forced }));
             rest = others;
         }
         let mut prompts = Vec::new();
         for (i, prompt) in eval_set.prompts.iter().enumerate() {
-            let text = |own: &[Written], all: &[Written]| {
+            let text = |own: &[GeneratedText], all: &[GeneratedText]| {
                 let (Some(own), Some(plain)) = (own.get(i), all.get(i)) else { return Ok(None) };
                 let text = eval_set.tokenizer.map(|t| t.decode(&own.ids, true)).transpose()?;
                 Ok::<_, Error>(Some(continuation(&plain.ids, &own.ids, &plain.margins, text)))
@@ -192,7 +200,7 @@ impl Comparison<'_> {
             prompts.push(PromptResult {
                 id: prompt.id.clone(),
                 tokens: baseline.greedy[i].ids.len(),
-                same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
+                top1_agreement: mean(&|p| f64::from(u8::from(p.top1_agrees))),
                 mean_kl: mean(&|p| p.kl),
                 expected: prompt
                     .expected_ids
@@ -206,15 +214,15 @@ impl Comparison<'_> {
         let figures = Figures {
             greedy: free_run(prompts.iter().filter_map(|p| p.greedy.as_ref())),
             sampled: free_run(prompts.iter().filter_map(|p| p.sampled.as_ref())),
-            forced: forced(texts),
-            text: forced(windows),
+            teacher_forced: teacher_forced(texts),
+            text: teacher_forced(windows),
             contexts,
         };
-        Ok(Answers { figures, prompts, tokens_per_second: speed })
+        Ok(Measurements { figures, prompts, tokens_per_second: speed })
     }
 
-    /// What each linear that is not plain keeps of its weights.
-    fn layers(&self, variant: &Variant, model: &mut dyn EvalModel) -> Result<Vec<Layer>, Error> {
+    /// The weight error of each linear whose weights are not the plain ones.
+    fn layers(&self, variant: &Variant, model: &mut dyn EvalModel) -> Result<Vec<LayerFidelity>, Error> {
         if matches!(variant.weights, Weights::Plain) {
             return Ok(Vec::new());
         }
@@ -231,7 +239,7 @@ impl Comparison<'_> {
             let (scheme, fidelity) = (variant.scheme(&spec), Fidelity::of(&plain, &decoded));
             if scheme.is_some() || fidelity.changed > 0 {
                 let (sqnr_db, cosine) = (fidelity.sqnr_db(), fidelity.cosine());
-                layers.push(Layer {
+                layers.push(LayerFidelity {
                     module: spec.module,
                     scheme: scheme.unwrap_or("none").to_owned(),
                     sqnr_db,
@@ -245,13 +253,13 @@ impl Comparison<'_> {
     }
 }
 
-/// Bytes of the keys and values of 1,000 tokens.
+/// Bytes of a KV cache of 1,000 tokens.
 fn kv_bytes(kv: KvScheme, config: &ModelConfig) -> u64 {
     let heads = config.num_hidden_layers * config.num_key_value_heads;
     (heads * kv.bytes(config.head_dim, 1000)) as u64
 }
 
-struct Answers {
+struct Measurements {
     figures: Figures,
     prompts: Vec<PromptResult>,
     tokens_per_second: Option<f64>,

@@ -1,4 +1,4 @@
-//! Variants that show what a comparison is worth: some must agree exactly, one must fail.
+//! Controls of the comparison itself: variants that must agree with the baseline, and one that must fail its thresholds.
 
 use qins_model::{Policy, Targets};
 use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme, kv::KvScheme};
@@ -6,14 +6,18 @@ use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme, kv::KvScheme};
 use crate::{
     Error,
     comparison::{Variant, Weights},
-    report::{Computation, Judge, Role, Settings},
+    report::{Computation, Role, Settings, Thresholds},
 };
 
-/// The plain model, computed in other ways: once more, in another order, and with the noise that users accept.
+/// The plain model, computed in other ways. In order:
+///
+/// 1. the baseline repeated (A/A), which must agree exactly;
+/// 2. with one thread, and 3. in decode order, token by token: either must agree to a mean KL divergence of 1e-5 nats;
+/// 4. in bf16 arithmetic, for information: the noise that users of that type accept.
 pub fn plain_controls() -> Vec<Variant> {
     let variant = |role, computation, generates| {
         let settings = Settings { scheme: "none".to_owned(), computation, ..Settings::default() };
-        Variant { generates, ..Variant::new(role, settings, Weights::Plain, Judge::Bits) }
+        Variant { generates, ..Variant::new(role, settings, Weights::Plain, Thresholds::ByBits) }
     };
     vec![
         variant(Role::Judged, None, true),
@@ -23,20 +27,21 @@ pub fn plain_controls() -> Vec<Variant> {
     ]
 }
 
-/// The plain model with its keys and values stored in these schemes.
+/// The plain model with its KV cache stored in each of `schemes`, judged by thresholds for caches.
 pub fn kv_variants(schemes: &[KvScheme]) -> Vec<Variant> {
     let variant = |&kv: &KvScheme| {
         let settings = Settings { scheme: "none".to_owned(), kv: Some(kv.to_string()), ..Settings::default() };
-        Variant { kv, ..Variant::new(Role::Judged, settings, Weights::Plain, Judge::Bits) }
+        Variant { kv, ..Variant::new(Role::Judged, settings, Weights::Plain, Thresholds::ByBits) }
     };
     schemes.iter().map(variant).collect()
 }
 
-/// Eight bits at the report's α, to look at, and at one so small that the codes collapse, which must fail.
+/// The linears of `targets` in scheme `q8` with a fixed curve: at α = 1, the source report's setting, for information; and as a
+/// negative control at α = 0.01, where the codes collapse, which must miss a threshold.
 ///
 /// # Errors
-/// None today: both α are constants.
-pub fn encoded_controls(targets: &Targets, judge: Judge) -> Result<Vec<Variant>, Error> {
+/// [`Error::Settings`] when an α is rejected, which does not happen: both are constants.
+pub fn encoded_controls(targets: &Targets, thresholds: Thresholds) -> Result<Vec<Variant>, Error> {
     let collapsed = Alpha::new(0.01).map_err(|e| Error::Settings(e.to_string()))?;
     let variant = |(role, alpha): (Role, Alpha)| {
         let settings = Settings {
@@ -47,7 +52,7 @@ pub fn encoded_controls(targets: &Targets, judge: Judge) -> Result<Vec<Variant>,
         };
         let options = EncodeOptions { alpha: Some(alpha), ..EncodeOptions::default() };
         let policy = Policy::new(targets.clone(), Recipe { options, ..Scheme::Q8.into() });
-        Variant::new(role, settings, Weights::Encoded(policy), judge)
+        Variant::new(role, settings, Weights::Encoded(policy), thresholds)
     };
     Ok([(Role::Information, Alpha::ONE), (Role::Control, collapsed)].map(variant).into())
 }

@@ -1,25 +1,25 @@
-//! What can keep an evaluation from its figures.
+//! The errors of an evaluation.
 
 use std::path::PathBuf;
 
 use crate::model::ModelError;
 
-/// An error a user can act on, in one sentence.
+/// An error of an evaluation; its message is one sentence that names the file, prompt or setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model's files cannot be read.
     #[error(transparent)]
     Files(#[from] qins_model::Error),
-    /// The model failed.
+    /// The model failed to load, encode, generate or score.
     #[error(transparent)]
     Model(ModelError),
-    /// The model failed at a prompt.
+    /// The model failed on one prompt.
     #[error("prompt `{id}`: {source}")]
     Prompt {
-        /// The prompt.
+        /// The prompt's id.
         id: String,
-        /// Why.
+        /// The model's error.
         source: ModelError,
     },
     /// A file cannot be read or written.
@@ -27,24 +27,24 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file, or a line of it, is not what it should be.
+    /// The content of a file is invalid.
     #[error("{place}: {message}")]
     Input {
-        /// The file, and its line where there is one.
+        /// The file, with the line number where there is one.
         place: String,
-        /// Expected and found.
+        /// What was expected, and what was found.
         message: String,
     },
-    /// The evaluation as asked for cannot be made.
+    /// The settings exclude each other, or leave nothing to evaluate.
     #[error("{0}")]
     Settings(String),
-    /// No mixture of schemes keeps what was asked for.
-    #[error("expected a mixture that keeps it on the calibration prompts, found none: {nearest}")]
+    /// A search found no mixture of schemes that reaches its goal.
+    #[error("expected a mixture that reaches the goal on the calibration prompts, found none: {nearest}")]
     NoMixture {
-        /// The last that was tried.
+        /// The last mixture that was tried, and its result.
         nearest: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The evaluation set: prompts that every model of a run continues, and passages of which it predicts each next token.
+//! The evaluation set: prompts that every variant continues, and passages whose tokens it predicts.
 
 use std::{fs, path::Path};
 
@@ -13,79 +13,82 @@ use crate::{
     report::Data,
 };
 
-/// Prompts for any model: what to call them, and the content of their file.
+/// The standard prompts, for any model: a name, and the content of a prompts file.
 const PROMPTS: (&str, &str) = ("the standard prompts", include_str!("../assets/prompts.jsonl"));
 
-/// A text for any model.
+/// The standard text, for any model: a name, and the text.
 const TEXT: (&str, &str) = ("the standard text", include_str!("../assets/text.txt"));
 
-/// Tokens predicted at the end of a long context.
-pub const AFTER_CONTEXT: usize = 128;
-/// Passages of each length of context, where the text has as many.
+/// Number of tokens that are scored at the end of a long context. A context of n tokens is read up to n − 128, and its last 128
+/// tokens are predicted.
+pub const CONTEXT_TAIL_TOKENS: usize = 128;
+/// Passages per context length, where the text is long enough.
 const PASSAGES: usize = 2;
 
-/// Tokens that are read, and those behind them that are predicted.
+/// A context, and the tokens after it that are predicted (teacher forcing).
 #[derive(Clone, Debug)]
 pub struct Passage {
-    /// The tokens that are read.
+    /// Token ids that are read first.
     pub context: Vec<u32>,
-    /// The tokens that are predicted.
+    /// Token ids after the context, each predicted from all before it.
     pub continuation: Vec<u32>,
 }
 
-/// All that is asked of each model.
+/// The evaluation set: the same inputs for the baseline and every variant.
 #[derive(Debug)]
 pub struct EvalSet<'a> {
-    /// To be continued.
+    /// Prompts to generate continuations of.
     pub prompts: Vec<Prompt>,
-    /// Tokens to generate at most, where a prompt does not say.
+    /// Maximum number of tokens to generate, unless a prompt sets its own.
     pub max_new_tokens: usize,
-    /// Tokens that end a text.
+    /// Token ids that end a text.
     pub stop_ids: Vec<u32>,
-    /// Texts are drawn at this temperature too.
+    /// Temperature at which texts are sampled, in addition to the greedy ones; `None` for greedy ones only.
     pub temperature: Option<f32>,
-    /// What random numbers are made from.
+    /// Seed of the random numbers; prompt i is sampled with `seed + i`.
     pub seed: u64,
-    /// Windows of the text, each predicted in its second split.
+    /// Windows of the text, each scored in its second half.
     pub windows: Vec<Passage>,
-    /// Tokens read, and what follows them.
+    /// Passages at the end of long contexts, by the number of tokens read before the first scored one.
     pub contexts: Vec<(usize, Vec<Passage>)>,
-    /// For texts in the report.
+    /// Decodes texts for the report, where there is one.
     pub tokenizer: Option<&'a Tokenizer>,
     prompts_name: String,
     text_name: String,
 }
 
-/// Where prompts and text come from; where nothing is said, the standard ones are taken.
+/// Where prompts and text come from; by default the standard ones, which are part of this crate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EvalInputs<'a> {
-    /// A file of prompts.
+    /// A prompts file: see [`read_prompts`].
     pub prompts: Option<&'a Path>,
-    /// A file whose whole content is the text.
+    /// A UTF-8 text file, used in place of the standard text.
     pub text: Option<&'a Path>,
-    /// Prompts in the place of the standard ones: what to call them, and the content of their file.
+    /// Prompts in place of the standard ones: a name, and the content of a prompts file.
     pub own_prompts: Option<(&'a str, &'a str)>,
-    /// Which of the prompts that are not read from a file.
+    /// Which prompts to use of those that are not read from a file.
     pub split: Split,
 }
 
-/// Prompts that a choice is made on must not be those it is confirmed with.
+/// A split of the prompts, so that what was chosen on some prompts is confirmed on others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Split {
-    /// All of them.
+    /// All prompts.
     #[default]
-    Both,
-    /// Every other one, from the first on: to choose on.
+    All,
+    /// The even-numbered prompts, counted from 0: for calibration and search.
     Calibration,
-    /// The others: to confirm with.
+    /// The odd-numbered prompts: to confirm a choice.
     Confirmation,
 }
 
 impl<'a> EvalSet<'a> {
-    /// What `plan` asks of a model with this configuration and these stop ids.
+    /// Reads and tokenises the inputs that `plan` needs, for a model with this configuration and these stop ids. Windows and
+    /// contexts are cut to the model's context length; what is left out is reported through `progress`.
     ///
     /// # Errors
-    /// When a file cannot be read or is none of prompts, or nothing is left to ask.
+    /// [`Error::Io`] or [`Error::Input`] when a file cannot be read or is invalid; [`Error::Prompt`] for a prompt with
+    /// `max_new_tokens` of 0; [`Error::Settings`] when neither a prompt nor a passage is left.
     pub fn new(
         plan: &Plan,
         inputs: EvalInputs<'_>,
@@ -96,7 +99,7 @@ impl<'a> EvalSet<'a> {
     ) -> Result<Self, Error> {
         let (prompts_name, all) = match inputs.prompts {
             Some(path) => (path.display().to_string(), read_prompts(path, reader)?),
-            None if plan.prompts_step.is_none() => ("nothing".to_owned(), Vec::new()),
+            None if plan.prompt_stride.is_none() => ("none".to_owned(), Vec::new()),
             None => {
                 let (name, text) = inputs.own_prompts.unwrap_or(PROMPTS);
                 (name.to_owned(), parse_prompts(text, name, reader)?)
@@ -104,7 +107,7 @@ impl<'a> EvalSet<'a> {
         };
         let (first, step) = match (inputs.prompts, inputs.split) {
             (Some(_), _) => (0, 1),
-            (None, Split::Both) => (0, plan.prompts_step.unwrap_or(1)),
+            (None, Split::All) => (0, plan.prompt_stride.unwrap_or(1)),
             (None, Split::Calibration) => (0, 2),
             (None, Split::Confirmation) => (1, 2),
         };
@@ -113,7 +116,7 @@ impl<'a> EvalSet<'a> {
             prompt.expected_ids = Some(GOLDEN.1.into());
         }
         if let Some(prompt) = prompts.iter().find(|p| p.max_new_tokens.unwrap_or(plan.max_new_tokens) == 0) {
-            let message = "expected max_new_tokens of at least 1, to have something to compare, found 0";
+            let message = "expected max_new_tokens of at least 1, found 0";
             return Err(Error::Prompt { id: prompt.id.clone(), source: message.into() });
         }
         let (text_name, text) = match inputs.text {
@@ -123,7 +126,7 @@ impl<'a> EvalSet<'a> {
             }
             None => (TEXT.0.to_owned(), TEXT.1.to_owned()),
         };
-        // Without a tokenizer there is no text, but for one that was asked for.
+        // Without a tokenizer the standard text is left out, but a text that was requested is an error.
         let ids = match &reader.tokenizer {
             None if inputs.text.is_none() => Vec::new(),
             _ => reader.encode(&text).map_err(|e| Error::input(&text_name, e))?,
@@ -143,8 +146,10 @@ impl<'a> EvalSet<'a> {
             text_name,
         };
         if eval_set.prompts.is_empty() && eval_set.windows.is_empty() && eval_set.contexts.is_empty() {
-            let why = note.unwrap_or("no prompt and no passage".to_owned());
-            return Err(Error::Settings(format!("expected something to ask the model, found nothing: {why}")));
+            let why = note.unwrap_or("no prompts and no text".to_owned());
+            return Err(Error::Settings(format!(
+                "expected at least one prompt or passage to evaluate, found none: {why}"
+            )));
         }
         if let Some(note) = note {
             progress.note(&note);
@@ -156,7 +161,7 @@ impl<'a> EvalSet<'a> {
         prompt.max_new_tokens.unwrap_or(self.max_new_tokens)
     }
 
-    /// How a prompt is continued greedily, or with random numbers of its own.
+    /// How the `prompt`th prompt is continued: greedily, or at `temperature` with a seed of its own.
     pub(crate) fn options(&self, prompt: usize, temperature: Option<f32>) -> GenerateOptions {
         let sampler = Sampler {
             temperature: temperature.unwrap_or(0.0),
@@ -175,7 +180,7 @@ impl<'a> EvalSet<'a> {
         Data { name: self.prompts_name.clone(), count: self.prompts.len(), xxh3: hash(ids) }
     }
 
-    /// The passages of the text, if there are any.
+    /// The data of the passages; `None` when there are none.
     pub(crate) fn text_data(&self) -> Option<Data> {
         let all: Vec<&Passage> = self.windows.iter().chain(self.contexts.iter().flat_map(|(_, p)| p)).collect();
         let ids = all.iter().flat_map(|p| [(&p.context, 0), (&p.continuation, 0)]);
@@ -183,7 +188,7 @@ impl<'a> EvalSet<'a> {
     }
 }
 
-/// Pieces of `length` tokens, each predicted from its middle on, as llama.cpp's perplexity tool does.
+/// Windows of `length` tokens, each scored in its second half, as in llama.cpp's perplexity tool.
 fn windows(ids: &[u32], count: usize, length: usize) -> Vec<Passage> {
     if length < 2 {
         return Vec::new();
@@ -195,21 +200,24 @@ fn windows(ids: &[u32], count: usize, length: usize) -> Vec<Passage> {
     ids.chunks_exact(length).take(count).map(passage).collect()
 }
 
-/// For each length the model and the text allow, passages spread over the text; and a note of those left out.
+/// Passages spread over the text for each context length that model and text allow, and a note on the lengths left out.
 fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> (Vec<(usize, Vec<Passage>)>, Option<String>) {
     let longest = limit.min(ids.len());
     let (fit, left_out): (Vec<usize>, Vec<usize>) = lengths.iter().partition(|&&length| length <= longest);
     let note = (!left_out.is_empty()).then(|| {
-        format!("left out contexts of {left_out:?} tokens: the model reads {limit}, the text has {}", ids.len())
+        format!(
+            "left out contexts of {left_out:?} tokens: the model's context length is {limit}, the text has {} tokens",
+            ids.len()
+        )
     });
     let passages = |length: usize| {
         let room = ids.len() - length;
         let starts = (0..PASSAGES.min(room + 1)).map(move |i| i * room / (PASSAGES - 1).max(1));
         let passage = |start: usize| {
-            let (read, following) = ids[start..start + length].split_at(length - AFTER_CONTEXT);
+            let (read, following) = ids[start..start + length].split_at(length - CONTEXT_TAIL_TOKENS);
             Passage { context: read.to_vec(), continuation: following.to_vec() }
         };
-        (length - AFTER_CONTEXT, starts.map(passage).collect())
+        (length - CONTEXT_TAIL_TOKENS, starts.map(passage).collect())
     };
     (fit.into_iter().map(passages).collect(), note)
 }

@@ -1,4 +1,4 @@
-//! The whole of a run: the baseline, the controls, the candidates, the report.
+//! An evaluation from start to end: baseline, controls, candidates, report.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,38 +7,42 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     Error, EvalSet, Progress,
-    baseline::{Baseline, Written},
+    baseline::{Baseline, GeneratedText},
     comparison::{Comparison, Variant},
     model::{EvalLoader, EvalModel},
     report::{self, Environment, Model, REPORT_VERSION, Report, Run, Sensitivity, Text},
 };
 
-/// What is compared, on what, and where the plain model's run is kept.
+/// Compares variants of a model with its plain weights, and writes down the result as a [`Report`].
 pub struct Evaluation<'a> {
-    /// The plain model.
+    /// The model, with plain weights.
     pub source: &'a ModelSource,
-    /// Loads it, and its variants.
+    /// Loads the model and its variants.
     pub loader: &'a dyn EvalLoader,
-    /// What each is asked.
+    /// The inputs, the same for all.
     pub eval_set: &'a EvalSet<'a>,
     /// The preset's name, for the report.
     pub preset: &'a str,
-    /// What computes: a baseline that was kept is that of one backend.
+    /// The name of the compute backend; a baseline file is only valid for the backend it was computed on.
     pub backend: String,
-    /// Describes the machine, once the work is done.
+    /// Describes the machine; called at the end, so that the peak memory is that of the whole run.
     pub environment: &'a dyn Fn() -> Environment,
-    /// The file the baseline is read from, or if there is none, written to.
-    pub kept: Option<&'a Path>,
-    /// Is told how far it is.
+    /// The baseline file: read when it exists, else written. With `None` the baseline is not kept.
+    pub baseline_file: Option<&'a Path>,
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Evaluation<'_> {
-    /// Runs the baseline, variants with `plain` weights, whatever `measure` wants of the plain model, and then the other variants,
-    /// each of which is loaded when its turn comes: never are two models in memory.
+    /// Computes or reads the baseline; compares the `plain` variants, which use the same loaded model; calls `measure` with that
+    /// model, such as for a sensitivity analysis; then loads and compares each of `variants` in turn. At most one model is in
+    /// memory at a time.
+    ///
+    /// The report's `passed` is false when a judged candidate missed a threshold, or a negative control missed none.
     ///
     /// # Errors
-    /// When a model cannot be loaded or fails, or a kept baseline is that of something else.
+    /// [`Error::Model`] or [`Error::Prompt`] when a model cannot be loaded or fails; [`Error::Input`] when the baseline file was
+    /// computed from other inputs or is damaged, or the model is not plain; any error of `measure`.
     pub fn run(
         &self,
         plain: Vec<Variant>,
@@ -47,10 +51,10 @@ impl Evaluation<'_> {
     ) -> Result<Report, Error> {
         let Self { source, eval_set, loader, progress, .. } = *self;
         let xxh3 = model_hash(source);
-        let asked = self.asked(&xxh3);
-        // What cannot be read is reported before a model is loaded.
-        let kept = match self.kept {
-            Some(path) if path.exists() => Some(Baseline::read(path, &asked, eval_set, self.vocabulary()?)?),
+        let inputs = self.inputs(&xxh3);
+        // An invalid file is reported before a model is loaded.
+        let kept = match self.baseline_file {
+            Some(path) if path.exists() => Some(Baseline::read(path, &inputs, eval_set, self.vocabulary()?)?),
             _ => None,
         };
         if source.checkpoint.quantization().is_some() {
@@ -62,7 +66,7 @@ impl Evaluation<'_> {
             Some(kept) => kept,
             None => {
                 let scratch = scratch.path().join("baseline.safetensors");
-                Baseline::make(&*model, eval_set, asked, self.kept.unwrap_or(&scratch), progress)?
+                Baseline::make(&*model, eval_set, inputs, self.baseline_file.unwrap_or(&scratch), progress)?
             }
         };
         let comparison = Comparison { eval_set, baseline: &baseline, source, progress };
@@ -71,7 +75,7 @@ impl Evaluation<'_> {
             candidates.push(comparison.candidate(variant, &mut *model)?);
         }
         let sensitivity = measure(&comparison, &mut *model)?;
-        // Never two models at once.
+        // At most one model is in memory.
         drop(model);
         for variant in variants {
             let mut model = variant.load(source, loader).map_err(Error::Model)?;
@@ -117,16 +121,16 @@ impl Evaluation<'_> {
         Ok(ModelConfig::of(&checkpoint)?.vocab_size)
     }
 
-    /// What a kept baseline has to be the answer to.
-    fn asked(&self, model: &str) -> BTreeMap<String, String> {
+    /// The inputs that a kept baseline must have been computed from.
+    fn inputs(&self, model: &str) -> BTreeMap<String, String> {
         let eval_set = self.eval_set;
         let text = eval_set.text_data().map_or("none".to_owned(), |text| text.xxh3);
-        let drawn = eval_set.temperature.map_or("none".to_owned(), |t| format!("{t}, seed {}", eval_set.seed));
+        let sampled = eval_set.temperature.map_or("none".to_owned(), |t| format!("{t}, seed {}", eval_set.seed));
         [
             ("model", model.to_owned()),
             ("prompts", eval_set.prompts_data().xxh3),
             ("stop ids", format!("{:?}", eval_set.stop_ids)),
-            ("temperature", drawn),
+            ("temperature", sampled),
             ("text", text),
             ("backend", self.backend.clone()),
         ]
@@ -134,7 +138,7 @@ impl Evaluation<'_> {
         .into()
     }
 
-    fn texts(&self, written: &[Written]) -> Result<Vec<Text>, Error> {
+    fn texts(&self, written: &[GeneratedText]) -> Result<Vec<Text>, Error> {
         let decode = |ids: &[u32]| self.eval_set.tokenizer.map(|t| t.decode(ids, true)).transpose();
         let texts = self.eval_set.prompts.iter().zip(written).map(|(prompt, text)| {
             Ok(Text {
@@ -150,7 +154,7 @@ impl Evaluation<'_> {
     }
 }
 
-/// xxh3 of a model's configuration and of every tensor, its name, type, shape and bytes.
+/// xxh3 of a model's configuration and of each tensor's name, type, shape and bytes.
 fn model_hash(source: &ModelSource) -> String {
     let checkpoint = &source.checkpoint;
     let mut hash = Xxh3::new();

@@ -1,56 +1,61 @@
-//! What an evaluation asks of a model.
+//! The interface between an evaluation and the engine that runs the model.
 
 use std::error::Error;
 
 use qins_model::{ModelConfig, ModelSource, Policy, Sampler};
 use qins_quant::kv::KvScheme;
 
-/// An error of a model, whatever computes it.
+/// An error of an engine, of any type.
 pub type ModelError = Box<dyn Error + Send + Sync>;
 
-/// Bytes of a model's weights.
+/// The size of a model's weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WeightSizes {
-    /// Of all weights, as stored.
+    /// Bytes of all weights as stored, plain ones included.
     pub bytes: u64,
-    /// Weights in encoded linears.
+    /// Number of weights in encoded linears.
     pub encoded_weights: u64,
-    /// Per encoded weight, parameters included; none when nothing is encoded.
+    /// Bits per weight (bpw) of the encoded linears, scales and other parameters included; `None` when nothing is encoded.
     pub bits_per_weight: Option<f64>,
 }
 
-/// How a continuation is written.
+/// How a continuation is generated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
-    /// Tokens at most.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: usize,
-    /// Tokens that end the text; the one that does is part of it.
+    /// Token ids that end the text; the one that ends it is part of the result.
     pub stop_ids: Vec<u32>,
-    /// How each token is chosen.
+    /// How each token is sampled; at temperature 0, greedily.
     pub sampler: Sampler,
 }
 
-/// The order in which a continuation is read for scoring.
+/// The order in which the tokens of a continuation are computed for scoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scoring {
-    /// All tokens at once.
+    /// All tokens in one forward pass, as in prefill.
     Batched,
-    /// One token after the other, as when it is generated.
+    /// One token after the other through the KV cache, as in decode.
     TokenByToken,
 }
 
-/// A loaded model, plain or encoded. An engine that implements this can be validated against its own plain weights.
+/// A loaded model, plain or encoded. An engine that implements this trait and [`EvalLoader`] can be validated against its own plain
+/// weights.
+///
+/// Logits are raw scores, one per token id in `0..config().vocab_size`. Results must be deterministic: the same calls on the same
+/// model give the same bits, or the A/A control fails.
 pub trait EvalModel: Send + Sync {
-    /// Its shapes and limits.
+    /// The model's configuration: vocabulary size, context length, shapes of its linears.
     fn config(&self) -> &ModelConfig;
 
     /// The size of its weights.
     fn sizes(&self) -> WeightSizes;
 
-    /// Continues `prompt`; `on_token` is given each token and the logits it was chosen by, over the vocabulary.
+    /// Generates a continuation of `prompt` and gives its token ids. `on_token` receives each generated token with the logits
+    /// `[vocabulary]` it was chosen from.
     ///
     /// # Errors
-    /// When the model cannot read the prompt, or its device fails.
+    /// When a token is outside the vocabulary, the prompt exceeds the context, or the device fails.
     fn generate(
         &self,
         prompt: &[u32],
@@ -58,40 +63,42 @@ pub trait EvalModel: Send + Sync {
         on_token: &mut dyn FnMut(u32, &[f32]),
     ) -> Result<Vec<u32>, ModelError>;
 
-    /// Teacher forcing: the logits by which each token of `continuation` is predicted after `context` and the tokens before it,
-    /// `[continuation.len(), vocabulary]` row-major.
+    /// Teacher forcing: the logits `[continuation.len(), vocabulary]`, row-major, that predict each token of `continuation` given
+    /// `context` and the tokens before it.
     ///
     /// # Errors
-    /// When the model cannot read the tokens, or its device fails.
+    /// When a token is outside the vocabulary, the tokens exceed the context, or the device fails.
     fn score(&self, context: &[u32], continuation: &[u32], scoring: Scoring) -> Result<Vec<f32>, ModelError>;
 
-    /// From now on rounds the result of each operation to bf16, or no longer.
+    /// Switches bf16 arithmetic on or off: rounding the result of each operation to bf16.
     fn set_bf16(&mut self, bf16: bool);
 
-    /// How keys and values of sequences are stored that are read from now on.
+    /// Sets how the KV cache of later sequences is stored.
     fn set_kv(&mut self, scheme: KvScheme);
 
-    /// Encodes the plain linears that `policy` names, until [`restore`](Self::restore).
+    /// Encodes the plain linears that `policy` selects, until [`restore`](Self::restore) or the next `apply`, which starts from
+    /// the loaded weights again.
     ///
     /// # Errors
-    /// When a weight cannot be encoded; the model is then as it was.
+    /// When a weight cannot be encoded; the model then has the weights it was loaded with.
     fn apply(&mut self, policy: &Policy) -> Result<(), ModelError>;
 
-    /// Undoes [`apply`](Self::apply).
+    /// Undoes [`apply`](Self::apply): afterwards the weights are those that were loaded, bit for bit.
     fn restore(&mut self);
 
-    /// Gives `visit` the name and the decoded weights of every linear, `[out, in]` row-major, one linear at a time.
+    /// Calls `visit` for every linear, one at a time, with its module name (`model.layers.0.self_attn.v_proj`) and its decoded
+    /// weights `[out, in]`, row-major.
     ///
     /// # Errors
     /// When the device fails.
     fn visit_weights(&mut self, visit: &mut dyn FnMut(&str, Vec<f32>)) -> Result<(), ModelError>;
 }
 
-/// Loads the models of an evaluation.
+/// Loads models for an evaluation.
 pub trait EvalLoader {
-    /// Loads a model; plain linears are encoded on the way where `policy` says so.
+    /// Loads the model of `source`; with a `policy`, the plain linears that it selects are encoded.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read or encoded.
+    /// When the checkpoint cannot be read, or a weight cannot be encoded.
     fn load(&self, source: &ModelSource, policy: Option<&Policy>) -> Result<Box<dyn EvalModel>, ModelError>;
 }

@@ -1,86 +1,90 @@
-//! How much a validation asks of each model where nothing else is said.
+//! Presets: named sizes of an evaluation.
 
 use std::{fmt, str::FromStr};
 
-use crate::report::Judge;
+use crate::report::Thresholds;
 
-/// How much is asked of each model.
+/// A named size of an evaluation. Parses from, and displays as, its lower-case name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Some prompts, greedily: a model's own where it has any, or a quarter of the standard ones.
+    /// A model's own prompts, or every fourth standard prompt: 64 tokens each, greedily; and 4 windows of 256 tokens.
     Quick,
-    /// 56 prompts of many kinds, 100 tokens each, greedily and at temperature 1, and a text.
+    /// 56 standard prompts, 100 tokens each, greedily and sampled at temperature 1; and 16 windows of 512 tokens.
     Standard,
-    /// Ten prompts of 1,000 tokens, a text and long contexts, by the bars of the source report, on its model where none is
-    /// named.
+    /// The source report's validation: 10 prompts, 1,000 tokens each, greedily; 16 windows of 512 tokens; long contexts; with
+    /// that report's thresholds.
     Report,
-    /// Predictions at the end of 2,048, 4,096 and 8,192 tokens.
+    /// Scores the end of contexts of 2,048, 4,096 and 8,192 tokens.
     Long,
 }
 
-/// The source report's model.
+/// The source report's model: the default one of [`Preset::Report`].
 pub const REPORT_MODEL: &str = "microsoft/Phi-3.5-mini-instruct";
 
-/// The source report's one run, on Phi-3.5-mini-instruct: "The capital of France is", and the ten tokens that followed,
-/// "Paris.\n\nParis is the capital city".
+/// The source report's example on Phi-3.5-mini-instruct, in token ids: the prompt "The capital of France is", and the greedy
+/// continuation "Paris.\n\nParis is the capital city".
 pub(crate) const GOLDEN: ([u32; 5], [u32; 10]) =
     ([450, 7483, 310, 3444, 338], [3681, 29889, 13, 13, 2177, 275, 338, 278, 7483, 4272]);
 
-/// What a preset asks.
+/// The sizes that a preset stands for.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// A prompt of how many is asked; none at all where that is `None`.
-    pub prompts_step: Option<usize>,
-    /// Tokens to generate at most, where a prompt does not say.
+    /// Uses every n-th prompt; `None` for no prompts.
+    pub prompt_stride: Option<usize>,
+    /// Maximum number of tokens to generate, unless a prompt sets its own.
     pub max_new_tokens: usize,
-    /// Texts are drawn at this temperature too.
+    /// Temperature at which texts are sampled, in addition to the greedy ones.
     pub temperature: Option<f32>,
-    /// How many windows of the text are read, and how long each is.
+    /// Number of windows of the text, and tokens in each.
     pub windows: (usize, usize),
-    /// Tokens in all of each context.
+    /// Lengths of long contexts in tokens, scored tokens included.
     pub contexts: Vec<usize>,
-    /// The bars.
-    pub judge: Judge,
-    /// Whether a prompt that is the source report's, for a model that reads it alike, must be continued as it was there.
+    /// The thresholds that judged variants are compared with.
+    pub thresholds: Thresholds,
+    /// Whether the source report's example prompt, where it is among the prompts, must be continued as published.
     pub golden: bool,
 }
 
 const LONG: [usize; 3] = [2048, 4096, 8192];
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: [Self; 4] = [Self::Quick, Self::Standard, Self::Report, Self::Long];
 
-    /// What it asks; `own_prompts` says that the model has prompts of its own, of which a quick run takes all.
+    /// The sizes; `own_prompts` says whether the model has prompts of its own, all of which `quick` uses.
     pub fn plan(self, own_prompts: bool) -> Plan {
         let quick = Plan {
-            prompts_step: Some(if own_prompts { 1 } else { 4 }),
+            prompt_stride: Some(if own_prompts { 1 } else { 4 }),
             max_new_tokens: 64,
             temperature: None,
             windows: (4, 256),
             contexts: Vec::new(),
-            judge: Judge::Bits,
+            thresholds: Thresholds::ByBits,
             golden: false,
         };
         match self {
             Self::Quick => quick,
-            Self::Standard => {
-                Plan { prompts_step: Some(1), max_new_tokens: 100, temperature: Some(1.0), windows: (16, 512), ..quick }
-            }
+            Self::Standard => Plan {
+                prompt_stride: Some(1),
+                max_new_tokens: 100,
+                temperature: Some(1.0),
+                windows: (16, 512),
+                ..quick
+            },
             Self::Report => Plan {
-                prompts_step: Some(6),
+                prompt_stride: Some(6),
                 max_new_tokens: 1000,
                 windows: (16, 512),
                 contexts: LONG.into(),
-                judge: Judge::SourceReport,
+                thresholds: Thresholds::SourceReport,
                 golden: true,
                 ..quick
             },
-            Self::Long => Plan { prompts_step: None, windows: (0, 0), contexts: LONG.into(), ..quick },
+            Self::Long => Plan { prompt_stride: None, windows: (0, 0), contexts: LONG.into(), ..quick },
         }
     }
 
-    /// Its name.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",

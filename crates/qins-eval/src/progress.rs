@@ -1,17 +1,20 @@
-//! What is told of long work while it goes on.
+//! Progress of long work.
 
-/// Is told of long work while it goes on. Stages may be nested. `()` ignores all of it.
+/// Receives the progress of long work, such as for progress bars. `()` ignores it.
+///
+/// Stages nest: every [`begin`](Self::begin) is followed by one [`end`](Self::end), also when the work fails, and the innermost
+/// stage ends first.
 pub trait Progress: Sync {
-    /// A stage of `steps` steps begins.
+    /// A stage of `steps` steps begins inside those that are open.
     fn begin(&self, stage: &str, steps: usize);
 
-    /// A step of the innermost stage is done.
+    /// One step of the innermost open stage is done.
     fn step(&self);
 
-    /// The innermost stage is over.
+    /// The innermost open stage ends.
     fn end(&self);
 
-    /// Something that a user should know, in one sentence.
+    /// A message for the user, in one sentence.
     fn note(&self, text: &str);
 }
 
@@ -22,7 +25,7 @@ impl Progress for () {
     fn note(&self, _: &str) {}
 }
 
-/// A stage that ends when it is dropped, also by an error.
+/// An open stage; it ends when dropped, also when an error returns early.
 pub(crate) struct Stage<'a>(&'a dyn Progress);
 
 impl<'a> Stage<'a> {

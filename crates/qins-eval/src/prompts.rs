@@ -1,4 +1,4 @@
-//! Prompts, and files of them.
+//! Prompts, and the JSON Lines files they are read from.
 
 use std::{fs, path::Path};
 
@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 use crate::Error;
 
-/// A prompt, tokenised.
+/// A tokenised prompt.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// What to call it.
+    /// Its name in messages and reports.
     pub id: String,
-    /// Its tokens.
+    /// Its token ids; never empty when read by [`read_prompts`].
     pub input_ids: Vec<u32>,
-    /// Tokens to generate at most, where it says.
+    /// Maximum number of tokens to generate; `None` leaves it to the evaluation set.
     pub max_new_tokens: Option<usize>,
-    /// What is known to follow it greedily.
+    /// Token ids that a greedy continuation must begin with, where they are known.
     pub expected_ids: Option<Vec<u32>>,
 }
 
@@ -31,20 +31,22 @@ struct Line {
     expected_ids: Option<Vec<u32>>,
 }
 
-/// Reads a file of prompts, one JSON object a line: `id`, one of `prompt`, `messages` and `input_ids`, `max_new_tokens`,
-/// `expected_ids`.
+/// Reads a prompts file: JSON Lines, an object per line with exactly one of `prompt` (text), `messages` (a conversation for the
+/// chat template) and `input_ids`, and optionally `id` (else the line number), `max_new_tokens` and `expected_ids`. Blank lines
+/// and other fields are ignored.
 ///
 /// # Errors
-/// When the file cannot be read, or a line is no prompt.
+/// [`Error::Io`] when the file cannot be read; [`Error::Input`] naming the line that is not such an object, has no token, or is a
+/// text without a tokenizer to read it; [`Error::Input`] when there is no prompt at all.
 pub fn read_prompts(path: &Path, reader: &TextReader) -> Result<Vec<Prompt>, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     parse_prompts(&text, &path.display().to_string(), reader)
 }
 
-/// As [`read_prompts`], of a file's content; `name` is for messages.
+/// As [`read_prompts`], from the content of a file; `name` is the file's name in messages.
 ///
 /// # Errors
-/// When a line is no prompt.
+/// [`Error::Input`], as [`read_prompts`].
 pub fn parse_prompts(text: &str, name: &str, reader: &TextReader) -> Result<Vec<Prompt>, Error> {
     let mut prompts = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -63,7 +65,7 @@ pub fn parse_prompts(text: &str, name: &str, reader: &TextReader) -> Result<Vec<
         prompts.push(Prompt { id, input_ids, max_new_tokens: line.max_new_tokens, expected_ids: line.expected_ids });
     }
     if prompts.is_empty() {
-        return Err(Error::input(name, "expected a prompt a line, found none"));
+        return Err(Error::input(name, "expected a prompt per line, found none"));
     }
     Ok(prompts)
 }

@@ -1,9 +1,10 @@
-//! The smallest mixture of schemes with which a model still says what it said.
+//! Mixed-precision search: the mixture of schemes with the fewest bits that reaches a divergence or agreement goal.
 //!
-//! What an encoded linear costs is taken to grow with its weights' error, and the costs of linears to add up, which holds
-//! while they are small. So each block and each role of linears is encoded by itself, and what that costs is shared out among
-//! the linears such that both sums come out (proportional fitting). From there the best mixture for any total is found as
-//! that for an error is; the total is then moved until the divergence that is measured meets the bar.
+//! The model: the KL divergence that a linear causes is proportional to its weight error, and the divergences of linears add up,
+//! which holds while they are small. Each block and each role of linears is encoded by itself, and the measured divergences are
+//! distributed over the linears so that the sums by block and by role both agree (iterative proportional fitting). With these
+//! costs the best mixture for any total is found as for a weight error; the total is then adjusted until the measured metric
+//! reaches the goal.
 
 use std::collections::BTreeMap;
 
@@ -21,32 +22,34 @@ use crate::{
     model::EvalLoader,
     preset::Plan,
     progress::Stage,
-    report::Judge,
+    report::Thresholds,
     sensitivity::{block, blocks, predict, roles},
 };
 
-/// The scheme whose cost is measured part by part: coarse enough to stand out from rounding.
+/// The scheme in which parts are measured: coarse enough for its divergence to stand out from rounding.
 const PROBE: Scheme = Scheme::Q4;
-/// Mixtures that are tried.
+/// Maximum number of mixtures that are measured.
 const TRIALS: usize = 8;
 
-/// What a search works on.
+/// A search for the smallest mixture of schemes.
 pub struct Search<'a> {
-    /// The plain model.
+    /// The model, with plain weights.
     pub source: &'a ModelSource,
-    /// Loads it.
+    /// Loads the model.
     pub loader: &'a dyn EvalLoader,
-    /// The model's own prompts, if it has any: of them or of the standard ones every other one is used.
+    /// The model's own prompts, if any, in place of the standard ones: a name, and the content of a prompts file. Either way
+    /// the calibration split is used.
     pub own_prompts: Option<(&'a str, &'a str)>,
-    /// Is told how far it is.
+    /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
 
 impl Search<'_> {
-    /// Chooses a scheme for each of `specs`, of which `matrices` says what each would make.
+    /// Chooses a scheme for each linear of `specs`; `matrices` has its size, bits and error in each scheme, in the same order. A
+    /// goal is reached when the end of the metric's 95 % interval that is worse reaches it.
     ///
     /// # Errors
-    /// When no mixture meets the bar.
+    /// [`Error::NoMixture`] when no mixture reaches the goal; [`Error::Model`] when the model cannot be loaded or fails.
     pub fn run(
         &self,
         goal: OutputGoal,
@@ -58,12 +61,12 @@ impl Search<'_> {
         let reader = TextReader::open(source.checkpoint.files())?;
         let config = ModelConfig::of(&source.checkpoint)?;
         let plan = Plan {
-            prompts_step: Some(2),
+            prompt_stride: Some(2),
             max_new_tokens: 48,
             temperature: None,
             windows: (0, 0),
             contexts: Vec::new(),
-            judge: Judge::Bits,
+            thresholds: Thresholds::ByBits,
             golden: false,
         };
         let inputs = EvalInputs { own_prompts, split: Split::Calibration, ..EvalInputs::default() };
@@ -85,11 +88,11 @@ impl Search<'_> {
             stage.step();
         }
         drop(stage);
-        let costs = shared_out(specs, matrices, &found.into_iter().collect());
-        let costly = priced(matrices, &costs);
+        let costs = distribute(specs, matrices, &found.into_iter().collect());
+        let costed = with_costs(matrices, &costs);
 
-        let finest = mixture::choose(&costly, Goal::Bits(f64::MAX)).map_err(Error::Settings)?;
-        // By how much the total that is asked for is off from the one that is measured is not known before.
+        let finest = mixture::choose(&costed, Goal::Bits(f64::MAX)).map_err(Error::Settings)?;
+        // Bounds of ln(total), not yet known.
         let (mut low, mut high) = (f64::MIN_POSITIVE.ln(), f64::MAX.ln());
         let mut total = match goal {
             OutputGoal::Kl(kl) => kl,
@@ -98,22 +101,25 @@ impl Search<'_> {
         let mut best: Option<Mixture> = None;
         let mut nearest = String::new();
         for _ in 0..TRIALS {
-            // Where even the finest schemes are predicted to cost more, they may do so all the same.
+            // Where even the finest schemes are predicted to miss the total, they are measured all the same.
             let mixture =
-                mixture::choose(&costly, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
+                mixture::choose(&costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
             let chosen =
                 specs.iter().zip(&mixture.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(*scheme)));
             let trial =
                 Policy { overrides: chosen.chain(policy.overrides.iter().cloned()).collect(), ..policy.clone() };
-            let forced = predict(&comparison, &mut *model, &trial, &format!("{:.2} bits", mixture.bits))?;
-            let (met, written) = match goal {
-                OutputGoal::Kl(kl) => (forced.mean_kl.is_some_and(|e| e.high <= kl), written(forced.mean_kl)),
-                OutputGoal::Match(share) => {
-                    (forced.same_top_rate.is_some_and(|e| e.low >= share), written(forced.same_top_rate))
+            let teacher_forced = predict(&comparison, &mut *model, &trial, &format!("{:.2} bits", mixture.bits))?;
+            let (reached, metric) = match goal {
+                OutputGoal::Kl(kl) => {
+                    (teacher_forced.mean_kl.is_some_and(|e| e.high <= kl), shown(teacher_forced.mean_kl))
                 }
+                OutputGoal::Match(share) => (
+                    teacher_forced.top1_agreement.is_some_and(|e| e.low >= share),
+                    shown(teacher_forced.top1_agreement),
+                ),
             };
-            nearest = format!("{:.3} bits give {written}", mixture.bits);
-            if met {
+            nearest = format!("{:.3} bits give {metric}", mixture.bits);
+            if reached {
                 low = total.ln();
                 if best.as_ref().is_none_or(|best| mixture.bits < best.bits) {
                     best = Some(mixture);
@@ -123,33 +129,33 @@ impl Search<'_> {
             } else {
                 high = total.ln();
             }
-            // Towards the bar while it is on one side, then halving what lies between.
+            // Towards the goal until it is bracketed, then bisection.
             total = match (goal, low > f64::MIN_POSITIVE.ln(), high < f64::MAX.ln()) {
                 (_, true, true) => f64::midpoint(low, high).exp(),
                 (OutputGoal::Kl(kl), ..) => {
-                    total * (kl / forced.mean_kl.map_or(kl, |e| e.high).max(f64::MIN_POSITIVE)).clamp(0.1, 10.0)
+                    total * (kl / teacher_forced.mean_kl.map_or(kl, |e| e.high).max(f64::MIN_POSITIVE)).clamp(0.1, 10.0)
                 }
                 (_, true, _) => total * 4.0,
                 _ => total / 4.0,
             };
         }
         let best = best.ok_or(Error::NoMixture { nearest })?;
-        // What the choice was made by is no error of weights; what is told of it is.
-        let nmse = weighed(matrices, &best.schemes);
+        // The choice was made by costs; what is reported is the weight error.
+        let nmse = mean_nmse(matrices, &best.schemes);
         Ok(Mixture { nmse, ..best })
     }
 }
 
-fn written(estimate: Option<Estimate>) -> String {
+fn shown(estimate: Option<Estimate>) -> String {
     estimate.map_or_else(String::new, |e| format!("{:.3e} [{:.3e}, {:.3e}]", e.value, e.low, e.high))
 }
 
-/// What each linear costs in the scheme of the probe, of what its block and its role cost: both sums are kept as far as they
-/// agree. Linears in no block have a role of their own.
-fn shared_out(specs: &[LinearSpec], matrices: &[Matrix], found: &BTreeMap<String, f64>) -> Vec<f64> {
+/// Distributes the divergence measured by block and by role over the linears, by iterative proportional fitting. Linears in no
+/// block (embedding, head) have a role of their own.
+fn distribute(specs: &[LinearSpec], matrices: &[Matrix], found: &BTreeMap<String, f64>) -> Vec<f64> {
     let cost = |name: &str| found.get(name).copied().unwrap_or(0.0);
     let block_name = |spec: &LinearSpec| block(spec).map(|block| format!("block {block}"));
-    // Where nothing is known, a linear costs what its error and size suggest.
+    // The initial cost of a linear is its squared error.
     let mut costs: Vec<f64> = matrices.iter().map(|m| probed(m).nmse * m.weights as f64).collect();
     for _ in 0..100 {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
@@ -180,20 +186,20 @@ fn probed(matrix: &Matrix) -> Choice {
     *probe.unwrap_or(&Choice { scheme: PROBE, bits: 0.0, nmse: 0.0 })
 }
 
-/// The matrices with what each choice costs of the total in the place of its error.
-fn priced(matrices: &[Matrix], costs: &[f64]) -> Vec<Matrix> {
+/// The matrices with the error of each choice replaced by its cost.
+fn with_costs(matrices: &[Matrix], costs: &[f64]) -> Vec<Matrix> {
     let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
-    let price = |(matrix, cost): (&Matrix, &f64)| {
+    let costed = |(matrix, cost): (&Matrix, &f64)| {
         let share = matrix.weights as f64 / total;
         let of_probe = probed(matrix).nmse.max(f64::MIN_POSITIVE);
         let choice = |choice: &Choice| Choice { nmse: cost * choice.nmse / of_probe / share, ..*choice };
         Matrix { weights: matrix.weights, choices: matrix.choices.iter().map(choice).collect() }
     };
-    matrices.iter().zip(costs).map(price).collect()
+    matrices.iter().zip(costs).map(costed).collect()
 }
 
-/// The mean error of weights in these schemes.
-fn weighed(matrices: &[Matrix], schemes: &[Scheme]) -> f64 {
+/// The mean NMSE of the weights in these schemes, weighted by size.
+fn mean_nmse(matrices: &[Matrix], schemes: &[Scheme]) -> f64 {
     let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
     let error = |(matrix, scheme): (&Matrix, &Scheme)| {
         let choice = matrix.choices.iter().find(|choice| choice.scheme == *scheme);

@@ -1,4 +1,4 @@
-//! What is lost when one part of a model is encoded and all else is plain.
+//! Sensitivity analysis: the divergence when only one part of a model is encoded and all else stays plain.
 
 use std::collections::BTreeSet;
 
@@ -9,31 +9,32 @@ use crate::{
     Error,
     comparison::Comparison,
     model::{EvalModel, Scoring},
-    report::{Forced, Sensitivity, forced},
+    report::{Sensitivity, TeacherForced, teacher_forced},
 };
 
-/// A part of a model.
+/// A part of a model, and the policy that encodes it alone.
 #[derive(Clone, Debug)]
 pub struct Part {
     name: String,
     policy: Policy,
 }
 
-/// Each block by itself; what is in none, the embedding and the head, is left out.
+/// One part per block, named `block N`; embedding and head are in no block and are left out. Linears are encoded with the scheme
+/// and options of `policy`.
 pub fn blocks(specs: &[LinearSpec], policy: &Policy) -> Vec<Part> {
     let blocks: BTreeSet<usize> = specs.iter().filter_map(block).collect();
     let part = |i: usize| Part::new(&format!("block {i}"), specs.iter().filter(|spec| block(spec) == Some(i)), policy);
     blocks.into_iter().map(part).collect()
 }
 
-/// Each role of linears by itself, in all blocks.
+/// One part per role of linears, in all blocks, named after the role (`q_proj`).
 pub fn roles(specs: &[LinearSpec], policy: &Policy) -> Vec<Part> {
     let kinds: BTreeSet<LinearKind> = specs.iter().map(|spec| spec.kind).collect();
     let part = |kind: LinearKind| Part::new(kind.name(), specs.iter().filter(|spec| spec.kind == kind), policy);
     kinds.into_iter().map(part).collect()
 }
 
-/// What the source report meant to encode, and with it what it meant to leave plain.
+/// Cumulative parts: the linears of [`Targets::Safe`], then these with q and k, with the embedding, with the head, and all linears.
 pub fn ablations(specs: &[LinearSpec], policy: &Policy) -> Vec<Part> {
     use LinearKind::{Embedding, Head, K, Q};
     let with = |name: &str, more: &[LinearKind]| {
@@ -50,15 +51,15 @@ pub fn ablations(specs: &[LinearSpec], policy: &Policy) -> Vec<Part> {
     parts
 }
 
-/// The block a linear is in.
+/// The block that contains a linear.
 pub(crate) fn block(spec: &LinearSpec) -> Option<usize> {
     spec.module.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
 }
 
 impl Part {
-    /// These linears, encoded as `policy` does by default.
+    /// These linears, encoded with the recipe of `policy`.
     fn new<'a>(name: &str, specs: impl Iterator<Item = &'a LinearSpec>, policy: &Policy) -> Self {
-        // No targets: the exceptions name all that is encoded.
+        // No targets: the overrides name every linear that is encoded.
         let nothing = Targets::Kinds(BTreeSet::new());
         let recipe = Recipe { importance: None, ..policy.recipe.clone() };
         let overrides = specs.map(|spec| Override::of(&spec.module, Some(recipe.scheme))).collect();
@@ -66,33 +67,34 @@ impl Part {
         Self { name: name.to_owned(), policy }
     }
 
-    /// What to call it.
+    /// Its name in the report.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Encodes the part, predicts, and puts its weights back.
+    /// Encodes the part, compares the model's predictions with the baseline's, and restores the weights, also on errors.
     ///
     /// # Errors
-    /// When the part cannot be encoded, or the model fails.
+    /// [`Error::Model`] when the part cannot be encoded or the model fails; [`Error::Settings`] when there are no tokens to predict.
     pub fn measure(&self, comparison: &Comparison<'_>, model: &mut dyn EvalModel) -> Result<Sensitivity, Error> {
         let encoded = linears(model.config()).into_iter().filter(|spec| self.policy.recipe(spec).is_some());
         let weights = encoded.map(|spec| (spec.shape[0] * spec.shape[1]) as u64).sum();
-        let Forced { same_top_rate, mean_kl, .. } = predict(comparison, model, &self.policy, &self.name)?;
+        let TeacherForced { top1_agreement, mean_kl, .. } = predict(comparison, model, &self.policy, &self.name)?;
         let (scheme, part) = (self.policy.recipe.scheme.to_string(), self.name.clone());
-        Ok(Sensitivity { scheme, part, weights, same_top_rate, mean_kl })
+        Ok(Sensitivity { scheme, part, weights, top1_agreement, mean_kl })
     }
 }
 
-/// What a model predicts of all passages while its linears are encoded by `policy`.
+/// Compares a model's predictions of all passages with the baseline's, while its linears are encoded by `policy`.
 pub(crate) fn predict(
     comparison: &Comparison<'_>,
     model: &mut dyn EvalModel,
     policy: &Policy,
     name: &str,
-) -> Result<Forced, Error> {
+) -> Result<TeacherForced, Error> {
     model.apply(policy).map_err(Error::Model)?;
     let positions = comparison.positions(model, name, Scoring::Batched);
     model.restore();
-    forced(&positions?).ok_or_else(|| Error::Settings("expected something to predict, found nothing".to_owned()))
+    teacher_forced(&positions?)
+        .ok_or_else(|| Error::Settings("expected at least one token to predict, found none".to_owned()))
 }

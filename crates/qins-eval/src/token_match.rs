@@ -1,6 +1,7 @@
-//! Free-running agreement: both models write on their own, and the question is how far they write the same.
+//! Free-running agreement: each model generates from the same prompt on its own, and the generated token ids are compared from
+//! the start.
 
-/// The number of leading tokens two sequences share.
+/// The length of the common prefix of two token sequences, in tokens.
 ///
 /// ```
 /// use qins_eval::token_match::match_length;
@@ -11,20 +12,21 @@ pub fn match_length(baseline: &[u32], candidate: &[u32]) -> usize {
     baseline.iter().zip(candidate).take_while(|(a, b)| a == b).count()
 }
 
-/// Where and how a candidate left the baseline's text.
+/// Where a candidate's generated text diverges from the baseline's.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct Divergence {
-    /// Index among the generated tokens.
+    /// Index of the first differing token, among the generated tokens.
     pub index: usize,
-    /// The baseline's token there, if it had not ended.
+    /// The baseline's token at that index; `None` where its text has ended.
     pub baseline: Option<u32>,
-    /// The candidate's, if it had not ended.
+    /// The candidate's token at that index; `None` where its text has ended.
     pub candidate: Option<u32>,
-    /// How far the baseline's logit for its token lay above the next one: a near-tie, or a real difference.
+    /// The baseline's logit margin there, its largest logit less its second largest: near 0, the two tokens were a tie. `None` where
+    /// its text has ended.
     pub margin: Option<f32>,
 }
 
-/// The first divergence, or `None` when the sequences are the same. `margins` are the baseline's, one a token.
+/// The first divergence; `None` when the sequences are equal. `margins` are the baseline's logit margins, one per token.
 pub fn divergence(baseline: &[u32], candidate: &[u32], margins: &[f32]) -> Option<Divergence> {
     let index = match_length(baseline, candidate);
     (baseline.len() != index || candidate.len() != index).then(|| Divergence {
@@ -35,7 +37,7 @@ pub fn divergence(baseline: &[u32], candidate: &[u32], margins: &[f32]) -> Optio
     })
 }
 
-/// The largest logit less the second largest; infinite for a vocabulary of one.
+/// The logit margin: the largest logit less the second largest, 0 for a tie, infinite for a vocabulary of one.
 pub fn margin(logits: &[f32]) -> f32 {
     let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
     for &logit in logits {
@@ -51,16 +53,17 @@ pub fn margin(logits: &[f32]) -> f32 {
 /// A step of a survival curve.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct Survival {
-    /// Tokens.
+    /// Length of the prefix, in tokens.
     pub tokens: usize,
-    /// The share of texts that match so far.
+    /// Estimated share of texts whose first `tokens` tokens match, from 0 to 1.
     pub share: f64,
 }
 
-/// How far texts match: the estimated share whose first `tokens` tokens match, at each length where it falls. Of each text
-/// comes how many tokens match, and whether it diverges there; one that does not says nothing of what lies beyond its end.
+/// The survival curve of matching texts: the estimated share whose first n tokens match, one step at each n where it falls, in
+/// ascending order. Each text is given as the length of its matching prefix, and whether it diverges there; a text that ends
+/// without diverging is censored, as nothing is known beyond its end.
 ///
-/// The product-limit estimate: Kaplan, Meier, "Nonparametric estimation from incomplete observations", 1958.
+/// This is the product-limit estimate of Kaplan and Meier, "Nonparametric estimation from incomplete observations", 1958.
 ///
 /// ```
 /// use qins_eval::token_match::{Survival, survival};
@@ -91,13 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_texts_show_is_the_plain_share() {
+    fn survival_without_censoring_is_the_share_of_matching_texts() {
         let lengths = [3, 9, 3, 0, 20, 20, 7, 3];
         let curve = survival(lengths.map(|length| (length, length < 20)));
         for tokens in 1..25 {
-            let plain = lengths.iter().filter(|l| **l >= tokens || **l == 20).count() as f64 / 8.0;
+            let expected = lengths.iter().filter(|l| **l >= tokens || **l == 20).count() as f64 / 8.0;
             let found = curve.iter().rfind(|step| step.tokens <= tokens).map_or(1.0, |step| step.share);
-            assert!((found - plain).abs() < 1e-15, "{tokens}: {found}, {plain}");
+            assert!((found - expected).abs() < 1e-15, "{tokens}: {found}, {expected}");
         }
         assert_eq!(survival([(4, false), (0, false)]), []);
         assert_eq!(survival([(0, true), (0, true)]), [Survival { tokens: 1, share: 0.0 }]);
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_that_end_apart_diverge_where_the_shorter_ends() {
+    fn divergence_is_where_the_shorter_sequence_ends() {
         let d = divergence(&[5, 6], &[5], &[0.5, 0.25]).unwrap();
         assert_eq!((d.index, d.baseline, d.candidate, d.margin), (1, Some(6), None, Some(0.25)));
         let d = divergence(&[5], &[5, 6], &[0.5]).unwrap();
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_is_the_lead_of_the_winner() {
+    fn margin_is_top1_less_top2() {
         assert_eq!(margin(&[1.0, 4.0, 2.5]), 1.5);
         assert_eq!(margin(&[4.0, 4.0, 2.5]), 0.0);
         assert_eq!(margin(&[2.0]), f32::INFINITY);

@@ -1,8 +1,8 @@
-//! The reference model that is part of the program, and its prompts.
+//! The reference model embedded in the program, and its prompts.
 
 use qins_quant::checkpoint::Files;
 
-/// The embedded model's own prompts: a name for them, and the file.
+/// The embedded model's own prompts: a name, and the content of a prompts file.
 #[cfg(feature = "burn")]
 pub(crate) const ATLAS_PROMPTS: (&str, &str) =
     ("the embedded model's prompts", include_str!("../assets/atlas/prompts.jsonl"));
@@ -18,7 +18,7 @@ pub(crate) fn files() -> Files {
     Files::Embedded {
         name: "atlas (embedded)",
         files: files!(
-            // Carries the notices of the data it was trained on.
+            // Has the licence notices of the training data.
             "README.md",
             "config.json",
             "generation_config.json",
@@ -29,5 +29,5 @@ pub(crate) fn files() -> Files {
     }
 }
 
-/// The configuration of Phi-3.5-mini-instruct: its shapes without weights.
+/// The config.json of Phi-3.5-mini-instruct, without weights.
 pub(crate) const PHI: &str = include_str!("../assets/phi-3.5-mini.json");

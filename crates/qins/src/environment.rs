@@ -21,17 +21,17 @@ pub(crate) fn environment(device: &DeviceArgs) -> Environment {
     }
 }
 
-/// The processor's name, where the system tells.
+/// The processor's name, where the system reports it.
 pub(crate) fn cpu() -> Option<String> {
     field("/proc/cpuinfo", "model name").map(|name| name.trim().to_owned())
 }
 
-/// The most memory this process ever had, where the system tells.
+/// Peak resident set size (peak RSS) of this process in bytes, where the system reports it.
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
     bytes(&field("/proc/self/status", "VmHWM")?)
 }
 
-/// An entry of what the system tells of its memory, in bytes.
+/// An entry of /proc/meminfo in bytes, where the system has it.
 pub(crate) fn memory(name: &str) -> Option<u64> {
     bytes(&field("/proc/meminfo", name)?)
 }

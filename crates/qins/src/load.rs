@@ -10,7 +10,7 @@ use crate::{
     progress::{note, progress},
 };
 
-/// Loads a model, its linears encoded by `policy`; without one as they are.
+/// Loads a model, with its plain linears encoded by `policy` if there is one.
 pub(crate) fn load_model(
     source: &ModelSource,
     policy: Option<&Policy>,
@@ -24,17 +24,17 @@ pub(crate) fn load_model(
     })?;
     bar.finish_and_clear();
     if !loaded.report.unused.is_empty() {
-        note(&format!("{}: the model has no use for {}", source.name, loaded.report.unused.join(", ")));
+        note(&format!("{}: tensors the model does not use: {}", source.name, loaded.report.unused.join(", ")));
     }
     Ok(loaded)
 }
 
-/// The prompts of the embedded model, where that is the one.
+/// The embedded model's own prompts, if `source` is the embedded model.
 pub(crate) fn own_prompts(source: &ModelSource) -> Option<(&'static str, &'static str)> {
     matches!(source.checkpoint.files(), Files::Embedded { .. }).then_some(embedded::ATLAS_PROMPTS)
 }
 
-/// Loads the models of an evaluation, with bars.
+/// Loads the models of an evaluation, with progress bars.
 pub(crate) struct Loader(pub(crate) Device);
 
 impl EvalLoader for Loader {

@@ -26,10 +26,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
 use crate::commands::{completions, convert, export, inspect, man, synth, verify};
 
-/// Language models whose weights rest encoded.
+/// Run, convert, verify and evaluate language models with weight-only quantisation: weights stay encoded in memory and are
+/// decoded just in time for each matrix product.
 ///
-/// Every command works on a Hugging Face directory (`--model DIR`), or without one on the small reference model that is
-/// part of this program. Exit codes: 0 done or passed, 1 a validation or verification failed, 2 could not run.
+/// Every command works on a Hugging Face directory (`--model DIR`), or by default on the small reference model that is part of
+/// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error.
 #[derive(Debug, Parser)]
 #[command(name = "qins", version, max_term_width = 110)]
 struct Cli {
@@ -37,7 +38,7 @@ struct Cli {
     command: Command,
 }
 
-/// Each is explained where it is defined: a word here would hide what is said there.
+/// The help text of each command is at its definition; a doc comment here would replace it.
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "burn")]
@@ -63,7 +64,7 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
-/// What a command gives: how the process exits, or why it could not run.
+/// The result of a command: the exit code, or the error.
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
@@ -92,17 +93,17 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         match error.downcast_ref::<io::Error>() {
-            // A reader that has had enough, such as `head`, needs no message.
+            // A reader that closed the pipe, such as `head`, needs no message.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-            // An error of a file names the file, so this is none.
-            Some(e) => complain(&format!("error: standard output: {e}")),
-            None => complain(&format!("error: {error}")),
+            // Errors of files name the file; this one is of standard output.
+            Some(e) => print_error(&format!("error: standard output: {e}")),
+            None => print_error(&format!("error: {error}")),
         }
         ExitCode::from(2)
     })
 }
 
-/// Tells on stderr; where even that is closed, the exit code has to do.
-fn complain(message: &str) {
+/// Prints to stderr; if that is closed, only the exit code is left.
+fn print_error(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }

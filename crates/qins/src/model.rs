@@ -7,7 +7,7 @@ use qins_quant::checkpoint::Files;
 
 use crate::{args::ModelArgs, embedded};
 
-/// Opens the model that is named, or the embedded one.
+/// Opens the model of `--model`, or the embedded one.
 pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Error> {
     match &args.model {
         Some(model) => {
@@ -24,7 +24,7 @@ pub(crate) fn open_named(model: &Path) -> Result<ModelSource, Error> {
     ModelSource::of_files(name, Files::Directory(dir))
 }
 
-/// What to call a model, and its directory, to which it is fetched from the hub where it is a name.
+/// The display name of a model, and its directory; a name on the hub is downloaded first.
 #[cfg(feature = "hub")]
 pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, PathBuf), Error> {
     use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, Path
     Ok((name, dir))
 }
 
-/// What to call a model, and its directory.
+/// The display name of a model, and its directory.
 #[cfg(not(feature = "hub"))]
 pub(crate) fn locate(model: &Path, _: bool) -> Result<(String, PathBuf), Error> {
     Ok((model.display().to_string(), model.to_owned()))

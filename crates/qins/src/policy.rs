@@ -1,4 +1,4 @@
-//! From options to how each linear shall rest; what has to be measured first is measured here.
+//! From options to a policy: which scheme each linear is stored in, with measurements where the options need them.
 
 use std::{collections::BTreeMap, error::Error, io::Write};
 
@@ -22,8 +22,8 @@ mod engine;
 
 pub(crate) use engine::Engine;
 
-/// How the linears of `source` are encoded by these options, with `recipe` where nothing says otherwise. What can be refused
-/// without reading weights is refused first.
+/// The policy for the linears of `source` by these options, with `recipe` as the default. Options that can be checked without
+/// reading weights are checked first.
 pub(crate) fn policy(
     args: &EncodeArgs,
     recipe: Recipe,
@@ -38,21 +38,21 @@ pub(crate) fn policy(
         policy.importance = engine.importance(file, source)?;
     }
     if let Some(target) = args.target {
-        let specs = to_choose(&policy, &config)?;
+        let specs = undecided(&policy, &config)?;
         let matrices = measure(&policy, &specs, source)?;
         let found = match target {
             Target::Weights(goal) => mixture::choose(&matrices, goal)?,
-            Target::Words(goal) => engine.search(goal, &policy, &specs, &matrices, source)?,
+            Target::Output(goal) => engine.search(goal, &policy, &specs, &matrices, source)?,
         };
-        tell(&found)?;
+        print(&found)?;
         let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
     }
     Ok(policy)
 }
 
-/// The linears that have no scheme yet.
-fn to_choose(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, String> {
+/// The linears among the targets without an override.
+fn undecided(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, String> {
     let mut specs = linears(config);
     specs.retain(|spec| policy.targets.contains(spec.kind) && policy.exception(spec).is_none());
     if specs.is_empty() {
@@ -61,7 +61,7 @@ fn to_choose(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, S
     Ok(specs)
 }
 
-/// What each scheme would make of each linear.
+/// Bits and error of each linear in each scheme.
 fn measure(policy: &Policy, specs: &[LinearSpec], source: &ModelSource) -> Result<Vec<Matrix>, Box<dyn Error>> {
     let checkpoint = &source.checkpoint;
     let bar = progress(specs.len() as u64, "measuring".to_owned());
@@ -77,7 +77,7 @@ fn measure(policy: &Policy, specs: &[LinearSpec], source: &ModelSource) -> Resul
     Ok(matrices)
 }
 
-fn tell(found: &Mixture) -> std::io::Result<()> {
+fn print(found: &Mixture) -> std::io::Result<()> {
     let mut counts = BTreeMap::new();
     found.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
     let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();

@@ -1,4 +1,4 @@
-//! What is told on stderr while work goes on.
+//! Progress bars and notes on stderr.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ pub(crate) fn bytes_progress(length: u64, message: String) -> ProgressBar {
     bar(length, message, "{msg:24} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta:>4} left")
 }
 
-/// A bar on stderr with an estimate of the time left; invisible where that is no terminal.
+/// A progress bar on stderr with an estimate of the time left; hidden when stderr is not a terminal.
 pub(crate) fn progress(length: u64, message: String) -> ProgressBar {
     bar(length, message, "{msg:24} {bar:40} {pos}/{len} {eta:>4} left")
 }
@@ -24,9 +24,9 @@ fn bar(length: u64, message: String, template: &str) -> ProgressBar {
     bar
 }
 
-/// Something a user should know.
+/// Prints a note to stderr.
 #[cfg(any(feature = "burn", feature = "hub"))]
 pub(crate) fn note(text: &str) {
-    // Where even stderr is closed, it goes unsaid.
+    // If stderr is closed, there is nowhere to print.
     let _ = writeln!(io::stderr(), "note: {text}");
 }

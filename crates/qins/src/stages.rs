@@ -1,4 +1,4 @@
-//! The stages of long work on stderr: bars at a terminal, lines of a log elsewhere.
+//! The stages of long work on stderr: progress bars at a terminal, log lines elsewhere.
 
 use std::{
     io::{self, Write},
@@ -11,45 +11,45 @@ use qins_eval::Progress;
 
 use crate::progress::{note, progress};
 
-/// As [`progress`], of a stage of work that may take long: where stderr is no terminal and minutes have gone by, a line of a log
-/// says that it began.
+/// As [`progress`], for a stage that may take long: when stderr is not a terminal, a log line is printed at its start, unless the
+/// program has just begun.
 pub(crate) fn stage(length: u64, message: String) -> ProgressBar {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
     let bar = progress(length, message);
     if let Some(line) = log(FIRST.elapsed(), &bar.message(), length).filter(|_| bar.is_hidden()) {
-        // A log that cannot be written is no reason to stop.
+        // Failing to write a log line must not stop the work.
         let _ = writeln!(io::stderr(), "{line}");
     }
     bar
 }
 
-/// The line of a log, unless work has only begun: what is soon done says nothing but its result.
+/// The log line; none in the first two minutes, so that short runs print only their result.
 fn log(since: Duration, message: &str, length: u64) -> Option<String> {
     let (minutes, seconds) = (since.as_secs() / 60, since.as_secs() % 60);
     (minutes >= 2).then(|| format!("{minutes:4}:{seconds:02} {message} ({length})"))
 }
 
-/// The stages of an evaluation, each with a bar.
+/// The stages of an evaluation, each with a progress bar.
 #[derive(Default)]
 pub(crate) struct Bars(Mutex<Vec<ProgressBar>>);
 
 impl Bars {
-    fn innermost(&self, act: impl FnOnce(&mut Vec<ProgressBar>)) {
+    fn with_bars(&self, act: impl FnOnce(&mut Vec<ProgressBar>)) {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Progress for Bars {
     fn begin(&self, name: &str, steps: usize) {
-        self.innermost(|bars| bars.push(stage(steps as u64, name.to_owned())));
+        self.with_bars(|bars| bars.push(stage(steps as u64, name.to_owned())));
     }
 
     fn step(&self) {
-        self.innermost(|bars| bars.iter().next_back().into_iter().for_each(|bar| bar.inc(1)));
+        self.with_bars(|bars| bars.iter().next_back().into_iter().for_each(|bar| bar.inc(1)));
     }
 
     fn end(&self) {
-        self.innermost(|bars| bars.pop().into_iter().for_each(|bar| bar.finish_and_clear()));
+        self.with_bars(|bars| bars.pop().into_iter().for_each(|bar| bar.finish_and_clear()));
     }
 
     fn note(&self, text: &str) {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_long_work_leaves_a_log() {
+    fn log_line_is_printed_after_two_minutes() {
         let line = |seconds| log(Duration::from_secs(seconds), "scoring q8", 57);
         assert_eq!(line(119), None);
         assert_eq!(line(3725), Some("  62:05 scoring q8 (57)".to_owned()));

@@ -1,4 +1,4 @@
-//! The figures of a candidate, and how they are summed up.
+//! The metrics of a candidate, and how they are aggregated over prompts and passages.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,120 +9,119 @@ use crate::{
     token_match::{self, Divergence, Survival},
 };
 
-/// A candidate over all prompts.
+/// All metrics of a candidate.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Figures {
-    /// What it writes on its own, always the likeliest token.
+    /// Free-running, greedy.
     pub greedy: Option<FreeRun>,
-    /// What it writes on its own, drawn with the random numbers the baseline was drawn with.
+    /// Free-running, sampled with the same random numbers as the baseline.
     pub sampled: Option<FreeRun>,
-    /// What it predicts after the baseline's greedy words.
-    pub forced: Option<Forced>,
-    /// What it predicts in the pinned text.
-    pub text: Option<Forced>,
-    /// What it predicts after the beginning of the pinned text, of so many tokens.
+    /// Teacher-forced on the baseline's greedy texts.
+    pub teacher_forced: Option<TeacherForced>,
+    /// Teacher-forced on windows of the text.
+    pub text: Option<TeacherForced>,
+    /// Teacher-forced at the end of long contexts of the text, by length.
     pub contexts: Vec<Context>,
 }
 
-/// Both models write on their own.
+/// Metrics of texts that both models generate on their own.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FreeRun {
-    /// Prompts whose whole text is the same, with the exact binomial interval.
-    pub exact_match: Option<Estimate>,
-    /// Generated tokens within the matching prefixes.
+    /// Exact-match rate: share of prompts whose whole text is the same, with the exact binomial interval.
+    pub exact_match_rate: Option<Estimate>,
+    /// Number of generated tokens within matching prefixes.
     pub matching_tokens: usize,
-    /// Tokens the baseline generated.
+    /// Number of tokens the baseline generated.
     pub generated_tokens: usize,
-    /// The median length of the matching prefix, in tokens, with a bootstrap interval by prompt. A text that matches to its
-    /// end counts with its length.
-    pub median_match: Option<Estimate>,
-    /// The share of prompts whose first `tokens` tokens match, from the first length at which it falls on: where a
-    /// baseline's text is shorter, its prompt counts up to its end (the product-limit estimate of Kaplan and Meier).
+    /// Median length of the matching prefix in tokens, with a bootstrap interval by prompt. A text that matches to its end counts
+    /// with its length.
+    pub median_match_length: Option<Estimate>,
+    /// Share of prompts whose first `tokens` tokens match, at each length where it falls; texts that end are censored (the
+    /// product-limit estimate of Kaplan and Meier).
     pub survival: Vec<Survival>,
 }
 
-/// Both models read the same tokens. Intervals are bootstrapped by prompt, or by window of a text.
+/// Metrics of predictions of the same tokens by both models. Intervals are bootstrapped by prompt, or by passage of the text.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Forced {
-    /// Positions compared.
+pub struct TeacherForced {
+    /// Number of positions compared.
     pub positions: usize,
-    /// Share of positions where both would say the same next.
-    pub same_top_rate: Option<Estimate>,
-    /// Mean KL from the baseline, in nats.
+    /// Top-1 agreement: share of positions with the same top-1 token.
+    pub top1_agreement: Option<Estimate>,
+    /// Mean KL divergence KL(baseline‖candidate), in nats.
     pub mean_kl: Option<Estimate>,
-    /// Median KL.
+    /// Median KL divergence, in nats.
     pub median_kl: Option<f64>,
-    /// 99 % quantile of KL.
+    /// 99th percentile of the KL divergence, in nats.
     pub p99_kl: Option<f64>,
-    /// 99.9 % quantile of KL.
+    /// 99.9th percentile of the KL divergence, in nats.
     pub p999_kl: Option<f64>,
-    /// Largest KL.
+    /// Maximum KL divergence, in nats.
     pub max_kl: Option<f64>,
-    /// Positions by their KL: see [`kl_bin`].
+    /// Number of positions by KL divergence, in 18 bins: below 1e-8, then half a decade each, the last from 1 on.
     pub kl_histogram: Vec<usize>,
-    /// Share of the baseline's ten likeliest tokens that are the candidate's too.
+    /// Top-10 overlap: share of the baseline's top-10 tokens that are among the candidate's.
     pub top10_overlap: Option<Estimate>,
-    /// Cosine of the logits.
+    /// Cosine similarity of the logits.
     pub cosine: Option<Estimate>,
-    /// Probability that the same random numbers draw the same token from both.
-    pub same_draw: Option<Estimate>,
-    /// By how much likelier the candidate finds the token that follows.
+    /// Probability of the same token when sampled with common random numbers (Gumbel-max coupling).
+    pub coupled_agreement: Option<Estimate>,
+    /// Mean Δp: the candidate's probability of the reference token less the baseline's.
     pub probability_change: Option<Estimate>,
-    /// The root of the mean square of that.
+    /// Root mean square of Δp.
     pub rms_probability_change: Option<f64>,
-    /// The baseline's perplexity.
+    /// The baseline's perplexity of the reference tokens.
     pub baseline_perplexity: Option<f64>,
-    /// The candidate's.
+    /// The candidate's perplexity of the reference tokens.
     pub perplexity: Option<f64>,
-    /// ln of the candidate's perplexity over the baseline's, paired by token.
+    /// ln of the candidate's perplexity over the baseline's, paired by token: the mean difference of negative log-likelihoods.
     pub ln_perplexity_ratio: Option<Estimate>,
 }
 
-/// What is predicted after so many tokens of a text.
+/// Metrics at the end of contexts of one length.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Context {
-    /// Tokens read before the first that is predicted.
+    /// Number of tokens read before the first scored one.
     pub tokens: usize,
-    /// The predictions.
+    /// The metrics.
     #[serde(flatten)]
-    pub forced: Forced,
+    pub teacher_forced: TeacherForced,
 }
 
-/// One prompt under one candidate.
+/// Metrics of one prompt.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PromptResult {
-    /// The prompt's name.
+    /// The prompt's id.
     pub id: String,
-    /// Tokens the baseline generated.
+    /// Number of tokens the baseline generated greedily.
     pub tokens: usize,
-    /// Same-top rate over the positions, after the baseline's words.
-    pub same_top_rate: Option<f64>,
-    /// Mean KL over the positions, in nats.
+    /// Top-1 agreement, teacher-forced on the baseline's greedy text.
+    pub top1_agreement: Option<f64>,
+    /// Mean KL divergence over the same positions, in nats.
     pub mean_kl: Option<f64>,
-    /// Of the tokens that its prompt's file says it should write greedily, how many it wrote from the start, and how many
-    /// there are.
+    /// Of the prompt's expected tokens, how many its greedy text begins with, and how many there are.
     pub expected: Option<[usize; 2]>,
-    /// Its own greedy text.
+    /// Its greedy text.
     pub greedy: Option<Continuation>,
-    /// Its own text drawn with the baseline's random numbers.
+    /// Its text sampled with the baseline's random numbers.
     pub sampled: Option<Continuation>,
 }
 
-/// A candidate's text beside the baseline's.
+/// A candidate's generated text compared with the baseline's.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Continuation {
-    /// Tokens the baseline generated.
+    /// Number of tokens the baseline generated.
     pub tokens: usize,
-    /// Generated tokens that match from the start.
+    /// Length of the matching prefix, in tokens.
     pub match_length: usize,
-    /// Where the texts part, if they do.
+    /// Where the texts diverge; null when they are equal.
     pub divergence: Option<Divergence>,
-    /// The candidate's text where it differs, and there is a tokenizer.
+    /// The candidate's text; null when the texts are equal, or without a tokenizer.
     pub text: Option<String>,
 }
 
-/// Of a candidate's [`Forced::kl_histogram`], the bin that a KL belongs to: 0 for one below 1e-8, then half a decade each,
-/// the last for 1 and more.
+/// The bin of a KL divergence in [`TeacherForced::kl_histogram`]: 0 for one below 1e-8, then half a decade each; the last for 1 and
+/// more, and for NaN.
 ///
 /// ```
 /// use qins_eval::report::{KL_BINS, kl_bin};
@@ -132,15 +131,16 @@ pub fn kl_bin(kl: f64) -> usize {
     if kl < 1e-8 {
         return 0;
     }
-    // Of a NaN the last: what cannot be compared is no agreement.
+    // NaN counts as the largest divergence, never as agreement.
     let half_decades = if kl.is_nan() { f64::INFINITY } else { 2.0 * (kl.log10() + 8.0) };
     (half_decades.floor() as usize).saturating_add(1).min(KL_BINS - 1)
 }
 
-/// Bins of [`Forced::kl_histogram`].
+/// Number of bins of [`TeacherForced::kl_histogram`].
 pub const KL_BINS: usize = 18;
 
-/// Compares a candidate's text with the baseline's; `margins` are the baseline's, one a token.
+/// Compares a candidate's token ids with the baseline's; `margins` are the baseline's logit margins, one per token, and `text` is the
+/// candidate's decoded text.
 pub fn continuation(baseline: &[u32], candidate: &[u32], margins: &[f32], text: Option<String>) -> Continuation {
     let divergence = token_match::divergence(baseline, candidate, margins);
     Continuation {
@@ -151,22 +151,22 @@ pub fn continuation(baseline: &[u32], candidate: &[u32], margins: &[f32], text: 
     }
 }
 
-/// Sums up texts; `None` where there are none.
+/// Aggregates texts, one per prompt; `None` when there are none.
 pub fn free_run<'a>(texts: impl IntoIterator<Item = &'a Continuation>) -> Option<FreeRun> {
     let texts: Vec<&Continuation> = texts.into_iter().collect();
     let exact = texts.iter().filter(|t| t.divergence.is_none()).count();
     let lengths: Vec<f64> = texts.iter().map(|t| t.match_length as f64).collect();
     (!texts.is_empty()).then(|| FreeRun {
-        exact_match: estimate::share(exact as u64, texts.len() as u64),
+        exact_match_rate: estimate::share(exact as u64, texts.len() as u64),
         matching_tokens: texts.iter().map(|t| t.match_length).sum(),
         generated_tokens: texts.iter().map(|t| t.tokens).sum(),
-        median_match: estimate::median(&lengths),
+        median_match_length: estimate::median(&lengths),
         survival: token_match::survival(texts.iter().map(|t| (t.match_length, t.divergence.is_some()))),
     })
 }
 
-/// Sums up predictions, prompt by prompt or window by window; `None` where there are none.
-pub fn forced(passages: &[Vec<Position>]) -> Option<Forced> {
+/// Aggregates positions, one list per prompt or passage; `None` when there is no position.
+pub fn teacher_forced(passages: &[Vec<Position>]) -> Option<TeacherForced> {
     let per_passage = |f: &dyn Fn(&Position) -> f64| -> Vec<Vec<f64>> {
         passages.iter().map(|tokens| tokens.iter().map(f).collect()).collect()
     };
@@ -175,10 +175,10 @@ pub fn forced(passages: &[Vec<Position>]) -> Option<Forced> {
     let flat = kl.concat();
     let mut kl_histogram = vec![0; KL_BINS];
     flat.iter().for_each(|kl| kl_histogram[kl_bin(*kl)] += 1);
-    let perplexity = |f: &dyn Fn(&Position) -> f64| mean(f).map(|surprise| surprise.value.exp());
-    (!flat.is_empty()).then(|| Forced {
+    let perplexity = |f: &dyn Fn(&Position) -> f64| mean(f).map(|nll| nll.value.exp());
+    (!flat.is_empty()).then(|| TeacherForced {
         positions: flat.len(),
-        same_top_rate: mean(&|p| f64::from(u8::from(p.same_top))),
+        top1_agreement: mean(&|p| f64::from(u8::from(p.top1_agrees))),
         mean_kl: estimate::mean_by_prompt(&kl),
         median_kl: estimate::quantile(&flat, 0.5),
         p99_kl: estimate::quantile(&flat, 0.99),
@@ -187,11 +187,11 @@ pub fn forced(passages: &[Vec<Position>]) -> Option<Forced> {
         kl_histogram,
         top10_overlap: mean(&|p| p.top10_overlap),
         cosine: mean(&|p| p.cosine),
-        same_draw: mean(&|p| p.same_draw),
+        coupled_agreement: mean(&|p| p.coupled_agreement),
         probability_change: mean(&Position::probability_change),
         rms_probability_change: mean(&|p| p.probability_change().powi(2)).map(|e| e.value.sqrt()),
-        baseline_perplexity: perplexity(&|p| p.baseline_surprise),
-        perplexity: perplexity(&|p| p.surprise),
-        ln_perplexity_ratio: mean(&|p| p.surprise - p.baseline_surprise),
+        baseline_perplexity: perplexity(&|p| p.baseline_nll),
+        perplexity: perplexity(&|p| p.nll),
+        ln_perplexity_ratio: mean(&|p| p.nll - p.baseline_nll),
     })
 }

@@ -1,8 +1,8 @@
-//! Figures written out, the same in every form of the report.
+//! Formatting of numbers, the same in every rendering of the report.
 
 use crate::estimate::Estimate;
 
-/// What stands where there is no figure.
+/// Shown where there is no value.
 pub(super) const NONE: &str = "–";
 
 pub(super) fn figure(x: f64) -> String {
@@ -19,7 +19,7 @@ pub(super) fn optional(x: Option<f64>) -> String {
     x.map_or(NONE.to_owned(), figure)
 }
 
-/// A figure with its interval.
+/// A value with its interval.
 pub(super) fn estimated(estimate: Option<Estimate>) -> String {
     interval(estimate, figure)
 }

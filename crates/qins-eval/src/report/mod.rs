@@ -1,4 +1,7 @@
-//! What a validation found: the content of `report.json`, and its judgement.
+//! The report of an evaluation: the content of `report.json`, and its rendering as a web page, a summary and terminal text.
+//!
+//! [`Report`] serialises to JSON; `docs/report.schema.json` is its schema. Intervals are 95 % confidence intervals
+//! ([`Estimate`]), divergences are in nats, shares are from 0 to 1, sizes in bytes.
 
 mod criteria;
 mod figures;
@@ -12,9 +15,10 @@ mod summary;
 mod tables;
 mod terminal;
 
-pub use criteria::{Criterion, Judge, Role};
+pub use criteria::{Criterion, Role, Thresholds};
 pub use figures::{
-    Context, Continuation, Figures, Forced, FreeRun, KL_BINS, PromptResult, continuation, forced, free_run, kl_bin,
+    Context, Continuation, Figures, FreeRun, KL_BINS, PromptResult, TeacherForced, continuation, free_run, kl_bin,
+    teacher_forced,
 };
 pub use page::page;
 pub use settings::{Computation, Settings};
@@ -28,180 +32,180 @@ use serde::Serialize;
 
 use crate::estimate::Estimate;
 
-/// The version of `report.json`.
-pub const REPORT_VERSION: u32 = 2;
+/// The version of the structure of `report.json`; see [`Report::report_version`].
+pub const REPORT_VERSION: u32 = 3;
 
-/// Everything a validation found.
+/// The result of an evaluation.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Report {
-    /// Counts incompatible changes of this structure.
+    /// Version of this structure, increased with every incompatible change.
     pub report_version: u32,
-    /// `true` when every judged candidate met its criteria and every control behaved.
+    /// Whether every judged candidate passed all its criteria and every control failed one of its own.
     pub passed: bool,
-    /// Where it ran.
+    /// The machine and the versions it ran with.
     pub environment: Environment,
-    /// What was asked of each model.
+    /// The inputs and settings, the same for every candidate.
     pub run: Run,
-    /// What ran.
+    /// The model under test.
     pub model: Model,
-    /// How the baseline did.
+    /// The baseline: the model with plain weights in FP32 arithmetic.
     pub baseline: Baseline,
-    /// How each candidate compares.
+    /// The candidates compared with the baseline, controls included.
     pub candidates: Vec<Candidate>,
-    /// What is lost when only a part of the model is encoded; of a sweep.
+    /// Divergence when only one part of the model is encoded; empty unless measured by a sweep.
     pub sensitivity: Vec<Sensitivity>,
 }
 
-/// Machine and versions.
+/// The machine and the versions.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Environment {
-    /// This project's version.
+    /// Version of qins.
     pub qins: String,
     /// Operating system and architecture.
     pub platform: String,
-    /// The processor, where the system tells.
+    /// The processor's name, where the system reports it.
     pub cpu: Option<String>,
-    /// Threads in use.
+    /// Number of threads.
     pub threads: usize,
-    /// Burn's backend, and the graphics card it computes on, if it does.
+    /// The compute backend, and its GPU if it uses one.
     pub backend: String,
-    /// The most memory the process ever had, in bytes, where the system tells.
+    /// Peak resident set size (peak RSS) of the process in bytes, where the system reports it.
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// What was asked of each model: enough to ask it again.
+/// The inputs and settings of an evaluation: enough to repeat it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Run {
-    /// The preset it began with.
+    /// The preset.
     pub preset: String,
-    /// Tokens to generate at most, where a prompt does not say.
+    /// Maximum number of tokens to generate, unless a prompt sets its own.
     pub max_new_tokens: usize,
-    /// The temperature texts were drawn at, if they were.
+    /// The sampling temperature; null when texts were generated greedily only.
     pub temperature: Option<f32>,
-    /// What the random numbers were made from.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// The prompts.
     pub prompts: Data,
-    /// The text whose tokens were predicted in windows, or after long contexts.
+    /// The text scored in windows and at the end of long contexts; null when there was none.
     pub text: Option<Data>,
 }
 
-/// Data that a run was made with.
+/// A data set, by its name and hash.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Data {
-    /// Its file, or what it is called within the program.
+    /// Its file, or the name of a built-in data set.
     pub name: String,
-    /// How many prompts, or windows.
+    /// Number of prompts or passages.
     pub count: usize,
-    /// xxh3 of its tokens, 64 bits in hexadecimal: equal for equal data read with equal tokenizers.
+    /// xxh3 of its token ids, 64 bits in hexadecimal: the same for the same data and tokenizer.
     pub xxh3: String,
 }
 
 /// The model under test.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Model {
-    /// Its directory, or that it is the embedded one.
+    /// Its directory, its name on the hub with the commit, or the name of the embedded model.
     pub name: String,
     /// `phi3` or `llama`.
     pub model_type: String,
-    /// Weights, norms included.
+    /// Number of parameters, norms included.
     pub parameters: u64,
-    /// Bytes of the plain checkpoint's tensors.
+    /// Bytes of all tensors of the plain checkpoint.
     pub weight_bytes: u64,
-    /// xxh3 of its configuration and tensors, 64 bits in hexadecimal.
+    /// xxh3 of its configuration and all tensors, 64 bits in hexadecimal.
     pub xxh3: String,
 }
 
-/// The plain model's run.
+/// The baseline's texts.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Baseline {
-    /// Tokens it generated greedily.
+    /// Number of tokens generated greedily.
     pub generated_tokens: usize,
-    /// Generation speed; none where the run was taken from a file.
+    /// Speed of greedy generation in tokens per second, prompts included; null when the baseline was read from a file.
     pub tokens_per_second: Option<f64>,
-    /// What it wrote greedily, prompt by prompt.
+    /// The greedy text of each prompt.
     pub texts: Vec<Text>,
-    /// What it wrote with random numbers.
+    /// The sampled text of each prompt.
     pub sampled: Vec<Text>,
 }
 
-/// What a model wrote on its own.
+/// A generated text.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Text {
-    /// The prompt's name.
+    /// The prompt's id.
     pub id: String,
-    /// The prompt, where there is a tokenizer.
+    /// The prompt; null without a tokenizer.
     pub prompt: Option<String>,
-    /// The prompt's tokens.
+    /// The prompt's token ids.
     pub input_ids: Vec<u32>,
-    /// What was generated, where there is a tokenizer.
+    /// The generated text; null without a tokenizer.
     pub text: Option<String>,
-    /// The generated tokens.
+    /// The generated token ids.
     pub generated_ids: Vec<u32>,
-    /// The lead of each token's logit over the next.
+    /// The logit margin at each generated token: the largest logit less the second largest.
     #[serde(skip)]
     pub margins: Vec<f32>,
 }
 
-/// One form of the model.
+/// A variant of the model, compared with the baseline.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
-    /// What to call it.
+    /// Its name.
     pub name: String,
-    /// Why it is in the run.
+    /// Whether it must pass, must fail, or only informs.
     pub role: Role,
-    /// What was asked for.
+    /// The settings it was made with.
     #[serde(flatten)]
     pub settings: Settings,
-    /// How many linears rest in each scheme.
+    /// Number of linears stored in each scheme; `none` for plain ones.
     pub linears: BTreeMap<String, usize>,
-    /// Bytes of all weights at rest.
+    /// Bytes of all weights as stored, plain ones included.
     pub weight_bytes: u64,
-    /// Weights in the encoded linears.
+    /// Number of weights in encoded linears.
     pub encoded_weights: u64,
-    /// Bits per encoded weight, parameters included.
+    /// Bits per weight (bpw) of the encoded linears, scales and other parameters included; null when nothing is encoded.
     pub bits_per_weight: Option<f64>,
-    /// Bytes of the keys and values of 1,000 tokens.
+    /// Bytes of the KV cache of 1,000 tokens.
     pub kv_bytes_per_1000_tokens: u64,
-    /// Generation speed, where it wrote.
+    /// Speed of greedy generation in tokens per second, prompts included; null when it generated no texts.
     pub tokens_per_second: Option<f64>,
-    /// The comparison.
+    /// The metrics.
     pub figures: Figures,
-    /// What was asked of it.
+    /// The thresholds it was compared with; empty for information.
     pub criteria: Vec<Criterion>,
-    /// Whether it behaved as its role asks.
+    /// Whether it did what its role requires: pass all criteria if judged, fail one if a control.
     pub passed: bool,
-    /// The comparison, prompt by prompt.
+    /// The metrics of each prompt.
     pub prompts: Vec<PromptResult>,
-    /// What each encoded linear keeps of its weights.
-    pub layers: Vec<Layer>,
+    /// The weight error of each encoded linear.
+    pub layers: Vec<LayerFidelity>,
 }
 
-/// An encoded linear beside its plain weights.
+/// The decoded weights of a linear compared with its plain weights.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Layer {
-    /// Its module.
+pub struct LayerFidelity {
+    /// The module's name.
     pub module: String,
-    /// How it rests.
+    /// The scheme it is stored in; `none` for other plain weights.
     pub scheme: String,
-    /// Signal over error, in dB; none where there is no error.
+    /// Signal-to-quantisation-noise ratio (SQNR) in dB; null when the weights are exact.
     pub sqnr_db: Option<f64>,
-    /// The cosine of the angle between the two.
+    /// Cosine similarity of the two; null when one is all zeros.
     pub cosine: Option<f64>,
 }
 
-/// What is lost when one part of the model is encoded and all others are plain.
+/// The divergence when one part of the model is encoded and all others are plain.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Sensitivity {
-    /// The scheme.
+    /// The scheme it is encoded with.
     pub scheme: String,
-    /// The part: `block 3`, or the role of linears in all blocks, `q_proj`.
+    /// The part: a block (`block 3`), a role of linears in all blocks (`q_proj`), or a set of roles.
     pub part: String,
-    /// Weights in it.
+    /// Number of weights in the part.
     pub weights: u64,
-    /// Share of positions where both would say the same next.
-    pub same_top_rate: Option<Estimate>,
-    /// Mean KL from the baseline, in nats.
+    /// Top-1 agreement: share of positions with the same top-1 token.
+    pub top1_agreement: Option<Estimate>,
+    /// Mean KL divergence from the baseline, in nats.
     pub mean_kl: Option<Estimate>,
 }
 
@@ -209,9 +213,9 @@ pub struct Sensitivity {
 mod tests {
     use super::*;
 
-    /// `QINS_WRITE_SCHEMA=1 cargo test` writes it anew.
+    /// `QINS_WRITE_SCHEMA=1 cargo test -p qins-eval` rewrites the file.
     #[test]
-    fn the_schema_that_is_documented_is_that_of_the_types() {
+    fn documented_schema_equals_that_of_the_types() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/report.schema.json");
         let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report)).unwrap() + "\n";
         if std::env::var_os("QINS_WRITE_SCHEMA").is_some() {

@@ -1,4 +1,4 @@
-//! The report as one page: no script, and nothing that is fetched.
+//! The report as one HTML page, without scripts or external resources.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -8,56 +8,54 @@ use super::{
     tables::{self, Table},
 };
 
-/// Texts of a candidate that are shown before a reader asks for more.
+/// Diverging texts shown per candidate before the others are folded.
 const SHOWN: usize = 6;
 
-/// What the page may use: its own styles, and the empty icon that keeps browsers from asking for one.
+/// Content security policy: inline styles, and the empty icon that keeps browsers from requesting one.
 const ALLOWED: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
-/// What each figure is, in a sentence.
+/// The definition of each metric.
 const GLOSSARY: [(&str, &str); 8] = [
     (
-        "KL",
-        "How far the candidate's probabilities of the next token lie from the plain model's, in nats (the \
-         divergence of Kullback and Leibler): 0 when they are equal.",
+        "mean KL divergence (nats)",
+        "KL(baseline‖candidate) of the next-token distributions, averaged over positions: 0 when they are equal.",
     ),
     (
-        "same likeliest token",
-        "The share of positions where both models find the same token likeliest, having read the same words.",
+        "top-1 agreement (teacher-forced)",
+        "The share of positions where both models, having read the same tokens, have the same top-1 token.",
     ),
     (
-        "same token drawn",
-        "The probability that the same random numbers draw the same token from both, computed from their \
-         probabilities and so no estimate from draws.",
+        "coupled-sampling agreement",
+        "The probability of the same token when both models sample with common random numbers (Gumbel-max coupling); \
+         computed from the distributions, not from samples.",
     ),
     (
         "Δp",
-        "By how much likelier the candidate finds the token that does follow, in percentage points: its mean, \
-         and its spread (rms).",
+        "The candidate's probability of the reference token less the baseline's, in percentage points: mean and root \
+         mean square.",
     ),
     (
         "survival",
-        "The share of texts still the same after so many tokens, where a text that ends counts only up to its \
-         end (the estimate of Kaplan and Meier).",
+        "The share of texts whose first n tokens match; texts that end are censored (the Kaplan–Meier estimate).",
     ),
     (
-        "word for word",
-        "Prompts whose whole text is the plain model's; a text that departs once, at a near-tie, counts as \
-         different.",
+        "exact-match rate (greedy)",
+        "The share of prompts whose whole greedy text equals the baseline's; one diverging token, even at a near-tie, \
+         makes it different.",
     ),
     (
-        "perplexity ratio",
-        "The candidate's perplexity over the plain model's on the same text; its logarithm is about the \
-         relative change, 0.01 for 1 %.",
+        "perplexity ratio (ln)",
+        "The natural logarithm of the candidate's perplexity over the baseline's on the same text, paired by token: \
+         about the relative change, 0.01 for 1 %.",
     ),
     (
         "intervals",
-        "In brackets, where the figure lies with 95 % confidence: of whole texts exact binomial (Clopper and \
-         Pearson), of all others by drawing prompts, or windows of the text, anew 2,000 times.",
+        "95 % confidence intervals, in brackets: exact binomial (Clopper–Pearson) for exact-match rates, bootstrap with \
+         2,000 resamples of prompts or windows for all others.",
     ),
 ];
 
-/// The report as a page of HTML that needs nothing beside itself.
+/// Renders a report as one HTML page that loads nothing else.
 pub fn page(report: &Report) -> String {
     let verdict = verdict(report);
     let criteria = tables::criteria(report);
@@ -75,12 +73,14 @@ pub fn page(report: &Report) -> String {
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(ALLOWED);
                 link rel="icon" href="data:,";
-                title { (verdict.word()) ": " (report.model.name) ", encoded and plain" }
+                title { (verdict.word()) ": " (report.model.name) ", encoded against plain weights" }
                 style { (PreEscaped(include_str!("page.css"))) }
             }
             body {
                 header {
-                    h1 { span class=(class) { (verdict.word()) } " " (report.model.name) ", encoded and plain" }
+                    h1 {
+                        span class=(class) { (verdict.word()) } " " (report.model.name) ", encoded against plain weights"
+                    }
                     p.lead { (compared(report)) }
                 }
                 dl.facts {
@@ -90,24 +90,27 @@ pub fn page(report: &Report) -> String {
                     section {
                         (table(report, &criteria))
                         p.note {
-                            "A judged form must meet its bars; a " (badge(Role::Control)) " must miss them, since a \
-                             comparison that cannot fail proves nothing; a form for "
-                            (badge(Role::Information)) " decides nothing."
+                            "A judged variant must pass all its thresholds; a " (badge(Role::Control)) " must fail one, since \
+                             an evaluation that cannot fail proves nothing; variants for "
+                            (badge(Role::Information)) " decide nothing."
                         }
                     }
                 }
                 @for plot in plots::all(report) { (drawings(&plot)) }
                 section {
-                    h2 { "Figures" }
-                    p.note { "With their 95 % intervals: of whole texts binomial, all others resampled by prompt." }
-                    @for figures in tables::all(report) { (table(report, &figures)) }
+                    h2 { "Metrics" }
+                    p.note {
+                        "With 95 % confidence intervals: exact binomial for exact-match rates, bootstrap by prompt for all \
+                         others."
+                    }
+                    @for metrics in tables::all(report) { (table(report, &metrics)) }
                 }
-                (departures(report))
+                (divergences(report))
                 section {
-                    h2 { "What the figures are" }
+                    h2 { "Definitions" }
                     dl.glossary { @for (name, meaning) in GLOSSARY { dt { (name) } dd { (meaning) } } }
                 }
-                footer { "qins " (report.environment.qins) ". The file report.json beside this page has everything." }
+                footer { "qins " (report.environment.qins) ". All data are in the JSON file beside this page." }
             }
         }
     };
@@ -131,7 +134,7 @@ fn drawings(plot: &plots::Plot) -> Markup {
     }
 }
 
-/// A mark for what is not judged.
+/// A badge for candidates that are not judged.
 fn badge(role: Role) -> Markup {
     match role {
         Role::Judged => html! {},
@@ -156,7 +159,7 @@ fn table(report: &Report, table: &Table) -> Markup {
                             } @else if i + 1 == row.len() && row.len() < table.header.len() {
                                 td.remark colspan=(table.header.len() - i) { (cell) }
                             } @else {
-                                td class=[(cell == "MISSED").then_some("missed")] { (cell) }
+                                td class=[(cell == tables::FAILED).then_some("missed")] { (cell) }
                             }
                         } }
                     }
@@ -166,34 +169,34 @@ fn table(report: &Report, table: &Table) -> Markup {
     }
 }
 
-/// Where the greedy texts of each judged candidate depart.
-fn departures(report: &Report) -> Markup {
+/// The greedy texts of each judged candidate that diverge.
+fn divergences(report: &Report) -> Markup {
     let judged = report.candidates.iter().filter(|c| c.role == Role::Judged && c.figures.greedy.is_some());
     let found: Vec<(&Candidate, Vec<(&Text, &Continuation)>)> = judged
         .map(|c| {
-            let written = c.prompts.iter().map(|prompt| prompt.greedy.as_ref());
-            let pairs = report.baseline.texts.iter().zip(written).filter_map(|(text, own)| Some((text, own?)));
+            let texts = c.prompts.iter().map(|prompt| prompt.greedy.as_ref());
+            let pairs = report.baseline.texts.iter().zip(texts).filter_map(|(text, own)| Some((text, own?)));
             (c, pairs.filter(|(_, own)| own.divergence.is_some()).collect())
         })
         .collect();
-    let alike: Vec<&str> = found.iter().filter(|(_, texts)| texts.is_empty()).map(|(c, _)| &*c.name).collect();
+    let matching: Vec<&str> = found.iter().filter(|(_, texts)| texts.is_empty()).map(|(c, _)| &*c.name).collect();
     html! {
         @if !found.is_empty() {
             section {
-                h2 { "Where texts part" }
+                h2 { "Diverging texts" }
                 p.note {
-                    "The plain model's greedy text against the candidate's: grey is what they share, marked where they \
-                     differ. The lead is how far the plain model's logit for its token lay above its second choice: near \
-                     0, the two were a tie."
+                    "The baseline's greedy text and the candidate's: the common prefix is grey, the rest is marked. The logit \
+                     margin is the baseline's largest logit less its second largest where the texts diverge: near 0, the two \
+                     tokens were a tie."
                 }
-                @if !alike.is_empty() { p { "No text parts: " (alike.join(", ")) "." } }
+                @if !matching.is_empty() { p { "All texts match: " (matching.join(", ")) "." } }
                 @for (candidate, texts) in found.iter().filter(|(_, texts)| !texts.is_empty()) {
-                    h3 { (candidate.name) ": " (texts.len()) " of " (report.baseline.texts.len()) " texts part" }
-                    @for (text, own) in texts.iter().take(SHOWN) { (departure(&candidate.name, text, own)) }
+                    h3 { (candidate.name) ": " (texts.len()) " of " (report.baseline.texts.len()) " texts diverge" }
+                    @for (text, own) in texts.iter().take(SHOWN) { (divergence(&candidate.name, text, own)) }
                     @if texts.len() > SHOWN {
                         details {
                             summary { (texts.len() - SHOWN) " more" }
-                            @for (text, own) in texts.iter().skip(SHOWN) { (departure(&candidate.name, text, own)) }
+                            @for (text, own) in texts.iter().skip(SHOWN) { (divergence(&candidate.name, text, own)) }
                         }
                     }
                 }
@@ -202,26 +205,26 @@ fn departures(report: &Report) -> Markup {
     }
 }
 
-fn departure(name: &str, plain: &Text, own: &Continuation) -> Markup {
-    let lead = own.divergence.as_ref().and_then(|d| d.margin);
+fn divergence(name: &str, baseline: &Text, own: &Continuation) -> Markup {
+    let margin = own.divergence.as_ref().and_then(|d| d.margin);
     let tokens = own.divergence.as_ref().map(|d| [d.baseline, d.candidate]);
     html! {
         article {
             p.head {
-                b { (plain.id) } ": the first " (own.match_length) " of " (own.tokens) " tokens match; "
-                @match lead {
-                    Some(lead) => { "the lead there was " (format!("{lead:.3}")) }
-                    None => "there the plain text had ended",
+                b { (baseline.id) } ": the first " (own.match_length) " of " (own.tokens) " tokens match; "
+                @match margin {
+                    Some(margin) => { "logit margin " (format!("{margin:.3}")) }
+                    None => "the baseline's text ends there",
                 }
             }
-            @if let Some(prompt) = &plain.prompt { p.prompt { (prompt) } }
+            @if let Some(prompt) = &baseline.prompt { p.prompt { (prompt) } }
             div.pair {
-                @match (&plain.text, &own.text, tokens) {
+                @match (&baseline.text, &own.text, tokens) {
                     (Some(a), Some(b), _) => {
                         @let same = common(a, b);
-                        (column("plain", a, same)) (column(name, b, same))
+                        (column("baseline", a, same)) (column(name, b, same))
                     }
-                    (_, _, Some([a, b])) => { (token("plain", a)) (token(name, b)) }
+                    (_, _, Some([a, b])) => { (token("baseline", a)) (token(name, b)) }
                     _ => {}
                 }
             }
@@ -229,7 +232,7 @@ fn departure(name: &str, plain: &Text, own: &Continuation) -> Markup {
     }
 }
 
-/// How many bytes the texts have in common from the start, in whole characters.
+/// Length of the common prefix in bytes, in whole characters.
 fn common(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum()
 }
@@ -247,7 +250,7 @@ fn column(name: &str, text: &str, same: usize) -> Markup {
     }
 }
 
-/// Without a tokenizer, a token's number is all there is.
+/// A token by its id, for models without a tokenizer.
 fn token(name: &str, token: Option<u32>) -> Markup {
     html! {
         div {
@@ -262,14 +265,14 @@ mod tests {
     use super::{super::sample, *};
 
     #[test]
-    fn what_the_report_says_is_text() {
+    fn text_is_escaped() {
         let html = page(&sample::report());
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; of") && !html.contains("<script"));
         assert!(html.contains("q8 &lt;b&gt;|*") && html.contains("<mark>has been &lt;i&gt;</mark>"));
     }
 
     #[test]
-    fn a_page_needs_nothing_beside_itself() {
+    fn page_loads_no_external_resource() {
         let html = page(&sample::report());
         for fetched in ["http://", "https://", "src=", "url(", "@import", "<script", "javascript:"] {
             assert!(!html.contains(fetched), "{fetched}");
@@ -278,19 +281,21 @@ mod tests {
     }
 
     #[test]
-    fn what_parts_late_is_folded_away() {
+    fn texts_beyond_the_first_are_folded() {
         let html = page(&sample::report());
-        assert!(html.contains("6 of 9 texts part") && !html.contains("</summary>"));
+        assert!(html.contains("6 of 9 texts diverge") && !html.contains("</summary>"));
         let mut report = sample::report();
         report.candidates.iter_mut().for_each(|c| c.role = Role::Judged);
         assert!(page(&report).contains("<summary>3 more</summary>"));
         assert!(html.contains("<span class=\"badge control\">control</span>"));
         let bare = page(&sample::bare());
-        assert!(!bare.contains("Where texts part") && !bare.contains("How far texts match") && bare.contains("Sizes"));
+        assert!(
+            !bare.contains("Diverging texts") && !bare.contains("Matching texts by length") && bare.contains("Sizes")
+        );
     }
 
     #[test]
-    fn texts_are_cut_between_characters() {
+    fn common_prefix_ends_between_characters() {
         assert_eq!(common("fünf", "für"), 3);
         assert_eq!(common("ü", "ä"), 0);
         assert_eq!(common("ab", "abc"), 2);

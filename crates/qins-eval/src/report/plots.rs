@@ -1,4 +1,4 @@
-//! The report's plots, as SVG that the page's style sheet colours.
+//! The plots of the report, as SVG that the page's style sheet colours.
 
 mod axis;
 mod bars;
@@ -14,19 +14,19 @@ mod tradeoff;
 
 use maud::Markup;
 
-use super::{Candidate, Forced, Report, Role};
+use super::{Candidate, Report, Role, TeacherForced};
 use crate::estimate::Estimate;
 
-/// Drawings that are read in one way.
+/// A section of drawings of one kind.
 pub(super) struct Plot {
     pub(super) title: &'static str,
-    /// How to read them.
+    /// How to read the drawings.
     pub(super) reading: String,
     /// Each with a heading, where there are several.
     pub(super) drawings: Vec<(Option<String>, Markup)>,
 }
 
-/// All plots that have something to show.
+/// All plots that have data.
 pub(super) fn all(report: &Report) -> Vec<Plot> {
     let plots = [
         tradeoff::plot(report),
@@ -41,22 +41,21 @@ pub(super) fn all(report: &Report) -> Vec<Plot> {
     plots.into_iter().flatten().filter(|plot| !plot.drawings.is_empty()).collect()
 }
 
-/// Width and height of a chart, and of one of many.
+/// Width and height of a single chart, and of a panel.
 const SIZE: [f64; 2] = [520.0, 320.0];
 const SMALL: [f64; 2] = [340.0, 220.0];
-/// How many colours the style sheet has.
+/// Number of colours in the style sheet.
 const COLOURS: usize = 7;
-/// Characters of a name.
+/// Maximum length of a name, in characters.
 const LONGEST: usize = 24;
 
-/// The classes of the `i`th colour; where colours begin again, lines are dashed.
+/// The CSS classes of the `i`th colour; when colours repeat, lines are dashed.
 fn colour(i: usize) -> String {
     let again = if i < COLOURS { "" } else { " again" };
     format!("c{}{again}", i % COLOURS)
 }
 
-/// Each candidate with the classes of its look and its name in plots: a colour for the encoded ones, grey for those
-/// that show what a comparison is worth.
+/// Each candidate with its CSS classes and its name in plots: a colour for encoded weights, grey for controls.
 fn candidates(report: &Report) -> Vec<(&Candidate, String, String)> {
     let mut colours = (0..).map(colour);
     let looks = report.candidates.iter().map(|c| match c.role {
@@ -71,18 +70,18 @@ fn candidates(report: &Report) -> Vec<(&Candidate, String, String)> {
     report.candidates.iter().zip(looks).map(|(c, look)| (c, look, name(c))).collect()
 }
 
-/// The end of a long name, which of a path says most.
+/// Shortens a long name to its end, the most telling part of a path.
 fn short(name: &str) -> String {
     let over = name.chars().count().saturating_sub(LONGEST);
     if over == 0 { name.to_owned() } else { "…".chars().chain(name.chars().skip(over + 1)).collect() }
 }
 
-/// What a candidate predicts, wherever that was.
-fn predictions(candidate: &Candidate) -> Option<&Forced> {
-    candidate.figures.forced.as_ref().or(candidate.figures.text.as_ref())
+/// The teacher-forced metrics on the greedy texts, or else on the text.
+fn predictions(candidate: &Candidate) -> Option<&TeacherForced> {
+    candidate.figures.teacher_forced.as_ref().or(candidate.figures.text.as_ref())
 }
 
-/// The figure and its interval, where it is a number.
+/// The value and its interval, when the value is finite.
 fn finite(estimate: Option<Estimate>) -> Option<(f64, [f64; 2])> {
     estimate.filter(|e| e.value.is_finite()).map(|e| (e.value, [e.low, e.high]))
 }
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_report_has_is_drawn() {
+    fn every_plot_with_data_is_drawn() {
         let report = sample::report();
         assert_eq!(all(&report).len(), 8, "{:?}", titles(&report));
         let drawn: String =
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_lacks_is_not() {
+    fn plots_without_data_are_left_out() {
         assert_eq!(titles(&sample::bare()), ["Sizes"]);
         let mut report = sample::bare();
         report.candidates.clear();
@@ -121,19 +120,21 @@ mod tests {
     }
 
     #[test]
-    fn figures_that_are_no_numbers_break_nothing() {
+    fn non_finite_values_are_left_out() {
         let mut report = sample::report();
         let nan = Some(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN });
         for candidate in &mut report.candidates {
             candidate.bits_per_weight = Some(f64::NAN);
             candidate.layers.iter_mut().for_each(|layer| layer.sqnr_db = Some(f64::INFINITY));
-            let forced = candidate.figures.forced.iter_mut();
-            for forced in forced.chain(candidate.figures.contexts.iter_mut().map(|c| &mut c.forced)) {
-                forced.mean_kl = nan;
-                forced.kl_histogram.clear();
+            let teacher_forced = candidate.figures.teacher_forced.iter_mut();
+            for teacher_forced in
+                teacher_forced.chain(candidate.figures.contexts.iter_mut().map(|c| &mut c.teacher_forced))
+            {
+                teacher_forced.mean_kl = nan;
+                teacher_forced.kl_histogram.clear();
             }
         }
         report.sensitivity.iter_mut().for_each(|part| part.mean_kl = nan);
-        assert_eq!(titles(&report), ["How far texts match", "Sizes"]);
+        assert_eq!(titles(&report), ["Matching texts by length", "Sizes"]);
     }
 }

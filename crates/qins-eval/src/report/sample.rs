@@ -1,12 +1,13 @@
-//! Reports for tests: one with something of everything, and one with next to nothing.
+//! Reports for tests: one with every kind of content, and one with almost none.
 
 use super::{
-    Baseline, Candidate, Computation, Context, Continuation, Criterion, Data, Environment, Figures, Layer, Model,
-    PromptResult, REPORT_VERSION, Report, Role, Run, Sensitivity, Settings, Text, continuation, forced, free_run,
+    Baseline, Candidate, Computation, Context, Continuation, Criterion, Data, Environment, Figures, LayerFidelity,
+    Model, PromptResult, REPORT_VERSION, Report, Role, Run, Sensitivity, Settings, Text, continuation, free_run,
+    teacher_forced,
 };
 use crate::{agreement::Position, estimate::Estimate};
 
-/// Texts, figures, contexts, a sweep, and every role; names and prompts with what HTML and Markdown must escape.
+/// Texts, metrics, contexts, a sweep, and every role; names and prompts contain what HTML and Markdown must escape.
 pub(super) fn report() -> Report {
     let texts: Vec<Text> = (0..9).map(text).collect();
     let judged = candidate("q8 <b>|*", Role::Judged, 8.25, 3, &texts);
@@ -18,7 +19,7 @@ pub(super) fn report() -> Report {
         scheme: "q4".to_owned(),
         part: part.to_owned(),
         weights: 1000,
-        same_top_rate: Some(near(0.9)),
+        top1_agreement: Some(near(0.9)),
         mean_kl: Some(near(kl)),
     };
     Report {
@@ -35,7 +36,7 @@ pub(super) fn report() -> Report {
     }
 }
 
-/// One candidate without figures, and nothing else.
+/// One candidate without metrics, and nothing else.
 pub(super) fn bare() -> Report {
     let data = Data { name: "prompts_a.jsonl".to_owned(), count: 9, xxh3: "00".to_owned() };
     Report {
@@ -85,19 +86,19 @@ fn text(i: u32) -> Text {
     }
 }
 
-/// Departs from every text but each `period`th; from all if that is 0.
+/// Diverges from every text but each `period`th; from all if that is 0.
 fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -> Candidate {
     let kl = 10_f64.powf(-bits);
-    let position = |same_top| Position {
-        same_top,
+    let position = |top1_agrees| Position {
+        top1_agrees,
         kl,
         top10_overlap: 0.9,
         cosine: 0.99,
-        same_draw: 0.9,
-        baseline_surprise: 1.0,
-        surprise: 1.0 + kl,
+        coupled_agreement: 0.9,
+        baseline_nll: 1.0,
+        nll: 1.0 + kl,
     };
-    let predictions = forced(&vec![vec![position(true), position(false)]; texts.len()]);
+    let predictions = teacher_forced(&vec![vec![position(true), position(false)]; texts.len()]);
     let write = |(i, text): (usize, &Text)| {
         let same = i.checked_rem(period).is_some_and(|rest| rest == 0);
         let ids: Vec<u32> = text.generated_ids.iter().map(|id| if same || *id < 3 { *id } else { 99 }).collect();
@@ -107,19 +108,19 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
     let prompts = texts.iter().zip(&written).map(|(text, written)| PromptResult {
         id: text.id.clone(),
         tokens: text.generated_ids.len(),
-        same_top_rate: None,
+        top1_agreement: None,
         mean_kl: None,
         expected: None,
         greedy: Some(written.clone()),
         sampled: Some(written.clone()),
     });
-    let layer = |i: usize| Layer {
+    let layer = |i: usize| LayerFidelity {
         module: format!("model.layers.{i}.mlp.down_proj"),
         scheme: "q8".to_owned(),
         sqnr_db: Some(40.0 + i as f64),
         cosine: Some(0.9999),
     };
-    let met = role != Role::Control;
+    let passed = role != Role::Control;
     Candidate {
         name: name.to_owned(),
         role,
@@ -134,10 +135,15 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
             greedy: free_run(&written),
             sampled: free_run(&written),
             text: predictions.clone(),
-            contexts: predictions.iter().map(|f| Context { tokens: 512, forced: f.clone() }).collect(),
-            forced: predictions,
+            contexts: predictions.iter().map(|f| Context { tokens: 512, teacher_forced: f.clone() }).collect(),
+            teacher_forced: predictions,
         },
-        criteria: vec![Criterion { name: "mean KL".to_owned(), bar: "≤ 0.002".to_owned(), found: kl, met }],
+        criteria: vec![Criterion {
+            name: "mean KL divergence".to_owned(),
+            threshold: "≤ 0.002".to_owned(),
+            measured: kl,
+            passed,
+        }],
         passed: true,
         prompts: prompts.collect(),
         layers: texts.first().map(|_| vec![layer(0), layer(1)]).unwrap_or_default(),

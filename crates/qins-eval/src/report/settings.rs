@@ -1,63 +1,63 @@
-//! What was asked of a form.
+//! The settings of a variant, and the name they give it.
 
 use std::{fmt, path::Path};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How a model computes, where that is not as the baseline does.
+/// Arithmetic that differs from the baseline's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Computation {
-    /// With one thread.
+    /// On one thread.
     OneThread,
-    /// Reading one token after the other, where the baseline reads all at once.
+    /// In decode order, one token after the other, where the baseline scores all tokens in one forward pass.
     TokenByToken,
-    /// Rounding every result to bf16: the noise that users of that type accept.
+    /// The result of every operation rounded to bf16: the noise that users of that type accept.
     Bf16,
 }
 
-/// All that has to be said to make a form of a model again.
+/// The settings of a variant: enough to make it again.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Settings {
-    /// Its scheme; `mixture` where one was chosen for each linear, `none` for plain weights, `checkpoint` for a directory as
-    /// it is.
+    /// The scheme of its linears; `mixture` when one was chosen for each linear, `none` for plain weights, `checkpoint` for
+    /// another checkpoint as it is.
     pub scheme: String,
-    /// The directory it was read from, where that is not the baseline's.
+    /// The directory of that checkpoint; null when the weights are the model's own.
     pub checkpoint: Option<String>,
-    /// Bits per weight that it was said to stand for: those of another format, whose values it holds as plain weights.
-    pub stands_for_bits: Option<f64>,
-    /// How keys and values rest, where that is not plain.
+    /// Bits per weight of the format whose decoded values the checkpoint holds as plain weights, where they were given.
+    pub nominal_bits_per_weight: Option<f64>,
+    /// How the KV cache is stored; null for plain f32.
     pub kv: Option<String>,
-    /// What is not as in the baseline, beside weights and cache.
+    /// Arithmetic that differs from the baseline's; null when it does not.
     pub computation: Option<Computation>,
-    /// The linears encoded.
+    /// The linears that are encoded.
     pub targets: String,
-    /// α, where it was fixed.
+    /// α of the curve; null when it was fitted to each row.
     pub alpha: Option<f32>,
-    /// What a mixture was to reach.
+    /// The goal that a mixture was chosen for.
     pub target: Option<String>,
-    /// Exceptions, `pattern=scheme`; the last that matches decides.
+    /// Overrides `pattern=scheme`; the last that matches a linear decides.
     pub overrides: Vec<String>,
-    /// The text it was calibrated on.
+    /// The calibration text.
     pub calibration: Option<String>,
-    /// Whether its bytes are counted as entropy-coded, beyond the schemes that always are.
+    /// Whether its size is that of an entropy-coded file; the schemes `lossless` and `rate` always are.
     pub entropy: bool,
-    /// Bits per weight asked of the scheme `rate`.
+    /// Bits per weight requested of the scheme `rate`.
     pub rate: Option<f64>,
-    /// The share of each row's weights that was set to zero.
+    /// Share of each row's weights that was set to zero.
     pub prune: Option<f32>,
 }
 
 impl Settings {
-    /// The scheme that all encoded weights rest in as they were, if there is one and nothing else is encoded.
+    /// The scheme, when all encoded weights are stored in it unpruned and nothing else differs from the baseline.
     pub fn pure_scheme(&self) -> Option<&str> {
         let pure = self.overrides.is_empty() && self.prune.is_none() && self.checkpoint.is_none() && self.kv.is_none();
         pure.then_some(&self.scheme)
     }
 }
 
-/// The name of a form: its scheme, and whatever else was asked for.
+/// The name of a variant: its scheme, and the settings that are not the default.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.computation, &self.checkpoint) {
@@ -69,7 +69,7 @@ impl fmt::Display for Settings {
                 return f.write_str(&name.unwrap_or(directory.into()));
             }
             (None, None) if self.scheme == "none" && self.kv.is_some() => f.write_str("plain")?,
-            (None, None) if self.scheme == "none" => return f.write_str("plain again"),
+            (None, None) if self.scheme == "none" => return f.write_str("baseline repeated (A/A)"),
             (None, None) => f.write_str(&self.scheme)?,
         }
         if let Some(target) = &self.target {
@@ -85,9 +85,9 @@ impl fmt::Display for Settings {
             write!(f, " pruned {prune}")?;
         }
         if let Some(kv) = &self.kv {
-            write!(f, " cache {kv}")?;
+            write!(f, ", {kv} KV cache")?;
         }
-        let rest = [(self.calibration.is_some(), " calibrated"), (!self.overrides.is_empty(), " overridden")];
-        rest.iter().filter(|(asked, _)| *asked).try_for_each(|(_, word)| f.write_str(word))
+        let flags = [(self.calibration.is_some(), " calibrated"), (!self.overrides.is_empty(), " with overrides")];
+        flags.iter().filter(|(is_set, _)| *is_set).try_for_each(|(_, word)| f.write_str(word))
     }
 }

@@ -1,4 +1,4 @@
-//! The report in a few lines of Markdown, fit for a model's card.
+//! The report as a short Markdown summary, for a model card.
 
 use super::{
     Candidate, Report, Role,
@@ -6,16 +6,17 @@ use super::{
     tables::{self, Table},
 };
 
-/// A summary in Markdown: the verdict, what was compared on what, one table and the criteria.
+/// Renders a report as a short Markdown summary: verdict, setup, one table of metrics, and the criteria.
 pub fn summary(report: &Report) -> String {
     let mut text = format!("## {}\n\n{}\n\n", verdict(report).word(), escaped(&compared(report)));
     for (name, line) in tables::facts(report) {
         text += &format!("- **{name}:** {}\n", escaped(&line));
     }
-    text += "\nFigures with their 95 % intervals: of whole texts binomial, all others resampled by prompt.\n\n";
+    text += "\nMetrics with 95 % confidence intervals: exact binomial for exact-match rates, bootstrap by prompt for all others.\n\n";
     text += &table(&main(report));
-    text += "\nThe nearer to the plain model, the higher the shares and the nearer to 0 KL and ln of the \
-             perplexity ratio. A control must miss its bars: a comparison that cannot fail proves nothing.\n";
+    text += "\nThe closer a candidate is to the baseline, the higher are the agreement and exact-match rates, and the closer \
+             to 0 are KL divergence and perplexity ratio (ln). A control must fail a threshold: an evaluation that cannot \
+             fail proves nothing.\n";
     let criteria = tables::criteria(report);
     if !criteria.rows.is_empty() {
         text += &format!("\n{}", table(&criteria));
@@ -23,12 +24,12 @@ pub fn summary(report: &Report) -> String {
     text
 }
 
-/// What the report comes to.
+/// The outcome of an evaluation.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Verdict {
     Pass,
     Fail,
-    /// There was nothing to judge by.
+    /// There were no criteria.
     None,
 }
 
@@ -37,7 +38,7 @@ impl Verdict {
         match self {
             Self::Pass => "PASS",
             Self::Fail => "FAIL",
-            Self::None => "Measured, not judged",
+            Self::None => "Measured, no criteria",
         }
     }
 }
@@ -50,27 +51,28 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     }
 }
 
-/// What was compared, in a sentence.
+/// The candidates by role, and the outcome, in a sentence.
 pub(super) fn compared(report: &Report) -> String {
-    let roles = [(Role::Judged, "judged"), (Role::Control, "to fail, as controls"), (Role::Information, "to look at")];
+    let roles =
+        [(Role::Judged, "judged"), (Role::Control, "as negative controls"), (Role::Information, "for information")];
     let groups = roles.into_iter().filter_map(|(role, why)| {
         let names: Vec<&str> = report.candidates.iter().filter(|c| c.role == role).map(|c| &*c.name).collect();
         (!names.is_empty()).then(|| format!("{} {why} ({})", names.len(), names.join(", ")))
     });
     let groups: Vec<String> = groups.collect();
     let outcome = match verdict(report) {
-        Verdict::Pass => ". Every judged form met its bars, and every control behaved",
-        Verdict::Fail => ". A judged form missed a bar, or a control met all of its own",
+        Verdict::Pass => ". Every judged variant passed its thresholds, and every control failed one, as it must",
+        Verdict::Fail => ". A judged variant failed a threshold, or a control failed none",
         Verdict::None => "",
     };
-    let (model, forms) = (&report.model.name, groups.join("; "));
-    format!("Forms of {model} against its plain weights in FP32 arithmetic: {forms}{outcome}.")
+    let (model, variants) = (&report.model.name, groups.join("; "));
+    format!("Variants of {model} compared with its plain weights in FP32 arithmetic: {variants}{outcome}.")
 }
 
-/// The figures that say most, those that nothing has left out.
+/// The main metrics of every candidate.
 fn main(report: &Report) -> Table<'static> {
     let row = |c: &Candidate| {
-        let forced = c.figures.forced.as_ref().or(c.figures.text.as_ref());
+        let teacher_forced = c.figures.teacher_forced.as_ref().or(c.figures.text.as_ref());
         let name = match c.role {
             Role::Judged => c.name.clone(),
             Role::Control => format!("{} (control: must fail)", c.name),
@@ -79,9 +81,9 @@ fn main(report: &Report) -> Table<'static> {
         vec![
             name,
             bits(c.bits_per_weight),
-            percent(forced.and_then(|f| f.same_top_rate), 2),
-            estimated(forced.and_then(|f| f.mean_kl)),
-            percent(c.figures.greedy.as_ref().and_then(|run| run.exact_match), 1),
+            percent(teacher_forced.and_then(|f| f.top1_agreement), 2),
+            estimated(teacher_forced.and_then(|f| f.mean_kl)),
+            percent(c.figures.greedy.as_ref().and_then(|run| run.exact_match_rate), 1),
             estimated(c.figures.text.as_ref().and_then(|f| f.ln_perplexity_ratio)),
         ]
     };
@@ -89,11 +91,11 @@ fn main(report: &Report) -> Table<'static> {
         title: String::new(),
         header: vec![
             "candidate",
-            "bits a weight",
-            "same likeliest token",
-            "mean KL, nats",
-            "prompts word for word",
-            "ln of perplexity ratio",
+            "bits per weight (bpw)",
+            "top-1 agreement (teacher-forced)",
+            "mean KL divergence (nats)",
+            "exact-match rate (greedy)",
+            "perplexity ratio (ln)",
         ],
         rows: report.candidates.iter().map(row).collect(),
     }
@@ -111,7 +113,7 @@ fn table(table: &Table) -> String {
     text
 }
 
-/// `text` on one line, without any meaning in Markdown or HTML. Brackets stay, for intervals: nothing follows them.
+/// `text` on one line, with the special characters of Markdown and HTML escaped. Brackets stay, for intervals: no link follows.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -129,13 +131,13 @@ mod tests {
     use super::{super::sample, *};
 
     #[test]
-    fn what_has_a_meaning_in_markdown_is_escaped() {
+    fn markdown_in_names_is_escaped() {
         let mut report = sample::report();
         report.model.name = "a\nb <img>".to_owned();
         let text = summary(&report);
-        assert!(text.contains("| q8 \\<b>\\|\\* |") && text.contains("Forms of a b \\<img> against"), "{text}");
+        assert!(text.contains("| q8 \\<b>\\|\\* |") && text.contains("Variants of a b \\<img> compared"), "{text}");
         assert!(text.contains("| bad (control: must fail) |"), "{text}");
-        // Every row of a table has as many cells as its head.
+        // Every row of a table has as many cells as its header.
         let cells = |line: &str| line.replace("\\|", "").matches('|').count();
         let rows: Vec<usize> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
         assert!(rows.iter().all(|n| [6, 7].contains(n)) && rows.len() == 11, "{rows:?}");
@@ -143,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_is_of_the_criteria() {
+    fn verdict_follows_the_criteria() {
         let mut report = sample::report();
         assert!(summary(&report).starts_with("## PASS\n"));
         report.passed = false;
         assert!(summary(&report).starts_with("## FAIL\n"));
-        assert!(summary(&sample::bare()).starts_with("## Measured, not judged\n"));
+        assert!(summary(&sample::bare()).starts_with("## Measured, no criteria\n"));
         assert!(summary(&sample::bare()).contains("| q8 | 8.25 | – | – | – | – |"));
     }
 }

@@ -1,11 +1,11 @@
-//! The report's tables, which its text, its page and its summary share.
+//! The tables of the report, shared by its terminal text, page and summary.
 
 use super::{
-    Candidate, Forced, FreeRun, Report, Role, Sensitivity,
+    Candidate, FreeRun, Report, Role, Sensitivity, TeacherForced,
     format::{NONE, bits, bytes, estimated, figure, interval, optional, percent, thousands},
 };
 
-/// A table: a name and figures a row.
+/// A table: each row is a name and values.
 #[derive(Clone, Debug)]
 pub(super) struct Table<'a> {
     pub(super) title: String,
@@ -13,24 +13,27 @@ pub(super) struct Table<'a> {
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// What was run where, line by line.
+/// The result of a criterion that a judged candidate failed.
+pub(super) const FAILED: &str = "FAIL";
+
+/// The setup of the evaluation, as names and lines.
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let Report { environment: e, run, model: m, baseline: b, .. } = report;
     let processor = e.cpu.as_deref().unwrap_or("unknown processor");
-    let speed = b.tokens_per_second.map_or("read from a file".to_owned(), |speed| format!("{speed:.1} tokens/s"));
+    let speed = b.tokens_per_second.map_or("read from a file".to_owned(), |speed| format!("{speed:.1} tok/s"));
     let mut prompts = format!(
         "{} of {} (xxh3 {}), at most {} tokens",
         run.prompts.count, run.prompts.name, run.prompts.xxh3, run.max_new_tokens
     );
     if let Some(temperature) = run.temperature {
-        prompts += &format!("; greedily, and at temperature {temperature} with seed {}", run.seed);
+        prompts += &format!("; greedy, and sampled at temperature {temperature} with seed {}", run.seed);
     }
     let mut facts = vec![
         ("machine", format!("{}, {processor}, {} threads, backend {}", e.platform, e.threads, e.backend)),
         (
             "model",
             format!(
-                "{} ({}), {} weights, {} (xxh3 {})",
+                "{} ({}), {} parameters, {} (xxh3 {})",
                 m.name,
                 m.model_type,
                 thousands(m.parameters),
@@ -44,26 +47,26 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         facts.push(("text", format!("{} (xxh3 {}), {} passages", text.name, text.xxh3, text.count)));
     }
     let n = b.texts.len();
-    let written = format!("plain weights, FP32 arithmetic: {n} prompts, {} tokens, {speed}", b.generated_tokens);
-    facts.push(("baseline", written));
+    let baseline = format!("plain weights, FP32 arithmetic: {n} prompts, {} tokens, {speed}", b.generated_tokens);
+    facts.push(("baseline", baseline));
     facts
 }
 
-/// All tables of figures that have a row.
+/// All tables of metrics that have a row.
 pub(super) fn all(report: &Report) -> Vec<Table<'static>> {
     let all = &report.candidates;
     let mut tables = vec![
         sizes(report),
         cache(all),
-        free_run("greedy: on its own, the likeliest token each time", all, |c| c.figures.greedy.as_ref()),
-        free_run("sampled: on its own, drawn with the baseline's random numbers", all, |c| c.figures.sampled.as_ref()),
-        forced("after the baseline's greedy words", all, |c| c.figures.forced.as_ref()),
-        more("after the baseline's greedy words, more (Δp: of the token that follows)", all, |c| {
-            c.figures.forced.as_ref()
+        free_run("free-running, greedy", all, |c| c.figures.greedy.as_ref()),
+        free_run("free-running, sampled with the baseline's random numbers", all, |c| c.figures.sampled.as_ref()),
+        teacher_forced("teacher-forced on the baseline's greedy texts", all, |c| c.figures.teacher_forced.as_ref()),
+        logits("teacher-forced on the baseline's greedy texts, logits and Δp", all, |c| {
+            c.figures.teacher_forced.as_ref()
         }),
-        forced("in the pinned text", all, |c| c.figures.text.as_ref()),
+        teacher_forced("teacher-forced on the text", all, |c| c.figures.text.as_ref()),
         perplexity(all),
-        more("in the pinned text, more", all, |c| c.figures.text.as_ref()),
+        logits("teacher-forced on the text, logits and Δp", all, |c| c.figures.text.as_ref()),
         contexts(all),
         sensitivity(&report.sensitivity),
     ];
@@ -71,25 +74,25 @@ pub(super) fn all(report: &Report) -> Vec<Table<'static>> {
     tables
 }
 
-/// The bars of what is judged, and of the controls.
+/// The criteria of judged candidates and controls.
 pub(super) fn criteria(report: &Report) -> Table<'static> {
     let mut rows = Vec::new();
     for candidate in report.candidates.iter().filter(|c| c.role != Role::Information) {
         for criterion in &candidate.criteria {
-            let verdict = match (candidate.role, criterion.met) {
-                (_, true) => "met",
-                (Role::Control, false) => "missed, as a control must",
-                (_, false) => "MISSED",
+            let verdict = match (candidate.role, criterion.passed) {
+                (_, true) => "pass",
+                (Role::Control, false) => "fail, as a control must",
+                (Role::Judged | Role::Information, false) => FAILED,
             };
-            let texts = [&*candidate.name, &criterion.name, &criterion.bar, &figure(criterion.found), verdict];
+            let texts = [&*candidate.name, &criterion.name, &criterion.threshold, &figure(criterion.measured), verdict];
             rows.push(texts.map(str::to_owned).to_vec());
         }
         if candidate.role == Role::Control && !candidate.passed {
-            let complaint = "met every bar, which a control must not: the comparison proves nothing";
-            rows.push(vec![candidate.name.clone(), complaint.to_owned()]);
+            let remark = "passed every threshold, which a control must not: the evaluation proves nothing";
+            rows.push(vec![candidate.name.clone(), remark.to_owned()]);
         }
     }
-    Table { title: "criteria".to_owned(), header: vec!["candidate", "figure", "bar", "found", "verdict"], rows }
+    Table { title: "criteria".to_owned(), header: vec!["candidate", "metric", "threshold", "measured", "result"], rows }
 }
 
 fn sizes(report: &Report) -> Table<'static> {
@@ -107,19 +110,19 @@ fn sizes(report: &Report) -> Table<'static> {
         });
     Table {
         title: format!(
-            "at rest (of FP32: the encoded weights against 4 bytes each; the plain checkpoint has {})",
+            "weights as stored (of FP32: encoded weights against 4 bytes each; the plain checkpoint has {})",
             bytes(report.model.weight_bytes)
         ),
-        header: vec!["candidate", "bits a weight", "all weights", "of FP32", "tokens/s"],
+        header: vec!["candidate", "bpw", "all weights", "of FP32", "generation tok/s"],
         rows: rows.collect(),
     }
 }
 
-/// What a form that is not the plain one keeps of the tokens read.
+/// The sizes of encoded KV caches.
 fn cache(candidates: &[Candidate]) -> Table<'static> {
     let encoded = candidates.iter().filter(|c| c.settings.kv.is_some());
     let rows = encoded.map(|c| vec![c.name.clone(), bytes(c.kv_bytes_per_1000_tokens)]).collect();
-    Table { title: "keys and values".to_owned(), header: vec!["candidate", "of 1,000 tokens"], rows }
+    Table { title: "KV cache".to_owned(), header: vec!["candidate", "1,000 tokens"], rows }
 }
 
 fn rows<'a, T: 'a>(
@@ -139,9 +142,9 @@ fn free_run<'a>(
     let cells = |run: &FreeRun| {
         let half = run.survival.iter().find(|step| step.share < 0.5);
         vec![
-            percent(run.exact_match, 1),
+            percent(run.exact_match_rate, 1),
             format!("{} of {}", run.matching_tokens, run.generated_tokens),
-            interval(run.median_match, |tokens| format!("{tokens:.0}")),
+            interval(run.median_match_length, |tokens| format!("{tokens:.0}")),
             half.map_or("never".to_owned(), |step| step.tokens.to_string()),
         ]
     };
@@ -149,24 +152,24 @@ fn free_run<'a>(
         title: title.to_owned(),
         header: vec![
             "candidate",
-            "prompts word for word",
+            "exact-match rate",
             "matching tokens",
-            "median of matching tokens",
-            "half have parted by token",
+            "median matching prefix",
+            "half diverged by token",
         ],
         rows: rows(candidates, of, cells),
     }
 }
 
-fn forced<'a>(
+fn teacher_forced<'a>(
     title: &str,
     candidates: &'a [Candidate],
-    of: impl Fn(&'a Candidate) -> Option<&'a Forced>,
+    of: impl Fn(&'a Candidate) -> Option<&'a TeacherForced>,
 ) -> Table<'static> {
-    let cells = |f: &Forced| {
+    let cells = |f: &TeacherForced| {
         vec![
-            percent(f.same_top_rate, 2),
-            percent(f.same_draw, 2),
+            percent(f.top1_agreement, 2),
+            percent(f.coupled_agreement, 2),
             estimated(f.mean_kl),
             optional(f.median_kl),
             optional(f.p99_kl),
@@ -178,24 +181,24 @@ fn forced<'a>(
         title: title.to_owned(),
         header: vec![
             "candidate",
-            "same likeliest token",
-            "same token drawn",
-            "mean KL, nats",
+            "top-1 agreement",
+            "coupled-sampling agreement",
+            "mean KL divergence (nats)",
             "median",
-            "99 %",
-            "99.9 %",
-            "largest",
+            "p99",
+            "p99.9",
+            "max",
         ],
         rows: rows(candidates, of, cells),
     }
 }
 
-fn more<'a>(
+fn logits<'a>(
     title: &str,
     candidates: &'a [Candidate],
-    of: impl Fn(&'a Candidate) -> Option<&'a Forced>,
+    of: impl Fn(&'a Candidate) -> Option<&'a TeacherForced>,
 ) -> Table<'static> {
-    let cells = |f: &Forced| {
+    let cells = |f: &TeacherForced| {
         vec![
             percent(f.top10_overlap, 2),
             interval(f.cosine, |cosine| format!("{cosine:.6}")),
@@ -204,18 +207,18 @@ fn more<'a>(
             f.rms_probability_change.map_or(NONE.to_owned(), |rms| format!("{:.3}", 100.0 * rms)),
         ]
     };
-    let header = vec!["candidate", "of its 10 likeliest", "cosine of logits", "mean Δp, %", "rms Δp, %"];
+    let header = vec!["candidate", "top-10 overlap", "cosine of logits", "mean Δp, %", "RMS Δp, %"];
     Table { title: title.to_owned(), header, rows: rows(candidates, of, cells) }
 }
 
 fn perplexity(candidates: &[Candidate]) -> Table<'static> {
-    let cells = |f: &Forced| {
+    let cells = |f: &TeacherForced| {
         let number = |x: Option<f64>| x.map_or(NONE.to_owned(), |x| format!("{x:.4}"));
         vec![number(f.baseline_perplexity), number(f.perplexity), estimated(f.ln_perplexity_ratio)]
     };
     Table {
-        title: "perplexity of the pinned text, scored in the second half of each window".to_owned(),
-        header: vec!["candidate", "baseline's", "its own", "ln of their ratio, paired by token"],
+        title: "perplexity of the text, scored in the second half of each window".to_owned(),
+        header: vec!["candidate", "baseline", "candidate's", "perplexity ratio (ln)"],
         rows: rows(candidates, |c| c.figures.text.as_ref(), cells),
     }
 }
@@ -223,11 +226,11 @@ fn perplexity(candidates: &[Candidate]) -> Table<'static> {
 fn contexts(candidates: &[Candidate]) -> Table<'static> {
     let rows = candidates.iter().flat_map(|c| {
         c.figures.contexts.iter().map(|context| {
-            let f = &context.forced;
+            let f = &context.teacher_forced;
             vec![
                 c.name.clone(),
                 thousands(context.tokens as u64),
-                percent(f.same_top_rate, 2),
+                percent(f.top1_agreement, 2),
                 estimated(f.mean_kl),
                 optional(f.max_kl),
                 estimated(f.ln_perplexity_ratio),
@@ -235,14 +238,14 @@ fn contexts(candidates: &[Candidate]) -> Table<'static> {
         })
     });
     Table {
-        title: "after long contexts".to_owned(),
+        title: "teacher-forced at the end of long contexts".to_owned(),
         header: vec![
             "candidate",
-            "tokens read",
-            "same likeliest token",
-            "mean KL, nats",
-            "largest",
-            "ln of perplexity ratio",
+            "context tokens",
+            "top-1 agreement",
+            "mean KL divergence (nats)",
+            "max",
+            "perplexity ratio (ln)",
         ],
         rows: rows.collect(),
     }
@@ -250,12 +253,12 @@ fn contexts(candidates: &[Candidate]) -> Table<'static> {
 
 fn sensitivity(parts: &[Sensitivity]) -> Table<'static> {
     let rows = parts.iter().map(|part| {
-        let figures = [thousands(part.weights), percent(part.same_top_rate, 2), estimated(part.mean_kl)];
+        let figures = [thousands(part.weights), percent(part.top1_agreement, 2), estimated(part.mean_kl)];
         [vec![part.part.clone(), part.scheme.clone()], figures.to_vec()].concat()
     });
     Table {
-        title: "one part encoded, all else plain".to_owned(),
-        header: vec!["part", "scheme", "weights", "same likeliest token", "mean KL, nats"],
+        title: "sensitivity: one part encoded, all others plain".to_owned(),
+        header: vec!["part", "scheme", "weights", "top-1 agreement", "mean KL divergence (nats)"],
         rows: rows.collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! The report for people at a terminal.
+//! The report as text for a terminal.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::{
     tables::{self, Table},
 };
 
-/// Shows a report as text.
+/// Displays a report as text for a terminal: setup, texts, metrics, criteria and verdict.
 #[derive(Debug)]
 pub struct Terminal<'a>(pub &'a Report);
 
@@ -19,7 +19,10 @@ impl fmt::Display for Terminal<'_> {
         }
         aligned(f, &prompts(report))?;
         texts(f, report)?;
-        writeln!(f, "\nfigures with their 95 % intervals: of whole texts binomial, all others resampled by prompt")?;
+        writeln!(
+            f,
+            "\nmetrics with 95 % confidence intervals: exact binomial for exact-match rates, bootstrap by prompt for all others"
+        )?;
         tables::all(report).iter().try_for_each(|table| aligned(f, table))?;
         let criteria = tables::criteria(report);
         if criteria.rows.is_empty() {
@@ -38,7 +41,7 @@ fn aligned(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
     let header: Vec<String> = table.header.iter().map(|&name| name.to_owned()).collect();
     let lines = || std::iter::once(&header).chain(&table.rows);
     let wide = |column: usize| {
-        // A remark at a line's end, wider than its column, does not widen that.
+        // A remark in a short row may be wider than its column.
         lines().filter_map(|l| l.get(column).filter(|_| l.len() == header.len())).map(|c| c.chars().count()).max()
     };
     let widths: Vec<usize> = (0..header.len()).map(|column| wide(column).unwrap_or(0)).collect();
@@ -53,32 +56,33 @@ fn aligned(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
     Ok(())
 }
 
-/// A row a prompt, a column a candidate: tokens that match, and where not all do, the baseline's margin there.
+/// A row per prompt, a column per candidate: matching tokens, and the baseline's logit margin where the texts diverge.
 fn prompts(report: &Report) -> Table<'_> {
-    let wrote: Vec<&Candidate> = report.candidates.iter().filter(|c| c.figures.greedy.is_some()).collect();
+    let generated: Vec<&Candidate> = report.candidates.iter().filter(|c| c.figures.greedy.is_some()).collect();
     let cell = |text: Option<&Continuation>| match text {
         None => String::new(),
         Some(Continuation { match_length, divergence, .. }) => match divergence {
             None => "all".to_owned(),
             Some(d) => match d.margin {
-                Some(margin) => format!("{match_length} (by {margin:.3})"),
+                Some(margin) => format!("{match_length} ({margin:.3})"),
                 None => format!("{match_length} (ended)"),
             },
         },
     };
     let rows = report.baseline.texts.iter().enumerate().map(|(i, run)| {
-        let cells = wrote.iter().map(|c| cell(c.prompts.get(i).and_then(|p| p.greedy.as_ref())));
+        let cells = generated.iter().map(|c| cell(c.prompts.get(i).and_then(|p| p.greedy.as_ref())));
         [run.id.clone(), run.generated_ids.len().to_string()].into_iter().chain(cells).collect()
     });
     Table {
-        title: "matching tokens a prompt (where the text departs: the baseline's lead over its second choice there)"
-            .to_owned(),
+        title:
+            "matching tokens per prompt, greedy (in parentheses: the baseline's logit margin where the texts diverge)"
+                .to_owned(),
         rows: rows.collect(),
-        header: ["prompt", "tokens"].into_iter().chain(wrote.iter().map(|c| &*c.name)).collect(),
+        header: ["prompt", "tokens"].into_iter().chain(generated.iter().map(|c| &*c.name)).collect(),
     }
 }
 
-/// The first text all judged candidates agree on, and the first each of them departs from.
+/// The first text that all judged candidates match, and the first that each of them diverges from.
 fn texts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let written = |c: &'_ Candidate, i: usize| c.prompts.get(i).and_then(|p| p.greedy.clone());
     let judged: Vec<&Candidate> =
@@ -89,20 +93,20 @@ fn texts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let line = |f: &mut fmt::Formatter<'_>, id: &str, name: &str, prompt: &str, text: &str| {
         writeln!(f, "  {id:<14} {name:<12} {prompt}⟶{text}", prompt = one_line(prompt), text = one_line(text))
     };
-    writeln!(f, "\nin their own words")?;
-    let alike = |i: usize| judged.iter().all(|c| written(c, i).is_some_and(|text| text.divergence.is_none()));
-    if let Some((_, t)) = report.baseline.texts.iter().enumerate().find(|(i, _)| alike(*i))
+    writeln!(f, "\nexample texts")?;
+    let all_match = |i: usize| judged.iter().all(|c| written(c, i).is_some_and(|text| text.divergence.is_none()));
+    if let Some((_, t)) = report.baseline.texts.iter().enumerate().find(|(i, _)| all_match(*i))
         && let (Some(prompt), Some(text)) = (&t.prompt, &t.text)
     {
-        line(f, &t.id, "all alike", prompt, text)?;
+        line(f, &t.id, "all match", prompt, text)?;
     }
     for candidate in judged {
         let own = |i: usize| written(candidate, i).and_then(|text| text.text);
-        let departed = report.baseline.texts.iter().enumerate().find_map(|(i, t)| Some((t, own(i)?)));
-        if let Some((t, own)) = departed
+        let diverged = report.baseline.texts.iter().enumerate().find_map(|(i, t)| Some((t, own(i)?)));
+        if let Some((t, own)) = diverged
             && let (Some(prompt), Some(text)) = (&t.prompt, &t.text)
         {
-            line(f, &t.id, "plain", prompt, text)?;
+            line(f, &t.id, "baseline", prompt, text)?;
             line(f, &t.id, &candidate.name, prompt, &own)?;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-/// A checkpoint to compare: `DIR`, or `DIR@BITS` where it holds the values of another format as plain weights.
+/// A checkpoint to compare: `DIR`, or `DIR@BITS` for plain weights that hold the decoded values of a format of so many bits.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtherCheckpoint {
     pub(crate) dir: PathBuf,

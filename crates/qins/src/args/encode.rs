@@ -17,27 +17,27 @@ pub(crate) struct EncodeArgs {
     /// a list such as `v_proj,down_proj`
     #[arg(long, default_value = "safe", value_name = "POLICY")]
     pub(crate) targets: Targets,
-    /// Another scheme, or `none`, for the linears of a role or name, such as `down_proj=q6` or `model.layers.0.*=q8`;
-    /// may be given several times, and the last that matches decides
+    /// Another scheme, or `none`, for linears by role or name, such as `down_proj=q6` or `model.layers.0.*=q8`. May be
+    /// repeated; the last match decides
     #[arg(long = "override", value_name = "PATTERN=SCHEME")]
     pub(crate) overrides: Vec<Override>,
-    /// Choose a scheme from q3 to q8g for each linear. By its weights' measured error: the least at `bits=4.5` bits per weight,
-    /// or the fewest bits that keep `sqnr=40` dB. By what the model then says: the fewest bits that keep a mean divergence
-    /// of `kl=1e-3` nats, or `match=99.9%` of its next tokens, on prompts which `validate` does not confirm it with. Linears
-    /// with an override are left out of it
+    /// Choose a scheme from q3 to q8g for each linear (mixed precision). By weight error: the least error at `bits=4.5` bits
+    /// per weight, or the fewest bits with `sqnr=40` dB. By model output: the fewest bits with a mean KL divergence of at most
+    /// `kl=1e-3` nats, or a top-1 agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms
+    /// it on other prompts. Linears with an override are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
-    /// Read a text with the plain model first, and let an error in a weight count by how large its inputs were: in q8 and
-    /// q8g to q3, in what `--target` chooses, and in what `--prune` takes
+    /// Calibrate: run the plain model on a text, and weight the error of each weight by the mean square of its inputs (an
+    /// importance matrix). Used by q8 and q8g to q3, by `--target` and by `--prune`
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
-    /// Entropy-code the file: the same codes in 1 to 7 % fewer bytes; `lossless` and `rate` always are
+    /// Entropy-code the stored weights: the same codes in 1 to 7 % fewer bytes. `lossless` and `rate` always are
     #[arg(long)]
     pub(crate) entropy: bool,
-    /// What `rate` shall cost [default: 4]
+    /// Bits per weight of the scheme `rate` [default: 4]
     #[arg(long, value_name = "BITS", value_parser = parse_rate, allow_negative_numbers = true)]
     pub(crate) bits_per_weight: Option<Rate>,
-    /// Set this share of each row's weights to zero first, the least of them
+    /// Magnitude pruning: set this share of each row's weights to zero first, the smallest ones
     #[arg(long, value_name = "SHARE", value_parser = parse_prune, allow_negative_numbers = true)]
     pub(crate) prune: Option<Prune>,
     /// Fix α of z = 1/(1+α|x|) instead of fitting the curve to each row
@@ -46,10 +46,10 @@ pub(crate) struct EncodeArgs {
 }
 
 impl EncodeArgs {
-    /// How `scheme` is encoded with these options.
+    /// The recipe that encodes with `scheme` and these options; `None` when nothing is encoded.
     ///
     /// # Errors
-    /// When an option is given that nothing will ask for.
+    /// When an option is given that has no effect.
     pub(crate) fn recipe(&self, scheme: Option<Scheme>) -> Result<Option<Recipe>, String> {
         let options = [
             (self.alpha.is_some(), "--alpha"),
@@ -60,14 +60,14 @@ impl EncodeArgs {
             (!self.overrides.is_empty(), "--override"),
         ];
         let given = options.into_iter().find_map(|(given, name)| given.then_some(name));
-        // A mixture begins with any scheme: each linear gets its own.
+        // With --target each linear gets its own scheme: which one is here makes no difference.
         let scheme = scheme.or(self.target.map(|_| Scheme::Q8g));
         match (scheme, given) {
             (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
             (None, None) => Ok(None),
             (Some(scheme), _) => {
                 if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::heeds_importance) {
-                    return Err(format!("expected a scheme whose fit weighs errors with --calibrate, found {scheme}"));
+                    return Err(format!("expected a scheme that uses a calibration with --calibrate, found {scheme}"));
                 }
                 if self.bits_per_weight.is_some() && !self.rates(scheme) {
                     return Err(
@@ -85,9 +85,9 @@ impl EncodeArgs {
         }
     }
 
-    /// Whether anything rests in a scheme like this, where most rests in `scheme`.
-    fn any(&self, scheme: Scheme, like: impl Fn(Scheme) -> bool) -> bool {
-        like(scheme) || self.overrides.iter().filter_map(Override::scheme).any(like)
+    /// Whether `scheme` or the scheme of an override satisfies `predicate`.
+    fn any(&self, scheme: Scheme, predicate: impl Fn(Scheme) -> bool) -> bool {
+        predicate(scheme) || self.overrides.iter().filter_map(Override::scheme).any(predicate)
     }
 
     fn rates(&self, scheme: Scheme) -> bool {
@@ -97,7 +97,7 @@ impl EncodeArgs {
 
 #[cfg(feature = "burn")]
 impl EncodeArgs {
-    /// What a report says of a form made with these options and this recipe.
+    /// The settings, for the report, of a variant made with these options and this recipe.
     pub(crate) fn settings(&self, recipe: &Recipe) -> Settings {
         let rate = match recipe.options.rate {
             Rate::Bits(bits) if self.rates(recipe.scheme) => Some(bits),
@@ -105,7 +105,7 @@ impl EncodeArgs {
         };
         Settings {
             checkpoint: None,
-            stands_for_bits: None,
+            nominal_bits_per_weight: None,
             kv: None,
             computation: None,
             scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),

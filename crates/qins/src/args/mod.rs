@@ -5,25 +5,25 @@ mod candidate;
 #[cfg(feature = "burn")]
 mod device;
 mod encode;
-#[cfg(feature = "burn")]
-mod form;
 mod model;
 #[cfg(feature = "burn")]
 mod sample;
 #[cfg(feature = "burn")]
 mod scheme;
 mod target;
+#[cfg(feature = "burn")]
+mod variant;
 
 #[cfg(feature = "burn")]
 pub(crate) use candidate::OtherCheckpoint;
 #[cfg(feature = "burn")]
 pub(crate) use device::{DeviceArgs, KvArgs};
 pub(crate) use encode::EncodeArgs;
-#[cfg(feature = "burn")]
-pub(crate) use form::FormArgs;
 pub(crate) use model::ModelArgs;
 #[cfg(feature = "burn")]
 pub(crate) use sample::{SampleArgs, parse_temperature};
 #[cfg(feature = "burn")]
 pub(crate) use scheme::SchemeOrNone;
 pub(crate) use target::Target;
+#[cfg(feature = "burn")]
+pub(crate) use variant::VariantArgs;

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Which model.
+/// The model.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ModelArgs {
-    /// A Phi-3 (or Llama without biases) in safetensors: a directory, or `owner/name[@revision]` on the Hugging Face hub, fetched
-    /// into its cache once [default: the embedded model]
+    /// A Phi-3 or Llama model (without biases) in safetensors: a directory, or `owner/name[@revision]` on the Hugging Face
+    /// hub, downloaded into its cache once [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
-    /// Fetch every file of a model on the hub again, whatever the cache has
+    /// Download every file of a model on the hub again, even if it is in the cache
     #[cfg(feature = "hub")]
     #[arg(long)]
     force_download: bool,
@@ -23,7 +23,7 @@ impl ModelArgs {
         Self { model, ..Self::default() }
     }
 
-    /// Whether the cache is passed over.
+    /// Whether files are downloaded even if they are in the cache.
     pub(crate) fn force_download(&self) -> bool {
         #[cfg(feature = "hub")]
         return self.force_download;

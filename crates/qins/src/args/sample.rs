@@ -1,33 +1,33 @@
-//! How the next token is chosen: `--temperature` and its like.
+//! Sampling of the next token: `--temperature` and related options.
 
 use clap::Args;
 use qins_model::Sampler;
 
-/// How the next token is chosen.
+/// Sampling of the next token.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SampleArgs {
-    /// Draw the next token at this temperature; at 0 take the likeliest
+    /// Sampling temperature; 0 is greedy decoding
     #[arg(long, value_name = "T", value_parser = parse_temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Draw among so many of the likeliest tokens
+    /// Sample among the K most probable tokens
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     top_k: Option<u32>,
-    /// Draw among the likeliest tokens that together reach this probability
+    /// Nucleus sampling: among the most probable tokens that together reach this probability
     #[arg(long, value_name = "P", value_parser = parse_share, allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Draw among tokens at least this share as likely as the likeliest
+    /// Sample among tokens whose probability is at least this share of the largest
     #[arg(long, value_name = "P", value_parser = parse_share, allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Divide the logits of tokens that were read or written by this
+    /// Divide the positive logits of tokens already in the context by this, and multiply the negative ones
     #[arg(long, value_name = "F", value_parser = parse_penalty, allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
-    /// What random numbers are made from: the same seed gives the same text
+    /// Seed of the random numbers: the same seed gives the same text
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
 }
 
 impl SampleArgs {
-    /// At `temperature` where nothing else is said.
+    /// The sampler, at `temperature` unless an option sets another.
     pub(crate) fn sampler(&self, temperature: f32) -> Sampler {
         Sampler {
             temperature: self.temperature.unwrap_or(temperature),

@@ -1,15 +1,15 @@
-//! `--scheme` where plain weights are a choice.
+//! `--scheme`, or `none` for plain weights.
 
 use std::str::FromStr;
 
 use qins_quant::{ParseSchemeError, Scheme};
 
-/// `--scheme` where plain weights are a choice.
+/// A scheme, or `none` for plain weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SchemeOrNone {
     /// Plain weights.
     None,
-    /// Encoded ones.
+    /// Encoded weights.
     Scheme(Scheme),
 }
 

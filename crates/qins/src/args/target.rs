@@ -5,22 +5,22 @@ use std::{fmt, str::FromStr};
 use qins_model::OutputGoal;
 use qins_quant::mixture::Goal;
 
-/// What a mixture of schemes shall reach.
+/// The goal of a mixture of schemes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
-    /// Of the weights.
+    /// A goal for the weights: bits per weight, or SQNR.
     Weights(Goal),
-    /// Of the words.
-    Words(OutputGoal),
+    /// A goal for the model's output: KL divergence, or top-1 agreement.
+    Output(OutputGoal),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Weights(goal) => goal.fmt(f),
-            Self::Words(OutputGoal::Kl(kl)) => write!(f, "kl={kl}"),
-            // Rounded to what was meant: 0.999 × 100 is no whole number of thousandths.
-            Self::Words(OutputGoal::Match(share)) => write!(f, "match={}%", (1e8 * share).round() / 1e6),
+            Self::Output(OutputGoal::Kl(kl)) => write!(f, "kl={kl}"),
+            // Rounded to the number that was given: 0.999 × 100 is not exactly 99.9.
+            Self::Output(OutputGoal::Match(share)) => write!(f, "match={}%", (1e8 * share).round() / 1e6),
         }
     }
 }
@@ -34,13 +34,13 @@ impl FromStr for Target {
         let (name, value) = text.split_once('=').ok_or_else(error)?;
         let number = |text: &str| text.parse().ok().filter(|v: &f64| v.is_finite() && *v > 0.0).ok_or_else(error);
         match name {
-            "kl" => Ok(Self::Words(OutputGoal::Kl(number(value)?))),
+            "kl" => Ok(Self::Output(OutputGoal::Kl(number(value)?))),
             "match" => {
                 let share = match value.strip_suffix('%') {
                     Some(percent) => number(percent)? / 100.0,
                     None => number(value)?,
                 };
-                if share < 1.0 { Ok(Self::Words(OutputGoal::Match(share))) } else { Err(error()) }
+                if share < 1.0 { Ok(Self::Output(OutputGoal::Match(share))) } else { Err(error()) }
             }
             _ => text.parse().map(Self::Weights).map_err(|_| error()),
         }

@@ -36,43 +36,43 @@ use crate::{
     progress::progress,
 };
 
-/// Measure tokens a second and memory, of a model or of the shapes of one.
+/// Measure decode and prefill speed and peak memory, of a model or of random weights of its shapes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins bench --scheme q8
   qins bench --model synthetic:phi-3.5-mini --blocks 4 --scheme q4 --targets full --threads 2
   qins bench --model DIR --json
 
-One token reads every weight once, so its speed is bounded by how fast memory is read: that is measured in the same run, on a \
-graphics card by a copy, and its share that the weights take is said beside each figure.")]
+Decoding a token reads every weight once, so its speed is bounded by memory bandwidth. The bandwidth is measured in the same run \
+(on a GPU, that of a copy), and the share that decoding uses is printed.")]
 pub(crate) struct Bench {
     /// A Hugging Face directory, or `synthetic:phi-3.5-mini` or `synthetic:FILE` for random weights of those shapes or of a
     /// config.json's [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     model: Option<Model>,
-    /// Blocks of a synthetic model, instead of all
+    /// Number of blocks of a synthetic model, instead of all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     blocks: Option<u16>,
-    /// Encode the weights: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    /// Encode the weights: none, companded-f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
     #[arg(long, default_value = "none")]
     scheme: SchemeOrNone,
     /// Which linears to encode: `safe`, `all`, `full`, or a list such as `v_proj,down_proj`
     #[arg(long, default_value = "safe", value_name = "POLICY")]
     targets: Targets,
-    /// The type in which a synthetic model's plain weights rest
+    /// The type of a synthetic model's plain weights
     #[arg(long, default_value = "bf16", value_parser = ["bf16", "f16", "f32"])]
     dtype: String,
     #[command(flatten)]
     kv: KvArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Tokens of the prompt, read at once
+    /// Prefill: tokens of the prompt, in one forward pass
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     prompt_tokens: u32,
-    /// Tokens that are generated after it, one by one
+    /// Decode: tokens after the prompt, one by one
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     tokens: u32,
-    /// Times that everything is measured after a first time that does not count; the median does
+    /// Number of measurements after a warm-up; the median is reported
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     repeats: u16,
     /// Print one JSON object
@@ -97,7 +97,7 @@ impl FromStr for Model {
     }
 }
 
-/// What was measured. Speeds are medians, in tokens or 10⁹ bytes a second.
+/// The measurements. Speeds are medians, in tokens or 10⁹ bytes per second.
 #[derive(Serialize)]
 struct Measured {
     name: &'static str,
@@ -108,26 +108,26 @@ struct Measured {
     threads: usize,
     simd: &'static str,
     cpu: Option<String>,
-    /// The graphics card, if one computes.
+    /// The GPU, if one computes.
     card: Option<String>,
     kv: String,
-    /// Of keys and values, once everything was read.
+    /// Of the KV cache, after all tokens.
     kv_bytes: usize,
     prompt_tokens: usize,
     tokens: usize,
     prefill_tokens_per_second: f64,
     decode_tokens_per_second: f64,
     decode_gb_per_second: f64,
-    /// What the memory gives that weights are in: of a CPU what all threads read, of a graphics card what it copies, counted
-    /// in both directions, where that can be measured.
+    /// Memory bandwidth: on a CPU what all threads read, on a GPU what it copies, counted in both directions, where that can
+    /// be measured.
     read_gb_per_second: Option<f64>,
     load_seconds: f64,
     peak_rss_bytes: Option<u64>,
-    /// Of a GPU: in tensors with the cache still there, and taken from it for them at most.
+    /// GPU memory in tensors, KV cache included, and GPU memory reserved by the allocator.
     device_bytes: Option<u64>,
     device_reserved_bytes: Option<u64>,
     weight_bytes: usize,
-    /// Kernels that a graphics card launches for the last token, and how often each.
+    /// Kernel launches on a GPU for the last token, by kernel.
     launches: BTreeMap<String, usize>,
     prefill_runs: Vec<f64>,
     decode_runs: Vec<f64>,
@@ -145,14 +145,16 @@ impl Bench {
         let limit = model.config().max_position_embeddings;
         let (prompt, tokens) = (self.prompt_tokens as usize, self.tokens as usize);
         if prompt + tokens > limit {
-            return Err(
-                format!("expected at most {limit} tokens, the model's context, found {}", prompt + tokens).into()
-            );
+            return Err(format!(
+                "expected at most {limit} tokens, the model's context length, found {}",
+                prompt + tokens
+            )
+            .into());
         }
         let ids: Vec<u32> =
             (0..self.prompt_tokens + self.tokens).map(|i| i.wrapping_mul(40_503) % vocabulary).collect();
         let bar = progress(1 + u64::from(self.repeats), "measuring".to_owned());
-        // Once beforehand, so that everything has been touched.
+        // Warm-up.
         let first = self.measure(&model, &ids, &device)?;
         let mut runs = (Vec::new(), Vec::new());
         for _ in 0..self.repeats {
@@ -163,7 +165,7 @@ impl Bench {
         }
         bar.finish_and_clear();
         let launches = self.launches(&model, &ids)?;
-        // Before the bandwidth is measured, which takes memory of its own.
+        // Before the bandwidth is measured, which allocates memory of its own.
         let peak_rss_bytes = peak_rss_bytes();
         let (prefill, decode) = (median(&runs.0), median(&runs.1));
         let environment = environment(&self.device);
@@ -205,7 +207,7 @@ impl Bench {
     fn load(&self, policy: Option<&Policy>, device: &Device) -> Result<(String, Loaded), Box<dyn Error>> {
         let Some(Model::Synthetic(name)) = &self.model else {
             if self.blocks.is_some() {
-                return Err("expected --blocks of a synthetic model, found it of another".into());
+                return Err("expected --blocks with a synthetic model only, found another model".into());
             }
             let model = match &self.model {
                 Some(Model::Directory(dir)) => Some(dir.clone()),
@@ -232,7 +234,7 @@ impl Bench {
             "f16" => FloatDtype::F16,
             _ => FloatDtype::F32,
         };
-        let bar = progress(0, format!("making {}", policy.map_or("plain", |policy| policy.recipe.scheme.name())));
+        let bar = progress(0, format!("creating {}", policy.map_or("plain", |policy| policy.recipe.scheme.name())));
         let loaded = synthetic(config, policy, dtype, device, |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
@@ -246,7 +248,7 @@ impl Bench {
         let mut session = Session::new(model, ids.len());
         let mut timed = |ids: &[u32]| -> Result<f64, Box<dyn Error>> {
             let start = Instant::now();
-            // The logits must have been computed, not only asked for.
+            // Reading the logits waits until they are computed.
             std::hint::black_box(read(session.extend(ids, Logits::Last)?)?);
             Ok(start.elapsed().as_secs_f64())
         };
@@ -255,9 +257,9 @@ impl Bench {
         Ok(Run { prefill, decode, kv_bytes: session.cache().bytes(), device: device_memory(device) })
     }
 
-    /// What the last token launches, after the others.
+    /// The kernel launches of the last token.
     fn launches(&self, model: &Decoder, ids: &[u32]) -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
-        // A CPU launches none: it need not read everything once more.
+        // A CPU launches none.
         let (Some(_), Some((last, others))) = (self.device.backend.card(), ids.split_last()) else {
             return Ok(BTreeMap::new());
         };
@@ -271,7 +273,7 @@ impl Bench {
     }
 }
 
-/// Seconds to read the prompt, and to read the other tokens one by one after it; and memory then.
+/// Seconds of prefill and of decoding all tokens after it, and memory at the end.
 struct Run {
     prefill: f64,
     decode: f64,
@@ -295,18 +297,18 @@ impl Measured {
             self.threads,
             self.card.as_deref().unwrap_or(self.simd)
         )?;
-        writeln!(out, "prefill  {:8.1} tokens/s, {} at once", self.prefill_tokens_per_second, self.prompt_tokens)?;
+        writeln!(out, "prefill  {:8.1} tok/s (pp{})", self.prefill_tokens_per_second, self.prompt_tokens)?;
         let share = self.read_gb_per_second.map_or(String::new(), |read| {
-            let gives = if self.card.is_some() { "card copies" } else { "machine reads" };
-            format!(": {:.0} % of the {read:.1} GB/s this {gives}", 100.0 * self.decode_gb_per_second / read)
+            let kind = if self.card.is_some() { "copy" } else { "read" };
+            format!(", {:.0} % of the {kind} bandwidth of {read:.1} GB/s", 100.0 * self.decode_gb_per_second / read)
         });
         writeln!(
             out,
-            "decode   {:8.1} tokens/s, {:.1} GB/s of weights{share}",
-            self.decode_tokens_per_second, self.decode_gb_per_second
+            "decode   {:8.1} tok/s (tg{}), {:.1} GB/s of weights{share}",
+            self.decode_tokens_per_second, self.tokens, self.decode_gb_per_second
         )?;
         let memory = self.peak_rss_bytes.map_or(String::new(), |peak| {
-            format!(", {} of memory at most ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)
+            format!(", peak RSS {} ({:.2} ×)", HumanBytes(peak), peak as f64 / self.weight_bytes as f64)
         });
         writeln!(
             out,
@@ -318,14 +320,14 @@ impl Measured {
             let bytes = self.weight_bytes + self.kv_bytes;
             let times = used as f64 / bytes as f64;
             let (used, reserved) = (HumanBytes(used), HumanBytes(reserved));
-            writeln!(out, "device   {used} in tensors ({times:.2} × weights and cache), {reserved} taken")?;
+            writeln!(out, "device   {used} in tensors ({times:.2} × weights and KV cache), {reserved} reserved")?;
         }
         if !self.launches.is_empty() {
             let launches: usize = self.launches.values().sum();
-            writeln!(out, "launches {launches} kernels a token")?;
+            writeln!(out, "launches {launches} kernels per token")?;
         }
         let context = self.prompt_tokens + self.tokens;
-        writeln!(out, "cache    {} of {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
+        writeln!(out, "KV cache {} for {context} tokens in {}", HumanBytes(self.kv_bytes as u64), self.kv)?;
         Ok(())
     }
 }

@@ -15,20 +15,20 @@ use qins_model::{Message, TextReader, Tokenizer, stop_ids};
 
 use crate::{
     Outcome,
-    args::{FormArgs, SampleArgs},
+    args::{SampleArgs, VariantArgs},
     environment::peak_rss_bytes,
 };
 
-/// What drawing begins with where nothing is said: some variety, and few slips.
+/// The default sampling temperature: some variety, few errors.
 const TEMPERATURE: f32 = 0.7;
 
-const HELP: &str = "/reset forgets the conversation, /stats tells its cost, /exit ends it";
+const HELP: &str = "/reset clears the conversation, /stats shows speed and memory, /exit ends";
 
 /// Talk with a model at the terminal.
 ///
-/// A line is a turn; the answer appears as it is written. `/reset` forgets the conversation, `/stats` tells tokens a second,
-/// memory and how much of the model's context is left, `/exit` or the end of the input ends it. The conversation is written out by the
-/// model's own chat template, and what was read of it stays in the cache.
+/// Each line of input is a turn, and the answer is printed as it is generated. `/reset` clears the conversation, `/stats` shows
+/// tokens per second, memory and the remaining context, `/exit` or the end of the input ends it. The conversation is rendered
+/// with the model's chat template, and the KV cache is kept between turns.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins chat
@@ -36,13 +36,13 @@ const HELP: &str = "/reset forgets the conversation, /stats tells its cost, /exi
   echo \"What is the capital of France?\" | qins chat --temperature 0")]
 pub(crate) struct Chat {
     #[command(flatten)]
-    form: FormArgs,
+    variant: VariantArgs,
     #[command(flatten)]
     sample: SampleArgs,
-    /// What the model is told before the conversation
+    /// The system prompt
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Tokens of an answer at most
+    /// Maximum number of tokens of an answer
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_new_tokens: usize,
 }
@@ -56,19 +56,19 @@ struct Conversation<'a> {
     system: Option<Message>,
     messages: Vec<Message>,
     session: Session<'a>,
-    /// Of all answers.
+    /// Tokens of all answers.
     tokens: usize,
     seconds: f64,
 }
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
-        let (source, recipe) = self.form.open()?;
+        let (source, recipe) = self.variant.open()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let Some(tokenizer) = &reader.tokenizer else {
-            return Err(format!("{}: expected a tokenizer.json to talk with, found none", source.name).into());
+            return Err(format!("{}: expected a tokenizer.json, found none", source.name).into());
         };
-        let Loaded { model, report } = self.form.load(&source, recipe)?;
+        let Loaded { model, report } = self.variant.load(&source, recipe)?;
         let message = |role: &str, content: String| Message { role: role.to_owned(), content };
         let mut conversation = Conversation {
             model: &model,
@@ -85,7 +85,7 @@ impl Chat {
             tokens: 0,
             seconds: 0.0,
         };
-        // A template that takes no system's message says so before the first turn.
+        // A template that rejects a system message is reported before the first turn.
         conversation.ids("")?;
         let at_terminal = io::stdin().is_terminal();
         let ask = || if at_terminal { write!(io::stderr(), "> ") } else { Ok(()) };
@@ -114,7 +114,7 @@ impl Conversation<'_> {
         self.session = Session::new(self.model, 0);
     }
 
-    /// The conversation with another turn of the user, as the model reads it.
+    /// The token ids of the conversation with another turn of the user.
     fn ids(&self, text: &str) -> Result<Vec<u32>, qins_model::Error> {
         let turn = Message { role: "user".to_owned(), content: text.to_owned() };
         let messages: Vec<Message> = self.system.iter().chain(&self.messages).cloned().chain([turn]).collect();
@@ -125,11 +125,13 @@ impl Conversation<'_> {
         let ids = self.ids(text)?;
         let limit = self.model.config().max_position_embeddings;
         if ids.len() >= limit {
-            let message =
-                format!("the conversation has {} tokens, the model reads {limit}: /reset begins anew", ids.len());
+            let message = format!(
+                "expected a conversation shorter than the model's context of {limit} tokens, found {}: /reset clears it",
+                ids.len()
+            );
             return Ok(writeln!(io::stderr(), "{message}")?);
         }
-        // What was read stays read, unless the template writes it otherwise now.
+        // The KV cache is reused, unless the template now renders earlier turns differently.
         let read = self.session.ids();
         if !ids.starts_with(read) || read.len() == ids.len() {
             self.session = Session::new(self.model, ids.len());
@@ -139,7 +141,7 @@ impl Conversation<'_> {
         let (mut stream, mut answer) = (self.tokenizer.stream(), String::new());
         let mut failed: Result<(), Box<dyn Error>> = Ok(());
         let start = Instant::now();
-        // Another seed for each turn, or equal questions would be answered alike.
+        // Another seed for each turn, or the same question would get the same answer.
         let mut generator = self.generator.clone();
         generator.sampler.seed = generator.sampler.seed.wrapping_add(self.messages.len() as u64);
         let generation = generator.extend(&mut self.session, new, |step| {
@@ -166,10 +168,10 @@ impl Conversation<'_> {
         let (read, limit) = (self.session.ids().len(), self.model.config().max_position_embeddings);
         let speed = self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE);
         let cache = self.session.cache().bytes() as u64;
-        let peak = peak_rss_bytes().map_or(String::new(), |peak| format!(", {} of memory at most", HumanBytes(peak)));
+        let peak = peak_rss_bytes().map_or(String::new(), |peak| format!(", peak RSS {}", HumanBytes(peak)));
         writeln!(
             io::stderr(),
-            "{} tokens written, {speed:.1} tokens/s; weights {}, cache {}{peak}; {read} tokens of context used, {} left",
+            "{} tokens generated, {speed:.1} tok/s; weights {}, KV cache {}{peak}; {read} tokens of context used, {} left",
             self.tokens,
             HumanBytes(weights as u64),
             HumanBytes(cache),

@@ -18,9 +18,9 @@ use crate::{
 
 /// Write a checkpoint with encoded linears.
 ///
-/// The result is a Hugging Face directory again: encoded linears rest as `<module>.weight_packed` with their
-/// parameters, everything else is copied bit for bit, and `quantization_config` in config.json says which is which.
-/// It appears whole or not at all; a conversion that was killed is simply run again.
+/// The result is a Hugging Face directory: encoded linears are stored as `<module>.weight_packed` with their parameters, all
+/// other tensors are copied bit for bit, and `quantization_config` in config.json lists the scheme of each linear. It appears
+/// complete or not at all; a conversion that was killed can be run again.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins convert --model DIR --scheme q8 --out DIR-q8
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Convert {
     #[command(flatten)]
     model: ModelArgs,
-    /// How to encode: f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
+    /// The scheme: companded-f32, lossless, q8g, q8, q6, q5, q4, q3 or rate
     #[arg(long, required_unless_present = "target")]
     scheme: Option<Scheme>,
     #[command(flatten)]

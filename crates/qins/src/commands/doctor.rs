@@ -14,15 +14,15 @@ use serde::Serialize;
 
 use crate::{Outcome, environment::memory};
 
-/// Tell what this machine computes with: backends, instruction sets, graphics cards, and why which is used.
+/// Show the backends, instruction sets and GPUs of this machine, and which are used and why.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins doctor
   qins doctor --backend wgpu --json
   CUBECL_WGPU_DEFAULT_DEVICE='DiscreteGpu(1)' qins doctor
 
-A graphics card is reached through Vulkan, Metal or DX12 by the backend `wgpu`, which takes the first discrete card, or \
-else the first integrated one, and so on, or the one that CUBECL_WGPU_DEFAULT_DEVICE names: `DiscreteGpu(N)`, `IntegratedGpu(N)`, \
+The backend `wgpu` uses a GPU through Vulkan, Metal or DX12: the first discrete one, or else the first integrated one, and so on, \
+or the one that CUBECL_WGPU_DEFAULT_DEVICE names: `DiscreteGpu(N)`, `IntegratedGpu(N)`, \
 `VirtualGpu(N)`, `Other(N)` or `Cpu`, counted from 0.")]
 pub(crate) struct Doctor {
     /// Fail if this backend cannot be used
@@ -39,12 +39,12 @@ struct Findings {
     platform: String,
     cpu: Option<String>,
     threads: usize,
-    /// Of the machine, where it tells.
+    /// Of the machine, where the system reports it.
     memory_bytes: Option<u64>,
     available_memory_bytes: Option<u64>,
     simd: Instructions,
     backends: Vec<BackendFindings>,
-    /// Those that `wgpu` sees, where it is in this build.
+    /// The adapters that `wgpu` finds, where it is in this build.
     adapters: Vec<Adapter>,
 }
 
@@ -59,7 +59,7 @@ struct BackendFindings {
     name: &'static str,
     in_build: bool,
     usable: bool,
-    /// What it computes on, or why it does not.
+    /// What it computes on, or why it cannot.
     why: String,
 }
 
@@ -98,34 +98,34 @@ fn examine(backend: Backend, adapters: &[Adapter]) -> BackendFindings {
         (Ok(_), Backend::Flex | Backend::NdArray) => "this processor".to_owned(),
         (Ok(_), Backend::Wgpu) => match adapters.iter().find(|adapter| adapter.used) {
             Some(adapter) => format!("{}, {}", adapter.name, chosen(adapter, adapters)),
-            None => "a card that it does not name".to_owned(),
+            None => "an unnamed GPU".to_owned(),
         },
-        (Ok(_), Backend::Cuda) => backend.card().unwrap_or_else(|| "a card that it does not name".to_owned()),
+        (Ok(_), Backend::Cuda) => backend.card().unwrap_or_else(|| "an unnamed GPU".to_owned()),
     };
-    let why = if backend == Backend::default() { format!("{why}; used where nothing else is asked for") } else { why };
+    let why = if backend == Backend::default() { format!("{why}; the default") } else { why };
     BackendFindings { name: backend.name(), in_build: backend.is_built(), usable: device.is_ok(), why }
 }
 
 /// Why an adapter is the one that is used.
 fn chosen(adapter: &Adapter, adapters: &[Adapter]) -> &'static str {
     if std::env::var_os("CUBECL_WGPU_DEFAULT_DEVICE").is_some() {
-        "as CUBECL_WGPU_DEFAULT_DEVICE says"
+        "set by CUBECL_WGPU_DEFAULT_DEVICE"
     } else if adapter.kind == "cpu" {
-        "a card played by this processor, as there is none: for tests, not for speed"
+        "a software driver (such as llvmpipe), as there is no GPU: for tests, not for speed"
     } else if adapters.iter().filter(|adapter| adapter.kind != "cpu").count() == 1 {
-        "the only card"
+        "the only GPU"
     } else {
-        "the first of its kind, and discrete cards come before integrated ones"
+        "the first GPU, discrete before integrated"
     }
 }
 
 impl Findings {
     fn print(&self, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         writeln!(out, "qins      {}, {}", self.qins, self.platform)?;
-        let cpu = self.cpu.as_deref().unwrap_or("a processor that is not named");
+        let cpu = self.cpu.as_deref().unwrap_or("an unnamed processor");
         writeln!(out, "cpu       {cpu}, {} threads", self.threads)?;
         let others = self.simd.available.iter().filter(|name| **name != self.simd.used).copied().collect::<Vec<_>>();
-        writeln!(out, "kernels   {} (also here: {})", self.simd.used, others.join(", "))?;
+        writeln!(out, "kernels   {} (also available: {})", self.simd.used, others.join(", "))?;
         if let (Some(all), Some(free)) = (self.memory_bytes, self.available_memory_bytes) {
             writeln!(out, "memory    {}, {} available", HumanBytes(all), HumanBytes(free))?;
         }
@@ -139,7 +139,7 @@ impl Findings {
             writeln!(out, "          {} through {}, {}", adapter.kind, adapter.api, adapter.driver)?;
             writeln!(
                 out,
-                "          f16 {}, subgroups {}, {} shared by a cube, tensors of {} at most",
+                "          f16 {}, subgroups {}, {} of shared memory per workgroup, tensors up to {}",
                 able(adapter.f16),
                 able(adapter.subgroups),
                 HumanBytes(adapter.shared_memory_bytes),
@@ -149,7 +149,7 @@ impl Findings {
         if !self.adapters.is_empty() {
             writeln!(
                 out,
-                "\nHow much memory an adapter has, wgpu does not tell; one that runs out ends a command with an error."
+                "\nwgpu does not report an adapter's memory; a command that runs out of it ends with an error."
             )?;
         }
         Ok(())

@@ -11,10 +11,10 @@ use qins_quant::{
 
 use crate::{Outcome, model, progress::bytes_progress};
 
-/// Decode a checkpoint into a plain one, which any other program can run.
+/// Decode an encoded checkpoint into a plain one, which other programs can run.
 ///
-/// Every weight is decoded, and matrices that were taken apart are put together again. Of a `lossless` checkpoint every
-/// tensor comes back as the bytes it was. The result appears whole or not at all.
+/// Every weight is decoded, and fused matrices that were split are fused again. A `lossless` checkpoint gives the bytes of its
+/// source. The result appears complete or not at all.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The encoded checkpoint: a directory, or `owner/name[@revision]` on the hub
@@ -23,7 +23,7 @@ pub(crate) struct Export {
     /// Where to write: a directory that does not exist yet, or is empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The type of all floating-point tensors [default: what each was before it was encoded]
+    /// The type of all floating-point tensors [default: that of the source]
     #[arg(long)]
     dtype: Option<Dtype>,
 }

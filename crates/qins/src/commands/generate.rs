@@ -17,11 +17,11 @@ use serde_json::json;
 
 use crate::{
     Outcome,
-    args::{FormArgs, SampleArgs},
+    args::{SampleArgs, VariantArgs},
     environment::peak_rss_bytes,
 };
 
-/// Continue prompts: with the likeliest token each time, or drawn at a temperature. The text appears as it is written.
+/// Continue prompts, greedily or sampled at a temperature. The text is printed as it is generated.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins generate --prompt \"The capital of France is\"
@@ -30,18 +30,18 @@ use crate::{
   qins generate --model DIR --prompts prompts.jsonl --json")]
 pub(crate) struct Generate {
     #[command(flatten)]
-    form: FormArgs,
+    variant: VariantArgs,
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
     sample: SampleArgs,
-    /// Tokens to generate at most, where a prompt does not say
+    /// Maximum number of tokens to generate, unless a prompt sets its own
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_new_tokens: usize,
-    /// Go on after a token that ends the text
+    /// Do not stop at end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
-    /// Print one JSON object a prompt (id, input_ids, generated_ids, text, stop), and last a summary
+    /// Print one JSON object per prompt (id, input_ids, generated_ids, text, stop), then a summary
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +55,7 @@ struct Input {
     /// The token ids to continue, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_ids: Option<Vec<u32>>,
-    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}
+    /// A prompts file, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
 }
@@ -75,11 +75,11 @@ impl Input {
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
-        let (source, recipe) = self.form.open()?;
+        let (source, recipe) = self.variant.open()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let prompts = self.input.read(&reader)?;
         let tokenizer = &reader.tokenizer;
-        let Loaded { model, report } = self.form.load(&source, recipe)?;
+        let Loaded { model, report } = self.variant.load(&source, recipe)?;
         let stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.checkpoint.files(), model.config())? };
         let mut out = io::stdout().lock();
         let (mut tokens, mut seconds) = (0, 0.0);
@@ -89,9 +89,9 @@ impl Generate {
                 stop_ids: stops.clone(),
                 sampler: self.sample.sampler(0.0),
             };
-            // Written as it comes, by those who can write it.
-            let mut written = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);
-            // With the first token: a prompt that is refused is not repeated.
+            // With a tokenizer, text is streamed.
+            let mut stream = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);
+            // Printed with the first token, so that a rejected prompt is not echoed.
             let mut prefix = match tokenizer.as_ref().filter(|_| !self.json) {
                 Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
                 None => String::new(),
@@ -99,8 +99,8 @@ impl Generate {
             let mut failed: Result<(), Box<dyn Error>> = Ok(());
             let start = Instant::now();
             let generation = generator.generate(&model, &prompt.input_ids, |step| {
-                let Some(written) = &mut written else { return ControlFlow::Continue(()) };
-                failed = written(step.id).map_err(Into::into).and_then(|piece| {
+                let Some(stream) = &mut stream else { return ControlFlow::Continue(()) };
+                failed = stream(step.id).map_err(Into::into).and_then(|piece| {
                     write!(out, "{}{}", std::mem::take(&mut prefix), piece.unwrap_or_default())?;
                     Ok(out.flush()?)
                 });
@@ -130,9 +130,9 @@ impl Generate {
             });
             writeln!(out, "{summary}")?;
         } else {
-            let memory = peak.map_or(String::new(), |p| format!(", {} of memory at most", indicatif::HumanBytes(p)));
+            let memory = peak.map_or(String::new(), |p| format!(", peak RSS {}", indicatif::HumanBytes(p)));
             let weights = indicatif::HumanBytes(bytes as u64);
-            writeln!(io::stderr(), "{tokens} tokens, {speed:.1} tokens/s, weights {weights}{memory}")?;
+            writeln!(io::stderr(), "{tokens} tokens, {speed:.1} tok/s, weights {weights}{memory}")?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use crate::{Outcome, args::ModelArgs, model, progress::bytes_progress};
 
-/// Show how a checkpoint's tensors rest, and what they cost.
+/// Show the scheme, shape and bits per weight of a checkpoint's tensors.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// The checkpoint: a directory, or `owner/name[@revision]` on the hub [default: the embedded model]
     #[arg(value_name = "MODEL")]
     dir: Option<PathBuf>,
-    /// The plain checkpoint it was made of: show how near each linear is to it
+    /// The plain checkpoint it was converted from: show the error of each linear
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
     /// Print one JSON object
@@ -26,9 +26,9 @@ pub(crate) struct Inspect {
 struct Inspection {
     /// Bytes of all tensors.
     file_bytes: usize,
-    /// Weights that rest encoded.
+    /// Number of encoded weights.
     encoded_weights: usize,
-    /// Of those, parameters included.
+    /// Of the encoded weights, scales and other parameters included.
     bits_per_weight: Option<f64>,
     tensors: Vec<Tensor>,
 }
@@ -40,9 +40,9 @@ struct Tensor {
     scheme: String,
     shape: Vec<usize>,
     bits_per_weight: f64,
-    /// Signal over error beside the source, where there is one and the two differ.
+    /// SQNR against the source, where there is one and the two differ.
     sqnr_db: Option<f64>,
-    /// The cosine of the angle between the two.
+    /// Cosine similarity with the source.
     cosine: Option<f64>,
 }
 
@@ -56,8 +56,8 @@ impl Inspect {
             writeln!(out, "{}", serde_json::to_string(&inspection)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let header = if against.is_some() { "        dB     cosine" } else { "" };
-        writeln!(out, "{:<52} {:<8} {:>16} {:>10}{header}", "tensor", "scheme", "shape", "bits")?;
+        let header = if against.is_some() { "   SQNR dB     cosine" } else { "" };
+        writeln!(out, "{:<52} {:<13} {:>16} {:>10}{header}", "tensor", "scheme", "shape", "bpw")?;
         for tensor in &inspection.tensors {
             let Tensor { name, scheme, bits_per_weight, sqnr_db, cosine, .. } = tensor;
             let compared = match (cosine, sqnr_db) {
@@ -66,13 +66,13 @@ impl Inspect {
                 _ => String::new(),
             };
             let shape = format!("{:?}", tensor.shape);
-            writeln!(out, "{name:<52} {scheme:<8} {shape:>16} {bits_per_weight:>10.3}{compared}")?;
+            writeln!(out, "{name:<52} {scheme:<13} {shape:>16} {bits_per_weight:>10.3}{compared}")?;
         }
         writeln!(out, "\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64))?;
         match inspection.bits_per_weight {
             Some(bits) => {
                 let weights = indicatif::HumanCount(inspection.encoded_weights as u64);
-                writeln!(out, "encoded: {weights} weights at {bits:.3} bits each, parameters included")?;
+                writeln!(out, "encoded: {weights} weights at {bits:.3} bits per weight (bpw), parameters included")?;
             }
             None => writeln!(out, "nothing is encoded")?,
         }
@@ -98,7 +98,7 @@ fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Insp
                 sqnr_db: None,
                 cosine: None,
             },
-            // The matrix stands for the tensors it rests in; it is read, so that a damaged one is not passed over.
+            // One row for all tensors that store a matrix. It is decoded, so that a damaged one is reported.
             Some((module, "packed")) => {
                 let fidelity = module_fidelity(checkpoint, against, module)?.map(|module| module.fidelity);
                 let shape = checkpoint.encoded_shape(module)?;

@@ -9,15 +9,15 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
     Outcome,
-    args::FormArgs,
+    args::VariantArgs,
     output::{expect_writable, write_whole},
 };
 
-/// Write what a model predicts after each token of a text, so that figures can be recomputed with other tools.
+/// Write a model's logits after each token of a text, so that metrics can be recomputed with other tools.
 ///
-/// The file is in safetensors: `input_ids` I64 [n], and `logits` F32 [n, vocabulary], of which row i is what the model
-/// predicts after tokens 0 to i. All tokens are read at once, and none is added to the text. Its metadata name the model and
-/// the form its weights rest in.
+/// The file is in safetensors: `input_ids` I64 [n], and `logits` F32 [n, vocabulary]; row i has the logits of the token after
+/// tokens 0 to i. All tokens are computed in one forward pass, and no special token is added. The metadata name the model and
+/// its variant.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins logits --prompt \"The capital of France is Paris.\" --out plain.safetensors
@@ -25,10 +25,10 @@ use crate::{
   python3 -c 'from safetensors.numpy import load_file; print(load_file(\"q4.safetensors\")[\"logits\"].shape)'")]
 pub(crate) struct WriteLogits {
     #[command(flatten)]
-    form: FormArgs,
+    variant: VariantArgs,
     #[command(flatten)]
     input: Input,
-    /// Read no more than the first N tokens
+    /// Use only the first N tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
     /// The file to write
@@ -45,7 +45,7 @@ struct Input {
     /// The token ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_ids: Option<Vec<u32>>,
-    /// A file whose whole content is the text
+    /// A text file
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
 }
@@ -67,11 +67,11 @@ impl Input {
 impl WriteLogits {
     pub(crate) fn run(self) -> Outcome {
         expect_writable(&self.out)?;
-        let (source, recipe) = self.form.open()?;
-        let form = self.form.name(recipe.as_ref());
+        let (source, recipe) = self.variant.open()?;
+        let variant = self.variant.name(recipe.as_ref());
         let mut ids = self.input.read(&TextReader::open(source.checkpoint.files())?)?;
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
-        let model = self.form.load(&source, recipe)?.model;
+        let model = self.variant.load(&source, recipe)?.model;
         let logits = scores(&model, &ids)?;
 
         let shape = [ids.len(), model.config().vocab_size];
@@ -84,7 +84,7 @@ impl WriteLogits {
         let metadata = HashMap::from([
             ("qins".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("model".to_owned(), source.name),
-            ("form".to_owned(), form),
+            ("form".to_owned(), variant),
         ]);
         let file = safetensors::serialize(tensors, Some(metadata))?;
         write_whole(&self.out, file).map_err(|e| format!("{}: {e}", self.out.display()))?;

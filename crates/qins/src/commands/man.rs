@@ -18,7 +18,7 @@ use crate::Outcome;
   qins man | man -l -
   qins man --out ~/.local/share/man/man1")]
 pub(crate) struct Manual {
-    /// Write qins.1, qins-convert.1 and so on into this directory, which is made where there is none
+    /// Write qins.1, qins-convert.1 and so on into this directory, which is created if needed
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -3,13 +3,13 @@
 use clap::Args;
 use qins_eval::{
     Comparison, EvalModel, Evaluation, Split, Variant, Weights, kv_variants, plain_controls,
-    report::{Judge, Role, Settings},
+    report::{Role, Settings, Thresholds},
     sensitivity::{ablations, blocks, roles},
 };
 use qins_model::{ModelConfig, Policy, Targets, TextReader, check_plain, linears};
 use qins_quant::{Recipe, Scheme, kv::KvScheme};
 
-use super::validate::{Asked, ReportArgs};
+use super::validate::{EvalArgs, ReportArgs};
 use crate::{
     Outcome,
     args::{DeviceArgs, ModelArgs},
@@ -19,11 +19,11 @@ use crate::{
     stages::{Bars, stage},
 };
 
-/// Compare many forms of a model: each scheme for each choice of linears, and what each part of the model is sensitive to.
+/// Compare every scheme for every set of targets, and measure the sensitivity of each part of a model.
 ///
-/// Every scheme encodes the linears that each `--targets` names, and is compared with the plain model as `validate` does it;
-/// the report draws size against fidelity. Then, in one scheme, each block is encoded by itself, each role of linears, and
-/// what the source report meant to encode with and without q and k, embedding and head.
+/// Each scheme encodes the linears of each `--targets`, and is compared with the baseline as in `validate`, without
+/// thresholds; the report plots size against fidelity. Then, in one scheme, each block is encoded by itself, each role of
+/// linears, and the safe targets with and without q and k, embedding and head.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins sweep
@@ -34,32 +34,32 @@ pub(crate) struct Sweep {
     /// The schemes, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "q8g,q8,q6,q5,q4,q3", value_name = "SCHEMES")]
     schemes: Vec<Scheme>,
-    /// Which linears to encode: safe, all, full or a list; may be given several times
+    /// Which linears to encode: safe, all, full or a list; may be repeated
     #[arg(long, default_value = "all", value_name = "POLICY")]
     targets: Vec<Targets>,
-    /// The scheme in which parts are encoded by themselves
+    /// The scheme of the sensitivity analysis
     #[arg(long, default_value = "q4", value_name = "SCHEME")]
     parts: Scheme,
-    /// With plain weights, keep keys and values in these forms, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "FORMS")]
+    /// Also compare plain weights with the KV cache in these schemes, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     kv: Vec<KvScheme>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    asked: Asked,
+    eval: EvalArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
 
 impl Sweep {
     pub(crate) fn run(mut self) -> Outcome {
-        self.model = self.asked.model(self.model);
+        self.model = self.eval.model(self.model);
         let source = model::open(&self.model)?;
         let config = ModelConfig::of(&source.checkpoint)?;
         check_plain(&source.checkpoint, &config)?;
         let reader = TextReader::open(source.checkpoint.files())?;
-        let (eval_set, _) = self.asked.eval_set(&self.model, &source, &reader, Split::Both)?;
-        self.asked.check()?;
+        let (eval_set, _) = self.eval.eval_set(&self.model, &source, &reader, Split::All)?;
+        self.eval.check()?;
         self.report.check()?;
         let mut variants = Vec::new();
         for targets in &self.targets {
@@ -73,10 +73,10 @@ impl Sweep {
             source: &source,
             loader: &Loader(self.device.device()?),
             eval_set: &eval_set,
-            preset: self.asked.preset_name(&self.model),
+            preset: self.eval.preset_name(&self.model),
             backend: self.device.backend.to_string(),
             environment: &|| environment(&self.device),
-            kept: self.asked.baseline.as_deref(),
+            baseline_file: self.eval.baseline.as_deref(),
             progress: &Bars::default(),
         };
         let parts = |comparison: &Comparison<'_>, model: &mut dyn EvalModel| {
@@ -99,6 +99,6 @@ impl Sweep {
         let targets = policy.targets.to_string();
         let settings = Settings { scheme: scheme.to_string(), targets: targets.clone(), ..Settings::default() };
         let name = if self.targets.len() == 1 { scheme.to_string() } else { format!("{scheme} {targets}") };
-        Variant { name, ..Variant::new(Role::Information, settings, Weights::Encoded(policy), Judge::Bits) }
+        Variant { name, ..Variant::new(Role::Information, settings, Weights::Encoded(policy), Thresholds::ByBits) }
     }
 }

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::{Outcome, embedded::PHI, progress::bytes_progress};
 
-/// Write a checkpoint of random weights, laid out as a model's own is.
+/// Write a checkpoint of random weights with the tensors of a model.
 ///
-/// With it all that a model of that size asks of a machine can be tried before it is downloaded: converting, loading,
-/// generating, validating. The weights are in bf16, in shards as the hub has them, and say nothing. It appears whole or not at all.
+/// It shows what a model of that size needs of a machine before it is downloaded: converting, loading, generating,
+/// validating. The weights are bf16, in shards as on the hub. The directory appears complete or not at all.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins synth --config phi-3.5-mini --out phi-synthetic
@@ -23,10 +23,10 @@ pub(crate) struct Synth {
     /// The shapes: `phi-3.5-mini`, or a config.json of a Phi-3 (or Llama without biases)
     #[arg(long, value_name = "CONFIG")]
     config: PathBuf,
-    /// Blocks, instead of as many as the configuration has
+    /// Number of blocks, instead of the configuration's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     blocks: Option<u16>,
-    /// Bytes of a shard at most, but for a tensor that is larger
+    /// Maximum size of a shard in bytes, unless a single tensor is larger
     #[arg(long, default_value_t = 5_000_000_000, value_name = "BYTES")]
     shard_bytes: usize,
     /// Where to write: a directory that does not exist yet, or is empty

@@ -9,9 +9,9 @@ use std::{
 
 use clap::Args;
 use qins_eval::{
-    AFTER_CONTEXT, EvalInputs, EvalSet, Evaluation, Preset, REPORT_MODEL, Split, Variant, Weights, encoded_controls,
-    kv_variants, plain_controls,
-    report::{Judge, Report, Role, Settings, Terminal, page, summary},
+    CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Evaluation, Preset, REPORT_MODEL, Split, Variant, Weights,
+    encoded_controls, kv_variants, plain_controls,
+    report::{Report, Role, Settings, Terminal, Thresholds, page, summary},
 };
 use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
 use qins_quant::{Recipe, Scheme, kv::KvScheme};
@@ -27,79 +27,80 @@ use crate::{
     stages::Bars,
 };
 
-/// Compare encoded forms of a model with its plain weights, token against token.
+/// Compare encoded variants of a model with its plain weights, token by token.
 ///
-/// Each form is compared with the plain model in FP32 arithmetic in two ways: free-running (both write on their own;
-/// generated tokens are counted) and teacher-forced (both read the same tokens, those the plain model wrote and those of a
-/// text; predictions are compared). Without `--scheme` the forms `companded-f32` and `q8` are judged. Beside them, in every run: the
-/// plain model against itself, which must agree exactly; with one thread, and reading token by token, which must agree
-/// but for rounding; in bf16 arithmetic, the noise that users of that type accept; 8 bits at the report's α = 1, to
-/// look at; and a deliberately bad form, which must fail.
+/// Each variant is compared with the baseline, the plain model in FP32 arithmetic, in two ways: free-running (both generate
+/// from the same prompts, and the texts are compared) and teacher-forced (both read the same tokens, those of the baseline's
+/// texts and of a fixed text, and their predictions are compared). By default the variants `companded-f32` and `q8` are
+/// judged. Every run includes controls: the baseline repeated (A/A), which must agree exactly; with one thread, and in decode
+/// order, token by token, which must agree up to rounding; bf16 arithmetic, for information; 8 bits at the fixed α = 1, for
+/// information; and 8 bits with collapsed codes, which must fail.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins validate
   qins validate --model DIR --scheme q8,q6,q4 --targets all
   qins validate --model DIR --candidate DIR-q8 --candidate Q8_0@8.5 --preset quick
   qins validate --kv q8,q4
-  qins validate --preset report        # the source report's run, on microsoft/Phi-3.5-mini-instruct
-  qins validate --model DIR --scheme q4 --baseline plain.safetensors   # made once, then read")]
+  qins validate --preset report        # the source report's validation, on microsoft/Phi-3.5-mini-instruct
+  qins validate --model DIR --scheme q4 --baseline plain.safetensors   # computed once, then read")]
 pub(crate) struct Validate {
     #[command(flatten)]
     model: ModelArgs,
-    /// Judge these forms, separated by commas: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate [default: f32,q8]
+    /// Judge the weights in these schemes, separated by commas: none, companded-f32, lossless, q8g, q8, q6, q5, q4, q3 or
+    /// rate [default: companded-f32,q8]
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     scheme: Vec<SchemeOrNone>,
-    /// Judge a checkpoint that rests encoded, or look at a plain one with other weights, which may stand for a format of so
-    /// many bits per weight; may be given several times
+    /// Judge another checkpoint of the same shape if it is encoded, or show its metrics if it is plain. With `@BITS`, a plain
+    /// one is listed with the bits per weight of the format whose values it holds. May be repeated
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
-    /// Judge plain weights with keys and values in these forms, separated by commas: f16, bf16, q8 or q4
-    #[arg(long, value_delimiter = ',', value_name = "FORMS")]
+    /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8 or q4
+    #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     kv: Vec<KvScheme>,
     #[command(flatten)]
     encode: EncodeArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    asked: Asked,
+    eval: EvalArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// What is asked of the models.
+/// The inputs of an evaluation.
 #[derive(Debug, Args)]
-pub(crate) struct Asked {
-    /// How much is asked [default: quick for the embedded model, standard for others]
+pub(crate) struct EvalArgs {
+    /// Size of the evaluation: quick, standard, report or long [default: quick for the embedded model, standard for others]
     #[arg(long, value_name = "PRESET")]
     preset: Option<Preset>,
-    /// A file with one JSON object a line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}, and
-    /// "expected_ids" where every judged form must begin with those
+    /// A prompts file, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}, and
+    /// optionally "expected_ids", which the greedy text of every judged variant must begin with
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// A text whose tokens are to be predicted, instead of the standard one
+    /// A text file to score, instead of the standard text
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Predict at the end of so many tokens of the text, several lengths separated by commas
+    /// Score the end of contexts of these lengths in tokens, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "TOKENS", value_parser = parse_context)]
     contexts: Vec<usize>,
-    /// Tokens to generate at most, where a prompt does not say
+    /// Maximum number of tokens to generate, unless a prompt sets its own
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
-    /// Draw texts at this temperature too, with the same random numbers for every form; 0 for none
+    /// Sample texts at this temperature too, with the same random numbers for every variant; 0 for greedy texts only
     #[arg(long, value_name = "T", value_parser = parse_temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// What random numbers are made from
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Where the plain model's run is kept: read if it is there, else written
+    /// The baseline file: read if it exists, else written
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
 }
 
-/// Where the report goes.
+/// The report's files.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Where to write the report as JSON; beside it go a page (.html) and a summary (.md)
+    /// Where to write the report as JSON; a page (.html) and a summary (.md) are written beside it
     #[arg(long, default_value = "report.json", value_name = "FILE")]
     report: PathBuf,
     /// Print the report as JSON instead of text
@@ -107,8 +108,8 @@ pub(crate) struct ReportArgs {
     json: bool,
 }
 
-impl Asked {
-    /// The model, unless it is named: of the source report's run its own, elsewhere the embedded one.
+impl EvalArgs {
+    /// The model of `--model`, or the preset's default: the source report's model for `report`, else the embedded one.
     pub(crate) fn model(&self, mut named: ModelArgs) -> ModelArgs {
         if named.model.is_none() && self.preset == Some(Preset::Report) {
             named.model = Some(REPORT_MODEL.into());
@@ -120,14 +121,14 @@ impl Asked {
         self.preset.unwrap_or(if model.model.is_some() { Preset::Standard } else { Preset::Quick })
     }
 
-    /// The evaluation set, and the bars of the preset.
+    /// The evaluation set, and the thresholds of the preset.
     pub(crate) fn eval_set<'a>(
         &self,
         model: &ModelArgs,
         source: &ModelSource,
         reader: &'a TextReader,
         split: Split,
-    ) -> Result<(EvalSet<'a>, Judge), Box<dyn Error>> {
+    ) -> Result<(EvalSet<'a>, Thresholds), Box<dyn Error>> {
         let embedded = model.model.is_none();
         let mut plan = self.preset(model).plan(embedded);
         if !self.contexts.is_empty() {
@@ -141,10 +142,10 @@ impl Asked {
         let inputs = EvalInputs { prompts: self.prompts.as_deref(), text: self.text.as_deref(), own_prompts, split };
         let mut eval_set = EvalSet::new(&plan, inputs, reader, &config, stops, &Bars::default())?;
         eval_set.seed = self.seed;
-        Ok((eval_set, plan.judge))
+        Ok((eval_set, plan.thresholds))
     }
 
-    /// Refuses what cannot be written, before the work.
+    /// Checks that the baseline file can be written, before the work.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.baseline.iter().try_for_each(|file| expect_writable(file))
     }
@@ -155,11 +156,11 @@ impl Asked {
 }
 
 impl ReportArgs {
-    /// Refuses what cannot be written, before the work.
+    /// Checks that the report can be written, before the work.
     pub(crate) fn check(&self) -> Result<(), String> {
         if [self.beside("html"), self.beside("md")].contains(&self.report) {
             let name = self.report.display();
-            return Err(format!("{name}: expected a name for the JSON, found that of what lies beside it"));
+            return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary"));
         }
         [self.report.clone(), self.beside("html"), self.beside("md")].iter().try_for_each(|file| expect_writable(file))
     }
@@ -189,33 +190,33 @@ impl ReportArgs {
 
 impl Validate {
     pub(crate) fn run(mut self) -> Outcome {
-        self.model = self.asked.model(self.model);
+        self.model = self.eval.model(self.model);
         let recipes = self.recipes()?;
         let source = model::open(&self.model)?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let (split, goal) = match self.encode.target {
-            Some(Target::Words(goal)) => (Split::Confirmation, Some(goal)),
-            Some(Target::Weights(_)) | None => (Split::Both, None),
+            Some(Target::Output(goal)) => (Split::Confirmation, Some(goal)),
+            Some(Target::Weights(_)) | None => (Split::All, None),
         };
-        let (eval_set, judge) = self.asked.eval_set(&self.model, &source, &reader, split)?;
-        let judge = match goal {
-            None => judge,
-            Some(OutputGoal::Kl(kl)) => Judge::Kl(kl),
-            Some(OutputGoal::Match(share)) => Judge::Match(share),
+        let (eval_set, thresholds) = self.eval.eval_set(&self.model, &source, &reader, split)?;
+        let thresholds = match goal {
+            None => thresholds,
+            Some(OutputGoal::Kl(kl)) => Thresholds::MaxKl(kl),
+            Some(OutputGoal::Match(share)) => Thresholds::MinTop1Agreement(share),
         };
         self.report.check()?;
-        self.asked.check()?;
+        self.eval.check()?;
         let device = self.device.device()?;
-        // Before the baseline's work: what cannot be judged is refused here.
-        let variants = self.variants(recipes, judge, &source, &Engine::on(&device))?;
+        // Before the baseline's work, so that invalid variants are reported first.
+        let variants = self.variants(recipes, thresholds, &source, &Engine::on(&device))?;
         let evaluation = Evaluation {
             source: &source,
             loader: &Loader(device),
             eval_set: &eval_set,
-            preset: self.asked.preset_name(&self.model),
+            preset: self.eval.preset_name(&self.model),
             backend: self.device.backend.to_string(),
             environment: &|| environment(&self.device),
-            kept: self.asked.baseline.as_deref(),
+            baseline_file: self.eval.baseline.as_deref(),
             progress: &Bars::default(),
         };
         let plain = plain_controls().into_iter().chain(kv_variants(&self.kv)).collect();
@@ -223,23 +224,23 @@ impl Validate {
         self.report.write(&report)
     }
 
-    /// How each form that was asked for is encoded.
+    /// The recipe of each requested scheme.
     fn recipes(&self) -> Result<Vec<Recipe>, String> {
-        let asked: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
+        let requested: Vec<Option<Scheme>> = match (&self.scheme[..], self.encode.target) {
             ([], Some(_)) => vec![None],
             ([], None) if self.candidates.is_empty() && self.kv.is_empty() => {
                 vec![Some(Scheme::CompandedF32), Some(Scheme::Q8)]
             }
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
-        asked.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
+        requested.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
     }
 
-    /// What is compared: the forms asked for, and those that show what a comparison is worth.
+    /// The variants to compare: those that were requested, and the encoded controls.
     fn variants(
         &self,
         recipes: Vec<Recipe>,
-        judge: Judge,
+        thresholds: Thresholds,
         source: &ModelSource,
         engine: &Engine<'_>,
     ) -> Result<Vec<Variant>, Box<dyn Error>> {
@@ -247,7 +248,7 @@ impl Validate {
         for recipe in recipes {
             let settings = self.encode.settings(&recipe);
             let weights = Weights::Encoded(policy(&self.encode, recipe, source, engine)?);
-            variants.push(Variant::new(Role::Judged, settings, weights, judge));
+            variants.push(Variant::new(Role::Judged, settings, weights, thresholds));
         }
         for OtherCheckpoint { dir, bits } in &self.candidates {
             let other = model::open_named(dir)?;
@@ -255,19 +256,19 @@ impl Validate {
             let settings = Settings {
                 scheme: "checkpoint".to_owned(),
                 checkpoint: Some(dir.display().to_string()),
-                stands_for_bits: *bits,
+                nominal_bits_per_weight: *bits,
                 ..Settings::default()
             };
-            // Of plain weights nobody knows how many bits they would take.
+            // The thresholds depend on bits per weight, which plain weights do not have.
             let role = if other.checkpoint.quantization().is_some() { Role::Judged } else { Role::Information };
-            variants.push(Variant::new(role, settings, Weights::Other(other), judge));
+            variants.push(Variant::new(role, settings, Weights::Checkpoint(other), thresholds));
         }
-        variants.extend(encoded_controls(&self.encode.targets, judge)?);
+        variants.extend(encoded_controls(&self.encode.targets, thresholds)?);
         Ok(variants)
     }
 }
 
-/// Refuses another model: of one vocabulary and shape, it may still be another, and that is for the figures to show.
+/// Checks that another checkpoint has the model's shape. It may still be another model, which the metrics will show.
 fn expect_same_shape(source: &ModelSource, other: &ModelSource) -> Result<(), Box<dyn Error>> {
     let config = |source: &ModelSource| ModelConfig::of(&source.checkpoint);
     let (expected, found) = (config(source)?, config(other)?);
@@ -282,9 +283,9 @@ fn expect_same_shape(source: &ModelSource, other: &ModelSource) -> Result<(), Bo
 
 fn parse_context(text: &str) -> Result<usize, String> {
     let tokens: usize = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
-    if tokens > AFTER_CONTEXT {
+    if tokens > CONTEXT_TAIL_TOKENS {
         Ok(tokens)
     } else {
-        Err(format!("expected more than the {AFTER_CONTEXT} tokens that are predicted, found {tokens}"))
+        Err(format!("expected more than the {CONTEXT_TAIL_TOKENS} tokens that are scored, found {tokens}"))
     }
 }

@@ -17,22 +17,21 @@ use serde_json::json;
 
 use crate::{Outcome, model, progress::bytes_progress};
 
-/// Check that a checkpoint is what was written, and how near it is to its source.
+/// Check the integrity of a checkpoint, and its error against its source.
 ///
-/// Every tensor is compared with its checksum and every encoded linear decoded. With `--against` every linear is compared
-/// with the plain weights it was made of: those of `lossless`, and whatever is not encoded, must be the same bits.
-/// A plain checkpoint has no checksums: of it only the headers can be checked, and its bytes with `--against`.
-/// Exit codes: 0 nothing wrong, 1 something is, 2 could not look.
+/// Every tensor is compared with its checksum, and every encoded linear is decoded. With `--against`, every linear is compared
+/// with the plain weights it was converted from; `lossless` ones, and tensors that are not encoded, must have the same bits.
+/// A plain checkpoint has no checksums: only its headers can be checked, and its bytes with `--against`.
+/// Exit codes: 0 no fault, 1 a fault was found, 2 the checkpoint could not be read.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The checkpoint: a directory, or `owner/name[@revision]` on the hub
     #[arg(value_name = "MODEL")]
     dir: PathBuf,
-    /// The plain checkpoint it was made of
+    /// The plain checkpoint it was converted from
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
-    /// Fail where an encoded linear keeps fewer dB of signal over error; less than 0 is what no encoding leaves of its own
-    /// source
+    /// Minimum SQNR of every encoded linear in dB; an encoding of the same weights is never below the default of 0
     #[arg(long, value_name = "DB", requires = "against", default_value_t = 0.0, value_parser = parse_decibels,
           allow_negative_numbers = true)]
     min_sqnr: f64,
@@ -47,9 +46,9 @@ impl Verify {
         let (_, dir) = model::locate(&self.dir, false)?;
         let checkpoint = match Checkpoint::open(Files::Directory(dir.clone())) {
             Ok(checkpoint) => checkpoint,
-            // What is there is no whole checkpoint: that is what was asked. What is not there cannot be looked at.
+            // A checkpoint that is incomplete or invalid is a fault; one that is missing or unreadable is an error.
             Err(fault) if dir.join("config.json").is_file() && !is_unreadable(&fault) => {
-                return self.tell(&mut out, &[fault.to_string()], 0, &[]);
+                return self.print(&mut out, &[fault.to_string()], 0, &[]);
             }
             Err(error) => return Err(error.into()),
         };
@@ -67,13 +66,13 @@ impl Verify {
         }
         let config = ModelConfig::of(&checkpoint);
         let fault = config.and_then(|config| check(&checkpoint, &config)).err().map(|fault| fault.to_string());
-        // A tensor's damage may have been found already.
+        // The same fault may have been found above.
         faults.extend(fault.filter(|fault| !faults.contains(fault)));
         let modules: Vec<_> = found.modules.iter().map(|m| (m.name.as_str(), m.scheme.name(), m.fidelity)).collect();
-        self.tell(&mut out, &faults, found.checksums, &modules)
+        self.print(&mut out, &faults, found.checksums, &modules)
     }
 
-    fn tell(
+    fn print(
         &self,
         out: &mut impl Write,
         faults: &[String],
@@ -95,12 +94,12 @@ impl Verify {
             for (name, scheme, fidelity) in modules {
                 let decibels = fidelity.sqnr_db().map_or("exact".to_owned(), |db| format!("{db:.2} dB"));
                 let cosine = fidelity.cosine().map_or(String::new(), |cosine| format!("cosine {cosine:.7}"));
-                writeln!(out, "{name:<52} {scheme:<8} {decibels:>10}  {cosine}")?;
+                writeln!(out, "{name:<52} {scheme:<13} {decibels:>10}  {cosine}")?;
             }
             faults.iter().try_for_each(|fault| writeln!(out, "fault: {fault}"))?;
             let verdict = match (faults.len(), checksums) {
-                (0, 0) => "nothing wrong; no checksums, as it is plain".to_owned(),
-                (0, n) => format!("nothing wrong, {n} checksums"),
+                (0, 0) => "no faults; no checksums, as it is plain".to_owned(),
+                (0, n) => format!("no faults, {n} checksums"),
                 (1, _) => "1 fault".to_owned(),
                 (n, _) => format!("{n} faults"),
             };
@@ -110,7 +109,7 @@ impl Verify {
     }
 }
 
-/// Whether a file is there that this process cannot read: that says nothing about what is in it.
+/// Whether a file exists but cannot be read, so that nothing is known about its content.
 fn is_unreadable(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() != ErrorKind::NotFound)
 }

@@ -1,4 +1,4 @@
-//! What has to be measured with the model itself: the importance of inputs, and what a mixture makes it say.
+//! Measurements that run the model: calibration, and the search for a mixture by the model's output.
 
 use std::{error::Error, fs, path::Path};
 
@@ -13,10 +13,10 @@ use crate::{
     stages::{Bars, stage},
 };
 
-/// Tokens of a calibration text that are read at a time.
+/// Tokens of a calibration sequence.
 const CHUNK: usize = 512;
 
-/// Runs models; a device is opened when the first of them is needed.
+/// Runs models; a device is opened when it is first needed.
 pub(crate) struct Engine<'a>(Where<'a>);
 
 enum Where<'a> {
@@ -25,12 +25,12 @@ enum Where<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// On a device that is open.
+    /// On an open device.
     pub(crate) fn on(device: &'a Device) -> Self {
         Self(Where::Device(device))
     }
 
-    /// On the device that is asked for.
+    /// On the device that the arguments name.
     pub(crate) fn of(args: &'a DeviceArgs) -> Self {
         Self(Where::Args(args))
     }
@@ -42,7 +42,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Reads a text with the plain model.
+    /// Calibrates: runs the plain model on a text, and gives the mean square of each linear's inputs.
     pub(super) fn importance(&self, file: &Path, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         let name = file.display();
         let text = fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
@@ -57,7 +57,7 @@ impl<'a> Engine<'a> {
         Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
     }
 
-    /// The smallest mixture with which the model still says what it said.
+    /// The mixture with the fewest bits that reaches `goal`.
     pub(super) fn search(
         &self,
         goal: OutputGoal,

@@ -1,11 +1,11 @@
-//! A build without Burn runs no models, and says so.
+//! A build without Burn cannot run models: options that need it are errors.
 
 use std::{error::Error, marker::PhantomData, path::Path};
 
 use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy};
 use qins_quant::mixture::{Matrix, Mixture};
 
-/// Runs no models.
+/// Cannot run models.
 pub(crate) struct Engine<'a>(PhantomData<&'a ()>);
 
 fn missing<T>(option: &str) -> Result<T, Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! `qins validate --baseline` and `--candidate`: a run that is kept, and a checkpoint that is judged as it is.
+//! `qins validate --baseline` and `--candidate`: a baseline kept in a file, and a checkpoint compared as it is.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn report(home: &Home, arguments: &str) -> Value {
 }
 
 #[test]
-fn a_baseline_is_made_once_and_read_from_then_on() {
+fn existing_file_is_read_instead_of_computed() {
     let home = Home::new("b_gqa/f32");
     let first = report(&home, "--baseline plain.safetensors");
     let bytes = fs::read(home.path("plain.safetensors")).unwrap();
@@ -32,7 +32,7 @@ fn a_baseline_is_made_once_and_read_from_then_on() {
     assert_eq!(figures(&first), figures(&second));
     // And as without a file.
     assert_eq!(figures(&first), figures(&report(&home, "")));
-    // Its logits are there for anyone.
+    // Its logits can be read by other programs.
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let tokens = first["baseline"]["texts"][0]["generated_ids"].as_array().unwrap().len();
     assert_eq!(file.tensor("passage.0").unwrap().shape(), [tokens, 112]);
@@ -40,34 +40,35 @@ fn a_baseline_is_made_once_and_read_from_then_on() {
 }
 
 #[test]
-fn a_baseline_of_something_else_is_refused() {
+fn file_of_other_inputs_or_damaged_is_rejected() {
     let home = Home::new("b_gqa/f32");
     report(&home, "--baseline plain.safetensors");
     let good = fs::read(home.path("plain.safetensors")).unwrap();
-    let refused = |arguments: &str, says: &[&str]| home.qins(&format!("{COMMON} {arguments}")).refused(arguments, says);
+    let rejected =
+        |arguments: &str, messages: &[&str]| home.qins(&format!("{COMMON} {arguments}")).rejected(arguments, messages);
     let longer = "--baseline plain.safetensors --max-new-tokens 7";
     let kept = "--baseline plain.safetensors --max-new-tokens 6";
-    refused(longer, &["plain.safetensors", "expected a baseline with prompts ", "found "]);
-    refused(&format!("{kept} --seed 3"), &["with temperature 1, seed 3", "found 1, seed 0"]);
-    refused(&format!("{kept} --temperature 0"), &["with temperature none", "found 1, seed 0"]);
+    rejected(longer, &["plain.safetensors", "expected a baseline with prompts ", "found "]);
+    rejected(&format!("{kept} --seed 3"), &["with temperature 1, seed 3", "found 1, seed 0"]);
+    rejected(&format!("{kept} --temperature 0"), &["with temperature none", "found 1, seed 0"]);
     // Of another model.
     let other = Home::new("a_mha/f32");
     other.write("plain.safetensors", &good);
-    other.qins(&format!("{COMMON} {kept}")).refused("another model", &["with model ", "found "]);
+    other.qins(&format!("{COMMON} {kept}")).rejected("another model", &["with model ", "found "]);
     // Damaged: a bit of a logit, the end, all of it.
     let mut bytes = good.clone();
     *bytes.last_mut().unwrap() ^= 1;
     home.write("plain.safetensors", &bytes);
-    refused(kept, &["plain.safetensors: `", "checksum"]);
+    rejected(kept, &["plain.safetensors: `", "checksum"]);
     home.write("plain.safetensors", &good[..good.len() - 1]);
-    refused(kept, &["plain.safetensors", "expected a complete safetensors file"]);
+    rejected(kept, &["plain.safetensors", "expected a complete safetensors file"]);
     home.write("plain.safetensors", "{}");
-    refused(kept, &["plain.safetensors", "expected a complete safetensors file"]);
+    rejected(kept, &["plain.safetensors", "expected a complete safetensors file"]);
     let mut weights: Vec<_> = fs::read_dir(home.path("model")).unwrap().map(|entry| entry.unwrap().path()).collect();
     weights.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     home.write("plain.safetensors", fs::read(&weights[0]).unwrap());
-    refused(kept, &["plain.safetensors", "checksum"]);
-    // Whole, with right checksums, and not what it says it is.
+    rejected(kept, &["plain.safetensors", "checksum"]);
+    // Complete, with correct checksums, and inconsistent content.
     let forged = |edit: &dyn Fn(&mut Value)| {
         let length = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
         let mut header: Value = serde_json::from_slice(&good[8..8 + length]).unwrap();
@@ -87,20 +88,22 @@ fn a_baseline_of_something_else_is_refused() {
         [&good[..8], &head, &good[8 + length..from], &run, &good[to..]].concat()
     };
     home.write("plain.safetensors", forged(&|run| drop(run["greedy"].as_array_mut().unwrap().pop())));
-    refused(
+    rejected(
         kept,
-        &["plain.safetensors: `run`: expected a vocabulary, texts and drawn texts of (112, 2, 2), found (112, 1, 2)"],
+        &[
+            "plain.safetensors: `run`: expected vocabulary size, greedy texts and sampled texts of (112, 2, 2), found (112, 1, 2)",
+        ],
     );
     home.write("plain.safetensors", forged(&|run| run["greedy"][0]["ids"][0] = 112.into()));
-    refused(kept, &["plain.safetensors: `run`: expected token ids below 112, found 112"]);
-    // Nothing is left of one that cannot be written.
-    refused("--baseline none/plain.safetensors", &["none/plain.safetensors"]);
+    rejected(kept, &["plain.safetensors: `run`: expected token ids below 112, found 112"]);
+    // A file that cannot be written leaves nothing.
+    rejected("--baseline none/plain.safetensors", &["none/plain.safetensors"]);
 }
 
 #[test]
-fn a_checkpoint_is_judged_as_it_is() {
+fn candidate_checkpoint_equals_encoding_while_loading() {
     let home = Home::new("b_gqa/f32");
-    for (scheme, out) in [("q8", "coded"), ("f32", "floats")] {
+    for (scheme, out) in [("q8", "coded"), ("companded-f32", "floats")] {
         let run = home.qins(&format!("convert --model model --scheme {scheme} --out {out}"));
         assert_eq!(run.code, Some(0), "{}", run.err);
     }
@@ -117,13 +120,13 @@ fn a_checkpoint_is_judged_as_it_is() {
     }
     assert_eq!((&coded["role"], &coded["checkpoint"]), (&json!("judged"), &json!("coded")));
     assert_eq!(coded["scheme"], "checkpoint");
-    // Plain weights are looked at: the same ones, but multiplied as floats.
+    // Plain weights are for information: the same values, but multiplied as floats.
     assert_eq!((&decoded["role"], &decoded["bits_per_weight"]), (&json!("information"), &json!(8.01)));
-    let kl = |c: &Value| c["figures"]["forced"]["mean_kl"]["value"].as_f64().unwrap();
+    let kl = |c: &Value| c["figures"]["teacher_forced"]["mean_kl"]["value"].as_f64().unwrap();
     assert!((kl(&decoded) / kl(&coded) - 1.0).abs() < 0.05, "{}, {}", kl(&decoded), kl(&coded));
     assert_eq!(decoded["layers"].as_array().unwrap().len(), 15);
-    home.qins(&format!("{COMMON} --candidate nowhere")).refused("nowhere", &["nowhere"]);
+    home.qins(&format!("{COMMON} --candidate nowhere")).rejected("nowhere", &["nowhere"]);
     let other = Home::new("a_mha/f32");
     let dir = other.path("model").display().to_string();
-    home.qins(&format!("{COMMON} --candidate {dir}")).refused("another shape", &["expected vocabulary, hidden size"]);
+    home.qins(&format!("{COMMON} --candidate {dir}")).rejected("another shape", &["expected vocabulary, hidden size"]);
 }

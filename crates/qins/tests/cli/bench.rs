@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::common::{Home, Run};
 
-/// Every figure the command promises, of a run that took place.
+/// The JSON output of a run, with every promised field.
 #[track_caller]
 fn figures(run: Run) -> Value {
     let [line] = run.lines().try_into().expect("one object");
@@ -17,7 +17,7 @@ fn figures(run: Run) -> Value {
     ] {
         assert!(line[speed].as_f64().is_some_and(|x| x > 0.0), "{speed}: {line}");
     }
-    // Each token is read by the weights that are read for every token.
+    // Decoding cannot read weights faster than the memory bandwidth.
     assert!(line["decode_gb_per_second"].as_f64() < line["read_gb_per_second"].as_f64(), "{line}");
     let bytes = |name: &str| line[name].as_u64().unwrap();
     if cfg!(target_os = "linux") {
@@ -27,7 +27,7 @@ fn figures(run: Run) -> Value {
 }
 
 #[test]
-fn every_figure_is_there_of_any_model() {
+fn every_metric_is_printed_for_any_model() {
     let home = Home::new("b_gqa/bf16");
     for model in ["", "--model model"] {
         let plain = figures(home.qins(&format!("bench {model} --prompt-tokens 5 --tokens 3 --json")));
@@ -37,12 +37,15 @@ fn every_figure_is_there_of_any_model() {
         assert_eq!((&coded["threads"], &coded["scheme"]), (&2.into(), &"q4".into()));
         assert!(coded["weight_bytes"].as_u64().unwrap() < plain["weight_bytes"].as_u64().unwrap() / 2, "{coded}");
         let text = home.qins(&format!("bench {model} --prompt-tokens 5 --tokens 3")).done();
-        assert!(["prefill", "decode", "weights"].iter().all(|word| text.contains(word)), "{text}");
+        assert!(
+            ["prefill", "tok/s (pp5)", "decode", "tok/s (tg3)", "weights"].iter().all(|word| text.contains(word)),
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn shapes_without_weights_cost_what_the_scheme_does() {
+fn synthetic_model_has_the_bits_per_weight_of_its_scheme() {
     let home = Home::new("e_tied/f32");
     let bench =
         "bench --model synthetic:phi-3.5-mini --blocks 1 --scheme q3 --targets full --prompt-tokens 2 --tokens 1";
@@ -50,7 +53,7 @@ fn shapes_without_weights_cost_what_the_scheme_does() {
     // Embedding, head and the linears of a block, at 3.375 bits, and three norms of bf16.
     let weights = 2 * 32_064 * 3072 + 4 * 3072 * 3072 + 3 * 3072 * 8192;
     let bits = 8.0 * (line["weight_bytes"].as_f64().unwrap() - 3.0 * 2.0 * 3072.0) / f64::from(weights);
-    assert!((3.37..3.38).contains(&bits), "{bits} bits a weight: {line}");
+    assert!((3.37..3.38).contains(&bits), "{bits} bits per weight: {line}");
     // The whole of it is resident once.
     if cfg!(target_os = "linux") {
         let ratio = line["peak_rss_bytes"].as_f64().unwrap() / line["weight_bytes"].as_f64().unwrap();
@@ -59,7 +62,7 @@ fn shapes_without_weights_cost_what_the_scheme_does() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_refused() {
+fn invalid_arguments_are_rejected() {
     let home = Home::new("e_tied/f32");
     let cases = [
         ("--model synthetic:gpt", "phi-3.5-mini"),
@@ -71,13 +74,13 @@ fn what_cannot_be_measured_is_refused() {
         ("--scheme q9", "q9"),
         ("--dtype i8", "--dtype"),
     ];
-    for (arguments, says) in cases {
-        home.qins(&format!("bench {arguments}")).refused(arguments, &[says]);
+    for (arguments, messages) in cases {
+        home.qins(&format!("bench {arguments}")).rejected(arguments, &[messages]);
     }
 }
 
 #[test]
-fn an_instruction_set_is_chosen_by_name_and_changes_no_word() {
+fn instruction_set_does_not_change_generated_tokens() {
     let home = Home::new("b_gqa/bf16");
     let generate =
         "generate --model model --prompts prompts.jsonl --scheme q4 --targets full --max-new-tokens 24 --json";
@@ -90,13 +93,13 @@ fn an_instruction_set_is_chosen_by_name_and_changes_no_word() {
     let best = home.qins(generate).lines()[..2].to_vec();
     for simd in ["portable", "avx2", "avx512"] {
         let run = on(simd, generate);
-        // A machine without it says so.
+        // A machine without it reports that.
         if run.code == Some(2) && simd != "portable" {
-            run.refused(simd, &["QINS_SIMD", simd]);
+            run.rejected(simd, &["QINS_SIMD", simd]);
         } else {
             assert_eq!(run.lines()[..2], best, "{simd}");
         }
     }
-    on("mmx", generate).refused("mmx", &["QINS_SIMD", "portable", "`mmx`"]);
+    on("mmx", generate).rejected("mmx", &["QINS_SIMD", "portable", "`mmx`"]);
     assert_eq!(on("portable", "bench --tokens 1 --prompt-tokens 1 --json").lines()[0]["simd"], "portable");
 }

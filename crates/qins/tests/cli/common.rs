@@ -61,10 +61,10 @@ impl Run {
         self.done().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Exit code 2 and an error of one line that says all of `says`; one of the command line may be followed by its
-    /// usage.
+    /// Asserts exit code 2 and an error of one line that contains all of `messages`; an error of the command line may be followed by
+    /// its usage.
     #[track_caller]
-    pub(crate) fn refused(&self, what: &str, says: &[&str]) {
+    pub(crate) fn rejected(&self, what: &str, messages: &[&str]) {
         let Self { code, out, err } = self;
         assert_eq!(*code, Some(2), "{what}: {out}{err}");
         assert_eq!(out, "", "{what}");
@@ -74,7 +74,7 @@ impl Run {
         for word in ["panicked", "RUST_BACKTRACE", "thread '", "unwrap"] {
             assert!(!err.contains(word), "{what}: {err}");
         }
-        for part in says {
+        for part in messages {
             assert!(err.contains(part), "{what}: no {part:?} in {err:?}");
         }
     }
@@ -203,14 +203,14 @@ const COMMANDS: [(char, &str); 5] = [
     ('i', "inspect model"),
 ];
 
-/// Runs every command: those that `refusing` names must refuse and leave nothing behind, the others must do their work.
+/// Runs every command: those that `rejecting` names must refuse and leave nothing behind, the others must do their work.
 #[track_caller]
-pub(crate) fn expect_refusals(home: &Home, what: &str, refusing: &str, says: &[&str]) {
+pub(crate) fn expect_rejections(home: &Home, what: &str, rejecting: &str, messages: &[&str]) {
     for (letter, command) in COMMANDS {
         let run = home.qins(command);
         let what = format!("{what}: {command}");
-        if refusing.contains(letter) {
-            run.refused(&what, says);
+        if rejecting.contains(letter) {
+            run.rejected(&what, messages);
             assert_eq!(home.list(), NEW, "{what}");
         } else {
             // What a tiny random model loses in 8 bits may well be too much for `validate`.

@@ -1,4 +1,4 @@
-//! `qins convert` and `qins inspect`: what is written says what encoding while loading says, and costs what it shows.
+//! `qins convert` and `qins inspect`: a converted model equals one encoded while loading, and `inspect` shows its size.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ fn bytes(tensor: &Value) -> f64 {
 }
 
 #[test]
-fn what_is_written_says_what_encoding_while_loading_says() {
+fn converted_model_generates_as_when_encoded_while_loading() {
     const GENERATE: &str = "generate --prompts prompts.jsonl --max-new-tokens 24 --ignore-eos --json";
     for (fixture, tied) in [("b_gqa/f32", false), ("e_tied/bf16", true)] {
         for scheme in ["companded-f32", "q8", "q4"] {
@@ -106,7 +106,7 @@ fn adds_up(home: &Home, what: &str, scheme: &str, names: &[String]) {
 }
 
 #[test]
-fn queries_and_keys_stay_as_they_are_where_only_safe_linears_are_encoded() {
+fn safe_targets_leave_q_and_k_unchanged() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --model model --scheme q8 --out out").done();
     let (from, to) =
@@ -128,8 +128,8 @@ fn queries_and_keys_stay_as_they_are_where_only_safe_linears_are_encoded() {
 }
 
 #[test]
-fn an_alpha_is_kept_with_what_it_encoded() {
-    for (scheme, alpha) in [("f32", "2.5"), ("q8", "3")] {
+fn alpha_is_stored_with_the_weights() {
+    for (scheme, alpha) in [("companded-f32", "2.5"), ("q8", "3")] {
         let home = Home::new("b_gqa/f32");
         let encode = format!("--scheme {scheme} --alpha {alpha}");
         home.qins(&format!("convert --model model --out out {encode}")).done();
@@ -143,7 +143,7 @@ fn an_alpha_is_kept_with_what_it_encoded() {
 }
 
 #[test]
-fn a_conversion_goes_into_a_new_or_empty_directory_and_brings_what_lies_beside_the_weights() {
+fn output_directory_may_be_empty_or_new_and_gets_the_other_files() {
     let home = Home::new("b_gqa/f32");
     home.write("model/LICENSE", "as it was\n");
     fs::create_dir(home.path("empty")).unwrap();
@@ -167,7 +167,7 @@ fn a_conversion_goes_into_a_new_or_empty_directory_and_brings_what_lies_beside_t
 }
 
 #[test]
-fn the_embedded_model_can_be_written_and_read_again() {
+fn embedded_model_converts_and_loads() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --scheme q8 --out out").done();
     let prompt = ["generate", "--prompt", "The capital of France is", "--json"];
@@ -178,7 +178,7 @@ fn the_embedded_model_can_be_written_and_read_again() {
 }
 
 #[test]
-fn inspect_shows_a_row_a_tensor() {
+fn inspect_prints_a_row_per_tensor() {
     let home = Home::new("e_tied/f32");
     let plain = inspect(&home, "model");
     assert_eq!((&plain["encoded_weights"], &plain["bits_per_weight"]), (&json!(0), &Value::Null));
@@ -193,6 +193,6 @@ fn inspect_shows_a_row_a_tensor() {
         let bits = format!("{:.3}", tensor["bits_per_weight"].as_f64().unwrap());
         assert!(row.contains(tensor["scheme"].as_str().unwrap()) && row.ends_with(&bits), "{row}");
     }
-    let bits = format!("{:.3} bits each", json["bits_per_weight"].as_f64().unwrap());
+    let bits = format!("{:.3} bits per weight (bpw)", json["bits_per_weight"].as_f64().unwrap());
     assert!(text.trim_end().lines().last().unwrap().contains(&bits), "{text}");
 }

@@ -3,7 +3,7 @@
 use crate::common::Home;
 
 #[test]
-fn the_machine_and_its_backends_are_told() {
+fn machine_and_backends_are_listed() {
     let home = Home::new("e_tied/f32");
     let text = home.qins("doctor").done();
     for part in ["cpu ", "kernels ", "+ flex "] {
@@ -23,9 +23,9 @@ fn the_machine_and_its_backends_are_told() {
     assert!(findings["simd"]["available"].as_array().unwrap().contains(&findings["simd"]["used"]));
 }
 
-/// For scripts: what cannot be used fails, after everything was told.
+/// For scripts: an unusable backend is an error, after everything was printed.
 #[test]
-fn a_backend_that_is_asked_about_must_be_usable() {
+fn requested_backend_must_be_usable() {
     let home = Home::new("e_tied/f32");
     home.qins("doctor --backend flex").done();
     let cuda = home.qins("doctor --backend cuda");
@@ -34,5 +34,5 @@ fn a_backend_that_is_asked_about_must_be_usable() {
         assert_eq!(cuda.err, "error: backend `cuda` is not in this build: build with `--features cuda`\n");
         assert!(cuda.out.contains("- cuda "), "{}", cuda.out);
     }
-    home.qins("doctor --backend abacus").refused("abacus", &["`abacus`", "flex, ndarray, wgpu, cuda"]);
+    home.qins("doctor --backend abacus").rejected("abacus", &["`abacus`", "flex, ndarray, wgpu, cuda"]);
 }

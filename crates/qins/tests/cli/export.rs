@@ -46,7 +46,7 @@ fn same_checkpoint(what: &str, a: &Path, b: &Path) {
 }
 
 #[test]
-fn a_lossless_checkpoint_comes_back_as_it_was() {
+fn lossless_round_trip_is_bit_exact() {
     for fixture in FIXTURES {
         for dtype in ["f32", "bf16"] {
             let home = Home::new(&format!("{fixture}/{dtype}"));
@@ -75,7 +75,7 @@ fn plant(tensor: &mut Tensor) {
 }
 
 #[test]
-fn what_no_number_is_survives_lossless_alone() {
+fn non_finite_weights_survive_lossless_and_are_rejected_elsewhere() {
     const LINEAR: &str = "model.layers.1.mlp.gate_up_proj.weight";
     for fixture in ["e_tied/f32", "e_tied/bf16"] {
         for (planted, norm) in [(LINEAR, false), ("model.layers.0.input_layernorm.weight", true)] {
@@ -92,16 +92,16 @@ fn what_no_number_is_survives_lossless_alone() {
                 let part =
                     if norm { planted.to_owned() } else { "model.layers.1.mlp.gate_proj.weight_packed".to_owned() };
                 home.qins("generate --model out --prompt-ids 5")
-                    .refused(&what, &["out/model.safetensors", &part, "finite"]);
+                    .rejected(&what, &["out/model.safetensors", &part, "finite"]);
                 ["out", "back"].iter().for_each(|dir| fs::remove_dir_all(home.path(dir)).unwrap());
             }
-            for scheme in ["f32", "q8g", "q8", "q6", "q5", "q4", "q3", "rate"] {
+            for scheme in ["companded-f32", "q8g", "q8", "q6", "q5", "q4", "q3", "rate"] {
                 let run = home.qins(&format!("convert --model model --scheme {scheme} --out out"));
                 if norm {
                     run.done();
                     fs::remove_dir_all(home.path("out")).unwrap();
                 } else {
-                    run.refused(
+                    run.rejected(
                         &what,
                         &["model/model.safetensors", planted, "expected finite weights, found NaN at row 0"],
                     );
@@ -113,7 +113,7 @@ fn what_no_number_is_survives_lossless_alone() {
 }
 
 #[test]
-fn what_is_exported_is_what_was_decoded() {
+fn exported_weights_equal_the_decoded_ones() {
     for fixture in ["b_gqa/f32", "e_tied/bf16"] {
         let home = Home::new(fixture);
         home.qins("convert --model model --scheme q8 --targets full --out out").done();
@@ -140,7 +140,7 @@ fn what_is_exported_is_what_was_decoded() {
 }
 
 #[test]
-fn a_type_that_is_asked_for_is_that_of_all_weights_and_of_the_configuration() {
+fn dtype_applies_to_all_weights_and_the_configuration() {
     let home = Home::new("b_gqa/f32");
     for (i, form) in
         ["q4 --targets all", "rate --targets full", "lossless", "q5 --entropy --override down=none"].iter().enumerate()
@@ -177,22 +177,22 @@ fn a_type_that_is_asked_for_is_that_of_all_weights_and_of_the_configuration() {
 }
 
 #[test]
-fn an_exported_model_says_what_the_encoded_one_said() {
+fn exported_model_generates_as_the_encoded_one() {
     // Codes are multiplied as whole numbers, and their floats as floats: sooner or later a model of random weights comes to
     // a tie that this decides.
-    let said = |home: &Home, dir: &str, form: &str| -> Vec<Value> {
+    let texts = |home: &Home, dir: &str, form: &str| -> Vec<Value> {
         let tokens = if form.starts_with('q') { 8 } else { 48 };
         let generate = format!("generate --prompts prompts.jsonl --max-new-tokens {tokens} --ignore-eos --json");
         home.qins(&format!("{generate} --model {dir}")).lines()[..2].to_vec()
     };
     for fixture in ["b_gqa/bf16", "g_phi4mini/f32"] {
         let home = Home::new(fixture);
-        for form in ["q8", "q4", "q3 --targets full --entropy", "rate --bits-per-weight 3", "f32 --alpha 3"] {
+        for form in ["q8", "q4", "q3 --targets full --entropy", "rate --bits-per-weight 3", "companded-f32 --alpha 3"] {
             home.qins(&format!("convert --model model --scheme {form} --out out")).done();
             home.qins("export out --out back --dtype f32").done();
-            assert_eq!(said(&home, "out", form), said(&home, "back", form), "{fixture} {form}");
+            assert_eq!(texts(&home, "out", form), texts(&home, "back", form), "{fixture} {form}");
             assert!(
-                form != "q3 --targets full --entropy" || said(&home, "out", form) != said(&home, "model", form),
+                form != "q3 --targets full --entropy" || texts(&home, "out", form) != texts(&home, "model", form),
                 "{fixture}"
             );
             ["out", "back"].iter().for_each(|dir| fs::remove_dir_all(home.path(dir)).unwrap());
@@ -201,7 +201,7 @@ fn an_exported_model_says_what_the_encoded_one_said() {
 }
 
 #[test]
-fn the_embedded_model_comes_back() {
+fn embedded_model_round_trips() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --scheme lossless --targets full --out out").done();
     home.qins("export out --out back").done();
@@ -217,23 +217,23 @@ fn the_embedded_model_comes_back() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
+fn invalid_input_is_rejected_and_leaves_no_output() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --model model --scheme q8 --out out").done();
     let mut before = home.list();
-    let refused = |command: &str, says: &[&str], before: &[String]| {
-        home.qins(command).refused(command, says);
+    let rejected = |command: &str, messages: &[&str], before: &[String]| {
+        home.qins(command).rejected(command, messages);
         assert_eq!(home.list(), before, "{command}");
     };
-    refused("export out", &["--out <DIR>"], &before);
-    refused("export out --out new --dtype f64", &["'f64'", "bf16, f16, f32"], &before);
-    refused(
+    rejected("export out", &["--out <DIR>"], &before);
+    rejected("export out --out new --dtype f64", &["'f64'", "bf16, f16, f32"], &before);
+    rejected(
         "export model --out new",
         &["model/config.json", "expected an encoded checkpoint, found a plain one"],
         &before,
     );
-    refused("export nowhere --out new", &["nowhere: no such file or directory"], &before);
-    refused("export out --out model", &["model", "expected a new or empty directory"], &before);
+    rejected("export nowhere --out new", &["nowhere: no such file or directory"], &before);
+    rejected("export out --out model", &["model", "expected a new or empty directory"], &before);
     // A weight beyond the type would be an infinity there.
     edit_tensors(&home.path("model/model.safetensors"), |tensors| {
         tensors.get_mut("model.layers.1.input_layernorm.weight").unwrap().set(3, 70_000.0);
@@ -241,8 +241,8 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
     });
     home.qins("convert --model model --scheme q8 --out large").done();
     before = home.list();
-    let says = ["large/model.safetensors", "`model.layers.1.input_layernorm.weight`", "F16 can hold, found 70000"];
-    refused("export large --out new --dtype f16", &says, &before);
+    let messages = ["large/model.safetensors", "`model.layers.1.input_layernorm.weight`", "F16 can hold, found 70000"];
+    rejected("export large --out new --dtype f16", &messages, &before);
     home.qins("export large --out new --dtype bf16").done();
     fs::remove_dir_all(home.path("new")).unwrap();
     // Damage is no weights.
@@ -250,5 +250,5 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
     let mut bytes = fs::read(&shard).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&shard, bytes).unwrap();
-    refused("export out --out new", &["out/model.safetensors", "checksum"], &before);
+    rejected("export out --out new", &["out/model.safetensors", "checksum"], &before);
 }

@@ -12,7 +12,7 @@ fn keys(value: &Value, expected: &[&str]) {
 }
 
 #[test]
-fn greedy_ids_are_those_of_transformers_one_object_a_line() {
+fn greedy_ids_equal_those_of_transformers() {
     for name in ["b_gqa/f32", "b_gqa/bf16", "e_tied/f32", "e_tied/bf16", "g_phi4mini/f32"] {
         let (home, goldens) = (Home::new(name), goldens(name));
         let lines =
@@ -36,7 +36,7 @@ fn greedy_ids_are_those_of_transformers_one_object_a_line() {
 }
 
 #[test]
-fn ids_on_the_command_line_are_a_prompt() {
+fn prompt_ids_are_a_prompt() {
     let (home, golden) = (Home::new("b_gqa/f32"), &goldens("b_gqa/f32")[0]);
     let prompt = golden.input_ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let command = format!("generate --model model --prompt-ids {prompt} --max-new-tokens 9 --ignore-eos");
@@ -48,7 +48,7 @@ fn ids_on_the_command_line_are_a_prompt() {
 }
 
 #[test]
-fn a_text_ends_with_its_stop_token_unless_that_is_ignored() {
+fn stop_token_ends_the_text_unless_ignored() {
     let (home, golden) = (Home::new("e_tied/f32"), &goldens("e_tied/f32")[1].generated);
     let stop = golden[11];
     let end = golden.iter().position(|id| *id == stop).unwrap();
@@ -70,7 +70,7 @@ fn a_text_ends_with_its_stop_token_unless_that_is_ignored() {
 }
 
 #[test]
-fn a_line_may_have_its_own_length_and_need_not_have_a_name() {
+fn prompts_may_set_their_length_and_omit_their_id() {
     let home = Home::new("e_tied/f32");
     home.write(
         "prompts.jsonl",
@@ -86,7 +86,7 @@ fn a_line_may_have_its_own_length_and_need_not_have_a_name() {
 }
 
 #[test]
-fn nothing_asked_for_is_nothing_generated() {
+fn max_new_tokens_of_0_generates_nothing() {
     let home = Home::new("e_tied/f32");
     let lines = home.qins("generate --model model --prompt-ids 5,7 --max-new-tokens 0 --json").lines();
     assert_eq!((&lines[0]["generated_ids"], &lines[0]["stop"]), (&json!([]), &json!("length")));
@@ -94,7 +94,7 @@ fn nothing_asked_for_is_nothing_generated() {
 }
 
 #[test]
-fn a_text_without_limit_ends_with_the_context_and_takes_no_memory_in_advance() {
+fn unlimited_text_ends_with_the_context() {
     let home = Home::new("e_tied/f32");
     let command = "generate --model model --prompt-ids 5,7 --max-new-tokens 18446744073709551615 --json";
     edit_json(&home.path("model/config.json"), |c| c["max_position_embeddings"] = json!(40));
@@ -111,7 +111,7 @@ fn a_text_without_limit_ends_with_the_context_and_takes_no_memory_in_advance() {
 
 /// A text longer than the cache is made for at first goes on as if it had been made for it.
 #[test]
-fn a_cache_that_grows_changes_no_token() {
+fn growing_cache_changes_no_token() {
     let home = Home::new("d_sliding/f32");
     edit_json(&home.path("model/config.json"), |c| c["max_position_embeddings"] = json!(4096));
     let generate = |prompt: &[u32], n: usize| {
@@ -125,7 +125,7 @@ fn a_cache_that_grows_changes_no_token() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_crash() {
+fn closed_pipe_exits_without_a_message() {
     let home = Home::new("e_tied/f32");
     let commands = [
         "generate --model model --prompts prompts.jsonl",
@@ -160,7 +160,7 @@ fn a_reader_that_leaves_is_no_crash() {
 }
 
 #[test]
-fn the_embedded_model_says_what_transformers_says() {
+fn embedded_model_generates_as_in_transformers() {
     let home = Home::new("e_tied/f32");
     let lines = home.run(&["generate", "--prompt", "The capital of France is", "--json"]).lines();
     assert!(lines[0]["text"].as_str().unwrap().starts_with(" Paris"), "{}", lines[0]);

@@ -3,7 +3,7 @@
 use crate::common::Home;
 
 #[test]
-fn every_flag_of_every_command_is_explained() {
+fn every_flag_has_a_description() {
     let home = Home::new("e_tied/f32");
     let encode = [
         "--model",
@@ -23,7 +23,7 @@ fn every_flag_of_every_command_is_explained() {
     let prompts = ["--prompt", "--prompt-ids", "--prompts"];
     let generate = ["--max-new-tokens", "--ignore-eos", "--json", "--help"];
     let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
-    let asked =
+    let inputs =
         ["--preset", "--prompts", "--text", "--contexts", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
     let report = ["--report", "--json", "--help"];
     let bench = [
@@ -43,13 +43,13 @@ fn every_flag_of_every_command_is_explained() {
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
         ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
-        ("validate", [&encode[..3], &["--candidate", "--kv"], &encode[3..], &device, &asked, &report].concat()),
+        ("validate", [&encode[..3], &["--candidate", "--kv"], &encode[3..], &device, &inputs, &report].concat()),
         (
             "sweep",
             [
                 &["--model", "--force-download", "--schemes", "--targets", "--parts", "--kv"],
                 &device[..],
-                &asked,
+                &inputs,
                 &report,
             ]
             .concat(),
@@ -75,21 +75,21 @@ fn every_flag_of_every_command_is_explained() {
 }
 
 #[test]
-fn what_a_command_promises_is_said_in_its_help() {
+fn help_states_the_guarantees() {
     let home = Home::new("e_tied/f32");
-    for (command, says) in [
+    for (command, messages) in [
         ("generate", "Examples:\n  qins generate --prompt \"The capital of France is\"\n"),
-        ("validate", "a deliberately bad form, which must fail"),
+        ("validate", "8 bits with collapsed codes, which must fail"),
         ("sweep", "each block is encoded by itself, each role of linears"),
-        ("convert", "It appears whole or not at all"),
+        ("convert", "It appears complete or not at all"),
         ("convert", "Examples:\n  qins convert --model DIR --scheme q8 --out DIR-q8\n"),
-        ("verify", "Exit codes: 0 nothing wrong, 1 something is, 2 could not look"),
-        ("export", "The result appears whole or not at all"),
+        ("verify", "Exit codes: 0 no fault, 1 a fault was found, 2 the checkpoint could not be read"),
+        ("export", "The result appears complete or not at all"),
     ] {
         let help = home.run(&[command, "--help"]).done();
         // Wherever the lines are broken.
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words(&help).contains(&words(says)), "{command}: {help}");
+        assert!(words(&help).contains(&words(messages)), "{command}: {help}");
     }
 }
 

@@ -51,7 +51,7 @@ impl Case {
 }
 
 #[test]
-fn a_model_is_fetched_once_and_says_what_its_directory_says() {
+fn model_is_downloaded_once_and_generates_as_its_directory() {
     let case = Case::new();
     let first = case.generate(NAME);
     assert_eq!(first.err.matches("note: ").count(), 1, "{}", first.err);
@@ -68,28 +68,28 @@ fn a_model_is_fetched_once_and_says_what_its_directory_says() {
 }
 
 #[test]
-fn a_model_that_is_nowhere_is_refused_in_one_line() {
+fn missing_model_is_one_line_of_error() {
     let case = Case::new();
-    case.generate("owner/none").refused("repository", &["owner/none", &case.server.url, "404", "check the name"]);
+    case.generate("owner/none").rejected("repository", &["owner/none", &case.server.url, "404", "check the name"]);
     case.server.requests();
-    // What neither exists nor can be a name is not asked for.
+    // A path that does not exist and is no valid name is not requested.
     for model in ["gpt2", "a/b/c", "./owner/name", "owner/../name", "owner/name@a b", "x.gguf"] {
         let both = ["no such file or directory", "`owner/name` or `owner/name@revision`"];
-        case.generate(model).refused(model, &[&[model][..], &both].concat());
+        case.generate(model).rejected(model, &[&[model][..], &both].concat());
     }
     assert!(case.server.requests().is_empty());
 }
 
 #[test]
-fn the_source_report_s_run_is_of_its_model_and_says_what_is_missing() {
+fn report_preset_uses_its_model_and_names_what_is_missing() {
     let case = Case::new();
     let report = |arguments: &[&str]| case.qins(&[&["validate", "--preset", "report"], arguments].concat(), true);
     let folder = case.cache().join("models--microsoft--Phi-3.5-mini-instruct");
-    let says = ["microsoft/Phi-3.5-mini-instruct", folder.to_str().unwrap(), "refs/main", "unset HF_HUB_OFFLINE"];
-    report(&[]).refused("absent", &says);
+    let messages = ["microsoft/Phi-3.5-mini-instruct", folder.to_str().unwrap(), "refs/main", "unset HF_HUB_OFFLINE"];
+    report(&[]).rejected("absent", &messages);
     fs::create_dir_all(folder.join("refs")).unwrap();
     fs::write(folder.join("refs/main"), MAIN).unwrap();
-    report(&[]).refused("no snapshot", &["microsoft/Phi-3.5-mini-instruct", MAIN, "config.json"]);
+    report(&[]).rejected("no snapshot", &["microsoft/Phi-3.5-mini-instruct", MAIN, "config.json"]);
     // Of a model that is named, that one's.
-    report(&["--model", NAME]).refused("another", &[NAME, "models--owner--name"]);
+    report(&["--model", NAME]).rejected("another", &[NAME, "models--owner--name"]);
 }

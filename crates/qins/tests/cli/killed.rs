@@ -78,7 +78,7 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_conversion_that_is_killed_leaves_no_checkpoint_and_nothing_to_the_next_one() {
+fn killed_conversion_leaves_no_partial_checkpoint() {
     let home = Home::new("e_tied/bf16");
     large_model(&home);
     let convert = || {
@@ -104,7 +104,7 @@ fn a_conversion_that_is_killed_leaves_no_checkpoint_and_nothing_to_the_next_one(
         } else {
             assert_eq!(status.signal(), Some(9), "{what}");
             for command in ["verify out", "inspect out"] {
-                home.qins(command).refused(&what, &["out: no such file or directory"]);
+                home.qins(command).rejected(&what, &["out: no such file or directory"]);
             }
             killed += 1;
         }

@@ -19,7 +19,7 @@ fn read(home: &Home, file: &str) -> (Vec<i64>, Vec<Vec<f32>>) {
 }
 
 #[test]
-fn each_row_predicts_the_token_that_follows() {
+fn row_i_has_the_logits_of_the_next_token() {
     for name in ["b_gqa/f32", "e_tied/bf16"] {
         let home = Home::new(name);
         for golden in goldens(name) {
@@ -28,9 +28,9 @@ fn each_row_predicts_the_token_that_follows() {
             assert_eq!(home.qins(&format!("logits --model model --prompt-ids {list} --out plain")).done(), "");
             let (ids, logits) = read(&home, "plain");
             assert_eq!(ids, all.iter().map(|id| i64::from(*id)).collect::<Vec<_>>(), "{name}");
-            let top = |row: &[f32]| qins_eval::agreement::top(row) as u32;
-            let said: Vec<u32> = logits[golden.input_ids.len() - 1..].iter().map(|row| top(row)).collect();
-            assert_eq!(said[..golden.generated.len()], golden.generated, "{name}");
+            let top1 = |row: &[f32]| qins_eval::agreement::argmax(row) as u32;
+            let predicted: Vec<u32> = logits[golden.input_ids.len() - 1..].iter().map(|row| top1(row)).collect();
+            assert_eq!(predicted[..golden.generated.len()], golden.generated, "{name}");
             // An exact form predicts the same, another does not; and a part of the text the same as far as it goes.
             home.qins(&format!("logits --model model --prompt-ids {list} --scheme lossless --out lossless")).done();
             home.qins(&format!("logits --model model --prompt-ids {list} --scheme q3 --out q3")).done();
@@ -46,10 +46,10 @@ fn each_row_predicts_the_token_that_follows() {
 }
 
 #[test]
-fn what_cannot_be_read_or_written_is_refused_and_leaves_no_file() {
+fn invalid_arguments_are_rejected_and_leave_no_file() {
     let home = Home::new("b_gqa/f32");
     fs::create_dir(home.path("folder")).unwrap();
-    for (arguments, says) in [
+    for (arguments, messages) in [
         ("--prompt-ids 1,99999 --out out", "99999"),
         ("--prompt-ids 1 --out folder", "found a directory"),
         ("--prompt-ids 1 --out none/out", "expected a directory"),
@@ -59,7 +59,7 @@ fn what_cannot_be_read_or_written_is_refused_and_leaves_no_file() {
         ("--prompt-ids 1 --calibrate file --out out", "--scheme"),
     ] {
         let run = home.qins(&format!("logits --model model {arguments}"));
-        assert_eq!((run.code, run.err.contains(says)), (Some(2), true), "{arguments}: {}", run.err);
+        assert_eq!((run.code, run.err.contains(messages)), (Some(2), true), "{arguments}: {}", run.err);
     }
     let left = ["out", "out.partial", "folder.partial", "none"];
     assert!(left.iter().all(|file| !home.path(file).exists()));

@@ -1,4 +1,4 @@
-//! Which linear rests how: overrides, goals, calibration, pruning, and a rate.
+//! The scheme of each linear: overrides, goals, calibration, pruning, and `rate`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use crate::{
     decode::{numbers, tensors_of},
 };
 
-/// How each linear rests by what `inspect` shows, without the model's name before it.
+/// The scheme of each linear by `inspect`, with names relative to `model.`.
 fn schemes(home: &Home, dir: &str) -> BTreeMap<String, String> {
     let shown = home.run(&["inspect", dir, "--json"]).lines().remove(0);
     let name = |tensor: &Value| tensor["name"].as_str().unwrap().trim_start_matches("model.").replace(".weight", "");
@@ -20,13 +20,13 @@ fn schemes(home: &Home, dir: &str) -> BTreeMap<String, String> {
     tensors.map(|t| (name(t), t["scheme"].as_str().unwrap().to_owned())).collect()
 }
 
-/// Converts with arguments that have no spaces in them, to `out`; gives what was said on the way.
+/// Converts to `out` with arguments that contain no spaces; gives what was printed to stderr.
 #[track_caller]
 fn convert(home: &Home, arguments: &str) -> String {
     let run = home.qins(&format!("convert --model model --out out {arguments}"));
-    let said = run.err.clone();
+    let stderr = run.err.clone();
     run.done();
-    said
+    stderr
 }
 
 fn clear(home: &Home) {
@@ -34,7 +34,7 @@ fn clear(home: &Home) {
 }
 
 #[test]
-fn of_several_overrides_the_last_that_matches_decides() {
+fn last_matching_override_decides() {
     type Case = (&'static str, &'static [(&'static str, &'static str)]);
     let cases: [Case; 7] = [
         ("q4 --override v_proj=q8", &[("layers.0.self_attn.v_proj", "q8"), ("layers.0.self_attn.o_proj", "q4")]),
@@ -82,7 +82,7 @@ fn of_several_overrides_the_last_that_matches_decides() {
 }
 
 #[test]
-fn an_option_that_decides_nothing_is_refused_before_the_work() {
+fn options_without_effect_are_rejected_before_the_work() {
     let home = Home::new("b_gqa/f32");
     let cases: [(&str, &[&str]); 24] = [
         ("--scheme q4 --override foo=q8", &["expected an override to match", "none like `foo`"]),
@@ -115,10 +115,10 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
         "generate --model model --prompt-ids 5",
         "validate --model model --prompts prompts.jsonl",
     ];
-    for (arguments, says) in cases {
+    for (arguments, messages) in cases {
         for command in commands {
             let command = format!("{command} {arguments}");
-            home.qins(&command).refused(&command, says);
+            home.qins(&command).rejected(&command, messages);
             assert_eq!(home.list(), NEW, "{command}");
         }
     }
@@ -127,13 +127,13 @@ fn an_option_that_decides_nothing_is_refused_before_the_work() {
     for command in commands {
         let command = format!("{command} --scheme q8 --targets lm_head");
         tied.qins(&command)
-            .refused(&command, &["expected targets to name a linear of the model, found none in `lm_head`"]);
+            .rejected(&command, &["expected targets to name a linear of the model, found none in `lm_head`"]);
         assert_eq!(tied.list(), NEW, "{command}");
     }
     for option in ["--entropy", "--prune 0.5", "--bits-per-weight 4", "--override v=q8", "--calibrate prompts.jsonl"] {
         let command = format!("generate --model model --prompt-ids 5 {option}");
         let name = option.split(' ').next().unwrap();
-        home.qins(&command).refused(&command, &["expected a --scheme to encode with", name]);
+        home.qins(&command).rejected(&command, &["expected a --scheme to encode with", name]);
     }
 }
 
@@ -153,18 +153,21 @@ fn cost(home: &Home) -> (f64, f64) {
 }
 
 #[test]
-fn a_goal_is_kept_by_a_mixture() {
+fn mixture_reaches_its_goal() {
     let home = Home::new("b_gqa/bf16");
     // Plain weights are another kind.
     let mut mixtures = 0;
     let mut count = || mixtures += usize::from(schemes(&home, "out").into_values().collect::<BTreeSet<_>>().len() > 2);
     let mut last = 0.0;
     for budget in [5.5, 6.0, 7.0, 8.5] {
-        let said = convert(&home, &format!("--target bits={budget} --targets full"));
+        let stderr = convert(&home, &format!("--target bits={budget} --targets full"));
         let (bits, db) = cost(&home);
         assert!(bits <= budget && budget - bits < 0.8, "{budget}: {bits}");
         assert!(db > last, "{budget}: {db}");
-        assert!(said.starts_with("mixture: ") && said.contains(&format!("({bits:.3} bits, {db:.1} dB)")), "{said}");
+        assert!(
+            stderr.starts_with("mixture: ") && stderr.contains(&format!("({bits:.3} bits, {db:.1} dB)")),
+            "{stderr}"
+        );
         last = db;
         count();
         clear(&home);
@@ -182,7 +185,7 @@ fn a_goal_is_kept_by_a_mixture() {
 }
 
 #[test]
-fn a_goal_leaves_alone_what_is_overridden() {
+fn target_leaves_out_overridden_linears() {
     let home = Home::new("b_gqa/f32");
     convert(
         &home,
@@ -209,7 +212,7 @@ fn a_goal_leaves_alone_what_is_overridden() {
 }
 
 #[test]
-fn a_mixture_says_the_same_loaded_and_stored() {
+fn mixture_generates_the_same_loaded_and_stored() {
     let home = Home::new("b_gqa/f32");
     let generate = "generate --prompts prompts.jsonl --max-new-tokens 16 --json";
     for goal in ["bits=6.5", "bits=6.5 --entropy", "sqnr=30 --prune 0.1 --targets full"] {
@@ -223,7 +226,7 @@ fn a_mixture_says_the_same_loaded_and_stored() {
 }
 
 #[test]
-fn a_text_changes_what_the_groups_keep_and_always_in_the_same_way() {
+fn calibration_changes_the_codes_deterministically() {
     let home = Home::new("e_tied/f32");
     let text = fs::read_to_string(repository("crates/qins/assets/atlas/README.md")).unwrap();
     home.write("text.txt", &text);
@@ -242,11 +245,11 @@ fn a_text_changes_what_the_groups_keep_and_always_in_the_same_way() {
     // The rows of q8 are fitted by it too; of what is not fitted it decides only what is pruned.
     let rows = "--scheme q8 --targets v";
     assert!(stored(rows) != stored(&format!("{rows} --calibrate other.txt")));
-    let pruned = "--scheme f32 --targets v --prune 0.5";
+    let pruned = "--scheme companded-f32 --targets v --prune 0.5";
     assert!(stored(pruned) != stored(&format!("{pruned} --calibrate other.txt")));
-    for scheme in ["f32", "lossless", "rate"] {
+    for scheme in ["companded-f32", "lossless", "rate"] {
         let run = home.qins(&format!("convert --out out --scheme {scheme} --calibrate other.txt"));
-        run.refused(scheme, &["--calibrate", "expected a scheme whose fit weighs errors", scheme]);
+        run.rejected(scheme, &["--calibrate", "expected a scheme that uses a calibration", scheme]);
     }
     // It is no less when loading.
     home.qins("convert --out out --scheme q4 --calibrate text.txt").done();
@@ -256,7 +259,7 @@ fn a_text_changes_what_the_groups_keep_and_always_in_the_same_way() {
 }
 
 #[test]
-fn a_text_that_cannot_be_read_is_named() {
+fn unreadable_calibration_text_is_named() {
     let home = Home::new("e_tied/f32");
     home.write("text.txt", "Some words.");
     home.write("empty.txt", "");
@@ -269,30 +272,30 @@ fn a_text_that_cannot_be_read_is_named() {
         ("--calibrate model", &["model", "Is a directory"]),
         ("--calibrate text.txt --model model", &["text.txt", "tokenizer.json", "expected a tokenizer", "found none"]),
     ];
-    for (arguments, says) in cases {
+    for (arguments, messages) in cases {
         for command in [
             "convert --scheme q4 --out out",
             "generate --scheme q4 --prompt-ids 5",
             "convert --target bits=4.5 --out out",
         ] {
             let command = format!("{command} {arguments}");
-            home.qins(&command).refused(&command, says);
+            home.qins(&command).rejected(&command, messages);
             assert_eq!(home.list(), before, "{command}");
         }
     }
     home.qins("convert --model model --scheme q8 --out out").done();
     for option in ["--scheme q4 --calibrate text.txt", "--target bits=8"] {
         let command = format!("generate --model out --prompt-ids 5 {option}");
-        home.qins(&command).refused(&command, &["out/config.json", "expected a plain checkpoint to encode"]);
+        home.qins(&command).rejected(&command, &["out/config.json", "expected a plain checkpoint to encode"]);
     }
 }
 
 #[test]
-fn of_a_pruned_row_the_largest_weights_are_left() {
+fn pruning_removes_the_smallest_weights_of_a_row() {
     let home = Home::new("e_tied/bf16");
     let source = tensors_of(&home.path("model"));
     for (share, zeros) in [("0.5", 0.5), ("1", 1.0), ("0.25", 0.25), ("0", 0.0)] {
-        for scheme in ["f32", "q8", "q4"] {
+        for scheme in ["companded-f32", "q8", "q4"] {
             convert(&home, &format!("--scheme {scheme} --targets full --prune {share}"));
             home.qins("export out --out back").done();
             for (name, tensor) in tensors_of(&home.path("back")).iter().filter(|(_, tensor)| tensor.shape.len() == 2) {
@@ -302,7 +305,7 @@ fn of_a_pruned_row_the_largest_weights_are_left() {
                     let what = format!("{share} {scheme} {name}");
                     let gone = after.iter().filter(|w| **w == 0.0).count();
                     assert!(gone as f64 >= zeros * cols as f64, "{what}: {gone}");
-                    if scheme == "f32" {
+                    if scheme == "companded-f32" {
                         assert_eq!(gone as f64, zeros * cols as f64, "{what}");
                         assert!(before.iter().zip(after).all(|(b, a)| a == b || *a == 0.0), "{what}");
                         let pairs = || before.iter().map(|w| w.abs()).zip(after);

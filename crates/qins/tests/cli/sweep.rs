@@ -1,4 +1,4 @@
-//! `qins sweep`: every scheme for every choice of linears, and every part by itself.
+//! `qins sweep`: every scheme for every set of targets, and the sensitivity of every part.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ fn strings<'a>(all: &'a Value, field: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_sweep_compares_every_form_and_every_part() {
+fn every_scheme_and_every_part_is_compared() {
     let home = Home::new("b_gqa/f32");
     let text = home
         .qins("sweep --model model --prompts prompts.jsonl --max-new-tokens 4 --schemes q8,q4 --targets safe --targets v,down --parts q3")
@@ -43,7 +43,7 @@ fn a_sweep_compares_every_form_and_every_part() {
     ];
     assert_eq!(parts, expected);
     assert!(strings(&report["sensitivity"], "scheme").iter().all(|scheme| *scheme == "q3"));
-    // A part costs something, all of them cost the most, and blocks and roles are made of the same weights.
+    // Every part diverges, all of them together the most, and blocks and roles have the same weights.
     let of = |part: &str, field: &str| {
         let all = report["sensitivity"].as_array().unwrap();
         all.iter().find(|one| one["part"] == part).unwrap()[field].clone()
@@ -58,7 +58,7 @@ fn a_sweep_compares_every_form_and_every_part() {
 }
 
 #[test]
-fn a_part_is_put_back_after_it_was_measured() {
+fn weights_are_restored_after_each_part() {
     let home = Home::new("b_gqa/f32");
     let common = "--model model --prompts prompts.jsonl --max-new-tokens 4";
     home.qins(&format!("sweep {common} --schemes q4 --targets all --parts q4")).done();
@@ -69,7 +69,7 @@ fn a_part_is_put_back_after_it_was_measured() {
     // Loaded encoded, or encoded in memory after all other parts were: the same.
     let alone = sweep["sensitivity"].as_array().unwrap().iter().find(|one| one["part"] == "these and q, k").unwrap();
     for report in [&sweep, &validate] {
-        let forced = &report["candidates"][4]["figures"]["forced"];
-        assert_eq!((&forced["mean_kl"], &forced["same_top_rate"]), (&alone["mean_kl"], &alone["same_top_rate"]));
+        let forced = &report["candidates"][4]["figures"]["teacher_forced"];
+        assert_eq!((&forced["mean_kl"], &forced["top1_agreement"]), (&alone["mean_kl"], &alone["top1_agreement"]));
     }
 }

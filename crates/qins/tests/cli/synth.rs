@@ -15,7 +15,7 @@ fn shapes(home: &Home, dir: &str) -> BTreeMap<String, Vec<usize>> {
 }
 
 #[test]
-fn a_checkpoint_has_the_tensors_of_its_configuration() {
+fn checkpoint_has_the_tensors_of_its_configuration() {
     let home = Home::new("b_gqa/f32");
     for name in ["a_mha/f32", "b_gqa/f32", "e_tied/f32", "g_phi4mini/f32"] {
         let config = fixture(name).join("config.json").display().to_string();
@@ -29,7 +29,7 @@ fn a_checkpoint_has_the_tensors_of_its_configuration() {
 }
 
 #[test]
-fn shards_are_no_larger_than_asked_for_and_the_same_each_time() {
+fn shards_keep_their_limit_and_are_deterministic() {
     let home = Home::new("b_gqa/f32");
     let small = |out: &str, extra: &str| {
         let config = fixture("b_gqa/f32").join("config.json").display().to_string();
@@ -52,19 +52,19 @@ fn shards_are_no_larger_than_asked_for_and_the_same_each_time() {
 }
 
 #[test]
-fn what_is_no_configuration_is_refused() {
+fn invalid_configuration_is_rejected() {
     let home = Home::new("b_gqa/f32");
     home.write("list.json", "[]");
     home.write("other.json", "{\"model_type\":\"bert\"}");
-    for (config, says) in [
+    for (config, messages) in [
         ("nowhere.json", &["nowhere.json", "No such file"][..]),
         ("list.json", &["list.json: expected a JSON object, found []"]),
         ("prompts.jsonl", &["prompts.jsonl: "]),
         ("other.json", &["bert"]),
     ] {
-        home.qins(&format!("synth --config {config} --out out")).refused(config, says);
+        home.qins(&format!("synth --config {config} --out out")).rejected(config, messages);
         assert!(!home.path("out").exists(), "{config}");
     }
     home.qins("synth --config phi-3.5-mini --out model")
-        .refused("taken", &["model", "expected a new or empty directory"]);
+        .rejected("taken", &["model", "expected a new or empty directory"]);
 }

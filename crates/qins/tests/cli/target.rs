@@ -1,5 +1,5 @@
-//! `--target kl=…` and `match=…`: the smallest mixture that keeps what the model says, confirmed on other prompts; and
-//! predictions after contexts of a given length; and an encoded cache.
+//! `--target kl=…` and `match=…`: the smallest mixture that reaches a goal, confirmed on held-out prompts; long contexts; and encoded
+//! KV caches.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::common::{Home, json_file};
 
 #[test]
-fn a_mixture_keeps_its_bar_on_prompts_it_was_not_chosen_on() {
+fn mixture_passes_its_threshold_on_held_out_prompts() {
     let home = Home::new("e_tied/f32");
     let run = home.qins("validate --target kl=1e-3 --targets all --contexts 256,512");
     let report = json_file(&home.path("report.json"));
@@ -16,8 +16,8 @@ fn a_mixture_keeps_its_bar_on_prompts_it_was_not_chosen_on() {
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     let mixture = &report["candidates"][4];
     assert_eq!((&mixture["name"], &mixture["target"]), (&json!("mixture kl=0.001"), &json!("kl=0.001")));
-    assert_eq!(mixture["criteria"][0]["bar"], "≤ 0.001");
-    // No uniform scheme below q5's 5.41 bits keeps it.
+    assert_eq!(mixture["criteria"][0]["threshold"], "≤ 0.001");
+    // No uniform scheme below q5's 5.41 bits reaches it.
     let bits = mixture["bits_per_weight"].as_f64().unwrap();
     assert!((4.4..5.4).contains(&bits), "{bits}");
     // Every other of its own prompts.
@@ -31,32 +31,34 @@ fn a_mixture_keeps_its_bar_on_prompts_it_was_not_chosen_on() {
     let read: Vec<_> = contexts.iter().map(|c| (c["tokens"].clone(), c["positions"].clone())).collect();
     assert_eq!(read, [(json!(128), json!(256)), (json!(384), json!(256))]);
     assert!(contexts.iter().all(|c| c["mean_kl"]["value"].as_f64().is_some_and(|kl| kl > 0.0 && kl < 0.02)));
-    assert!(run.out.contains("\nafter long contexts\n"), "{}", run.out);
+    assert!(run.out.contains("\nteacher-forced at the end of long contexts\n"), "{}", run.out);
 }
 
 #[test]
-fn a_bar_that_no_mixture_keeps_is_refused_with_the_nearest() {
+fn unreachable_goal_is_rejected_with_the_nearest_mixture() {
     let home = Home::new("e_tied/f32");
     let run = home.qins("convert --target kl=1e-9 --targets v --out out");
-    run.refused(
+    run.rejected(
         "too much",
-        &["expected a mixture that keeps it on the calibration prompts, found none: ", " bits give "],
+        &["expected a mixture that reaches the goal on the calibration prompts, found none: ", " bits give "],
     );
     for (target, found) in
         [("kl=0", "kl=0"), ("match=100%", "match=100%"), ("match=x", "match=x"), ("words=1", "words=1")]
     {
         let run = home.qins(&format!("convert --target {target} --out out"));
-        run.refused(target, &["expected bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%", found]);
+        run.rejected(target, &["expected bits=NUMBER, sqnr=NUMBER, kl=NUMBER or match=PERCENT%", found]);
     }
     let run = home.qins("validate --contexts 128");
-    run.refused("too short", &["expected more than the 128 tokens that are predicted"]);
-    home.qins("validate --preset long")
-        .refused("too long", &["expected something to ask the model", "the model reads 512"]);
+    run.rejected("too short", &["expected more than the 128 tokens that are scored"]);
+    home.qins("validate --preset long").rejected(
+        "too long",
+        &["expected at least one prompt or passage to evaluate", "the model's context length is 512"],
+    );
     assert_eq!(home.list(), crate::common::NEW);
 }
 
 #[test]
-fn an_encoded_cache_is_judged_by_itself() {
+fn encoded_kv_cache_is_judged_by_its_own_thresholds() {
     let home = Home::new("e_tied/f32");
     let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     home.write("prompts.jsonl", prompts.lines().step_by(11).map(|line| format!("{line}\n")).collect::<String>());
@@ -65,7 +67,7 @@ fn an_encoded_cache_is_judged_by_itself() {
     let report = json_file(&home.path("report.json"));
     let candidates: Vec<_> = report["candidates"].as_array().unwrap().iter().filter(|c| !c["kv"].is_null()).collect();
     let of = |field: &str| candidates.iter().map(|c| c[field].clone()).collect::<Vec<_>>();
-    assert_eq!(of("name"), ["plain cache f32", "plain cache f16", "plain cache q8", "plain cache q4"]);
+    assert_eq!(of("name"), ["plain, f32 KV cache", "plain, f16 KV cache", "plain, q8 KV cache", "plain, q4 KV cache"]);
     assert!(of("role").iter().all(|role| *role == "judged") && of("encoded_weights").iter().all(|n| *n == 0));
     // 6 blocks of 6 heads of 32: f32, half of it, 8.5 bits; and 4.5, but for the 40 last keys.
     let tokens = 1000 * 6 * 6 * 32;
@@ -74,6 +76,6 @@ fn an_encoded_cache_is_judged_by_itself() {
     assert_eq!(of("kv_bytes_per_1000_tokens"), [tokens * 8, tokens * 4, tokens * 2 * 17 / 16, q4]);
     let kl: Vec<f64> = candidates.iter().map(|c| c["figures"]["text"]["mean_kl"]["value"].as_f64().unwrap()).collect();
     assert!(kl[0] < 1e-9 && kl.windows(2).all(|pair| 4.0 * pair[0] < pair[1]), "{kl:?}");
-    assert!(run.out.contains("\nkeys and values\n"), "{}", run.out);
-    home.qins("generate --prompt-ids 5 --kv q7").refused("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
+    assert!(run.out.contains("\nKV cache\n"), "{}", run.out);
+    home.qins("generate --prompt-ids 5 --kv q7").rejected("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
 }

@@ -1,4 +1,4 @@
-//! `qins verify` and `qins inspect --against`: what was written is still there, and is near its source.
+//! `qins verify` and `qins inspect --against`: integrity, and error against the source.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,16 +9,16 @@ use crate::{
     decode::{numbers, q8, shards, tensors_of},
 };
 
-/// Exit code 1 and a fault for each of `says`, which has all its words.
+/// Asserts exit code 1 and one fault for each of `messages`, which contains all its parts.
 #[track_caller]
-fn wrong(run: &Run, what: &str, says: &[&[&str]]) {
+fn wrong(run: &Run, what: &str, messages: &[&[&str]]) {
     assert_eq!((run.code, &run.err[..]), (Some(1), ""), "{what}: {}", run.out);
     let faults: Vec<&str> = run.out.lines().filter(|line| line.starts_with("fault: ")).collect();
-    assert_eq!(faults.len(), says.len(), "{what}: {}", run.out);
-    for (fault, words) in faults.iter().zip(says) {
+    assert_eq!(faults.len(), messages.len(), "{what}: {}", run.out);
+    for (fault, words) in faults.iter().zip(messages) {
         assert!(words.iter().all(|word| fault.contains(word)), "{what}: {words:?} in {fault}");
     }
-    let count = if says.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", says.len()) };
+    let count = if messages.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", messages.len()) };
     assert!(run.out.ends_with(&format!(": {count}\n")), "{what}: {}", run.out);
 }
 
@@ -27,17 +27,18 @@ fn json(run: Run) -> Value {
 }
 
 #[test]
-fn what_was_written_is_found_in_order() {
+fn written_checkpoint_has_no_faults() {
     let home = Home::new("b_gqa/bf16");
-    for (i, form) in ["f32", "lossless", "q8g --entropy", "q8", "q4 --targets full", "rate", "q3 --override '*=none'"]
-        .iter()
-        .enumerate()
+    for (i, form) in
+        ["companded-f32", "lossless", "q8g --entropy", "q8", "q4 --targets full", "rate", "q3 --override '*=none'"]
+            .iter()
+            .enumerate()
     {
         let dir = format!("out{i}");
         home.qins(&format!("convert --model model --out {dir} --scheme {}", form.replace('\'', ""))).done();
         let tensors = tensors_of(&home.path(&dir)).len();
         let text = home.qins(&format!("verify {dir}")).done();
-        assert_eq!(text, format!("{dir}: nothing wrong, {tensors} checksums\n"), "{form}");
+        assert_eq!(text, format!("{dir}: no faults, {tensors} checksums\n"), "{form}");
         let found = home.qins(&format!("verify {dir} --json")).lines();
         assert_eq!(found, [json!({ "ok": true, "checksums": tensors, "faults": [], "modules": [] })], "{form}");
         let text = home.qins(&format!("verify {dir} --against model")).done();
@@ -50,7 +51,7 @@ fn what_was_written_is_found_in_order() {
         for module in modules {
             let keys: Vec<_> = module.as_object().unwrap().keys().collect();
             assert_eq!(keys, ["changed", "cosine", "name", "scheme", "sqnr_db", "weights"]);
-            let is_exact = ["lossless", "f32"].contains(form);
+            let is_exact = ["lossless", "companded-f32"].contains(form);
             assert_eq!((module["changed"] == 0, module["sqnr_db"].is_null()), (is_exact, is_exact), "{form}");
             let row = text.lines().find(|row| row.starts_with(module["name"].as_str().unwrap())).unwrap();
             let decibels = module["sqnr_db"].as_f64().map_or("exact".to_owned(), |db| format!("{db:.2} dB"));
@@ -79,7 +80,7 @@ fn places(shard: &Path) -> (usize, BTreeMap<String, [usize; 2]>) {
 }
 
 #[test]
-fn a_bit_that_changed_is_found_in_every_tensor_of_every_file() {
+fn flipped_bit_is_found_in_every_tensor() {
     let home = Home::new("b_gqa/f32");
     home.qins("convert --model model --scheme q8 --out rows").done();
     home.qins("convert --model model --scheme q4 --entropy --targets full --out coded").done();
@@ -106,7 +107,7 @@ fn a_bit_that_changed_is_found_in_every_tensor_of_every_file() {
     }
 }
 
-/// What a header says to a reader: where the bytes begin, tensors and checksums, however they are written.
+/// The content of a header that readers use: its length, tensors and checksums.
 fn meaning(shard: &Path) -> Option<(u64, Value)> {
     let file = fs::read(shard).unwrap();
     let length = u64::from_le_bytes(file[..8].try_into().unwrap());
@@ -117,7 +118,7 @@ fn meaning(shard: &Path) -> Option<(u64, Value)> {
 }
 
 #[test]
-fn a_header_that_changed_is_found_unless_it_means_the_same() {
+fn changed_header_is_found_unless_equivalent() {
     let home = Home::new("b_gqa/bf16");
     home.qins("convert --model model --scheme q8 --out out").done();
     let shard = &shards(&home.path("out"))[1];
@@ -138,7 +139,7 @@ fn a_header_that_changed_is_found_unless_it_means_the_same() {
 }
 
 #[test]
-fn an_index_or_a_configuration_that_does_not_fit_is_a_fault() {
+fn inconsistent_index_or_configuration_is_a_fault() {
     type Case = (&'static str, fn(&Path), &'static [&'static str]);
     let cases: [Case; 6] = [
         ("a shard gone", |dir| fs::remove_file(&shards(dir)[1]).unwrap(), &["model-00002-of-00003", "No such file"]),
@@ -160,16 +161,16 @@ fn an_index_or_a_configuration_that_does_not_fit_is_a_fault() {
             &["config.json", "`gpt2`"],
         ),
     ];
-    for (what, spoil, says) in cases {
+    for (what, spoil, messages) in cases {
         let home = Home::new("b_gqa/f32");
         home.qins("convert --model model --scheme q8 --out out").done();
         spoil(&home.path("out"));
-        wrong(&home.qins("verify out"), what, &[says]);
+        wrong(&home.qins("verify out"), what, &[messages]);
     }
 }
 
 #[test]
-fn a_source_that_is_another_is_told_by_what_is_not_its_own() {
+fn differences_to_another_source_are_named() {
     const NORM: &str = "model.layers.0.input_layernorm.weight";
     const DOWN: &str = "model.layers.2.mlp.down_proj.weight";
     let home = Home::new("e_tied/f32");
@@ -190,9 +191,9 @@ fn a_source_that_is_another_is_told_by_what_is_not_its_own() {
     against("q8").done();
     // The last bit of one weight.
     other(&|tensors| tensors.get_mut(DOWN).unwrap().bytes[400] ^= 1);
-    let says =
+    let messages =
         ["lossless/model.safetensors", "`model.layers.2.mlp.down_proj.weight_packed`", "1 of 2048 weights changed"];
-    wrong(&against("lossless"), "a bit", &[&says]);
+    wrong(&against("lossless"), "a bit", &[&messages]);
     against("q8").done();
     other(&|tensors| tensors.get_mut(NORM).unwrap().bytes[9] ^= 1);
     for dir in ["lossless", "q8"] {
@@ -224,7 +225,7 @@ fn a_source_that_is_another_is_told_by_what_is_not_its_own() {
 }
 
 #[test]
-fn a_bar_of_decibels_is_one_for_each_linear() {
+fn min_sqnr_applies_to_each_linear() {
     let home = Home::new("e_tied/f32");
     home.qins("convert --model model --scheme q8 --override v=q3 --out out").done();
     home.qins("verify out --against model --min-sqnr 10").done();
@@ -232,36 +233,36 @@ fn a_bar_of_decibels_is_one_for_each_linear() {
     let values: Vec<Vec<String>> = (0..3)
         .map(|i| vec![format!("`model.layers.{i}.self_attn.v_proj`"), "expected 30 dB or more, found 1".to_owned()])
         .collect();
-    let says: Vec<Vec<&str>> = values.iter().map(|words| words.iter().map(String::as_str).collect()).collect();
-    let says: Vec<&[&str]> = says.iter().map(Vec::as_slice).collect();
-    wrong(&home.qins("verify out --against model --min-sqnr 30"), "30 dB", &says);
+    let messages: Vec<Vec<&str>> = values.iter().map(|words| words.iter().map(String::as_str).collect()).collect();
+    let messages: Vec<&[&str]> = messages.iter().map(Vec::as_slice).collect();
+    wrong(&home.qins("verify out --against model --min-sqnr 30"), "30 dB", &messages);
     let found = json(home.qins("verify out --against model --min-sqnr 30 --json"));
     assert_eq!((&found["ok"], found["faults"].as_array().unwrap().len()), (&json!(false), 3));
-    // What is exact has no decibels, and meets any bar.
+    // Exact weights have no SQNR, and pass any minimum.
     home.qins("convert --model model --scheme lossless --out exact").done();
     home.qins("verify exact --against model --min-sqnr 300").done();
     for value in ["nan", "inf", "x", ""] {
-        home.run(&["verify", "out", "--against", "model", "--min-sqnr", value]).refused(value, &["a number of dB"]);
+        home.run(&["verify", "out", "--against", "model", "--min-sqnr", value]).rejected(value, &["a number of dB"]);
     }
-    home.qins("verify out --min-sqnr 30").refused("no source", &["--against <SOURCE>"]);
+    home.qins("verify out --min-sqnr 30").rejected("no source", &["--against <SOURCE>"]);
 }
 
 #[test]
-fn what_is_plain_has_no_checksums_and_what_is_not_there_cannot_be_looked_at() {
+fn plain_checkpoint_has_no_checksums_and_missing_one_is_an_error() {
     let home = Home::new("e_tied/f32");
-    assert_eq!(home.qins("verify model").done(), "model: nothing wrong; no checksums, as it is plain\n");
+    assert_eq!(home.qins("verify model").done(), "model: no faults; no checksums, as it is plain\n");
     home.qins("verify model --against model").done();
     let found = home.qins("verify model --json").lines();
     assert_eq!(found, [json!({ "ok": true, "checksums": 0, "faults": [], "modules": [] })]);
     home.qins("convert --model model --scheme q8 --out out").done();
-    home.qins("verify").refused("no directory", &["<MODEL>"]);
-    home.qins("verify nowhere").refused("nowhere", &["nowhere: no such file or directory"]);
-    home.qins("verify prompts.jsonl").refused("a file", &["prompts.jsonl/config.json", "Not a directory"]);
-    home.qins("verify out --against nowhere").refused("no source", &["nowhere: no such file or directory"]);
+    home.qins("verify").rejected("no directory", &["<MODEL>"]);
+    home.qins("verify nowhere").rejected("nowhere", &["nowhere: no such file or directory"]);
+    home.qins("verify prompts.jsonl").rejected("a file", &["prompts.jsonl/config.json", "Not a directory"]);
+    home.qins("verify out --against nowhere").rejected("no source", &["nowhere: no such file or directory"]);
     for command in ["verify out --against out", "inspect out --against out"] {
-        home.qins(command).refused(command, &["out/config.json", "expected a plain checkpoint as the source"]);
+        home.qins(command).rejected(command, &["out/config.json", "expected a plain checkpoint as the source"]);
     }
-    // Rewritten by another program: the bytes may be right, but nothing says so.
+    // Rewritten by another program, the file has no checksums.
     edit_tensors(&home.path("out/model.safetensors"), |_| {});
     let run = home.qins("verify out");
     assert_eq!(
@@ -282,7 +283,7 @@ fn fidelity(weights: &[f32], decoded: &[f32]) -> [f64; 2] {
 }
 
 #[test]
-fn how_near_a_linear_is_agrees_with_the_bytes_of_both_files() {
+fn sqnr_and_cosine_equal_those_of_the_stored_bytes() {
     for fixture in ["e_tied/f32", "e_tied/bf16"] {
         let home = Home::new(fixture);
         home.qins("convert --model model --scheme q8 --targets all --out out").done();

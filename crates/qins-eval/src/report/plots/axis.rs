@@ -1,14 +1,14 @@
-//! Axes: where a number lies, and which numbers are written beside.
+//! Axes: positions of values, and ticks.
 
-/// Of a logarithmic axis, the part below its smallest number that is left to those that have no logarithm.
+/// The part of a logarithmic axis below its smallest positive value, reserved for 0.
 const ZERO: f64 = 0.09;
-/// Ticks of an axis, at most.
+/// Maximum number of ticks.
 const TICKS: f64 = 7.0;
 
 /// An axis from its low end, 0, to its high end, 1.
 pub(super) struct Axis {
     pub(super) title: String,
-    /// Numbers to write, and how.
+    /// Ticks with their labels.
     pub(super) ticks: Vec<(f64, String)>,
     low: f64,
     high: f64,
@@ -113,7 +113,7 @@ fn ends(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     finite.reduce(|a, b| (f64::min(a.0, b.0), f64::max(a.1, b.1)))
 }
 
-/// A round number, as the tables write its magnitude.
+/// The label of a round number, in the format of the tables.
 fn power(x: f64) -> String {
     if (0.009..10_000.0).contains(&x) { format!("{}", (x * 1e6).round() / 1e6) } else { format!("{x:.0e}") }
 }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_axes_have_room_for_zero() {
+    fn logarithmic_axes_reserve_a_place_for_zero() {
         let axis = Axis::decades("", [3e-5, 0.2]).unwrap();
         assert_eq!(ticks(&axis), ["1e-5", "1e-4", "1e-3", "0.01", "0.1", "1"]);
         assert_eq!((axis.place(0.0), axis.clamped(0.0)), (None, 0.0));

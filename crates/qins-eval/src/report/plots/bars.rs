@@ -13,11 +13,11 @@ pub(super) struct Bar {
     pub(super) look: String,
     pub(super) value: f64,
     pub(super) range: Option<[f64; 2]>,
-    /// The value, written out.
+    /// The formatted value.
     pub(super) text: String,
 }
 
-/// All `bars` on one scale; `None` when there is no length to show.
+/// Draws all `bars` on one scale; `None` when no value is positive.
 pub(super) fn draw(title: &str, bars: &[Bar]) -> Option<Markup> {
     let highs = bars.iter().map(|bar| bar.range.map_or(bar.value, |[_, high]| high.max(bar.value)));
     let most = highs.filter(|v| v.is_finite()).fold(0.0, f64::max);

@@ -7,13 +7,12 @@ use super::{
     labels::{self, HEIGHT},
 };
 
-/// Room for the numbers at the left, for the title of the vertical axis above and for the numbers and title of
-/// the horizontal one below.
+/// Margins: tick labels at the left; the vertical axis' title above; tick labels and title of the horizontal axis below.
 const LEFT: f64 = 52.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 42.0;
 
-/// A number with its interval, at `x`, and what it says when pointed at.
+/// A value with its interval, at `x`, and its tooltip.
 pub(super) struct Point {
     pub(super) x: f64,
     pub(super) y: f64,
@@ -21,33 +20,33 @@ pub(super) struct Point {
     pub(super) tip: String,
 }
 
-/// How points become a drawing.
+/// How a series is drawn.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Shape {
-    /// A line from dot to dot.
+    /// Dots joined by a line.
     Line,
     /// A line without dots.
     Plain,
-    /// From each point on level to the next.
+    /// A step function.
     Steps,
-    /// The same, filled down to the axis.
+    /// A step function, filled down to the axis.
     Filled,
     /// Dots, each with its series' name beside it.
     Dots,
 }
 
-/// Points of one name.
+/// A named series of points.
 pub(super) struct Series {
     pub(super) name: String,
-    /// The classes that give it its look.
+    /// Its CSS classes.
     pub(super) look: String,
     pub(super) shape: Shape,
     pub(super) points: Vec<Point>,
 }
 
-/// What to draw.
+/// A chart.
 pub(super) struct Chart {
-    /// What it shows, for those who hear it.
+    /// A description, for screen readers.
     pub(super) title: String,
     /// Width and height.
     pub(super) size: [f64; 2],
@@ -75,7 +74,7 @@ impl Chart {
     }
 }
 
-/// A chart whose margins are known.
+/// A chart with its margins.
 struct Plot<'a> {
     chart: &'a Chart,
     right: f64,
@@ -149,7 +148,7 @@ impl Plot<'_> {
         }
     }
 
-    /// The names of `lines` at their right ends, each tied to its own.
+    /// The names of `lines` at their right ends, each with a leader line.
     fn names(&self, lines: &[&Series]) -> Markup {
         let ends: Vec<_> =
             lines.iter().filter_map(|s| Some((s, s.points.iter().rev().find_map(|p| self.at(p))?))).collect();
@@ -184,7 +183,7 @@ impl Plot<'_> {
     }
 }
 
-/// A coordinate, to a tenth.
+/// A coordinate in pixels, to a tenth.
 pub(super) fn px(x: f64) -> String {
     format!("{x:.1}")
 }

@@ -1,4 +1,4 @@
-//! Fidelity by the length of what was read before.
+//! KL divergence by context length.
 
 use super::{
     super::{
@@ -15,9 +15,12 @@ use super::{
 pub(super) fn plot(report: &Report) -> Option<Plot> {
     let series = candidates(report).into_iter().filter_map(|(c, look, name)| {
         let points = c.figures.contexts.iter().filter_map(|context| {
-            let (y, range) = finite(context.forced.mean_kl)?;
+            let (y, range) = finite(context.teacher_forced.mean_kl)?;
             let read = thousands(context.tokens as u64);
-            let tip = format!("{name}, {read} tokens read: mean KL {}", estimated(context.forced.mean_kl));
+            let tip = format!(
+                "{name}, {read} context tokens: mean KL divergence {}",
+                estimated(context.teacher_forced.mean_kl)
+            );
             Some(Point { x: context.tokens as f64, y, range: Some(range), tip })
         });
         let points: Vec<Point> = points.collect();
@@ -25,14 +28,14 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
     });
     let series: Vec<Series> = series.collect();
     let points = || series.iter().flat_map(|s| &s.points);
-    let x = Axis::octaves("tokens read before", points().map(|p| p.x))?;
-    let y = Axis::decades("mean KL, nats", points().map(|p| p.y).collect::<Vec<_>>())?;
-    let chart = Chart { title: "mean KL by tokens read before".to_owned(), size: SIZE, x, y, series };
+    let x = Axis::octaves("context tokens", points().map(|p| p.x))?;
+    let y = Axis::decades("mean KL divergence (nats)", points().map(|p| p.y).collect::<Vec<_>>())?;
+    let chart = Chart { title: "mean KL divergence by context length".to_owned(), size: SIZE, x, y, series };
     Some(Plot {
-        title: "After long contexts",
+        title: "Long contexts",
         reading:
-            "Mean KL of what is predicted after so many tokens of the pinned text, with 95 % intervals: a line that \
-                  rises to the right loses more the longer the context is."
+            "Mean KL divergence at the end of contexts of this length, with 95 % intervals: a line that rises to the right \
+                  diverges more the longer the context is."
                 .to_owned(),
         drawings: vec![(None, chart.draw())],
     })

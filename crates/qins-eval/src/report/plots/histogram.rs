@@ -1,4 +1,4 @@
-//! How KL is distributed over positions, a panel for each candidate.
+//! The distribution of the KL divergence over positions, a panel for each candidate.
 
 use super::{
     super::{KL_BINS, Report, Role, format::figure},
@@ -16,13 +16,14 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
     let mut same = Vec::new();
     let mut shown = Vec::new();
     for (candidate, look, name) in candidates(report) {
-        let Some(forced) = predictions(candidate) else { continue };
-        let all: usize = forced.kl_histogram.iter().sum();
+        let Some(teacher_forced) = predictions(candidate) else { continue };
+        let all: usize = teacher_forced.kl_histogram.iter().sum();
         let control = candidate.role == Role::Control;
-        let shares: Vec<f64> = forced.kl_histogram.iter().map(|n| 100.0 * *n as f64 / all.max(1) as f64).collect();
+        let shares: Vec<f64> =
+            teacher_forced.kl_histogram.iter().map(|n| 100.0 * *n as f64 / all.max(1) as f64).collect();
         match shares.first() {
             Some(first) if *first >= 100.0 => same.push(name),
-            Some(_) if all > 0 => shown.push((name, look, control, shares, forced.mean_kl.map(|e| e.value))),
+            Some(_) if all > 0 => shown.push((name, look, control, shares, teacher_forced.mean_kl.map(|e| e.value))),
             _ => {}
         }
     }
@@ -45,18 +46,18 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
             series.push(Series { name, look: "mean".to_owned(), shape: Shape::Plain, points });
         }
         let ticks = [(-8.0, "1e-8"), (-6.0, "1e-6"), (-4.0, "1e-4"), (-2.0, "0.01"), (0.0, "1")];
-        let x = Axis::tight("KL, nats", [FIRST, FIRST + 0.5 * KL_BINS as f64])?;
+        let x = Axis::tight("KL divergence (nats)", [FIRST, FIRST + 0.5 * KL_BINS as f64])?;
         let x = x.with_ticks(ticks.map(|(at, text)| (at, text.to_owned())).into());
         let y = Axis::linear("positions, %", [0.0, highest])?;
-        let chart = Chart { title: format!("positions by their KL, {name}"), size: SMALL, x, y, series };
+        let chart = Chart { title: format!("positions by KL divergence, {name}"), size: SMALL, x, y, series };
         Some((Some(name), chart.draw()))
     });
-    let mut reading = "The share of positions whose KL is so large, in bins of half a power of ten; the first holds \
-                       all below 1e-8, the last all from 1 on. The upright line is the mean, which a few positions at \
-                       the right decide."
-        .to_owned();
+    let mut reading =
+        "The share of positions by KL divergence, in bins of half a decade; the first bin holds all below 1e-8, the \
+                       last all from 1 on. The vertical line is the mean, which a few positions at the right dominate."
+            .to_owned();
     if !same.is_empty() {
         reading += &format!(" Not shown, as no position reaches 1e-8: {}.", same.join(", "));
     }
-    Some(Plot { title: "How KL is distributed", reading, drawings: drawings.collect() })
+    Some(Plot { title: "Distribution of KL divergence", reading, drawings: drawings.collect() })
 }

@@ -1,10 +1,10 @@
-//! Labels, so placed that none covers another.
+//! Placement of labels without overlap.
 
-/// Height of a label, and the width of one of its letters, roughly: fonts are the reader's.
+/// Height of a label, and the approximate width of a letter: the font is the browser's.
 pub(super) const HEIGHT: f64 = 14.0;
 const LETTER: f64 = 7.2;
 
-/// How wide a text is, roughly.
+/// Approximate width of a text.
 pub(super) fn width(text: &str) -> f64 {
     text.chars().count() as f64 * LETTER
 }
@@ -16,8 +16,7 @@ fn overlap(a: &Area, b: &Area) -> bool {
     a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 }
 
-/// Heights for labels that would like to be at `wanted`: as near as their own height allows, and within `low` to
-/// `high` if that has room for all.
+/// Heights for labels, as close to `wanted` as non-overlapping labels can be, and within `low` to `high` if all fit.
 pub(super) fn spread(wanted: &[f64], low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<(usize, f64)> = wanted.iter().copied().enumerate().collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -1,7 +1,7 @@
-//! What each encoded linear keeps of its weights, block by block.
+//! The weight error of each encoded linear, by block.
 
 use super::{
-    super::{Layer, Report},
+    super::{LayerFidelity, Report},
     Plot, SMALL,
     axis::Axis,
     candidates,
@@ -22,23 +22,23 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
         let series: Vec<Series> = series.collect();
         let points = || series.iter().flat_map(|s| &s.points);
         let x = Axis::tight("block", points().map(|p| p.x).collect::<Vec<_>>())?;
-        let y = Axis::linear("signal over error, dB", points().map(|p| p.y))?;
-        let chart = Chart { title: format!("dB of each linear, {name}"), size: SMALL, x, y, series };
+        let y = Axis::linear("SQNR (dB)", points().map(|p| p.y))?;
+        let chart = Chart { title: format!("SQNR of each linear, {name}"), size: SMALL, x, y, series };
         Some((Some(name), chart.draw()))
     });
     Some(Plot {
-        title: "What each linear keeps",
+        title: "Weight error by linear (SQNR)",
         reading:
-            "The power of a linear's weights over that of their error, in dB, by block and role: 6 dB more is half the \
-                  error. Each panel has a scale of its own; a linear without any error is not drawn."
+            "Signal-to-quantisation-noise ratio of each linear's weights in dB, by block and role: 6 dB more is half the \
+                  error. Each panel has its own scale; exact linears are not drawn."
                 .to_owned(),
         drawings: drawings.collect(),
     })
 }
 
 /// The linears of one role, in the order of blocks.
-fn line(layers: &[Layer], role: &str) -> Vec<Point> {
-    let point = |layer: &Layer| {
+fn line(layers: &[LayerFidelity], role: &str) -> Vec<Point> {
+    let point = |layer: &LayerFidelity| {
         let block = block(&layer.module, role)?;
         let y = layer.sqnr_db.filter(|db| db.is_finite())?;
         let tip = format!("{} ({}): {y:.1} dB", layer.module, layer.scheme);

@@ -1,4 +1,4 @@
-//! What is lost when one part is encoded: by block, and by role.
+//! Sensitivity: KL divergence when only one part is encoded, by block and by role.
 
 use super::{
     super::{
@@ -23,13 +23,13 @@ pub(super) fn by_block(report: &Report) -> Option<Plot> {
     let series: Vec<Series> = series.filter(|s| !s.points.is_empty()).collect();
     let points = || series.iter().flat_map(|s| &s.points);
     let x = Axis::tight("block", points().map(|p| p.x).collect::<Vec<_>>())?;
-    let y = Axis::decades("mean KL, nats", points().map(|p| p.y).collect::<Vec<_>>())?;
-    let chart = Chart { title: "mean KL when one block is encoded".to_owned(), size: SIZE, x, y, series };
+    let y = Axis::decades("mean KL divergence (nats)", points().map(|p| p.y).collect::<Vec<_>>())?;
+    let chart = Chart { title: "mean KL divergence when one block is encoded".to_owned(), size: SIZE, x, y, series };
     Some(Plot {
         title: "Sensitivity by block",
         reading:
-            "Mean KL, with its 95 % interval, when this block alone is encoded and all others are plain: the highest \
-                  dots are the blocks that need their bits most."
+            "Mean KL divergence with its 95 % interval when this block alone is encoded and all others are plain: the \
+                  highest dots are the blocks that need more bits."
                 .to_owned(),
         drawings: vec![(None, chart.draw())],
     })
@@ -44,13 +44,13 @@ pub(super) fn by_role(report: &Report) -> Option<Plot> {
             Some(Bar { name, look: look.clone(), value, range: Some(range), text })
         };
         let bars: Vec<Bar> = parts(report, scheme).filter(|part| block(&part.part).is_none()).filter_map(bar).collect();
-        Some((Some(scheme.to_owned()), bars::draw("mean KL when one role is encoded", &bars)?))
+        Some((Some(scheme.to_owned()), bars::draw("mean KL divergence when one role is encoded", &bars)?))
     });
     Some(Plot {
         title: "Sensitivity by role",
         reading:
-            "Mean KL, with its 95 % interval, when the linears of this role are encoded in all blocks and all others \
-                  are plain."
+            "Mean KL divergence with its 95 % interval when the linears of this role are encoded in all blocks and all \
+                  others are plain."
                 .to_owned(),
         drawings: drawings.collect(),
     })
@@ -84,7 +84,7 @@ fn block(part: &str) -> Option<u32> {
 
 fn point(part: &Sensitivity) -> Option<Point> {
     let (y, range) = finite(part.mean_kl)?;
-    let (kl, same) = (estimated(part.mean_kl), percent(part.same_top_rate, 2));
-    let tip = format!("{} in {}: mean KL {kl}, same likeliest token {same}", part.part, part.scheme);
+    let (kl, agreement) = (estimated(part.mean_kl), percent(part.top1_agreement, 2));
+    let tip = format!("{} in {}: mean KL divergence {kl}, top-1 agreement {agreement}", part.part, part.scheme);
     Some(Point { x: f64::from(block(&part.part)?), y, range: Some(range), tip })
 }

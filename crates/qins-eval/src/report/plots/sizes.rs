@@ -1,4 +1,4 @@
-//! What each form takes at rest.
+//! The size of each variant's weights as stored.
 
 use super::{
     super::{
@@ -15,18 +15,18 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
     let plain = report.model.weight_bytes;
     let plain = bar("plain checkpoint".to_owned(), "grey".to_owned(), plain, bytes(plain));
     let encoded = candidates(report).into_iter().filter(|(c, ..)| {
-        // What computes otherwise, or is the plain model again, rests as the plain one does.
+        // Other arithmetic and the repeated baseline have plain weights.
         c.settings.computation.is_none() && c.settings.scheme != "none"
     });
     let encoded = encoded.map(|(c, look, name)| {
         let size = bytes(c.weight_bytes);
-        let text = c.bits_per_weight.map_or(size.clone(), |_| format!("{size}, {} bits", bits(c.bits_per_weight)));
+        let text = c.bits_per_weight.map_or(size.clone(), |_| format!("{size}, {} bpw", bits(c.bits_per_weight)));
         bar(name, look, c.weight_bytes, text)
     });
     let bars: Vec<Bar> = [plain].into_iter().chain(encoded).collect();
     Some(Plot {
         title: "Sizes",
-        reading: "Bytes of all weights at rest, those that are not encoded included, and bits per encoded weight."
+        reading: "Bytes of all weights as stored, plain ones included, and bits per weight (bpw) of the encoded ones."
             .to_owned(),
         drawings: bars::draw("bytes of all weights", &bars).map(|svg| (None, svg)).into_iter().collect(),
     })

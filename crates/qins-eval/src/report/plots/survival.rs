@@ -1,4 +1,4 @@
-//! How far texts match: the share of them that still does, token by token.
+//! Survival curves: the share of texts whose first n tokens match.
 
 use super::{
     super::{Candidate, FreeRun, Report, Text},
@@ -12,10 +12,10 @@ pub(super) fn plot(report: &Report) -> Option<Plot> {
     let greedy = curves(report, "greedy", &report.baseline.texts, |c| c.figures.greedy.as_ref());
     let sampled = curves(report, "sampled", &report.baseline.sampled, |c| c.figures.sampled.as_ref());
     Some(Plot {
-        title: "How far texts match",
+        title: "Matching texts by length",
         reading:
-            "The share of texts that are still the plain model's, token for token, after so many tokens: a line that \
-                  stays at the top never departs. Dashed grey lines differ from the baseline in arithmetic only."
+            "The share of texts whose first n tokens equal the baseline's (Kaplan–Meier estimate): a line that stays at \
+                  the top never diverges. Dashed grey lines differ from the baseline in arithmetic only."
                 .to_owned(),
         drawings: [greedy, sampled].into_iter().flatten().collect(),
     })
@@ -41,10 +41,10 @@ fn curves(
         return None;
     }
     let chart = Chart {
-        title: format!("texts that still match, {title}"),
+        title: format!("matching texts, {title}"),
         size: SIZE,
         x: Axis::tight("tokens", [0.0, longest])?,
-        y: Axis::linear("texts that still match, %", [0.0, 100.0])?,
+        y: Axis::linear("matching texts, %", [0.0, 100.0])?,
         series,
     };
     Some((Some(title.to_owned()), chart.draw()))

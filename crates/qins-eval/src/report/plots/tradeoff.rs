@@ -1,4 +1,4 @@
-//! Size against fidelity: what each bit a weight buys.
+//! Size against fidelity: divergence and matching prefix by bits per weight.
 
 use maud::Markup;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::estimate::Estimate;
 
-/// The bits of one candidate and a figure.
+/// Bits per weight of one candidate, and a metric.
 struct Dot {
     name: String,
     look: String,
@@ -27,35 +27,39 @@ struct Dot {
 }
 
 pub(super) fn plot(report: &Report) -> Option<Plot> {
-    let kl = |c: &Candidate| predictions(c).and_then(|forced| forced.mean_kl);
-    let mut lost = dots(report, kl, |name, e| format!("{name}: mean KL {}", estimated(Some(e))));
-    let matching = |c: &Candidate| c.figures.greedy.as_ref().and_then(|run| run.median_match);
-    let tip = |name: &str, e| format!("{name}: median {}", interval(Some(e), |tokens| format!("{tokens:.0}")));
-    let kept = dots(report, matching, tip);
+    let kl = |c: &Candidate| predictions(c).and_then(|teacher_forced| teacher_forced.mean_kl);
+    let mut divergences = dots(report, kl, |name, e| format!("{name}: mean KL divergence {}", estimated(Some(e))));
+    let matching = |c: &Candidate| c.figures.greedy.as_ref().and_then(|run| run.median_match_length);
+    let tip = |name: &str, e| {
+        format!("{name}: median matching prefix {}", interval(Some(e), |tokens| format!("{tokens:.0}")))
+    };
+    let prefixes = dots(report, matching, tip);
 
-    // A control is there to be bad: where it is off the scale of all others it is named, not drawn.
+    // A control may lie off the scale of all others: it is then named, not drawn.
     let noise = noise(report, kl);
-    let all = judged(&lost).map(|dot| dot.value).chain(noise.iter().map(|level| level.value));
-    let y = Axis::decades("mean KL, nats", all.collect::<Vec<_>>());
+    let all = judged(&divergences).map(|dot| dot.value).chain(noise.iter().map(|level| level.value));
+    let y = Axis::decades("mean KL divergence (nats)", all.collect::<Vec<_>>());
     let off = |dot: &Dot| dot.control && y.as_ref().is_some_and(|y| y.place(dot.value).is_none());
-    let out: Vec<String> =
-        lost.iter().filter(|dot| off(dot)).map(|dot| format!("{} (mean KL {})", dot.name, figure(dot.value))).collect();
-    lost.retain(|dot| !off(dot));
-    let top = kept.iter().map(|dot| dot.value).fold(0.0, f64::max);
+    let out: Vec<String> = divergences
+        .iter()
+        .filter(|dot| off(dot))
+        .map(|dot| format!("{} (mean KL divergence {})", dot.name, figure(dot.value)))
+        .collect();
+    divergences.retain(|dot| !off(dot));
+    let top = prefixes.iter().map(|dot| dot.value).fold(0.0, f64::max);
     let drawings = [
-        y.and_then(|y| chart("mean KL against bits a weight", y, &lost, &noise, |value| value)),
-        Axis::linear("median of matching tokens", [0.0, top])
-            .and_then(|y| chart("median of matching tokens against bits a weight", y, &kept, &[], |value| -value)),
+        y.and_then(|y| chart("mean KL divergence against bits per weight", y, &divergences, &noise, |value| value)),
+        Axis::linear("median matching prefix, tokens", [0.0, top])
+            .and_then(|y| chart("median matching prefix against bits per weight", y, &prefixes, &[], |value| -value)),
     ];
-    let mut reading = "Each dot is a form of the model, its upright bar the 95 % interval: further left is smaller; \
-                       lower KL, or more matching tokens, is nearer to the plain model. The line joins the forms that no other \
-                       beats in both."
+    let mut reading = "Each dot is a variant, its vertical bar the 95 % interval. Further left is smaller; lower KL divergence, or a \
+                       longer matching prefix, is closer to the baseline. The line is the Pareto front."
         .to_owned();
     if !noise.is_empty() {
-        reading += " Below the dashed line the weights' encoding changes less than arithmetic in bf16 does.";
+        reading += " Below the dashed line, encoding the weights changes less than bf16 arithmetic does.";
     }
     if !out.is_empty() {
-        reading += &format!(" Left out, being off the scale: {}.", out.join(", "));
+        reading += &format!(" Off the scale and not drawn: {}.", out.join(", "));
     }
     Some(Plot { title: "Size against fidelity", reading, drawings: drawings.into_iter().flatten().collect() })
 }
@@ -73,13 +77,13 @@ fn dots(
         let bits_per_weight = c.bits_per_weight.filter(|bits| bits.is_finite() && *bits > 0.0)?;
         let estimate = of(c)?;
         let (value, range) = finite(Some(estimate))?;
-        let tip = format!("{}, {} bits a weight", tip(&name, estimate), bits(Some(bits_per_weight)));
+        let tip = format!("{}, {} bpw", tip(&name, estimate), bits(Some(bits_per_weight)));
         Some(Dot { name, look, control: c.role == Role::Control, bits: bits_per_weight, value, range, tip })
     };
     candidates(report).into_iter().filter_map(dot).collect()
 }
 
-/// What another arithmetic changes of the plain model: a level to compare encodings with.
+/// The divergence that other arithmetic causes: a level to compare encodings with.
 struct Level {
     name: String,
     look: String,
@@ -95,7 +99,7 @@ fn noise(report: &Report, of: impl Fn(&Candidate) -> Option<Estimate>) -> Vec<Le
     all.filter_map(level).collect()
 }
 
-/// `None` of fewer than two candidates. The smaller `cost` of a figure, the better it is.
+/// `None` with fewer than two candidates. A smaller `cost` of the metric is better.
 fn chart(
     title: &str,
     y: Axis,
@@ -108,16 +112,12 @@ fn chart(
         return None;
     }
     let (low, high) = bits().fold((f64::INFINITY, 0.0), |(low, high), bits| (bits.min(low), bits.max(high)));
-    let axis = "bits a weight";
+    let axis = "bits per weight (bpw)";
     let x = if high > 4.0 * low { Axis::octaves(axis, bits()) } else { Axis::linear(axis, bits()) }?;
     let point = |dot: &Dot, range| Point { x: dot.bits, y: dot.value, range, tip: dot.tip.clone() };
     let front = front(dots, cost).into_iter().map(|dot| point(dot, None)).collect();
-    let front = Series {
-        name: "no other beats these".to_owned(),
-        look: "front".to_owned(),
-        shape: Shape::Plain,
-        points: front,
-    };
+    let front =
+        Series { name: "Pareto front".to_owned(), look: "front".to_owned(), shape: Shape::Plain, points: front };
     let series = dots.iter().map(|dot| Series {
         name: dot.name.clone(),
         look: dot.look.clone(),
@@ -135,7 +135,7 @@ fn chart(
     Some((None, chart.draw()))
 }
 
-/// The dots that none with as few bits beats (Pareto's front), from the fewest bits on.
+/// The Pareto front of the judged dots, from the fewest bits on.
 fn front(dots: &[Dot], cost: impl Fn(f64) -> f64) -> Vec<&Dot> {
     let mut sorted: Vec<&Dot> = judged(dots).collect();
     sorted.sort_by(|a, b| a.bits.total_cmp(&b.bits).then(cost(a.value).total_cmp(&cost(b.value))));
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_front_holds_what_no_other_beats() {
+    fn front_is_the_pareto_front_of_judged_dots() {
         let dot = |name: &str, bits, value| Dot {
             name: name.to_owned(),
             look: String::new(),

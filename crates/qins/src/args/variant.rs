@@ -1,4 +1,4 @@
-//! A model in the form that was asked for.
+//! A model, plain or encoded while loading.
 
 use std::error::Error;
 
@@ -14,13 +14,13 @@ use crate::{
     policy::{Engine, policy},
 };
 
-/// Which model, and how its weights and its cache rest.
+/// A model, and how its weights and its KV cache are stored.
 #[derive(Debug, Args)]
-pub(crate) struct FormArgs {
+pub(crate) struct VariantArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Encode the weights while loading: none, f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` takes the
-    /// checkpoint as it is
+    /// Encode the weights while loading: none, companded-f32, lossless, q8g, q8, q6, q5, q4, q3 or rate; `none` loads
+    /// the checkpoint as it is
     #[arg(long, default_value = "none")]
     scheme: SchemeOrNone,
     #[command(flatten)]
@@ -31,19 +31,19 @@ pub(crate) struct FormArgs {
     device: DeviceArgs,
 }
 
-impl FormArgs {
-    /// Opens the model, and says how what is not plain is encoded: what can be refused is refused before anything is read.
+impl VariantArgs {
+    /// Opens the model, and gives the recipe to encode it with. Invalid options are reported before weights are read.
     pub(crate) fn open(&self) -> Result<(ModelSource, Option<Recipe>), Box<dyn Error>> {
         let recipe = self.encode.recipe(self.scheme.scheme())?;
         Ok((model::open(&self.model)?, recipe))
     }
 
-    /// A name for what [`open`](Self::open) says.
+    /// The name of the variant, from the recipe of [`open`](Self::open).
     pub(crate) fn name(&self, recipe: Option<&Recipe>) -> String {
         recipe.map_or("none".to_owned(), |recipe| self.encode.settings(recipe).to_string())
     }
 
-    /// Loads what was opened.
+    /// Loads the opened model, encoded by `recipe`.
     pub(crate) fn load(&self, source: &ModelSource, recipe: Option<Recipe>) -> Result<Loaded, Box<dyn Error>> {
         let device = self.device.device()?;
         let policy = recipe.map(|recipe| policy(&self.encode, recipe, source, &Engine::on(&device))).transpose()?;

@@ -4,22 +4,22 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::json;
 
-use crate::common::{Home, Tensor, edit_json, edit_tensors, expect_refusals};
+use crate::common::{Home, Tensor, edit_json, edit_tensors, expect_rejections};
 
 const FILE: &str = "model/model.safetensors";
 const INDEX: &str = "model/model.safetensors.index.json";
 
-/// What is wrong, what is done to a file or directory, and what every command says.
+/// What is wrong, what is done to a file or directory, and what every command messages.
 type FileCase = (&'static str, fn(&Path), &'static [&'static str]);
 
 #[test]
-fn a_file_that_is_missing_or_cut_short_is_named() {
+fn missing_or_truncated_file_is_named() {
     let whole = fs::metadata(Home::new("e_tied/f32").path(FILE)).unwrap().len();
     for length in [0, 1, 7, 8, 9, 100, whole / 2, whole - 1] {
         let home = Home::new("e_tied/f32");
         fs::OpenOptions::new().write(true).open(home.path(FILE)).unwrap().set_len(length).unwrap();
         let found = format!("found {length} bytes");
-        expect_refusals(&home, &found, "gqvci", &[FILE, "expected a complete safetensors file", &found]);
+        expect_rejections(&home, &found, "gqvci", &[FILE, "expected a complete safetensors file", &found]);
     }
     let cases: [FileCase; 5] = [
         ("missing", |path| fs::remove_file(path).unwrap(), &[FILE, "not found"]),
@@ -28,10 +28,10 @@ fn a_file_that_is_missing_or_cut_short_is_named() {
         ("a header of zeros", |path| edit_bytes(path, |file| file[8..200].fill(0)), &[FILE, "complete safetensors"]),
         ("something else", |path| fs::write(path, "x".repeat(1000)).unwrap(), &[FILE, "complete safetensors"]),
     ];
-    for (name, spoil, says) in cases {
+    for (name, spoil, messages) in cases {
         let home = Home::new("e_tied/f32");
         spoil(&home.path(FILE));
-        expect_refusals(&home, name, "gqvci", says);
+        expect_rejections(&home, name, "gqvci", messages);
     }
 }
 
@@ -42,7 +42,7 @@ fn edit_bytes(path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
-fn an_index_and_its_shards_must_agree() {
+fn inconsistent_index_and_shards_are_rejected() {
     const SHARD: &str = "model-00002-of-00003.safetensors";
     let cases: [FileCase; 9] = [
         ("a shard missing", |dir| fs::remove_file(dir.join(SHARD)).unwrap(), &[SHARD, "No such file"]),
@@ -59,17 +59,17 @@ fn an_index_and_its_shards_must_agree() {
             &["model-00003-of-00003.safetensors", "`model.layers.1.mlp.down_proj.weight`", "index.json"],
         ),
     ];
-    for (name, spoil, says) in cases {
+    for (name, spoil, messages) in cases {
         let home = Home::new("b_gqa/f32");
         spoil(&home.path("model"));
-        expect_refusals(&home, name, "gqvci", says);
+        expect_rejections(&home, name, "gqvci", messages);
     }
     let home = Home::new("b_gqa/f32");
     fs::remove_file(home.path(INDEX)).unwrap();
-    expect_refusals(&home, "no index", "gqvci", &[FILE, "index.json"]);
+    expect_rejections(&home, "no index", "gqvci", &[FILE, "index.json"]);
     let home = Home::new("b_gqa/f32");
     edit_json(&home.path(INDEX), |index| index["weight_map"]["more.weight"] = json!(SHARD));
-    expect_refusals(&home, "a tensor too many", "gqvci", &[SHARD, "`more.weight`"]);
+    expect_rejections(&home, "a tensor too many", "gqvci", &[SHARD, "`more.weight`"]);
 }
 
 fn index(dir: &Path, edit: impl FnOnce(String) -> String) {
@@ -98,15 +98,15 @@ fn tensor<'a>(tensors: &'a mut BTreeMap<String, Tensor>, name: &str) -> &'a mut 
 }
 
 fn refuse(cases: &[TensorCase]) {
-    for (name, edit, refusing, says) in cases {
+    for (name, edit, rejecting, messages) in cases {
         let home = Home::new("e_tied/f32");
         edit_tensors(&home.path(FILE), edit);
-        expect_refusals(&home, name, refusing, &[&[FILE], *says].concat());
+        expect_rejections(&home, name, rejecting, &[&[FILE], *messages].concat());
     }
 }
 
 #[test]
-fn a_tensor_that_is_missing_or_of_another_form_is_named() {
+fn missing_or_misshapen_tensor_is_named() {
     refuse(&[
         ("no norm", |t| drop(t.remove(NORM)), "gqvc", &["`model.layers.1.input_layernorm.weight`", "no such tensor"]),
         ("no last norm", |t| drop(t.remove("model.norm.weight")), "gqvc", &["`model.norm.weight`", "no such tensor"]),
@@ -157,7 +157,7 @@ fn a_tensor_that_is_missing_or_of_another_form_is_named() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_named() {
+fn non_finite_weights_are_named() {
     refuse(&[
         (
             "NaN",
@@ -195,16 +195,16 @@ fn weights_that_are_no_numbers_are_named() {
 
 /// Finite weights, and sums of them that are not.
 #[test]
-fn a_model_whose_words_are_nan_says_none_and_passes_nowhere() {
+fn nan_logits_are_an_error() {
     let home = Home::new("e_tied/f32");
     edit_tensors(&home.path(FILE), |t| {
         for i in 0..32 {
             tensor(t, NORM).set(i, 3e38);
         }
     });
-    let says = ["prompt `prompt`", "expected finite logits"];
-    home.qins("generate --model model --prompt-ids 5,7").refused("generate", &says);
-    let says = ["prompt `a`", "expected finite logits"];
+    let messages = ["prompt `prompt`", "expected finite logits"];
+    home.qins("generate --model model --prompt-ids 5,7").rejected("generate", &messages);
+    let messages = ["prompt `a`", "expected finite logits"];
     home.qins("validate --model model --prompts prompts.jsonl --scheme none --max-new-tokens 2")
-        .refused("validate", &says);
+        .rejected("validate", &messages);
 }

@@ -1,4 +1,4 @@
-//! Every form in a file says what it says when it is encoded while loading, and costs the same.
+//! Models stored in every scheme generate the same texts, and have the same size, as when encoded while loading.
 
 use serde_json::Value;
 
@@ -9,8 +9,9 @@ use crate::{
 
 const GENERATE: &str = "generate --prompts prompts.jsonl --max-new-tokens 16 --ignore-eos --json";
 
-/// Forms that `--entropy` is a choice for, and those that are coded in any case.
-const FORMS: [&str; 8] = ["f32", "q8g", "q8", "q6", "q5", "q4", "q3", "q4 --override q=q8 --override layers.1.*=q3"];
+/// Schemes that `--entropy` applies to, and those that are always entropy-coded.
+const FORMS: [&str; 8] =
+    ["companded-f32", "q8g", "q8", "q6", "q5", "q4", "q3", "q4 --override q=q8 --override layers.1.*=q3"];
 const CODED: [&str; 7] = [
     "lossless",
     "rate",
@@ -36,9 +37,9 @@ fn homes() -> Vec<(&'static str, Home)> {
     ]
 }
 
-/// What is said in a form, loaded and stored, and the summaries that agree on its cost.
+/// The texts and summary of a variant, asserted to be the same loaded and stored.
 #[track_caller]
-fn said(home: &Home, what: &str, form: &str) -> (Vec<Value>, Value) {
+fn generated(home: &Home, what: &str, form: &str) -> (Vec<Value>, Value) {
     let encode = format!("--scheme {form}").replace("layers.1.*", "model.layers.1.*");
     home.qins(&format!("convert --model model --out out {encode}")).done();
     let loaded = home.qins(&format!("{GENERATE} --model model {encode}")).lines();
@@ -52,31 +53,31 @@ fn said(home: &Home, what: &str, form: &str) -> (Vec<Value>, Value) {
 }
 
 #[test]
-fn every_form_says_the_same_loaded_and_stored() {
+fn stored_schemes_generate_as_when_encoded_while_loading() {
     for (model, home) in homes() {
         let plain = home.qins(&format!("{GENERATE} --model model")).lines();
         let mut others = 0;
         for form in CODED {
             for targets in ["safe", "full"] {
                 let what = format!("{model}: {form} {targets}");
-                let (answers, _) = said(&home, &what, &format!("{form} --targets {targets}"));
+                let (answers, _) = generated(&home, &what, &format!("{form} --targets {targets}"));
                 others += usize::from(answers[..] != plain[..2]);
                 assert!(form != "lossless" || answers[..] == plain[..2], "{what}");
             }
         }
-        // Half a bit a weight says something else: what is compared can differ.
+        // Half a bit per weight generates other texts: the comparison can fail.
         assert!(others >= 2, "{model}");
     }
 }
 
 #[test]
-fn entropy_coding_changes_the_size_and_nothing_that_is_said() {
+fn entropy_coding_changes_only_the_size() {
     for (model, home) in homes() {
         let mut sizes = 0;
         for form in FORMS {
             let what = format!("{model}: {form}");
-            let (answers, summary) = said(&home, &what, form);
-            let (coded, coded_summary) = said(&home, &what, &format!("{form} --entropy"));
+            let (answers, summary) = generated(&home, &what, form);
+            let (coded, coded_summary) = generated(&home, &what, &format!("{form} --entropy"));
             assert_eq!(answers, coded, "{what}");
             sizes += usize::from(summary["weight_bytes"] != coded_summary["weight_bytes"]);
         }
@@ -84,9 +85,9 @@ fn entropy_coding_changes_the_size_and_nothing_that_is_said() {
     }
 }
 
-/// On matrices that are not tiny the coder's tables are small beside what they save.
+/// On larger matrices the coder's tables are smaller than the bytes they save.
 #[test]
-fn the_embedded_model_is_smaller_for_being_coded_and_keeps_to_its_rate() {
+fn entropy_coding_and_rate_have_the_expected_bits_per_weight() {
     let home = Home::new("e_tied/f32");
     let run = |encode: &str| {
         let lines = home
@@ -106,8 +107,8 @@ fn the_embedded_model_is_smaller_for_being_coded_and_keeps_to_its_rate() {
     assert!((4.375..4.6).contains(&bits) && fewer < bits - 0.05, "{bits} {fewer}");
     let (_, lossless) = run("--scheme lossless");
     assert!((9.0..12.0).contains(&lossless), "{lossless}");
-    for asked in [1.5, 4.0, 8.0] {
-        let (_, bits) = run(&format!("--scheme rate --bits-per-weight {asked}"));
-        assert!((asked - 0.1..=asked + 0.03).contains(&bits), "{asked}: {bits}");
+    for requested in [1.5, 4.0, 8.0] {
+        let (_, bits) = run(&format!("--scheme rate --bits-per-weight {requested}"));
+        assert!((requested - 0.1..=requested + 0.03).contains(&bits), "{requested}: {bits}");
     }
 }

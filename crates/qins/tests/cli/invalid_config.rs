@@ -4,14 +4,14 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::common::{Home, edit_json, expect_refusals};
+use crate::common::{Home, edit_json, expect_rejections};
 
 fn remove(config: &mut Value, field: &str) {
     config.as_object_mut().unwrap().remove(field).unwrap();
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_named() {
+fn unreadable_file_is_named() {
     type Case = (&'static str, fn(&Path), &'static [&'static str]);
     let cases: [Case; 6] = [
         ("no directory", |dir| fs::remove_dir_all(dir).unwrap(), &["model: no such file or directory", "owner/name"]),
@@ -21,25 +21,25 @@ fn a_configuration_that_cannot_be_read_is_named() {
         ("no text", |dir| fs::write(dir.join("config.json"), [0xff, 0xfe]).unwrap(), &["model/config.json"]),
         ("a list", |dir| fs::write(dir.join("config.json"), "[]").unwrap(), &["model/config.json", "object"]),
     ];
-    for (name, spoil, says) in cases {
+    for (name, spoil, messages) in cases {
         let home = Home::new("e_tied/f32");
         spoil(&home.path("model"));
         for command in ["generate --model model --prompt-ids 5", "validate --model model", "inspect model"] {
-            home.qins(command).refused(&format!("{name}: {command}"), says);
+            home.qins(command).rejected(&format!("{name}: {command}"), messages);
         }
-        home.qins("convert --model model --scheme q8 --out new/out").refused(name, says);
+        home.qins("convert --model model --scheme q8 --out new/out").rejected(name, messages);
         assert!(!home.path("new").exists() && !home.path("report.json").exists(), "{name}");
     }
 }
 
 #[test]
-fn a_field_that_is_missing_or_out_of_bounds_is_named() {
+fn missing_or_out_of_range_field_is_named() {
     let home = Home::new("e_tied/f32");
     let path = home.path("model/config.json");
     let good = fs::read(&path).unwrap();
-    let refused = |edit: &dyn Fn(&mut Value), field: &str| {
+    let rejected = |edit: &dyn Fn(&mut Value), field: &str| {
         edit_json(&path, edit);
-        home.qins("generate --model model --prompt-ids 5").refused(field, &["model/config.json: ", field]);
+        home.qins("generate --model model --prompt-ids 5").rejected(field, &["model/config.json: ", field]);
         fs::write(&path, &good).unwrap();
     };
     let sizes = [
@@ -63,11 +63,11 @@ fn a_field_that_is_missing_or_out_of_bounds_is_named() {
             Value::Null,
         ];
         for value in wrong {
-            refused(&|c| c[field] = value.clone(), field);
+            rejected(&|c| c[field] = value.clone(), field);
         }
     }
     for field in sizes.into_iter().chain(["model_type", "rms_norm_eps", "hidden_act"]) {
-        refused(&|c| remove(c, field), field);
+        rejected(&|c| remove(c, field), field);
     }
     for (field, value) in [
         ("num_key_value_heads", json!(0)),
@@ -84,12 +84,12 @@ fn a_field_that_is_missing_or_out_of_bounds_is_named() {
         ("tie_word_embeddings", json!("no")),
         ("rope_parameters", json!("default")),
     ] {
-        refused(&|c| c[field] = value.clone(), field);
+        rejected(&|c| c[field] = value.clone(), field);
     }
 }
 
 #[test]
-fn a_model_of_another_kind_is_refused_by_every_command_that_builds_it() {
+fn unsupported_model_is_rejected_by_every_command_that_builds_it() {
     type Case = (&'static str, &'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 19] = [
         ("attention biases", "e_tied", |c| c["attention_bias"] = json!(true), &["without biases", "attention_bias"]),
@@ -142,15 +142,15 @@ fn a_model_of_another_kind_is_refused_by_every_command_that_builds_it() {
             &["safetensors", "embed_tokens", "[268435456, 32]", "[112, 32]"],
         ),
     ];
-    for (name, fixture, edit, says) in cases {
+    for (name, fixture, edit, messages) in cases {
         let home = Home::new(&format!("{fixture}/f32"));
         edit_json(&home.path("model/config.json"), edit);
-        expect_refusals(&home, name, "gqvc", says);
+        expect_rejections(&home, name, "gqvc", messages);
     }
 }
 
 #[test]
-fn a_checkpoint_of_another_format_is_refused() {
+fn other_quantization_format_is_rejected() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 5] = [
         ("a newer one", |q| q["format_version"] = json!(4), &["expected format_version 3, found 4", "newer"]),
@@ -163,29 +163,29 @@ fn a_checkpoint_of_another_format_is_refused() {
             &["model.layers.9.mlp.up_proj.weight_packed"],
         ),
     ];
-    for (name, edit, says) in cases {
+    for (name, edit, messages) in cases {
         let home = Home::new("e_tied/f32");
         home.qins("convert --model model --scheme q8 --out encoded").done();
         fs::remove_dir_all(home.path("model")).unwrap();
         fs::rename(home.path("encoded"), home.path("model")).unwrap();
         edit_json(&home.path("model/config.json"), |c| edit(&mut c["quantization_config"]));
-        expect_refusals(&home, name, "gqvci", &[&["model/config.json"], says].concat());
+        expect_rejections(&home, name, "gqvci", &[&["model/config.json"], messages].concat());
     }
 }
 
 #[test]
-fn what_is_encoded_is_not_encoded_again() {
-    for scheme in ["f32", "q8"] {
+fn encoded_checkpoint_is_not_encoded_again() {
+    for scheme in ["companded-f32", "q8"] {
         let home = Home::new("b_gqa/f32");
         home.qins(&format!("convert --model model --scheme {scheme} --out encoded")).done();
         fs::remove_dir_all(home.path("model")).unwrap();
         fs::rename(home.path("encoded"), home.path("model")).unwrap();
-        expect_refusals(&home, scheme, "qvc", &["model", "expected a plain", "encoded"]);
+        expect_rejections(&home, scheme, "qvc", &["model", "expected a plain", "encoded"]);
     }
 }
 
 #[test]
-fn a_file_beside_the_weights_that_cannot_be_read_is_named() {
+fn unreadable_tokenizer_or_generation_config_is_named() {
     let cases: [(&str, &str, &[&str]); 5] = [
         ("generation_config.json", "{", &["model/generation_config.json", "line 1"]),
         ("generation_config.json", r#"{"eos_token_id": "</s>"}"#, &["model/generation_config.json", "token id"]),
@@ -193,9 +193,9 @@ fn a_file_beside_the_weights_that_cannot_be_read_is_named() {
         ("tokenizer.json", "{}", &["model/tokenizer.json"]),
         ("tokenizer.json", r#"{"version": "1.0", "model": {"type": "Rot13"}}"#, &["model/tokenizer.json"]),
     ];
-    for (file, text, says) in cases {
+    for (file, text, messages) in cases {
         let home = Home::new("e_tied/f32");
         home.write(&format!("model/{file}"), text);
-        expect_refusals(&home, &format!("{file}: {text}"), "gqv", says);
+        expect_rejections(&home, &format!("{file}: {text}"), "gqv", messages);
     }
 }

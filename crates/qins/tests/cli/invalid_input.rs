@@ -8,7 +8,7 @@ const GENERATE: &str = "generate --model model --max-new-tokens 2";
 const VALIDATE: &str = "validate --model model --max-new-tokens 2";
 
 #[test]
-fn an_argument_that_makes_no_sense_is_named() {
+fn invalid_argument_is_named() {
     let home = Home::new("e_tied/f32");
     let cases: [(&str, &[&str]); 40] = [
         ("generate --model model", &["--prompt <TEXT>", "--prompt-ids <IDS>", "--prompts <FILE>"]),
@@ -52,8 +52,8 @@ fn an_argument_that_makes_no_sense_is_named() {
         ("inspect model model", &["'model'"]),
         ("inform", &["'inform'"]),
     ];
-    for (arguments, says) in cases {
-        home.qins(arguments).refused(arguments, says);
+    for (arguments, messages) in cases {
+        home.qins(arguments).rejected(arguments, messages);
         assert_eq!(home.list(), NEW, "{arguments}");
     }
 }
@@ -61,25 +61,25 @@ fn an_argument_that_makes_no_sense_is_named() {
 /// Every test program is built with the default backend alone.
 #[test]
 #[cfg(not(any(feature = "ndarray", feature = "wgpu", feature = "cuda")))]
-fn a_backend_that_is_not_in_the_build_is_named_with_its_feature() {
+fn backend_missing_from_the_build_is_named_with_its_feature() {
     let home = Home::new("e_tied/f32");
     for backend in ["ndarray", "wgpu", "cuda"] {
-        let says = [&format!("backend `{backend}` is not in this build")[..], &format!("--features {backend}")];
+        let messages = [&format!("backend `{backend}` is not in this build")[..], &format!("--features {backend}")];
         for command in [format!("{GENERATE} --prompt-ids 5"), format!("{VALIDATE} --prompts prompts.jsonl")] {
-            home.qins(&format!("{command} --backend {backend}")).refused(backend, &says);
+            home.qins(&format!("{command} --backend {backend}")).rejected(backend, &messages);
             assert_eq!(home.list(), NEW, "{backend}");
         }
     }
 }
 
 #[test]
-fn an_alpha_the_scheme_cannot_express_is_refused_with_the_tensor() {
+fn alpha_out_of_range_for_the_scheme_names_the_tensor() {
     let home = Home::new("e_tied/f32");
-    for (scheme, says) in [("f32", "expected weights below 2^25/α"), ("q8", "scale")] {
+    for (scheme, messages) in [("f32", "expected weights below 2^25/α"), ("q8", "scale")] {
         for command in [format!("{GENERATE} --prompt-ids 5"), "convert --model model --out new".to_owned()] {
             let command = format!("{command} --scheme {scheme} --alpha 1e38");
             let tensor = "`model.layers.0.";
-            home.qins(&command).refused(&command, &["model/model.safetensors", tensor, says]);
+            home.qins(&command).rejected(&command, &["model/model.safetensors", tensor, messages]);
             assert_eq!(home.list(), NEW, "{command}");
         }
         // Small ones lose the weights, not the program.
@@ -89,7 +89,7 @@ fn an_alpha_the_scheme_cannot_express_is_refused_with_the_tensor() {
 }
 
 #[test]
-fn a_prompt_that_cannot_be_read_is_named() {
+fn invalid_prompt_is_named() {
     let home = Home::new("e_tied/f32");
     let long = vec!["5"; 513].join(",");
     let long_line = format!("{{\"input_ids\":[{long}]}}");
@@ -112,50 +112,50 @@ fn a_prompt_that_cannot_be_read_is_named() {
         ("{\"id\":\"x\",\"input_ids\":[4294967295]}", &["prompt `x`", "below 112", "found 4294967295"]),
         (&long_line, &["prompt `1`", "at most 512", "found 513"]),
     ];
-    for (text, says) in cases {
+    for (text, messages) in cases {
         home.write("bad.jsonl", text);
         for command in [GENERATE, VALIDATE] {
-            home.qins(&format!("{command} --prompts bad.jsonl")).refused(text, says);
+            home.qins(&format!("{command} --prompts bad.jsonl")).rejected(text, messages);
             assert_eq!(home.list(), ["bad.jsonl", "model", "prompts.jsonl"], "{text}");
         }
     }
     fs::write(home.path("bad.jsonl"), b"{\"prompt\":\"\xff\"}").unwrap();
     for command in [GENERATE, VALIDATE] {
-        home.qins(&format!("{command} --prompts bad.jsonl")).refused("no text", &["bad.jsonl", "UTF-8"]);
-        home.qins(&format!("{command} --prompts none.jsonl")).refused("no file", &["none.jsonl", "No such file"]);
-        home.qins(&format!("{command} --prompts model")).refused("a directory", &["model", "directory"]);
+        home.qins(&format!("{command} --prompts bad.jsonl")).rejected("no text", &["bad.jsonl", "UTF-8"]);
+        home.qins(&format!("{command} --prompts none.jsonl")).rejected("no file", &["none.jsonl", "No such file"]);
+        home.qins(&format!("{command} --prompts model")).rejected("a directory", &["model", "directory"]);
     }
-    for (arguments, says) in [
+    for (arguments, messages) in [
         (["--prompt-ids", "5,112"], ["below 112", "found 112"]),
         (["--prompt-ids", &long], ["at most 512", "found 513"]),
         (["--prompt", "Hello"], ["tokenizer.json", "found none"]),
     ] {
         let arguments = [&["generate", "--model", "model"][..], &arguments].concat();
-        home.run(&arguments).refused(arguments[3], &says);
+        home.run(&arguments).rejected(arguments[3], &messages);
     }
 }
 
 #[test]
-fn a_text_without_tokens_or_of_another_vocabulary_is_refused() {
+fn empty_prompt_and_other_vocabulary_are_rejected() {
     let home = Home::new("e_tied/f32");
     fs::copy(repository("crates/qins/assets/atlas/tokenizer.json"), home.path("model/tokenizer.json")).unwrap();
     let prompt = |text| home.run(&["generate", "--model", "model", "--prompt", text]);
-    prompt("").refused("empty", &["expected at least one token", "found an empty"]);
-    prompt("The capital of France is").refused("another vocabulary", &["below 112", "found"]);
+    prompt("").rejected("empty", &["expected at least one token", "found an empty"]);
+    prompt("The capital of France is").rejected("another vocabulary", &["below 112", "found"]);
     home.write("bad.jsonl", "{\"prompt\":\"\"}");
-    home.qins(&format!("{GENERATE} --prompts bad.jsonl")).refused("empty", &["bad.jsonl:1: ", "empty prompt"]);
+    home.qins(&format!("{GENERATE} --prompts bad.jsonl")).rejected("empty", &["bad.jsonl:1: ", "empty prompt"]);
 }
 
 /// The standard prompts are texts, which a model without a tokenizer cannot read.
 #[test]
-fn a_validation_of_a_model_without_a_tokenizer_asks_for_one() {
+fn standard_prompts_need_a_tokenizer() {
     let home = Home::new("e_tied/f32");
-    home.qins(VALIDATE).refused("no tokenizer", &["the standard prompts:1", "tokenizer.json"]);
+    home.qins(VALIDATE).rejected("no tokenizer", &["the standard prompts:1", "tokenizer.json"]);
     assert_eq!(home.list(), NEW);
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named_before_the_work() {
+fn unwritable_path_is_named_before_the_work() {
     let home = Home::new("e_tied/f32");
     fs::create_dir(home.path("full")).unwrap();
     home.write("full/file", "mine");
@@ -165,7 +165,7 @@ fn a_place_that_cannot_be_written_is_named_before_the_work() {
         ("validate --report full/file/report.json", &["full/file/report.json", "expected a directory"]),
         ("validate --report full", &["full", "expected a file", "found a directory"]),
         ("validate --report=", &["report"]),
-        ("validate --report page.html", &["page.html", "expected a name for the JSON"]),
+        ("validate --report page.html", &["page.html", "expected a name for the JSON file"]),
         ("validate --baseline full", &["full", "expected a file", "found a directory"]),
         ("convert --scheme q8 --out full", &["full", "expected a new or empty directory"]),
         ("convert --scheme q8 --out model", &["model", "expected a new or empty directory"]),
@@ -173,9 +173,9 @@ fn a_place_that_cannot_be_written_is_named_before_the_work() {
         ("convert --scheme q8 --out full/file/new/out", &["full/file/new/out", "Not a directory"]),
         ("convert --scheme q8 --out=", &["out"]),
     ];
-    for (command, says) in cases {
+    for (command, messages) in cases {
         let prompts = if command.starts_with("validate") { "--prompts prompts.jsonl" } else { "" };
-        home.qins(&format!("{command} --model model {prompts}")).refused(command, says);
+        home.qins(&format!("{command} --model model {prompts}")).rejected(command, messages);
         assert_eq!(home.list(), before, "{command}");
         assert_eq!(fs::read_dir(home.path("full")).unwrap().count(), 1, "{command}");
     }
@@ -185,14 +185,14 @@ fn a_place_that_cannot_be_written_is_named_before_the_work() {
 }
 
 #[test]
-fn a_validation_that_would_compare_nothing_is_refused() {
+fn validation_of_0_tokens_is_rejected() {
     let home = Home::new("e_tied/f32");
-    let says = ["expected max_new_tokens of at least 1", "found 0"];
-    for scheme in ["", "--scheme none", "--scheme f32"] {
+    let messages = ["expected max_new_tokens of at least 1", "found 0"];
+    for scheme in ["", "--scheme none", "--scheme companded-f32"] {
         let command = format!("validate --model model --prompts prompts.jsonl --max-new-tokens 0 {scheme}");
-        home.qins(&command).refused(&command, &[&["prompt `a`"], &says[..]].concat());
+        home.qins(&command).rejected(&command, &[&["prompt `a`"], &messages[..]].concat());
         assert_eq!(home.list(), NEW);
     }
     home.write("bad.jsonl", "{\"input_ids\":[5]}\n{\"id\":\"x\",\"input_ids\":[5],\"max_new_tokens\":0}");
-    home.qins(&format!("{VALIDATE} --prompts bad.jsonl")).refused("one", &[&["prompt `x`"], &says[..]].concat());
+    home.qins(&format!("{VALIDATE} --prompts bad.jsonl")).rejected("one", &[&["prompt `x`"], &messages[..]].concat());
 }
