@@ -40,3 +40,8 @@ pub use qins_quant::{
     kv::KvScheme,
 };
 pub use synthetic::synthetic;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,3 +63,8 @@ pub use preset::{Plan, Preset, REPORT_MODEL};
 pub use progress::Progress;
 pub use prompts::{Prompt, parse_prompts, read_prompts};
 pub use search::Search;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -53,3 +53,8 @@ pub use tensors::{ModelTensor, NormSpec, linears, tensors};
 pub use text::TextReader;
 #[cfg(feature = "text")]
 pub use tokenizer::Tokenizer;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

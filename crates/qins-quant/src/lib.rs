@@ -57,3 +57,8 @@ pub use qins_codec::Alpha;
 pub use recipe::Recipe;
 pub use scheme::{ParseSchemeError, Scheme};
 pub use tensor::EncodedTensor;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
