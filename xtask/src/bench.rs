@@ -1,6 +1,11 @@
 //! `cargo xtask bench …`: what is measured rather than tested.
 
-use std::{ffi::OsString, process::Command};
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +27,8 @@ enum Benchmark {
     Model(Arguments),
     /// What each scheme keeps of its weights, against the bits it costs, beside the formats in common use
     Quality(Arguments),
+    /// What the embedded model says under every scheme and the formats in common use, as a plot of KL divergence over bits per weight
+    Fidelity,
     /// Tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, as a table and a plot
     Speed(Arguments),
     /// As `speed`, with llama.cpp beside it: `--python` names a Python with what benches/peers/requirements.txt lists
@@ -45,6 +52,7 @@ impl Bench {
         match &self.benchmark {
             Benchmark::Model(rest) => qins::run(&rest.after(&["bench"])),
             Benchmark::Quality(rest) => program("qins-bench-quality", &rest.arguments),
+            Benchmark::Fidelity => fidelity(),
             Benchmark::Speed(rest) => program("qins-bench-speed", &rest.after(&["speed"])),
             Benchmark::Peers(rest) => program("qins-bench-speed", &rest.after(&["speed", "--peers"])),
             Benchmark::Context(rest) => program("qins-bench-speed", &rest.after(&["context"])),
@@ -57,6 +65,34 @@ impl Arguments {
     fn after(&self, first: &[&str]) -> Vec<OsString> {
         first.iter().map(OsString::from).chain(self.arguments.iter().cloned()).collect()
     }
+}
+
+/// Rounds the embedded model to other formats, compares all of them with its plain weights, and draws the report.
+fn fidelity() -> Outcome {
+    let out = cargo::root().join("target/bench");
+    let quality = |option: &str, path: &Path| {
+        let mut run = cargo::cargo("run");
+        run.args(["--quiet", "--package", "qins-bench-quality"])
+            .arg("--manifest-path")
+            .arg(cargo::root().join("Cargo.toml"));
+        let output = run.arg("--").arg(option).arg(path).stderr(Stdio::inherit()).output();
+        let output = output.map_err(|e| format!("cargo run: {e}"))?;
+        if !output.status.success() {
+            return Err(format!("bench quality {option}: {}", output.status));
+        }
+        String::from_utf8(output.stdout).map_err(|e| format!("bench quality {option}: {e}"))
+    };
+    let rounded = quality("--rounded", &out.join("rounded"))?;
+    let report = out.join("fidelity.json");
+    let mut validate: Vec<OsString> =
+        ["validate", "--scheme", "q8g,q8,q6,q5,q4,q3", "--targets", "all", "--report"].map(OsString::from).into();
+    validate.push(report.clone().into());
+    validate.extend(rounded.lines().flat_map(|made| [OsString::from("--candidate"), made.into()]));
+    let compared = qins::run(&validate)?;
+    let plot = out.join("fidelity.svg");
+    fs::write(&plot, quality("--fidelity", &report)?).map_err(|e| format!("{}: {e}", plot.display()))?;
+    println!("plot       {}", plot.display());
+    Ok(compared)
 }
 
 /// Runs a benchmark that is a program.

@@ -76,6 +76,11 @@ pub(crate) fn trained(name: &str, directory: &Path) -> Result<DataSet, Box<dyn E
     Ok(DataSet { name: name.to_owned(), matrices: matrices.iter().map(widen).collect() })
 }
 
+/// Whether a tensor is in a block of the model.
+pub(crate) fn is_in_block(tensor: &str) -> bool {
+    block(tensor).is_some()
+}
+
 /// The number of the block that a tensor belongs to, as in `model.layers.7.mlp.down_proj.weight`.
 fn block(tensor: &str) -> Option<usize> {
     tensor.split_once(".layers.")?.1.split('.').next()?.parse().ok()

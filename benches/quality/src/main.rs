@@ -5,8 +5,10 @@
 mod bound;
 mod criteria;
 mod data;
+mod fidelity;
 mod measure;
 mod reference;
+mod rounded;
 mod sparsity;
 mod speed;
 mod svg;
@@ -47,6 +49,12 @@ struct Cli {
     /// The directory for quality.svg [default: the workspace's target/bench]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Only write the embedded model with its linears rounded to each format in common use, and print DIR@BITS of each
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    rounded: Option<PathBuf>,
+    /// Only plot a report of `qins validate`: mean KL divergence against bits per weight, as SVG on standard output
+    #[arg(long, value_name = "REPORT", exclusive = true)]
+    fidelity: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -61,8 +69,16 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let root = Path::new(ROOT);
-    let mut sets =
-        vec![data::gaussian(), data::student(), data::trained("atlas", &root.join("crates/qins/assets/atlas"))?];
+    let atlas = root.join("crates/qins/assets/atlas");
+    if let Some(out) = &cli.rounded {
+        rounded::write(&atlas, out)?.iter().try_for_each(|made| writeln!(io::stdout(), "{made}"))?;
+        return Ok(());
+    }
+    if let Some(report) = &cli.fidelity {
+        io::stdout().write_all(fidelity::plot(report)?.as_bytes())?;
+        return Ok(());
+    }
+    let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &atlas)?];
     if let Some(model) = &cli.model {
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
         sets.push(data::trained(&name, model)?);
@@ -76,7 +92,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let out = cli.out.clone().unwrap_or_else(|| root.join("target/bench"));
     fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let path = out.join("quality.svg");
-    fs::write(&path, svg::plot(&names, &schemes)).map_err(|e| format!("{}: {e}", path.display()))?;
+    fs::write(&path, svg::plot(&svg::DECIBELS, &names, &schemes)).map_err(|e| format!("{}: {e}", path.display()))?;
     eprintln!("plot: {}", path.canonicalize().unwrap_or(path).display());
 
     let text = if cli.json {

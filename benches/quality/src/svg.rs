@@ -23,6 +23,34 @@ const STYLE: &str = "
   .others { stroke: #9aa4af } .ours { fill: #58a6ff } .coded { stroke: #58a6ff } .label { stroke: #0d1117 }
 }";
 
+/// The vertical axis, over bits per weight.
+pub(crate) struct Axis {
+    title: &'static str,
+    label: &'static str,
+    step: i32,
+    tick: fn(i32) -> String,
+    /// Whether to draw the rate–distortion bound of independent Gaussian weights.
+    bound: bool,
+}
+
+/// SQNR.
+pub(crate) const DECIBELS: Axis = Axis {
+    title: "Signal-to-quantisation-noise ratio against bits per weight",
+    label: "SQNR, dB",
+    step: 5,
+    tick: |tick| tick.to_string(),
+    bound: true,
+};
+
+/// Mean KL divergence of a model's predictions, as its decimal logarithm.
+pub(crate) const KL: Axis = Axis {
+    title: "Mean KL divergence against bits per weight",
+    label: "KL, nats",
+    step: 1,
+    tick: |tick| format!("1e{tick}"),
+    bound: false,
+};
+
 /// The ends of an axis in steps that contains every value.
 fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
     let low = values.clone().fold(f64::INFINITY, f64::min);
@@ -31,23 +59,24 @@ fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
 }
 
 /// The plot of `rows` on the data sets `names`, without exact ones.
-pub(crate) fn plot(names: &[&str], rows: &[Row]) -> String {
+pub(crate) fn plot(axis: &Axis, names: &[&str], rows: &[Row]) -> String {
     let points = rows.iter().flat_map(|row| &row.points).filter_map(|p| Some((p.bits, p.decibels?)));
     let bits = span(points.clone().map(|p| p.0), 1.0);
-    let decibels = span(points.map(|p| p.1), 5.0);
+    let values = span(points.map(|p| p.1), f64::from(axis.step));
     let panel = [AREA[0] + MARGIN[0] + 12.0, AREA[1] + MARGIN[1] + HEADING];
     let (width, height) = (panel[0] * names.len() as f64, panel[1]);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" font-family=\"system-ui, sans-serif\" font-size=\"{FONT}\">\n\
-         <title>Signal-to-quantisation-noise ratio against bits per weight</title>\n<style>{STYLE}\n</style>\n\
-         <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
+         <title>{}</title>\n<style>{STYLE}\n</style>\n\
+         <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n",
+        axis.title
     );
     for (i, name) in names.iter().enumerate() {
-        let mut dots: Vec<Dot> = rows.iter().filter_map(|row| dot(row, i, bits, decibels)).collect();
+        let mut dots: Vec<Dot> = rows.iter().filter_map(|row| dot(row, i, bits, values)).collect();
         dots.sort_by(|a, b| a.at[1].total_cmp(&b.at[1]));
         svg += &format!("<g transform=\"translate({}, {HEADING})\">\n", panel[0] * i as f64 + MARGIN[0]);
-        axes(&mut svg, name, bits, decibels);
+        axes(&mut svg, axis, name, bits, values);
         lines(&mut svg, &dots);
         labelled(&mut svg, &dots);
         svg += "</g>\n";
@@ -77,7 +106,7 @@ fn y(decibels: f64, [low, high]: [f64; 2]) -> f64 {
     AREA[1] * (high - decibels) / (high - low)
 }
 
-fn axes(svg: &mut String, name: &str, bits: [f64; 2], decibels: [f64; 2]) {
+fn axes(svg: &mut String, axis: &Axis, name: &str, bits: [f64; 2], values: [f64; 2]) {
     let [right, bottom] = AREA;
     *svg += &format!("<text x=\"{}\" y=\"-14\" font-size=\"14\" text-anchor=\"middle\">{name}</text>\n", right / 2.0);
     for tick in (bits[0] as i32)..=(bits[1] as i32) {
@@ -85,8 +114,8 @@ fn axes(svg: &mut String, name: &str, bits: [f64; 2], decibels: [f64; 2]) {
         let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{bottom}\"/>");
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>", bottom + 16.0);
     }
-    for tick in ((decibels[0] as i32)..=(decibels[1] as i32)).step_by(5) {
-        let y = y(f64::from(tick), decibels);
+    for tick in ((values[0] as i32)..=(values[1] as i32)).step_by(axis.step as usize) {
+        let (y, tick) = (y(f64::from(tick), values), (axis.tick)(tick));
         let _ = writeln!(svg, "<line class=\"grid\" x1=\"0\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>");
         let _ = writeln!(svg, "<text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", y + 4.0);
     }
@@ -96,11 +125,14 @@ fn axes(svg: &mut String, name: &str, bits: [f64; 2], decibels: [f64; 2]) {
         "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">bits per weight (bpw)</text>",
         bottom + 34.0
     );
-    let _ = writeln!(svg, "<text x=\"-6\" y=\"-14\" text-anchor=\"end\">SQNR, dB</text>");
+    let _ = writeln!(svg, "<text x=\"-6\" y=\"-14\" text-anchor=\"end\">{}</text>", axis.label);
+    if !axis.bound {
+        return;
+    }
     // The rate–distortion bound of independent Gaussian weights: 20·log₁₀2 dB per bit.
     let per_bit = 20.0 * 2.0_f64.log10();
-    let end = |b: f64| [x(b, bits), y(per_bit * b, decibels)];
-    let ([x1, y1], [x2, y2]) = (end(bits[0].max(decibels[0] / per_bit)), end(bits[1].min(decibels[1] / per_bit)));
+    let end = |b: f64| [x(b, bits), y(per_bit * b, values)];
+    let ([x1, y1], [x2, y2]) = (end(bits[0].max(values[0] / per_bit)), end(bits[1].min(values[1] / per_bit)));
     let _ = writeln!(svg, "<line class=\"bound\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>");
     let _ =
         writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB per bit</text>", x2 - 16.0, y2 + 10.0);
@@ -172,7 +204,7 @@ fn every_inexact_point_is_drawn() {
         row("rate 6", Kind::Rate, vec![point(6.0, Some(35.0), Some(6.0)), point(6.0, Some(35.0), Some(6.0))]),
         row("rate 7", Kind::Rate, vec![point(7.0, Some(41.0), Some(7.0)), point(7.0, Some(41.0), Some(7.0))]),
     ];
-    let svg = plot(&["first", "second"], &rows);
+    let svg = plot(&DECIBELS, &["first", "second"], &rows);
     let count = |text: &str| svg.matches(text).count();
     assert_eq!((count("<circle"), count("<circle class=\"ours\""), count(">b</text>")), (7, 6, 1));
     assert_eq!((count("<polyline"), count("<path"), count(">rate</text>")), (2, 2, 2));

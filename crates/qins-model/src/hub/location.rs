@@ -15,7 +15,7 @@ pub enum ModelLocation {
 
 /// What neither exists nor can be a model's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: no such file or directory, and no name: {source}", path.display())]
+#[error("{}: no such file or directory, and no model on the hub: {source}", path.display())]
 #[non_exhaustive]
 pub struct LocationError {
     /// What was looked for.

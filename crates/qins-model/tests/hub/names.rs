@@ -69,7 +69,7 @@ fn what_exists_is_a_path_and_what_is_neither_is_told_both() {
         assert_eq!(error.path, PathBuf::from(text));
         let says = error.to_string();
         assert!(
-            says.starts_with(&format!("{text}: no such file or directory, and no name: expected a model")),
+            says.starts_with(&format!("{text}: no such file or directory, and no model on the hub: expected a model")),
             "{says}"
         );
     }

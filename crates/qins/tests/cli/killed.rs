@@ -104,7 +104,7 @@ fn killed_conversion_leaves_no_partial_checkpoint() {
         } else {
             assert_eq!(status.signal(), Some(9), "{what}");
             for command in ["verify out", "inspect out"] {
-                home.qins(command).rejected(&what, &["out/config.json", "No such file"]);
+                home.qins(command).rejected(&what, &["out: no such file or directory"]);
             }
             killed += 1;
         }

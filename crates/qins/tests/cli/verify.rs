@@ -255,10 +255,10 @@ fn plain_checkpoint_has_no_checksums_and_missing_one_is_an_error() {
     let found = home.qins("verify model --json").lines();
     assert_eq!(found, [json!({ "ok": true, "checksums": 0, "faults": [], "modules": [] })]);
     home.qins("convert --model model --scheme q8 --out out").done();
-    home.qins("verify").rejected("no directory", &["<DIR>"]);
-    home.qins("verify nowhere").rejected("nowhere", &["nowhere/config.json", "No such file"]);
+    home.qins("verify").rejected("no directory", &["<MODEL>"]);
+    home.qins("verify nowhere").rejected("nowhere", &["nowhere: no such file or directory"]);
     home.qins("verify prompts.jsonl").rejected("a file", &["prompts.jsonl/config.json", "Not a directory"]);
-    home.qins("verify out --against nowhere").rejected("no source", &["nowhere/config.json", "No such file"]);
+    home.qins("verify out --against nowhere").rejected("no source", &["nowhere: no such file or directory"]);
     for command in ["verify out --against out", "inspect out --against out"] {
         home.qins(command).rejected(command, &["out/config.json", "expected a plain checkpoint as the source"]);
     }
