@@ -1,4 +1,4 @@
-//! What a model says under each scheme and format: a report of `qins validate`, drawn over bits per weight.
+//! Mean KL divergence against bits per weight, from a report of `qins validate`.
 
 use std::{error::Error, fs, path::Path};
 
@@ -24,7 +24,7 @@ struct Model {
 struct Candidate {
     name: String,
     role: String,
-    /// The directory it was read from, where it is another format's.
+    /// The directory of a checkpoint in another format.
     checkpoint: Option<String>,
     bits_per_weight: Option<f64>,
     alpha: Option<f64>,
@@ -33,11 +33,13 @@ struct Candidate {
 
 #[derive(Deserialize)]
 struct Figures {
-    forced: Option<Forced>,
+    /// `forced` in version 2 of the report.
+    #[serde(alias = "forced")]
+    teacher_forced: Option<TeacherForced>,
 }
 
 #[derive(Deserialize)]
-struct Forced {
+struct TeacherForced {
     mean_kl: Option<Estimate>,
 }
 
@@ -46,12 +48,12 @@ struct Estimate {
     value: f64,
 }
 
-/// The plot of a report. Controls, and what agrees exactly, have no place on it.
+/// The plot of a report, without controls and exact candidates.
 pub(crate) fn plot(report: &Path) -> Result<String, Box<dyn Error>> {
     let text = fs::read_to_string(report).map_err(|e| format!("{}: {e}", report.display()))?;
     let report: Report = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", report.display()))?;
     let row = |candidate: &Candidate| {
-        let kl = candidate.figures.forced.as_ref()?.mean_kl.as_ref()?.value;
+        let kl = candidate.figures.teacher_forced.as_ref()?.mean_kl.as_ref()?.value;
         let (bits, kind) =
             (candidate.bits_per_weight?, candidate.checkpoint.as_ref().map_or(Kind::Ours, |_| Kind::Other));
         let drawn = candidate.role != "control" && candidate.alpha.is_none() && kl > 0.0;

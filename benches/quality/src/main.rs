@@ -1,9 +1,9 @@
-//! How much of its weights each scheme keeps, against the bits it costs, beside the formats in common use.
+//! SQNR against bits per weight of every scheme and of formats in common use.
 //!
-//! No calibration and no model: matrices in, bytes, matrices out. What the loss means for a model is for `validate`.
+//! No calibration and no model: matrices are encoded and decoded. `validate` measures the effect on a model.
 
-mod bars;
 mod bound;
+mod criteria;
 mod data;
 mod fidelity;
 mod measure;
@@ -31,28 +31,28 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Measure signal-to-quantisation-noise ratio against bits per weight, for every scheme and the formats in common use.
 ///
 /// On Gaussian and Student-t(5) rows, and on the linears of the embedded model. The ratio is −10·log₁₀ of the
-/// size-weighted mean NMSE; bits include all parameters, and `coded` is what they come to in an entropy-coded file.
-/// int8 and FP8 have a scale per row; formats with blocks see each matrix as one row-major sequence. Then follow the
-/// bars the schemes are held to, and speeds on this machine as it is just now.
+/// size-weighted mean NMSE; bits include all parameters, and `coded` is the size in an entropy-coded file.
+/// int8 and FP8 have a scale per row; block formats treat each matrix as one row-major sequence. Then follow the criteria of
+/// the schemes, and encoding and decoding speeds on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "quality", bin_name = "cargo xtask bench quality", max_term_width = 110)]
 struct Cli {
-    /// Measure the linears of this checkpoint too; of a large one, those of some of its blocks
+    /// Also measure the linears of this checkpoint; of a large one, those of some of its blocks
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Measure too what pruning buys at equal bits
+    /// Also measure SQNR at equal bits after pruning
     #[arg(long)]
     sparsity: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Where to put quality.svg [default: the workspace's target/bench]
+    /// The directory for quality.svg [default: the workspace's target/bench]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Only write the embedded model with its linears rounded to each format in common use, and print DIR@BITS of each
     #[arg(long, value_name = "DIR", exclusive = true)]
     rounded: Option<PathBuf>,
-    /// Only draw a report of `qins validate`: mean KL divergence over bits per weight, as SVG on standard output
+    /// Only plot a report of `qins validate`: mean KL divergence against bits per weight, as SVG on standard output
     #[arg(long, value_name = "REPORT", exclusive = true)]
     fidelity: Option<PathBuf>,
 }
@@ -84,22 +84,23 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         sets.push(data::trained(&name, model)?);
     }
     let names: Vec<&str> = sets.iter().map(|set| &*set.name).collect();
-    let forms = measure::measure(&sets)?;
-    let bars = bars::bars(&sets, &forms);
+    let schemes = measure::measure(&sets)?;
+    let criteria = criteria::criteria(&sets, &schemes);
     let speeds = speed::measure()?;
     let sparsity = cli.sparsity.then(|| sparsity::measure(&sets)).transpose()?;
 
     let out = cli.out.clone().unwrap_or_else(|| root.join("target/bench"));
     fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let path = out.join("quality.svg");
-    fs::write(&path, svg::plot(&svg::DECIBELS, &names, &forms)).map_err(|e| format!("{}: {e}", path.display()))?;
+    fs::write(&path, svg::plot(&svg::DECIBELS, &names, &schemes)).map_err(|e| format!("{}: {e}", path.display()))?;
     eprintln!("plot: {}", path.canonicalize().unwrap_or(path).display());
 
     let text = if cli.json {
-        let all = json!({ "data": names, "forms": forms, "bars": bars, "speeds": speeds, "sparsity": sparsity });
+        let all =
+            json!({ "data": names, "schemes": schemes, "criteria": criteria, "speeds": speeds, "sparsity": sparsity });
         serde_json::to_string_pretty(&all)? + "\n"
     } else {
-        let tables = [table::forms(&names, &forms), bars::table(&bars), table::speeds(&speeds)];
+        let tables = [table::schemes(&names, &schemes), criteria::table(&criteria), table::speeds(&speeds)];
         tables
             .into_iter()
             .chain(sparsity.map(|sparsity| table::sparsity(&names, &sparsity)))

@@ -1,4 +1,4 @@
-//! Bits per weight and signal-to-quantisation-noise ratio of every form on every data set.
+//! Bits per weight and signal-to-quantisation-noise ratio (SQNR) of every scheme on every data set.
 
 use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Rate, Recipe, Scheme};
 use serde::Serialize;
@@ -8,30 +8,30 @@ use crate::{
     reference::{self, Format},
 };
 
-/// One form on one data set.
+/// One scheme on one data set.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Point {
-    /// Bits per weight, all parameters included; of a scheme for files alone, those of [`coded`](Self::coded).
+    /// Bits per weight, all parameters included; of a storage-only scheme, those of [`coded`](Self::coded).
     pub(crate) bits: f64,
     /// Bits per weight in a file that is entropy-coded, of the library's schemes.
     pub(crate) coded: Option<f64>,
-    /// −10·log₁₀ of the matrices' NMSE, averaged with their sizes as weights; nothing where all is exact.
+    /// SQNR: −10·log₁₀ of the matrices' NMSE, averaged with their sizes as weights; `None` when exact.
     pub(crate) decibels: Option<f64>,
 }
 
-/// What a form is to the reader.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// One of the library's schemes.
     Ours,
-    /// The library's scheme of any rate, at one of its rates.
+    /// The library's scheme `rate`, at one of its rates.
     Rate,
     /// A format in common use.
     Other,
 }
 
-/// One form on every data set.
+/// One scheme on every data set.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -39,17 +39,17 @@ pub(crate) struct Row {
     pub(crate) points: Vec<Point>,
 }
 
-/// Something that turns a matrix into bytes and back.
-enum Form<'a> {
+/// An encoder and decoder of matrices.
+enum Codec<'a> {
     Ours(&'a Recipe),
     Reference(&'a Format),
 }
 
-impl Form<'_> {
-    /// Bytes at rest, bytes in a coded file, and the weights they decode to.
+impl Codec<'_> {
+    /// Bytes as stored, bytes when entropy-coded, and the decoded weights.
     fn round_trip(&self, Matrix { shape, source, weights }: &Matrix) -> Result<Bytes, EncodeError> {
         let mut decoded = vec![0.0; weights.len()];
-        let (rest, coded) = match self {
+        let (stored, coded) = match self {
             Self::Ours(recipe) => {
                 let encoded = EncodedTensor::encode_as(weights, *shape, *source, recipe)?;
                 encoded.decode_into(&mut decoded);
@@ -62,34 +62,34 @@ impl Form<'_> {
                 (bytes.len(), None)
             }
         };
-        Ok(Bytes { rest, coded, decoded })
+        Ok(Bytes { stored, coded, decoded })
     }
 
     fn measure(&self, data: &DataSet) -> Result<Point, EncodeError> {
-        let (mut rest, mut coded, mut error) = (0, Some(0), Mean::default());
+        let (mut stored, mut coded, mut error) = (0, Some(0), Mean::default());
         for matrix in &data.matrices {
             let bytes = self.round_trip(matrix)?;
-            rest += bytes.rest;
+            stored += bytes.stored;
             coded = coded.zip(bytes.coded).map(|(sum, more)| sum + more);
             error.add(&matrix.weights, &bytes.decoded);
         }
         let bits = |bytes: usize| (8 * bytes) as f64 / error.weights as f64;
-        Ok(Point { bits: bits(rest), coded: coded.map(bits), decibels: error.decibels() })
+        Ok(Point { bits: bits(stored), coded: coded.map(bits), decibels: error.decibels() })
     }
 }
 
 struct Bytes {
-    rest: usize,
+    stored: usize,
     coded: Option<usize>,
     decoded: Vec<f32>,
 }
 
-/// What a recipe makes of a data set.
+/// Measures a recipe on a data set.
 pub(crate) fn point(recipe: &Recipe, data: &DataSet) -> Result<Point, String> {
-    Form::Ours(recipe).measure(data).map_err(|error| format!("{} on {}: {error}", recipe.scheme, data.name))
+    Codec::Ours(recipe).measure(data).map_err(|error| format!("{} on {}: {error}", recipe.scheme, data.name))
 }
 
-/// `rate` at so many bits per weight.
+/// The scheme `rate` at these bits per weight.
 pub(crate) fn rate(bits: f64) -> Recipe {
     Recipe { options: EncodeOptions { rate: Rate::Bits(bits), ..EncodeOptions::default() }, ..Scheme::Rate.into() }
 }
@@ -99,7 +99,7 @@ const RATES: [u8; 6] = [3, 4, 5, 6, 7, 8];
 
 /// The library's schemes, by the names of their rows.
 pub(crate) fn schemes() -> Vec<(String, Recipe)> {
-    // `f32` saves nothing, so there is nothing to weigh its noise against.
+    // `companded-f32` saves no bits.
     let fixed = Scheme::ALL.into_iter().filter(|scheme| !matches!(scheme, Scheme::CompandedF32 | Scheme::Rate));
     let rates = RATES.into_iter().map(|bits| (format!("rate {bits}"), rate(f64::from(bits))));
     fixed.map(|scheme| (scheme.to_string(), scheme.into())).chain(rates).collect()
@@ -113,7 +113,7 @@ pub(crate) fn measure(sets: &[DataSet]) -> Result<Vec<Row>, String> {
         rows.push(Row { name, kind: if recipe.scheme == Scheme::Rate { Kind::Rate } else { Kind::Ours }, points });
     }
     for format in &reference::ALL {
-        let points = sets.iter().map(|set| Form::Reference(format).measure(set)).collect::<Result<_, _>>();
+        let points = sets.iter().map(|set| Codec::Reference(format).measure(set)).collect::<Result<_, _>>();
         let points = points.map_err(|error| format!("{}: {error}", format.name))?;
         rows.push(Row { name: format.name.to_owned(), kind: Kind::Other, points });
     }
@@ -135,7 +135,7 @@ impl Mean {
         self.error += weights.len() as f64 * nmse(weights, decoded);
     }
 
-    /// −10·log₁₀ of it; nothing where all is exact.
+    /// −10·log₁₀ of it; `None` when exact.
     pub(crate) fn decibels(&self) -> Option<f64> {
         (self.error > 0.0).then(|| -10.0 * (self.error / self.weights as f64).log10())
     }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mean_is_of_nmse_and_weighted_by_size() {
+    fn mean_is_of_nmse_and_weighted_by_size() {
         // Q8_0 returns the even rows exactly; of the others it loses what can be computed by hand.
         let matrix = |rows: usize, weights: [f32; 2]| Matrix {
             shape: [rows, 32],
@@ -168,7 +168,7 @@ mod tests {
             weights: weights.repeat(16 * rows),
         };
         let q8_0 = reference::ALL.iter().find(|format| format.name == "Q8_0").unwrap();
-        let point = |matrices| Form::Reference(q8_0).measure(&DataSet { name: String::new(), matrices }).unwrap();
+        let point = |matrices| Codec::Reference(q8_0).measure(&DataSet { name: String::new(), matrices }).unwrap();
         let exact = point(vec![matrix(3, [127.0; 2])]);
         assert_eq!((exact.bits, exact.decibels), (8.5, None));
         // A mean of energies instead would find the error smaller by the larger energy of the even rows.

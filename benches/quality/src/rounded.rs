@@ -1,5 +1,4 @@
-//! The embedded model with its linears rounded to the formats in common use, so that `qins validate --candidate` can compare what it
-//! then says.
+//! The embedded model with its linears rounded to the formats in common use, as candidates for `qins validate --candidate`.
 
 use std::{collections::HashMap, error::Error, fs, path::Path};
 
@@ -11,7 +10,7 @@ use crate::{
     reference::{self, Format},
 };
 
-/// Writes a plain checkpoint for each format into `out`; gives `DIR@BITS` of each.
+/// Writes a plain checkpoint for each format into `out`, and gives `DIR@BITS` for each.
 pub(crate) fn write(model: &Path, out: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Files::Directory(model.to_owned()))?;
     reference::ALL.iter().map(|format| rounded(&checkpoint, format, &out.join(format.name))).collect()

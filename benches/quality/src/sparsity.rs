@@ -1,4 +1,4 @@
-//! What pruning buys, at equal bits: weights set to zero take fewer bits, which a finer step then spends on the others.
+//! SQNR after pruning at equal bits: zeros take fewer bits, which a finer step spends on the other weights.
 
 use qins_quant::{EncodeOptions, Prune, Recipe};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::{
 const SHARES: [f32; 5] = [0.0, 0.1, 0.25, 0.5, 0.7];
 const BITS: [f64; 4] = [2.0, 3.0, 4.0, 6.0];
 
-/// dB of `rate` against the weights as they were, for each data set, share and number of bits.
+/// SQNR in dB of `rate` against the unpruned weights, for each data set, share and number of bits.
 #[derive(Debug, Serialize)]
 pub(crate) struct Sparsity {
     pub(crate) bits: [f64; 4],

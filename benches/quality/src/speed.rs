@@ -1,5 +1,5 @@
-//! How fast each scheme is encoded and decoded, and the entropy coder behind it. The best of three times, on whatever
-//! else the machine does: to be compared with each other, not with another day's.
+//! Speed of encoding, entropy coding, loading and decoding of each scheme. The best of three; only ratios within one run are
+//! meaningful.
 
 use std::{error::Error, fs, time::Instant};
 
@@ -14,17 +14,17 @@ use serde::Serialize;
 
 use crate::{data, measure::schemes};
 
-/// Millions of weights a second.
+/// Millions of weights per second.
 #[derive(Debug, Serialize)]
 pub(crate) struct Speed {
     pub(crate) name: String,
-    /// Weights to what rests in memory; of `rate`, the search for its step included.
+    /// Encoding in memory; of `rate`, the search for its step included.
     pub(crate) encode: f64,
-    /// That to what rests in a coded file.
+    /// Entropy coding.
     pub(crate) code: f64,
-    /// A coded file back to what rests in memory; it was just written, so no disk waits.
+    /// Loading an entropy-coded file from the page cache.
     pub(crate) load: f64,
-    /// That back to weights.
+    /// Decoding to weights.
     pub(crate) decode: f64,
 }
 

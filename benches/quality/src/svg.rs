@@ -1,4 +1,4 @@
-//! The plot: dB against bits per weight, one panel for each data set, as an SVG that needs nothing else.
+//! The plot: SQNR against bits per weight, one panel for each data set, as a self-contained SVG.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ const HEADING: f64 = 36.0;
 const FONT: f64 = 11.0;
 const LETTER: f64 = 6.5;
 
-/// Colours follow the reader's light or dark mode; a renderer that knows no modes gets the light ones.
+/// Colours follow the reader's light or dark mode; renderers without modes use the light one.
 const STYLE: &str = "
 .back { fill: #fff } text { fill: #1f2328 } .grid { stroke: #d5d9de } .bound { stroke: #6b7280; stroke-dasharray: 4 4 }
 .others { fill: none; stroke: #6b7280; stroke-width: 1.5 } .ours { fill: #0b62d6 } text.ours { font-weight: bold }
@@ -23,42 +23,42 @@ const STYLE: &str = "
   .others { stroke: #9aa4af } .ours { fill: #58a6ff } .coded { stroke: #58a6ff } .label { stroke: #0d1117 }
 }";
 
-/// What stands over bits per weight.
+/// The vertical axis, over bits per weight.
 pub(crate) struct Axis {
     title: &'static str,
     label: &'static str,
     step: i32,
     tick: fn(i32) -> String,
-    /// Whether to draw what no code of independent Gaussian weights can exceed.
+    /// Whether to draw the rate–distortion bound of independent Gaussian weights.
     bound: bool,
 }
 
-/// Signal over error.
+/// SQNR.
 pub(crate) const DECIBELS: Axis = Axis {
     title: "Signal-to-quantisation-noise ratio against bits per weight",
-    label: "dB",
+    label: "SQNR, dB",
     step: 5,
     tick: |tick| tick.to_string(),
     bound: true,
 };
 
-/// Divergence of what a model says, as its decimal logarithm.
+/// Mean KL divergence of a model's predictions, as its decimal logarithm.
 pub(crate) const KL: Axis = Axis {
     title: "Mean KL divergence against bits per weight",
-    label: "KL",
+    label: "KL, nats",
     step: 1,
     tick: |tick| format!("1e{tick}"),
     bound: false,
 };
 
-/// Whole numbers that hold every value, for an axis in steps.
+/// The ends of an axis in steps that contains every value.
 fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
     let low = values.clone().fold(f64::INFINITY, f64::min);
     let high = values.fold(f64::NEG_INFINITY, f64::max);
     [(low / step - 0.1).floor() * step, (high / step + 0.1).ceil() * step]
 }
 
-/// The plot of `rows` on the data sets `names`. What is exact has no place on it.
+/// The plot of `rows` on the data sets `names`, without exact ones.
 pub(crate) fn plot(axis: &Axis, names: &[&str], rows: &[Row]) -> String {
     let points = rows.iter().flat_map(|row| &row.points).filter_map(|p| Some((p.bits, p.decibels?)));
     let bits = span(points.clone().map(|p| p.0), 1.0);
@@ -88,7 +88,7 @@ pub(crate) fn plot(axis: &Axis, names: &[&str], rows: &[Row]) -> String {
 struct Dot<'a> {
     row: &'a Row,
     at: [f64; 2],
-    /// Where entropy coding moves it.
+    /// Its position when entropy-coded.
     coded: Option<f64>,
 }
 
@@ -120,21 +120,25 @@ fn axes(svg: &mut String, axis: &Axis, name: &str, bits: [f64; 2], values: [f64;
         let _ = writeln!(svg, "<text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", y + 4.0);
     }
     let middle = right / 2.0;
-    let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">bits per weight</text>", bottom + 34.0);
+    let _ = writeln!(
+        svg,
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">bits per weight (bpw)</text>",
+        bottom + 34.0
+    );
     let _ = writeln!(svg, "<text x=\"-6\" y=\"-14\" text-anchor=\"end\">{}</text>", axis.label);
     if !axis.bound {
         return;
     }
-    // What no code of independent Gaussian weights can exceed: 20·log₁₀2 dB for each bit.
+    // The rate–distortion bound of independent Gaussian weights: 20·log₁₀2 dB per bit.
     let per_bit = 20.0 * 2.0_f64.log10();
     let end = |b: f64| [x(b, bits), y(per_bit * b, values)];
     let ([x1, y1], [x2, y2]) = (end(bits[0].max(values[0] / per_bit)), end(bits[1].min(values[1] / per_bit)));
     let _ = writeln!(svg, "<line class=\"bound\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>");
     let _ =
-        writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB a bit</text>", x2 - 16.0, y2 + 10.0);
+        writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB per bit</text>", x2 - 16.0, y2 + 10.0);
 }
 
-/// One through the rates, and one from each dot to where entropy coding moves it.
+/// A line through the rates, and one from each dot to its entropy-coded position.
 fn lines(svg: &mut String, dots: &[Dot]) {
     let rates = dots.iter().filter(|dot| dot.row.kind == Kind::Rate);
     let through: String = rates.map(|Dot { at: [x, y], .. }| format!(" {x:.1},{y:.1}")).collect();
@@ -146,7 +150,7 @@ fn lines(svg: &mut String, dots: &[Dot]) {
     }
 }
 
-/// Dots and labels from the top, each label on the first side of its dot where it covers nothing. The rates share one.
+/// Dots and labels from the top, each label on the first side of its dot without overlap. The rates share one label.
 fn labelled(svg: &mut String, dots: &[Dot]) {
     let around = |Dot { at: [x, y], coded, .. }: &Dot| [coded.unwrap_or(*x).min(x - 4.0), y - 4.0, x + 4.0, y + 4.0];
     let mut taken: Vec<[f64; 4]> = dots.iter().map(around).collect();
@@ -190,7 +194,7 @@ fn labelled(svg: &mut String, dots: &[Dot]) {
 
 #[cfg(test)]
 #[test]
-fn every_point_is_drawn_and_nothing_that_is_exact() {
+fn every_inexact_point_is_drawn() {
     use crate::measure::Point;
     let point = |bits, decibels, coded| Point { bits, coded, decibels };
     let row = |name: &str, kind, points| Row { name: name.to_owned(), kind, points };

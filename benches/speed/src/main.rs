@@ -1,7 +1,7 @@
-//! Speed and memory, of each form in a process of its own, as a table and a plot.
+//! Speed and memory of each variant, each in its own process, as a table and a plot.
 //!
-//! Each is measured by `qins bench`, so that memory is its own; llama.cpp by `benches/peers/llama.py`. Only ratios within one
-//! run mean anything: the next run may find the machine busier.
+//! Each is measured by `qins bench`, so that peak RSS is its own; llama.cpp by `benches/peers/llama.py`. Only ratios within one run
+//! are meaningful: the next run may find the machine busier.
 
 mod context;
 mod output;

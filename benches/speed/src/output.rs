@@ -1,4 +1,4 @@
-//! What a benchmark leaves.
+//! Output of a benchmark.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-/// Colours follow the reader's light or dark mode; a renderer that knows no modes gets the light ones.
+/// Colours follow the reader's light or dark mode; renderers without modes use the light one.
 pub(crate) const STYLE: &str = "
 .back { fill: #fff } text { fill: #1f2328 } .ours { fill: #0b62d6 } .others { fill: #6b7280 }
 .grid { stroke: #d5d9de } polyline { fill: none; stroke-width: 1.5 } .theory { stroke-dasharray: 4 4 }
@@ -21,23 +21,23 @@ text.c0, text.c1, text.c2, text.c3, text.c4 { stroke: none; fill: currentcolor; 
   .c3 { stroke: #6cc070; color: #6cc070 } .c4 { stroke: #d08be0; color: #d08be0 }
 }";
 
-/// Writes a file, and its folder where there is none.
+/// Writes a file, and creates its folder if needed.
 pub(crate) fn written(path: &Path, text: String) -> Result<(), String> {
     let dir = path.parent().unwrap_or(path);
     fs::create_dir_all(dir).and_then(|()| fs::write(path, text)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Writes the figures beside their plot.
+/// Writes the measurements as JSON beside their plot.
 pub(crate) fn figures(plot: &Path, runs: &impl Serialize) -> Result<(), String> {
     let figures = serde_json::to_string_pretty(runs).map_err(|e| e.to_string())?;
     written(&plot.with_extension("json"), figures + "\n")
 }
 
-/// Prints the table, and where the plot is.
+/// Prints the table, and the path of the plot.
 pub(crate) fn print(table: &str, plot: &Path) -> Result<(), String> {
     let mut out = io::stdout().lock();
     write!(out, "{table}").and_then(|()| writeln!(out, "\nplot: {}", plot.display())).or_else(
-        // A reader that has had enough, such as `head`, needs no message.
+        // A reader that closed the pipe, such as `head`, needs no message.
         |e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e.to_string()) },
     )
 }

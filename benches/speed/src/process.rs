@@ -1,4 +1,4 @@
-//! Measurements by other processes.
+//! Measurements in other processes.
 
 use std::{
     env,
@@ -9,13 +9,13 @@ use std::{
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-/// What computes.
+/// The compute device.
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
-    /// Burn backend: flex, ndarray, wgpu, vulkan (wgpu that compiles to SPIR-V) or cuda; built with it where it was not yet
+    /// Burn backend: flex, ndarray, wgpu, vulkan (wgpu that compiles to SPIR-V) or cuda; the program is built with it if needed
     #[arg(long, default_value = "flex", value_parser = ["flex", "ndarray", "wgpu", "vulkan", "cuda"])]
     backend: String,
-    /// Threads to compute with [default: all cores]
+    /// Number of threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -40,14 +40,14 @@ pub(crate) fn bench(machine: &Machine) -> Command {
     run
 }
 
-/// What a command measured; `name` is for messages.
+/// Runs a command and parses its JSON output; `name` is for messages.
 pub(crate) fn json<T: DeserializeOwned>(command: &mut Command, name: &str) -> Result<T, String> {
     eprintln!("measuring {name}");
     let text = output(command)?;
     serde_json::from_str(&text).map_err(|e| format!("{name}: {e}: {text}"))
 }
 
-/// What a command prints; its errors go where ours go.
+/// Runs a command and gives its standard output; its stderr is inherited.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}"))?;

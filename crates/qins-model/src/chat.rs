@@ -1,4 +1,4 @@
-//! Conversations, written out as a model was trained to read them.
+//! Chat templates: conversations rendered as text in the format a model was trained on.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::Error;
 
 const CONFIG: &str = "tokenizer_config.json";
 
-/// Newer models have their template in a file of its own, which then has the say.
+/// Newer models have their template in a file of its own, which takes precedence.
 const TEMPLATE: &str = "chat_template.jinja";
 
 /// A turn of a conversation.
@@ -18,11 +18,11 @@ const TEMPLATE: &str = "chat_template.jinja";
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What was said.
+    /// The text of the turn.
     pub content: String,
 }
 
-/// A model's chat template, of its `chat_template.jinja` or `tokenizer_config.json`.
+/// A model's chat template, from its `chat_template.jinja` or `tokenizer_config.json`.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -52,7 +52,7 @@ struct Named {
 }
 
 impl Templates {
-    /// The one for conversations; others are for tools and documents.
+    /// The template for conversations, `default`; others are for tools and documents.
     fn for_chat(self) -> Option<String> {
         match self {
             Self::One(template) => Some(template),
@@ -61,7 +61,7 @@ impl Templates {
     }
 }
 
-/// A special token, by itself or with its properties.
+/// A special token, as a string or as an object with properties.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Token {
@@ -77,14 +77,14 @@ impl Token {
     }
 }
 
-/// What the engine knows the template by.
+/// The template's name in the Jinja environment.
 const NAME: &str = "chat_template";
 
 impl ChatTemplate {
-    /// Reads the template beside a model's weights, if there is one.
+    /// Reads the template of a model; `None` when it has none.
     ///
     /// # Errors
-    /// When a file is unreadable, or the template is none.
+    /// When a file cannot be read, or is not a valid template.
     pub fn open(files: &Files) -> Result<Option<Self>, Error> {
         let mut config: Config = if files.contains(CONFIG) { files.read_json(CONFIG)? } else { Config::default() };
         let (file, template) = if files.contains(TEMPLATE) {
@@ -95,22 +95,22 @@ impl ChatTemplate {
         let Some(template) = template else { return Ok(None) };
         let path = files.path(file);
         let mut environment = Environment::new();
-        // As Transformers sets up its engine.
+        // The same settings as in Transformers.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        // Templates are written for an engine in Python, and call methods of its strings.
+        // Templates are written for Jinja in Python, and call methods of Python strings.
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_template_owned(NAME, template).map_err(|e| error(&path, &e))?;
         Ok(Some(Self { environment, config, path }))
     }
 
-    /// The text of a conversation, up to where the assistant speaks next.
+    /// Renders a conversation, ending with the prefix of the assistant's next turn.
     ///
     /// # Errors
-    /// When the template refuses these messages, such as a system's where the model knows none.
+    /// When the template rejects the messages, such as a system message for a model without one.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
         let token = |token: &Option<Token>| token.as_ref().map(|token| token.text().to_owned());
         let rendered = self.environment.get_template(NAME).and_then(|template| {
@@ -155,19 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_written_as_its_template_says() {
+    fn template_renders_a_conversation() {
         let config = r#"{ "eos_token": { "content": "<e>", "lstrip": false }, "bos_token": "<s>", "chat_template":
             "{{ bos_token }}{% for m in messages %}\n{{ '<' + m['role'] + '>' }}{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}" }"#;
-        // The newline behind a block is not part of the text, as in Transformers; nor is anything escaped.
+        // The newline after a block is trimmed, as in Transformers; nothing is escaped.
         let expected = "<s><user>Hi?<e><assistant>Yes.<e><user><b><e><a>";
         assert_eq!(render(config), Ok(Some(expected.to_owned())));
         assert_eq!(render(r#"{ "model_max_length": 5 }"#), Ok(None));
     }
 
     #[test]
-    fn a_template_of_its_own_file_has_the_say_and_the_default_of_several() {
+    fn template_file_and_default_template_take_precedence() {
         let config = r#"{ "eos_token": "<e>", "chat_template": "old" }"#;
-        // A method of Python's strings, and what JSON escapes.
+        // A method of Python strings, and a JSON filter.
         let file = "{% for m in messages %}{{ m.content.strip().upper() }}{{ eos_token }}{% endfor %}{{ messages[0] | tojson }}";
         let expected = r#"HI?<e>YES.<e><B><e>{"role":"user","content":"Hi?"}"#;
         assert_eq!(render_files(&[(CONFIG, config), (TEMPLATE, file)]).unwrap().unwrap(), expected);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_template_or_refuses_is_told_with_its_file() {
+    fn template_errors_name_the_file() {
         for (template, part) in [("{% for", "chat_template: "), ("{{ raise_exception('no system') }}", "no system")] {
             let message = render(&format!(r#"{{ "chat_template": "{template}" }}"#)).unwrap_err();
             assert!(message.contains(CONFIG) && message.contains(part), "{message}");

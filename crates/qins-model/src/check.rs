@@ -1,13 +1,13 @@
-//! Whether a checkpoint is one of a model.
+//! Checks that a checkpoint has the tensors of its model.
 
 use qins_quant::{Error as QuantError, checkpoint::Checkpoint};
 
 use crate::{Error, ModelConfig, ModelTensor, tensors};
 
-/// Checks that a checkpoint has all of a model's tensors, each with its shape.
+/// Checks that a checkpoint has all tensors of a model, each with its shape.
 ///
 /// # Errors
-/// For the first tensor that is missing, no floating-point one where it is plain, or of the wrong shape.
+/// Naming the first tensor that is missing, has the wrong shape, or is plain and not of a floating-point type.
 pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
     tensors(config).iter().try_for_each(|tensor| match tensor {
         ModelTensor::Linear(spec) if checkpoint.is_encoded(&spec.module) => spec.expect_encoded_shape(checkpoint),
@@ -16,10 +16,10 @@ pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error>
     })
 }
 
-/// As [`check`], of a checkpoint that is to be encoded.
+/// As [`check`], for a checkpoint that will be encoded.
 ///
 /// # Errors
-/// As [`check`], and when the checkpoint is encoded already.
+/// As [`check`], and when the checkpoint is already encoded.
 pub fn check_plain(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
     if checkpoint.quantization().is_some() {
         let message = "expected a plain checkpoint to encode, found one that is encoded already";

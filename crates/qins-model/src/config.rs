@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// A model's `config.json`, checked: the shapes of its tensors, and the choices that its blocks are built by.
+/// A model's `config.json`, validated: the shapes of its tensors and the structure of its blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// `phi3` or `llama`.
@@ -19,7 +19,7 @@ pub struct ModelConfig {
     pub hidden_size: usize,
     /// Width of the MLP.
     pub intermediate_size: usize,
-    /// What the MLP's gate goes through.
+    /// Activation function of the MLP's gate.
     pub activation: Activation,
     /// Number of blocks.
     pub num_hidden_layers: usize,
@@ -29,21 +29,21 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// How much of each head is rotated, an even number.
+    /// Number of rotated dimensions of each head, an even number.
     pub rotary_dim: usize,
     /// Base of the rotation frequencies.
     pub rope_theta: f64,
-    /// What is done to those frequencies.
+    /// Scaling of the rotation frequencies.
     pub rope_scaling: RopeScaling,
-    /// Longest sequence.
+    /// Context length: the longest sequence.
     pub max_position_embeddings: usize,
-    /// Positions a token sees, itself included, if bounded.
+    /// Sliding attention window: positions a token attends to, itself included; `None` for all.
     pub sliding_window: Option<usize>,
     /// ε of every RMSNorm.
     pub rms_norm_eps: f64,
-    /// Whether the head is the embedding.
+    /// Whether the output head shares the embedding's weights.
     pub tie_word_embeddings: bool,
-    /// Tokens that end a text, from this file.
+    /// End-of-text token ids of this file.
     pub eos_token_ids: Vec<u32>,
 }
 
@@ -54,13 +54,13 @@ pub enum Activation {
     Silu,
 }
 
-/// How the frequencies of rotary position embedding follow from their base.
+/// Scaling of the frequencies of rotary position embedding (RoPE).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling {
-    /// θ^(−2i/d), for any length.
+    /// No scaling: θ^(−2i/d).
     None,
-    /// Divided by factors that depend on the length of the sequence.
+    /// LongRoPE: divided by factors that depend on the sequence length.
     LongRope(LongRope),
 }
 
@@ -71,9 +71,9 @@ pub struct LongRope {
     pub short_factor: Vec<f32>,
     /// Divisors, for all positions, once it has more.
     pub long_factor: Vec<f32>,
-    /// The length the model was first trained for.
+    /// The context length before extension.
     pub original_max_position_embeddings: usize,
-    /// Multiplies cos and sin under both sets.
+    /// Factor of cos and sin, for both sets.
     pub attention_factor: f32,
 }
 
@@ -143,14 +143,14 @@ impl ModelConfig {
     /// Reads and checks the content of `config.json`; `path` is for messages.
     ///
     /// # Errors
-    /// When a field is missing or contradicts another, or the model is not of a kind built here.
+    /// When a field is missing, out of range or contradicts another, or the model is not supported.
     pub fn parse(value: &Value, path: &Path) -> Result<Self, Error> {
         let error = |message: String| Error::Config { path: path.to_owned(), message };
         let model_type = value.get("model_type").and_then(Value::as_str).unwrap_or("none");
         if !["phi3", "llama"].contains(&model_type) {
             return Err(error(format!("expected model_type `phi3` or `llama`, found `{model_type}`")));
         }
-        // Names the field that is wrong, which serde alone does not.
+        // Names the invalid field, which serde alone does not.
         let raw: Raw = serde_path_to_error::deserialize(value).map_err(|e| error(e.to_string()))?;
         raw.check().map_err(error)
     }
@@ -166,7 +166,7 @@ impl Raw {
             "silu" => Activation::Silu,
             other => return Err(format!("expected hidden_act `silu`, found `{other}`")),
         };
-        // Products of two sizes must not overflow, nor a list of all layers fill the memory; no model comes near.
+        // Products of two sizes must not overflow, and a list of all layers must fit in memory; real models are far below.
         for (name, n, bits) in [
             ("vocab_size", self.vocab_size, 28),
             ("hidden_size", self.hidden_size, 28),
@@ -217,7 +217,7 @@ impl Raw {
         let original = rope.original_max_position_embeddings.or(self.original_max_position_embeddings);
         let rope_scaling = match rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default") {
             "default" => RopeScaling::None,
-            // `su` is what the first Phi-3 called it.
+            // The first Phi-3 called it `su`.
             "longrope" | "su" => {
                 let factors = |name: &str, factors: Option<Vec<f32>>| {
                     let factors = factors.unwrap_or_default();

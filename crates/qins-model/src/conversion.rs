@@ -1,4 +1,4 @@
-//! A checkpoint on disk into an encoded one.
+//! Conversion of a checkpoint into an encoded one.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use qins_quant::{
 
 use crate::{Error, ModelConfig, Override, Policy, Targets, check_plain};
 
-/// A checkpoint to be encoded. What is not said is as `q8` of all linears but q, k, the embedding and the head.
+/// The conversion of a plain checkpoint into an encoded one, as a builder. Defaults: scheme `q8`, [`Targets::Safe`].
 ///
-/// The result is a Hugging Face directory again: encoded linears are stored as `<module>.weight_packed` with their parameters, all
-/// else is copied bit for bit, and `quantization_config` in `config.json` says which is which. It appears whole or not at all.
+/// The result is a Hugging Face directory: encoded linears are stored as `<module>.weight_packed` with their parameters, all other
+/// tensors are copied bit for bit, and `quantization_config` in `config.json` lists the scheme of each linear. It appears complete or
+/// not at all.
 ///
 /// ```no_run
 /// use qins_model::{Conversion, Targets};
@@ -31,13 +32,13 @@ pub struct Conversion<'a> {
     progress: Box<dyn Fn(u64) + 'a>,
 }
 
-/// What a conversion wrote.
+/// The result of a conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Converted {
     /// Bytes of all tensors of the source.
     pub bytes_before: usize,
-    /// Bytes of all tensors that were written.
+    /// Bytes of all tensors of the result.
     pub bytes_after: usize,
 }
 
@@ -45,7 +46,7 @@ impl<'a> Conversion<'a> {
     /// A conversion of `checkpoint`.
     ///
     /// # Errors
-    /// When it is encoded already, of a kind of model that is not known, or lacks one of its model's tensors.
+    /// When it is already encoded, its model is not supported, or a tensor is missing.
     pub fn of(checkpoint: &'a Checkpoint) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint)?;
         check_plain(checkpoint, &config)?;
@@ -53,41 +54,41 @@ impl<'a> Conversion<'a> {
         Ok(Self { checkpoint, config, policy, progress: Box::new(|_| {}) })
     }
 
-    /// The scheme, or all that can be said of how: a [`Recipe`].
+    /// Sets the scheme, or a [`Recipe`] with all options.
     pub fn scheme(mut self, recipe: impl Into<Recipe>) -> Self {
         self.policy.recipe = recipe.into();
         self
     }
 
-    /// Which linears are encoded.
+    /// Sets which linears are encoded.
     pub fn targets(mut self, targets: Targets) -> Self {
         self.policy.targets = targets;
         self
     }
 
-    /// An exception for some linears; the last that matches decides.
+    /// Adds an override for some linears; the last match decides.
     pub fn exception(mut self, exception: Override) -> Self {
         self.policy.overrides.push(exception);
         self
     }
 
-    /// All of it at once.
+    /// Sets targets, recipe, overrides and importance at once.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Calls `progress` with the bytes read since the last call.
+    /// Sets a function that is called with the number of bytes read since its last call.
     pub fn progress(mut self, progress: impl Fn(u64) + 'a) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// Encodes a band of rows at a time and writes the result to `out`: a directory that does not exist yet, or is empty.
+    /// Encodes the checkpoint, a band of rows at a time, and writes it to `out`: a directory that does not exist yet, or is empty.
     ///
     /// # Errors
-    /// When the targets or an exception name no linear, a weight cannot be read or encoded, or `out` cannot be written. Nothing is
-    /// left at `out` then.
+    /// When the targets or an override match no linear, a weight cannot be read or encoded, or `out` cannot be written. Then
+    /// nothing is left at `out`.
     pub fn write(self, out: impl AsRef<Path>) -> Result<Converted, Error> {
         let (checkpoint, out) = (self.checkpoint, out.as_ref());
         self.policy.check(&self.config)?;

@@ -1,38 +1,38 @@
-//! What can be wrong with a model's files.
+//! Errors of a model's files.
 
 use std::path::PathBuf;
 
-/// An error a user can act on, in one sentence.
+/// An error of a model's files; its message is one sentence that names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The checkpoint cannot be read, encoded or written.
     #[error(transparent)]
     Checkpoint(#[from] qins_quant::Error),
-    /// The configuration describes a model that cannot be built.
+    /// The configuration is invalid, or its model is not supported.
     #[error("{path}: {message}")]
     Config {
         /// The configuration file.
         path: PathBuf,
-        /// Expected and found.
+        /// What was expected, and what was found.
         message: String,
     },
-    /// The text cannot be tokenised, or the tokenizer or chat template not be read.
+    /// The tokenizer or chat template cannot be read, or cannot process the text.
     #[error("{path}: {message}")]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What the tokenizer said.
+        /// The error.
         message: String,
     },
-    /// A policy names linears that the model does not have.
+    /// A policy matches no linear of the model.
     #[error("{0}")]
     Policy(String),
-    /// There is no such directory, and what was given is no name on the hub.
+    /// The model is neither a directory nor a valid name on the hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Location(#[from] crate::hub::LocationError),
-    /// The model cannot be fetched from the hub.
+    /// The model cannot be downloaded from the hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] crate::HubError),

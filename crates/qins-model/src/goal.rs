@@ -1,10 +1,10 @@
-//! What a mixture of schemes must keep.
+//! The goal of a mixed-precision search.
 
-/// What a model must still say when its linears are encoded.
+/// A limit on how much a model's output may change when its linears are encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OutputGoal {
-    /// Mean KL divergence at most, in nats.
+    /// Maximum mean KL divergence, in nats.
     Kl(f64),
-    /// Top-1 agreement at least, as a share.
+    /// Minimum top-1 agreement, as a share from 0 to 1.
     Match(f64),
 }

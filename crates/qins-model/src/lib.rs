@@ -1,12 +1,12 @@
-//! What a language model's files say, without a tensor library: its configuration and the tensors that follow from it, which of its
-//! linears are encoded and how, its tokenizer and chat template, and the choice of the next token.
+//! The files of a language model, without a tensor library: configuration and tensor shapes, policies of which linears are encoded and
+//! how, tokenizer and chat template, sampling.
 //!
 //! - [`ModelConfig`]: `config.json`, checked; [`tensors()`]: the tensors of such a model, by name and shape.
-//! - [`Policy`]: which linears are encoded, and how; [`Conversion`]: a checkpoint on disk into an encoded one.
+//! - [`Policy`]: which linears are encoded, and how; [`Conversion`]: converts a checkpoint into an encoded one.
 //! - [`Tokenizer`], [`ChatTemplate`], [`TextReader`], [`stop_ids`]: from text to token ids and back (feature `text`).
 //! - [`Hub`], [`HubName`], [`ModelLocation`]: models by name, from the Hugging Face hub (feature `hub`).
-//! - [`Sampler`]: how the next token is chosen.
-//! - [`write_random_checkpoint`]: random weights in a model's own layout.
+//! - [`Sampler`]: sampling of the next token.
+//! - [`write_random_checkpoint`]: a checkpoint of random weights with a model's tensors.
 
 #[cfg(feature = "text")]
 mod chat;

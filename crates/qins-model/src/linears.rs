@@ -1,4 +1,4 @@
-//! The linears of a model: their roles, and where their weights lie in a checkpoint.
+//! The linears of a model: their roles, and where their weights are stored in a checkpoint.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub enum LinearKind {
     Down,
     Embedding,
     Head,
-    /// Any linear of a module that has none of these.
+    /// A linear with none of these roles.
     Other,
 }
 
@@ -38,7 +38,7 @@ impl LinearKind {
         Self::Other,
     ];
 
-    /// The last part of the module's name.
+    /// The last component of the module's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Q => "q_proj",
@@ -60,7 +60,7 @@ impl LinearKind {
     }
 }
 
-/// Where a linear's weights lie in a checkpoint.
+/// A linear, and where its weights are stored in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinearSpec {
     /// The module's full name, `model.layers.0.self_attn.v_proj`.
@@ -69,13 +69,13 @@ pub struct LinearSpec {
     pub kind: LinearKind,
     /// `[out, in]`.
     pub shape: [usize; 2],
-    /// The fused matrix it may be part of: the module's name, all its rows, and those of this linear.
+    /// The fused matrix it may be part of: its module's name, its number of rows, and the rows of this linear.
     pub fused: Option<(String, usize, Range<usize>)>,
 }
 
 impl LinearSpec {
-    /// The tensor of a plain checkpoint that holds it, all rows of that, and its own among them: under its own name, or,
-    /// where there is no such tensor, in the fused matrix.
+    /// The name of the tensor of a plain checkpoint that stores it, the tensor's number of rows, and the rows of this linear: the
+    /// tensor of its own name, or, where there is none, the fused matrix.
     pub fn place(&self, checkpoint: &Checkpoint) -> (String, usize, Range<usize>) {
         let own = format!("{}.weight", self.module);
         match &self.fused {
@@ -86,10 +86,10 @@ impl LinearSpec {
         }
     }
 
-    /// Its rows of a plain checkpoint, `shape` row-major, and the name of the tensor they are in.
+    /// The name of the tensor that stores it in a plain checkpoint, and its weights, `shape` row-major.
     ///
     /// # Errors
-    /// When there is no such tensor, or it is of another shape or no floating-point one.
+    /// When the tensor is missing, has another shape, or is not of a floating-point type.
     pub fn plain<'a>(&self, checkpoint: &'a Checkpoint) -> Result<(String, Plain<'a>), Error> {
         let (name, total, rows) = self.place(checkpoint);
         let plain = checkpoint.plain_rows(&name, [total, self.shape[1]], rows)?;
@@ -99,7 +99,7 @@ impl LinearSpec {
     /// Checks that this linear is encoded in `checkpoint` with its model's shape.
     ///
     /// # Errors
-    /// When it is not encoded there, or has another shape.
+    /// When it is not encoded, or has another shape.
     pub fn expect_encoded_shape(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let found = checkpoint.encoded_shape(&self.module)?;
         if found == self.shape {

@@ -1,4 +1,4 @@
-//! How each linear of a model shall rest.
+//! Policies: the scheme each linear of a model is stored in.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
@@ -12,34 +12,33 @@ use crate::{Error, LinearSpec, ModelConfig, Targets, linears};
 pub struct Policy {
     /// The linears that are encoded unless an override says otherwise.
     pub targets: Targets,
-    /// How they are.
+    /// The scheme and options they are encoded with.
     pub recipe: Recipe,
-    /// Exceptions; where several match, the last decides.
+    /// Overrides for some linears; where several match, the last decides.
     pub overrides: Vec<Override>,
-    /// Mean squares of a linear's inputs, by its name, as a calibration gives them: an error in a
-    /// weight counts by how large its inputs are.
+    /// Mean squares of linears' inputs from a calibration: weight errors are weighted by them.
     pub importance: Importance,
 }
 
 /// Mean squares of linears' inputs, `[in]` each, by the linears' names.
 pub type Importance = BTreeMap<String, Arc<[f32]>>;
 
-/// An exception: linears of this name rest in this scheme.
+/// An override: linears that match a pattern are stored in a scheme, or stay plain.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// As it was written.
+    /// The pattern, as given.
     pattern: String,
     /// `None` leaves them plain.
     scheme: Option<Scheme>,
 }
 
 impl Policy {
-    /// `targets` as `recipe`, without exceptions.
+    /// Encodes `targets` with `recipe`, without overrides.
     pub fn new(targets: Targets, recipe: impl Into<Recipe>) -> Self {
         Self { targets, recipe: recipe.into(), overrides: Vec::new(), importance: Importance::new() }
     }
 
-    /// How a linear shall rest; `None` leaves it plain.
+    /// The recipe of a linear; `None` when it stays plain.
     pub fn recipe(&self, spec: &LinearSpec) -> Option<Recipe> {
         let default = self.targets.contains(spec.kind).then_some(self.recipe.scheme);
         let scheme = self.exception(spec).map_or(default, |exception| exception.scheme)?;
@@ -47,18 +46,18 @@ impl Policy {
         Some(Recipe { scheme, importance, ..self.recipe.clone() })
     }
 
-    /// The override that decides of a linear, if one does.
+    /// The override that applies to a linear, if any.
     pub fn exception(&self, spec: &LinearSpec) -> Option<&Override> {
         self.overrides.iter().rfind(|exception| exception.matches(spec))
     }
 
-    /// Checks that there are linears among the targets, and that every exception is one to some linear.
+    /// Checks that the targets and every override match a linear of the model.
     ///
     /// # Errors
-    /// Naming the targets, or the first exception that matches none.
+    /// [`Error::Policy`] naming the targets or the first override that match none.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
         let linears = linears(config);
-        // As a list of the head alone has none where the head is the embedding.
+        // For example, the head alone, where it shares the embedding's weights.
         if !linears.iter().any(|spec| self.targets.contains(spec.kind)) {
             let message = format!("expected targets to name a linear of the model, found none in `{}`", self.targets);
             return Err(Error::Policy(message));
@@ -71,7 +70,7 @@ impl Policy {
         }
     }
 
-    /// What [`qins_quant::convert::convert`] asks: the linears in a stored tensor, and how each shall rest.
+    /// The argument of [`qins_quant::convert::convert`]: the linears in a stored tensor, and the recipe of each.
     pub fn parts(&self, config: &ModelConfig) -> impl Fn(&str, &[usize]) -> Option<Vec<Part>> {
         let specs = linears(config);
         move |tensor, _| {
@@ -93,7 +92,7 @@ impl Policy {
 }
 
 impl Override {
-    /// Of the linears whose role or name is like this: see [`from_str`](Self::from_str).
+    /// An override of the linears whose role or name matches a pattern: see [`from_str`](Self::from_str).
     pub fn of(module: &str, scheme: Option<Scheme>) -> Self {
         Self { pattern: module.to_owned(), scheme }
     }
@@ -103,7 +102,7 @@ impl Override {
         self.scheme
     }
 
-    /// Whether it is one to this linear.
+    /// Whether it applies to this linear.
     fn matches(&self, spec: &LinearSpec) -> bool {
         let pattern = WildMatch::new(&self.pattern);
         [&spec.module, spec.kind.name(), spec.kind.short_name()].into_iter().any(|name| pattern.matches(name))
@@ -119,8 +118,8 @@ impl fmt::Display for Override {
 impl FromStr for Override {
     type Err = String;
 
-    /// `PATTERN=SCHEME`: the pattern is a linear's role (`down_proj`, or `down`) or full name, in which `*` stands for any
-    /// letters and `?` for any one; the scheme may be `none`.
+    /// `PATTERN=SCHEME`: the pattern is a linear's role (`down_proj`, or `down`) or full name, in which `*` matches any characters
+    /// and `?` any one; the scheme may be `none`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (pattern, scheme) = text.split_once('=').filter(|(pattern, _)| !pattern.is_empty()).ok_or_else(|| {
             format!("expected PATTERN=SCHEME such as down_proj=q6 or model.layers.0.*=q8, found `{text}`")

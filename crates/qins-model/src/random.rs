@@ -1,5 +1,4 @@
-//! A checkpoint of random weights, laid out as a model's own is: what it takes to convert, load and run one of full size
-//! can be tried without it.
+//! A checkpoint of random weights with a model's tensors, to measure conversion, loading and speed without downloading the model.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,15 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{Error, ModelConfig, ModelTensor, tensors};
 
-/// Weights drawn and written at a time.
+/// Number of weights generated and written at a time.
 const BAND: usize = 1 << 22;
 
 /// Writes a checkpoint of random weights for `config`, the content of a `config.json`: in bf16, in shards of at most
-/// `shard_bytes`, fused as Phi-3 fuses them. It appears whole or not at all. `progress` is called with the bytes written and
-/// those in all. Same configuration, same bytes.
+/// `shard_bytes`, with fused matrices for Phi-3. It appears complete or not at all. `progress` is called with the bytes written
+/// and the total. The same configuration gives the same bytes.
 ///
 /// # Errors
-/// When the configuration is of another kind of model, `out` is taken, or the disk is full.
+/// When the configuration is invalid or its model not supported, `out` is not a new or empty directory, or writing fails.
 pub fn write_random_checkpoint(
     config: &Value,
     out: &Path,
@@ -66,13 +65,13 @@ pub fn write_random_checkpoint(
     directory.commit().map_err(|e: QuantError| e.into())
 }
 
-/// A row's bytes: of a matrix random, of a norm ones.
+/// The bytes of a row: random for a matrix, ones for a norm.
 fn row(tensor: &TensorSpec, cols: usize, seed: u64) -> Vec<u8> {
     let values = if tensor.shape.len() == 1 { vec![1.0; cols] } else { random_weights(cols, cols, seed) };
     FloatDtype::Bf16.narrow(&values)
 }
 
-/// Every tensor as it is stored: first the linears, in the order of the computation, then the norms.
+/// Every stored tensor: first the linears, in computation order, then the norms.
 fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
     let stored = |name: String, shape: &[usize]| TensorSpec {
         name,
@@ -86,7 +85,7 @@ fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
                 let place = spec.fused.as_ref().filter(|_| fused);
                 let (module, rows) = place.map_or((&spec.module, spec.shape[0]), |(module, rows, _)| (module, *rows));
                 let next = stored(format!("{module}.weight"), &[rows, spec.shape[1]]);
-                // The parts of a fused matrix follow each other.
+                // The linears of a fused matrix are adjacent.
                 if linears.last() != Some(&next) {
                     linears.push(next);
                 }
@@ -98,7 +97,7 @@ fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
     linears
 }
 
-/// Tensors in turn, as many in a shard as fit.
+/// Distributes tensors over shards in order, as many per shard as fit.
 fn shards(tensors: Vec<TensorSpec>, most: usize) -> Vec<Vec<TensorSpec>> {
     let (mut shards, mut size): (Vec<Vec<TensorSpec>>, usize) = (Vec::new(), usize::MAX);
     for tensor in tensors {
@@ -117,10 +116,10 @@ fn shards(tensors: Vec<TensorSpec>, most: usize) -> Vec<Vec<TensorSpec>> {
     shards
 }
 
-/// `n` random weights for a matrix of `cols` columns: sums of four uniform numbers, near enough to Gaussian, of the size that keeps
-/// activations as large as they were. Same arguments, same numbers.
+/// `n` random weights for a matrix of `cols` columns: sums of four uniform numbers, approximately Gaussian, scaled to preserve the
+/// magnitude of activations. The same arguments give the same numbers.
 pub fn random_weights(n: usize, cols: usize, seed: u64) -> Vec<f32> {
-    // Neighbouring seeds would begin neighbouring sequences.
+    // Mixed, so that consecutive seeds give unrelated sequences.
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mut uniform = || {
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phi_has_its_published_tensors_in_two_shards() {
+    fn phi_3_5_mini_has_its_published_tensors_in_two_shards() {
         let config: Value = serde_json::from_str(include_str!("../../qins/assets/phi-3.5-mini.json")).unwrap();
         let published = include_str!("../../../tests/fixtures/phi35/tensor_shapes.json");
         let published: BTreeMap<String, Vec<usize>> = serde_json::from_str(published).unwrap();

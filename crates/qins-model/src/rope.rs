@@ -1,17 +1,17 @@
-//! Rotary position embedding: the frequencies that a configuration asks for.
+//! Rotary position embedding (RoPE): the frequencies of a configuration.
 
 use crate::{ModelConfig, RopeScaling};
 
-/// Which of LongRoPE's two sets of frequencies a sequence is read with.
+/// Which of LongRoPE's two sets of frequencies applies to a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeRegime {
-    /// Up to the original length, and for models without LongRoPE.
+    /// Up to the original context length, and for models without LongRoPE.
     Short,
-    /// Beyond it: for every position, the first ones included.
+    /// Beyond it, for all positions.
     Long,
 }
 
-/// Frequencies and scaling of a model's rotations.
+/// Frequencies and scaling of a model's RoPE.
 #[derive(Clone, Debug)]
 pub struct Rope {
     short: Vec<f32>,
@@ -59,7 +59,7 @@ impl Rope {
         }
     }
 
-    /// What cos and sin are multiplied with.
+    /// The factor of cos and sin.
     pub fn scaling(&self) -> f32 {
         self.scaling
     }

@@ -1,27 +1,27 @@
-//! The choice of the next token.
+//! Sampling of the next token.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How the next token is chosen. By default the likeliest, the lowest id among equals.
+/// Settings of sampling. The default is greedy decoding: the top-1 token, the lowest id among equals.
 ///
-/// The steps are those of Transformers, in its order: the repetition penalty, the temperature, `top_k`, `top_p`, `min_p`;
-/// then a draw. In it each token of the vocabulary has a random number of its own at each step, so that two models under
-/// one seed draw the same token unless it is their distributions that differ there.
+/// The steps are those of Transformers, in its order: repetition penalty, temperature, `top_k`, `top_p`, `min_p`, then a sample. It is
+/// taken by the Gumbel-max trick with common random numbers: each token of the vocabulary has a random number of its own at each
+/// step, fixed by the seed. Two models with one seed therefore sample the same token wherever their distributions are equal, and
+/// nearly always where they are close (the Gumbel-max coupling).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
-    /// What logits are divided by; at 0 the likeliest token is taken and nothing is drawn.
+    /// Divisor of the logits; 0 is greedy decoding.
     pub temperature: f32,
-    /// Draw among so many of the likeliest tokens, and those as likely as the last of them; 0 for all.
+    /// Sample among the `top_k` most probable tokens, and those tied with the last of them; 0 for all.
     pub top_k: usize,
-    /// Draw among the likeliest tokens that together reach this probability; 1 for all.
+    /// Nucleus sampling: among the most probable tokens that together reach this probability; 1 for all.
     pub top_p: f32,
-    /// Draw among tokens at least this share as likely as the likeliest; 0 for all.
+    /// Sample among tokens with at least this share of the largest probability; 0 for all.
     pub min_p: f32,
-    /// What the logits of tokens already read or written are divided by, or where they are below 0 multiplied; 1 for
-    /// nothing.
+    /// Divisor of positive logits, and factor of negative ones, of tokens already in the context; 1 for none.
     pub repetition_penalty: f32,
-    /// Fixes all random numbers of a text.
+    /// Seed of all random numbers of a text.
     pub seed: u64,
 }
 
@@ -32,17 +32,17 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Begins a text.
+    /// Starts a text.
     pub fn start(self) -> TokenChoice {
         TokenChoice { sampler: self, numbers: ChaCha8Rng::seed_from_u64(self.seed) }
     }
 
-    /// Logits by which the next token is drawn after `read`: −∞ for those that cannot be.
+    /// The logits after penalty, temperature and filters, with −∞ for excluded tokens; `read` is the context.
     fn adjust(&self, mut logits: Vec<f32>, read: &[u32]) -> Vec<f32> {
         if self.repetition_penalty != 1.0 {
             let mut seen = vec![false; logits.len()];
             for &id in read {
-                // Once, however often it was read.
+                // Once per token id, however often it occurs.
                 if let (Some(logit), Some(seen @ false)) = (logits.get_mut(id as usize), seen.get_mut(id as usize)) {
                     *seen = true;
                     *logit =
@@ -57,7 +57,7 @@ impl Sampler {
         logits
     }
 
-    /// Leaves the tokens that may be drawn.
+    /// Applies `top_k`, `top_p` and `min_p`.
     fn restrict(&self, logits: &mut [f32]) {
         let mut least = f32::NEG_INFINITY;
         if self.top_k > 0 && self.top_k < logits.len() {
@@ -91,7 +91,7 @@ fn forbid(logits: &mut [f32], which: impl Fn(f32) -> bool) {
     logits.iter_mut().filter(|logit| which(**logit)).for_each(|logit| *logit = f32::NEG_INFINITY);
 }
 
-/// A sampler in the middle of a text.
+/// A sampler with the state of its random numbers, for one text.
 #[derive(Debug)]
 pub struct TokenChoice {
     sampler: Sampler,
@@ -99,14 +99,14 @@ pub struct TokenChoice {
 }
 
 impl TokenChoice {
-    /// The token after `read`, if any logit is finite.
+    /// The token after the context `read`; `None` when no logit is finite.
     pub fn next(&mut self, logits: &[f32], read: &[u32]) -> Option<u32> {
         let plain = Sampler { seed: self.sampler.seed, ..Sampler::default() };
         if self.sampler == plain {
             return argmax(logits);
         }
         let adjusted = self.sampler.adjust(logits.to_vec(), read);
-        if self.sampler.temperature > 0.0 { draw(&adjusted, || self.numbers.random()) } else { argmax(&adjusted) }
+        if self.sampler.temperature > 0.0 { sample(&adjusted, || self.numbers.random()) } else { argmax(&adjusted) }
     }
 }
 
@@ -117,23 +117,22 @@ fn argmax(logits: &[f32]) -> Option<u32> {
     best.map(|(i, _)| i as u32)
 }
 
-/// The winner of a race: each token's clock rings after −ln(u) / probability for a `number` u in [0, 1) of its own, and the
-/// first to ring is drawn with its probability (the Gumbel-max trick, without the logarithm of a logarithm). Logits that are
-/// not finite do not ring.
-fn draw(logits: &[f32], mut number: impl FnMut() -> f64) -> Option<u32> {
+/// Samples by the Gumbel-max trick, in its exponential form: the token with the least −ln(u) / p, for a `number` u in [0, 1) of its
+/// own, is sampled with probability p. It avoids the logarithm of a logarithm. Tokens without a finite logit are never sampled.
+fn sample(logits: &[f32], mut number: impl FnMut() -> f64) -> Option<u32> {
     let largest = f64::from(logits[argmax(logits)? as usize]);
-    let mut first = (f64::INFINITY, None);
+    let mut least = (f64::INFINITY, None);
     for (id, &logit) in logits.iter().enumerate() {
-        // Drawn for every token, so that each has the same numbers whatever the others are.
+        // Generated for every token, so that each has the same number whatever the others' logits are.
         let number: f64 = 1.0 - number();
         if logit.is_finite() {
-            let rings = -number.ln() / (f64::from(logit) - largest).exp();
-            if rings < first.0 || first.1.is_none() {
-                first = (rings, Some(id as u32));
+            let arrival = -number.ln() / (f64::from(logit) - largest).exp();
+            if arrival < least.0 || least.1.is_none() {
+                least = (arrival, Some(id as u32));
             }
         }
     }
-    first.1
+    least.1
 }
 
 #[cfg(test)]
@@ -141,22 +140,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_clock_that_rings_is_drawn() {
+    fn sample_is_the_token_with_the_least_arrival_time() {
         // Probabilities ¼, 0, ½, ¼; numbers u, of which 1 − u is the logarithm taken.
         let logits = [0.0, f32::NEG_INFINITY, 2.0_f32.ln(), 0.0];
         let with = |numbers: [f64; 4]| {
             let mut numbers = numbers.into_iter();
-            draw(&logits, || numbers.next().unwrap())
+            sample(&logits, || numbers.next().unwrap())
         };
         // −ln ½ = 0.69 against −ln 0.3 / 2 = 0.60 and −ln 0.6 = 0.51.
         assert_eq!(with([0.5, 0.0, 0.7, 0.4]), Some(3));
         assert_eq!(with([0.5, 0.0, 0.6, 0.4]), Some(2));
         assert_eq!(with([0.2, 0.0, 0.7, 0.4]), Some(0));
-        assert_eq!((draw(&[f32::NAN; 2], || 0.5), draw(&[f32::NAN, 3.0], || 0.0)), (None, Some(1)));
+        assert_eq!((sample(&[f32::NAN; 2], || 0.5), sample(&[f32::NAN, 3.0], || 0.0)), (None, Some(1)));
     }
 
     #[test]
-    fn tokens_are_drawn_as_often_as_they_are_likely() {
+    fn sampled_frequencies_equal_the_probabilities() {
         let logits = [1.0_f32, 3.0, 6.0].map(f32::ln);
         let draws = |temperature, seed| {
             let mut choice = Sampler { temperature, seed, ..Sampler::default() }.start();
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_left_out_as_transformers_does() {
+    fn filters_equal_those_of_transformers() {
         const NO: f32 = f32::NEG_INFINITY;
         // Probabilities 0.5, 0.25, 0.125 and 0.125.
         let logits = [3.0, 2.0, 1.0, 1.0].map(|power: f32| power * 2.0_f32.ln());
@@ -185,7 +184,7 @@ mod tests {
         };
         let at = Sampler { temperature: 1.0, ..Sampler::default() };
         assert_eq!(left(Sampler { top_k: 1, ..at }), [true, false, false, false]);
-        // Those as likely as the last stay.
+        // Tokens tied with the last one stay.
         assert_eq!(left(Sampler { top_k: 3, ..at }), [true; 4]);
         assert_eq!(left(Sampler { top_p: 0.49, ..at }), [true, false, false, false]);
         assert_eq!(left(Sampler { top_p: 0.51, ..at }), [true, true, false, false]);
@@ -193,16 +192,16 @@ mod tests {
         assert_eq!(left(Sampler { min_p: 0.49, ..at }), [true, true, false, false]);
         // Of what top-k leaves, ⅔ and ⅓.
         assert_eq!(left(Sampler { top_k: 2, top_p: 0.6, ..at }), [true, false, false, false]);
-        // Of those the temperature makes less likely: 0.8, 0.2 · 0.8 …
+        // At temperature ½ the second token has ¼ of the largest probability.
         assert_eq!(left(Sampler { temperature: 0.5, min_p: 0.3, ..at }), [true, false, false, false]);
         let penalty = Sampler { repetition_penalty: 2.0, ..Sampler::default() };
         assert_eq!(penalty.adjust(vec![4.0, -4.0, 3.0, NO], &[0, 1, 1, 9, 0]), [2.0, -8.0, 3.0, NO]);
-        // A likeliest token that was read before loses its lead.
+        // The top-1 token loses its lead when it is in the context.
         assert_eq!(penalty.start().next(&[4.0, -4.0, 3.0], &[0]), Some(2));
     }
 
     #[test]
-    fn the_likeliest_is_the_first_of_the_largest_that_is_finite() {
+    fn argmax_is_the_first_of_the_largest_finite_logits() {
         assert_eq!(argmax(&[1.0, f32::INFINITY, 2.0, 2.0, f32::NAN]), Some(2));
         assert_eq!(argmax(&[f32::NAN]), None);
     }

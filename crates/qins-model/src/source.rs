@@ -1,4 +1,4 @@
-//! A model and what to call it.
+//! A model's files with a display name.
 
 use std::path::Path;
 #[cfg(feature = "hub")]
@@ -10,20 +10,20 @@ use crate::Error;
 #[cfg(feature = "hub")]
 use crate::hub::{Hub, HubProgress, ModelLocation};
 
-/// A model's files, and what to call it in messages and reports.
+/// A model's files, with a name for messages and reports.
 #[derive(Debug)]
 pub struct ModelSource {
-    /// A directory, a name on the hub with its commit, or whatever a program calls it.
+    /// A directory, a name on the hub with its commit, or any other name.
     pub name: String,
     /// Its configuration and weights.
     pub checkpoint: Checkpoint,
 }
 
 impl ModelSource {
-    /// Opens a directory, or with the feature `hub` a name on the hub, `owner/name[@revision]`, fetched into its cache once.
+    /// Opens a directory, or with the feature `hub` a name on the hub, `owner/name[@revision]`, downloaded into its cache once.
     ///
     /// # Errors
-    /// When there is no such model, or it is no checkpoint.
+    /// When there is no such model, or its files are not a checkpoint.
     pub fn open(model: impl AsRef<Path>) -> Result<Self, Error> {
         #[cfg(feature = "hub")]
         return Self::open_with(model, Hub::from_env, &mut |_| {});
@@ -31,7 +31,7 @@ impl ModelSource {
         Self::of_directory(model)
     }
 
-    /// As [`open`](Self::open), from a given hub, which is asked for only where `model` is a name; `progress` is told of the transfer.
+    /// As [`open`](Self::open), from a given hub, which is created only when `model` is a name; `progress` receives the progress of the download.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -45,8 +45,8 @@ impl ModelSource {
         Self::of_files(name, Files::Directory(dir))
     }
 
-    /// What to call a model, and the directory of its files, which are fetched now where they are not in the cache yet. Nothing in it
-    /// is looked at.
+    /// The display name of a model, and the directory of its files, which are downloaded unless they are in the cache. The files are
+    /// not opened.
     ///
     /// # Errors
     /// When there is no such directory, and no such model on the hub.
@@ -68,16 +68,16 @@ impl ModelSource {
     /// Opens a directory.
     ///
     /// # Errors
-    /// When there is none, or it is no checkpoint.
+    /// When it does not exist, or is not a checkpoint.
     pub fn of_directory(dir: impl AsRef<Path>) -> Result<Self, Error> {
         let dir = dir.as_ref();
         Self::of_files(dir.display().to_string(), Files::Directory(dir.to_owned()))
     }
 
-    /// Opens files that are at hand.
+    /// Opens the files of a model, in a directory or in memory.
     ///
     /// # Errors
-    /// When they are no checkpoint.
+    /// When they are not a checkpoint.
     pub fn of_files(name: impl Into<String>, files: Files) -> Result<Self, Error> {
         Ok(Self { name: name.into(), checkpoint: Checkpoint::open(files)? })
     }

@@ -1,14 +1,14 @@
-//! The tokens that end a text.
+//! End-of-text token ids.
 
 use qins_quant::checkpoint::Files;
 use serde::Deserialize;
 
 use crate::{Error, ModelConfig, config::OneOrMany};
 
-/// The tokens that end a text: of `generation_config.json` where it names any, else of `config.json`.
+/// The end-of-text token ids: those of `generation_config.json` if it has any, else those of `config.json`.
 ///
 /// # Errors
-/// When a file is unreadable.
+/// When a file cannot be read.
 pub fn stop_ids(files: &Files, config: &ModelConfig) -> Result<Vec<u32>, Error> {
     #[derive(Deserialize)]
     struct GenerationConfig {

@@ -7,13 +7,13 @@ use crate::LinearKind;
 /// Which linears are encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// v, o, gate, up, down: the source report's intention, with v as rows of the fused matrix.
+    /// v, o, gate, up and down, without q and k: the source report's intended set.
     Safe,
-    /// Every linear of the blocks: what the report in fact encoded.
+    /// Every linear of the blocks: the set that the report encoded in fact.
     All,
-    /// The head and the embedding too.
+    /// Every linear, embedding and head included.
     Full,
-    /// Just these.
+    /// Linears of these roles.
     Kinds(BTreeSet<LinearKind>),
 }
 

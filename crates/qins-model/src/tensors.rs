@@ -1,13 +1,13 @@
-//! The tensors of a model, one list for all who need it: loading, checking, converting and making random checkpoints.
+//! The tensors of a model: one list for loading, checking, converting and random checkpoints.
 
 use qins_quant::checkpoint::{Checkpoint, Plain};
 
 use crate::{Error, LinearKind, LinearSpec, ModelConfig};
 
-/// A tensor of a model, under the name its checkpoint has for it.
+/// A tensor of a model, by its name in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelTensor {
-    /// The weights of a linear, or of the embedding.
+    /// The weights of a linear, the embedding or the head.
     Linear(LinearSpec),
     /// The scale of a norm.
     Norm(NormSpec),
@@ -18,7 +18,7 @@ pub enum ModelTensor {
 pub struct NormSpec {
     /// The module's full name, `model.layers.0.input_layernorm`.
     pub module: String,
-    /// Numbers in it.
+    /// Number of elements.
     pub width: usize,
 }
 
@@ -28,10 +28,10 @@ impl NormSpec {
         format!("{}.weight", self.module)
     }
 
-    /// Its numbers in a checkpoint.
+    /// Its values in a checkpoint.
     ///
     /// # Errors
-    /// When there is no such tensor, or it is of another shape or no floating-point one.
+    /// When the tensor is missing, has another shape, or is not of a floating-point type.
     pub fn plain<'a>(&self, checkpoint: &'a Checkpoint) -> Result<Plain<'a>, Error> {
         let name = self.tensor();
         let plain = checkpoint.plain(&name)?;
@@ -43,7 +43,7 @@ impl NormSpec {
     }
 }
 
-/// Every tensor of a model, in the order of the computation.
+/// Every tensor of a model, in computation order.
 pub fn tensors(config: &ModelConfig) -> Vec<ModelTensor> {
     use LinearKind::{Down, Embedding, Gate, Head, K, O, Q, Up, V};
     let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
@@ -56,7 +56,7 @@ pub fn tensors(config: &ModelConfig) -> Vec<ModelTensor> {
     let mut all = vec![table(Embedding, "model.embed_tokens")];
     for layer in 0..config.num_hidden_layers {
         let block = format!("model.layers.{layer}");
-        // Each with its rows and columns; where they are of one fused matrix, one after the other.
+        // Each with its rows and columns, in the order of their rows in a fused matrix.
         let linears = |parent: &str, fused: Option<&str>, parts: &[(LinearKind, usize, usize)]| {
             let total = parts.iter().map(|(_, rows, _)| rows).sum();
             let name = |last: &str| format!("{block}.{parent}.{last}");

@@ -1,23 +1,23 @@
-//! Text and conversations as a model reads them.
+//! Tokenisation of texts and conversations.
 
 use qins_quant::checkpoint::Files;
 
 use crate::{ChatTemplate, Error, Message, Tokenizer};
 
-/// What a model reads text with.
+/// A model's tokenizer and chat template, as far as it has them.
 #[derive(Debug)]
 pub struct TextReader {
-    /// None where the model has none: prompts are then given as ids.
+    /// The tokenizer; `None` when the model has none, and prompts must be token ids.
     pub tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
     files: Files,
 }
 
 impl TextReader {
-    /// Reads the tokenizer and the chat template beside a model's weights, as far as there are any.
+    /// Reads a model's tokenizer and chat template.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When a file exists and cannot be read.
     pub fn open(files: &Files) -> Result<Self, Error> {
         let tokenizer = files.contains("tokenizer.json").then(|| Tokenizer::open(files)).transpose()?;
         Ok(Self { tokenizer, template: ChatTemplate::open(files)?, files: files.clone() })
@@ -42,11 +42,11 @@ impl TextReader {
         })
     }
 
-    /// Tokenises a conversation, up to where the assistant speaks. A model without a chat template is given it as a
-    /// plain dialogue.
+    /// Tokenises a conversation, ending with the prefix of the assistant's next turn. Without a chat template it is rendered as a plain
+    /// dialogue.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and when the template refuses these messages.
+    /// As [`encode`](Self::encode), and when the template rejects the messages.
     pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
         match &self.template {
             Some(template) => self.encode(&template.render(messages)?),

@@ -1,4 +1,4 @@
-//! Text and token ids.
+//! Conversion between text and token ids.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer beside a model's weights.
+    /// Reads a model's `tokenizer.json`.
     ///
     /// # Errors
-    /// When the file is missing or no tokenizer.
+    /// When the file is missing or invalid.
     pub fn open(files: &Files) -> Result<Self, Error> {
         let path = files.path(FILE);
         let inner = tokenizers::Tokenizer::from_bytes(files.read(FILE)?)
@@ -27,7 +27,7 @@ impl Tokenizer {
         Ok(Self { inner, path })
     }
 
-    /// Ids of a text. Special tokens written out in it are recognised; none is added.
+    /// The token ids of a text. Special tokens in the text are recognised; none is added.
     ///
     /// # Errors
     /// When the tokenizer cannot represent the text.
@@ -36,7 +36,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of ids, with special tokens written out or left out.
+    /// The text of token ids; `special` says whether special tokens are included.
     ///
     /// # Errors
     /// When the tokenizer's decoder fails.
@@ -44,8 +44,7 @@ impl Tokenizer {
         self.inner.decode(ids, !special).map_err(|e| self.error(e))
     }
 
-    /// Decodes a text that arrives id by id, without its special tokens: `push` gives what each adds to it, once that is
-    /// whole.
+    /// A streaming decoder without special tokens: for each id it gives the new text, or `None` while a character is incomplete.
     pub fn stream(&self) -> impl FnMut(u32) -> Result<Option<String>, Error> + '_ {
         let mut stream = self.inner.decode_stream(true);
         move |id| stream.step(id).map_err(|e| self.error(e))

@@ -27,7 +27,7 @@ pub(super) fn encode(
     push_f16(bytes, scale / 63.0);
     push_f16(bytes, offset / 63.0);
     bytes.extend(pack(&codes));
-    // The levels are chosen again, for the scales and offsets as they rest.
+    // The levels are chosen again for the rounded scales and offsets.
     let steps = read(&bytes[start..]);
     let level = |x: f32, [scale, offset]: [f32; 2]| {
         if scale == 0.0 { 0 } else { ((x + offset) / scale).round_ties_even().clamp(0.0, top) as u8 }

@@ -1,7 +1,7 @@
 //! The formats anybody would use instead, each with the search its reference quantiser makes.
 //!
-//! They are yardsticks of this benchmark and no part of the library. A block is encoded to the very bytes it rests as
-//! and decoded from them, so that nothing is kept that is not paid for. The GGUF formats are laid out as there.
+//! They are for comparison in this benchmark, and not part of the library. A block is encoded to its stored bytes
+//! and decoded from them, so that every bit is counted. The GGUF formats have GGUF's layout.
 
 mod fp8;
 mod int8;

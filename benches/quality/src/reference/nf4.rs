@@ -1,6 +1,6 @@
 //! NF4 of QLoRA: blocks of 64, sixteen quantiles of a Gaussian, scaled by the block's largest magnitude.
 //!
-//! That magnitude rests here as an `f16`: 4.25 bits a weight. As an `f32` it would be 4.5; quantised once more, with
+//! That magnitude is stored here as an `f16`: 4.25 bits per weight. As an `f32` it would be 4.5; quantised once more, with
 //! 8 bits a block and an `f32` per 256 blocks, about 4.13.
 
 use super::{Format, inverse, largest, push_f16, read_f16, search::nearest};

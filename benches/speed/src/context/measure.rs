@@ -1,4 +1,4 @@
-//! One context, by another process.
+//! One context length, in another process.
 
 use std::{
     fs,
@@ -13,13 +13,13 @@ use crate::{
     process::{Machine, bench, json, root},
 };
 
-/// What a process measured, as it says in JSON.
+/// A measurement, as `qins bench` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) kv: String,
     /// Tokens of the context.
     pub(crate) prompt_tokens: usize,
-    /// Tokens behind it, read one by one.
+    /// Tokens decoded after it.
     pub(crate) tokens: usize,
     pub(crate) threads: usize,
     pub(crate) cpu: Option<String>,
@@ -28,28 +28,28 @@ pub(crate) struct Run {
     pub(crate) prefill_tokens_per_second: f64,
     pub(crate) decode_tokens_per_second: f64,
     pub(crate) peak_rss_bytes: Option<u64>,
-    /// Bytes of a graphics card's memory in use.
+    /// GPU memory in use, in bytes.
     pub(crate) device_bytes: Option<u64>,
 }
 
 impl Run {
-    /// Bytes of keys and values for each token.
+    /// Bytes of the KV cache per token.
     pub(crate) fn bytes_per_token(&self) -> f64 {
         self.kv_bytes as f64 / (self.prompt_tokens + self.tokens) as f64
     }
 
-    /// Seconds to read the context.
+    /// Prefill time in seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.prompt_tokens as f64 / self.prefill_tokens_per_second
     }
 
-    /// Milliseconds of a token behind it.
+    /// Decode time per token in milliseconds.
     pub(crate) fn milliseconds(&self) -> f64 {
         1e3 / self.decode_tokens_per_second
     }
 }
 
-/// A copy of a config.json with as many positions.
+/// A copy of a config.json with at least this context length.
 pub(crate) fn with_positions(config: &Path, positions: u32) -> Result<PathBuf, String> {
     let error = |e: String| format!("{}: {e}", config.display());
     let text = fs::read_to_string(config).map_err(|e| error(e.to_string()))?;
@@ -62,10 +62,10 @@ pub(crate) fn with_positions(config: &Path, positions: u32) -> Result<PathBuf, S
     Ok(copy)
 }
 
-/// Measures a context of so many tokens.
+/// Measures a context of this length.
 pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, machine: &Machine) -> Result<Run, String> {
     let mut run = bench(machine);
     run.args(["--model", &format!("synthetic:{}", shapes.display()), "--kv", kv, "--repeats", "1"]);
     run.args(["--prompt-tokens", &context.to_string(), "--tokens", &tokens.to_string()]);
-    json(&mut run, &format!("{context} tokens in {kv}"))
+    json(&mut run, &format!("{context} tokens, KV cache in {kv}"))
 }

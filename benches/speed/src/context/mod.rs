@@ -1,4 +1,4 @@
-//! Memory and time as a context grows.
+//! Memory and time by context length.
 
 mod measure;
 mod plot;
@@ -14,29 +14,29 @@ use crate::{
     process::{Machine, root},
 };
 
-/// Measure the memory of keys and values, the time to read a context and the time of a token behind it, as it grows.
+/// Measure KV cache size, prefill time and decode time per token, by context length.
 ///
-/// Weights are random, in the shapes of a small model, so that it is attention that counts. Beside what is measured stands
-/// what theory says: memory in proportion to the tokens; a token's time a constant and a part in proportion to the context;
-/// a context's time such a sum over its tokens.
+/// Weights are random, in the shapes of a small model, so that attention dominates. The model beside the measurements: cache
+/// size is proportional to the tokens; decode time is a constant plus a part proportional to the context; prefill time is the
+/// sum of such times over its tokens.
 #[derive(Debug, Args)]
 pub(crate) struct Context {
-    /// The shapes, but for how many positions there are [default: the embedded model's]
+    /// The config.json of the shapes; the context length is extended [default: the embedded model's]
     #[arg(long, value_name = "CONFIG")]
     config: Option<PathBuf>,
-    /// Tokens of a context
+    /// Context lengths in tokens
     #[arg(long, value_delimiter = ',', default_value = "1024,2048,4096,8192,16384", value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=65_536))]
     contexts: Vec<u32>,
-    /// How keys and values rest
-    #[arg(long, value_delimiter = ',', default_value = "f32,f16,q8,q4", value_name = "FORMS")]
+    /// Schemes of the KV cache
+    #[arg(long, value_delimiter = ',', default_value = "f32,f16,q8,q4", value_name = "SCHEMES")]
     kv: Vec<String>,
-    /// Tokens behind a context, over which the time of one is taken
+    /// Tokens decoded after the context, over which the time per token is averaged
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     tokens: u32,
     #[command(flatten)]
     machine: Machine,
-    /// Where the plot is written; the figures beside it, as JSON
+    /// Where to write the plot; the measurements are written beside it, as JSON
     #[arg(long, default_value = "target/bench/context.svg", value_name = "FILE")]
     plot: PathBuf,
 }

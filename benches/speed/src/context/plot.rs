@@ -1,8 +1,8 @@
-//! The plot: three panels with logarithmic axes, a line for each form, as an SVG that needs nothing else.
+//! The plot: three panels with logarithmic axes, a line for each KV cache scheme, as a self-contained SVG.
 
 use super::{
     measure::Run,
-    theory::{Form, forms},
+    theory::{Fit, fits},
 };
 use crate::output::STYLE;
 
@@ -11,38 +11,34 @@ const AREA: [f64; 2] = [250.0, 220.0];
 const MARGIN: [f64; 2] = [58.0, 40.0];
 const HEADING: f64 = 34.0;
 
-/// A panel: what it shows, measured and by theory.
+/// A panel: a measured quantity, and its model.
 struct Panel {
     title: &'static str,
     measured: fn(&Run) -> f64,
-    theory: fn(&Form<'_>, f64) -> f64,
+    theory: fn(&Fit<'_>, f64) -> f64,
 }
 
 const PANELS: [Panel; 3] = [
-    Panel {
-        title: "keys and values, MB",
-        measured: |run| run.kv_bytes as f64 / 1e6,
-        theory: |form, n| form.megabytes(n),
-    },
-    Panel { title: "to read the context, s", measured: Run::seconds, theory: |form, n| form.seconds(n) },
-    Panel { title: "a token behind it, ms", measured: Run::milliseconds, theory: |form, n| form.milliseconds(n) },
+    Panel { title: "KV cache, MB", measured: |run| run.kv_bytes as f64 / 1e6, theory: |fit, n| fit.megabytes(n) },
+    Panel { title: "prefill time, s", measured: Run::seconds, theory: |fit, n| fit.seconds(n) },
+    Panel { title: "decode time per token, ms", measured: Run::milliseconds, theory: |fit, n| fit.milliseconds(n) },
 ];
 
-/// Dots are measured, dashed lines are theory.
+/// Dots are measured, dashed lines are the fitted model.
 pub(crate) fn plot(runs: &[Run]) -> String {
-    let forms = forms(runs);
+    let fits = fits(runs);
     let (panel, height) = (AREA[0] + MARGIN[0] + 44.0, HEADING + AREA[1] + MARGIN[1]);
     let width = panel * PANELS.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n\
-         <title>Memory and time as a context grows</title>\n<style>{STYLE}\n</style>\n\
+         <title>Memory and time by context length</title>\n<style>{STYLE}\n</style>\n\
          <rect class=\"back\" width=\"100%\" height=\"100%\"/>\n"
     );
     for (i, each) in PANELS.iter().enumerate() {
         svg += &format!("<g transform=\"translate({}, {HEADING})\">\n", panel * i as f64 + MARGIN[0]);
         svg += &format!("<text x=\"0\" y=\"-14\" font-weight=\"bold\">{}</text>\n", each.title);
-        svg += &lines(each, &forms);
+        svg += &lines(each, &fits);
         svg += "</g>\n";
     }
     svg + "</svg>\n"
@@ -79,8 +75,8 @@ impl Axis {
     }
 }
 
-fn lines(panel: &Panel, forms: &[Form<'_>]) -> String {
-    let runs = || forms.iter().flat_map(|form| form.runs.iter());
+fn lines(panel: &Panel, fits: &[Fit<'_>]) -> String {
+    let runs = || fits.iter().flat_map(|fit| fit.runs.iter());
     let x = Axis::new(runs().map(|run| run.prompt_tokens as f64), AREA[0]);
     let y = Axis::new(runs().map(|run| (panel.measured)(run)), AREA[1]);
     let down = |value: f64| AREA[1] - y.at(value);
@@ -103,33 +99,33 @@ fn lines(panel: &Panel, forms: &[Form<'_>]) -> String {
         );
     }
     svg += &format!(
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">tokens of context</text>\n",
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">context tokens</text>\n",
         AREA[0] / 2.0,
         AREA[1] + 33.0
     );
-    for (i, form) in forms.iter().enumerate() {
+    for (i, fit) in fits.iter().enumerate() {
         let class = i % 5;
         let steps = (0..=32).map(|step| x.from * (x.to / x.from).powf(f64::from(step) / 32.0));
         let theory: Vec<String> =
-            steps.map(|n| format!("{:.1},{:.1}", x.at(n), down((panel.theory)(form, n)))).collect();
+            steps.map(|n| format!("{:.1},{:.1}", x.at(n), down((panel.theory)(fit, n)))).collect();
         svg += &format!("<polyline class=\"c{class} theory\" points=\"{}\"/>\n", theory.join(" "));
-        for run in &form.runs {
+        for run in &fit.runs {
             let (n, value) = (run.prompt_tokens, (panel.measured)(run));
             svg += &format!(
                 "<circle class=\"c{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{}, {n} tokens: {value:.3}</title></circle>\n",
                 x.at(n as f64),
                 down(value),
-                form.name
+                fit.name
             );
         }
     }
-    svg + &names(panel, forms, down)
+    svg + &names(panel, fits, down)
 }
 
 /// Names at the ends of lines, moved apart where they would touch.
-fn names(panel: &Panel, forms: &[Form<'_>], down: impl Fn(f64) -> f64) -> String {
-    let end = |form: &Form<'_>| form.runs.last().map_or(0.0, |run| down((panel.measured)(run)));
-    let mut ends: Vec<(f64, usize)> = forms.iter().enumerate().map(|(i, form)| (end(form), i)).collect();
+fn names(panel: &Panel, fits: &[Fit<'_>], down: impl Fn(f64) -> f64) -> String {
+    let end = |fit: &Fit<'_>| fit.runs.last().map_or(0.0, |run| down((panel.measured)(run)));
+    let mut ends: Vec<(f64, usize)> = fits.iter().enumerate().map(|(i, fit)| (end(fit), i)).collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut svg = String::new();
     let mut least = f64::NEG_INFINITY;
@@ -141,7 +137,7 @@ fn names(panel: &Panel, forms: &[Form<'_>], down: impl Fn(f64) -> f64) -> String
             i % 5,
             AREA[0] + 8.0,
             at + 4.0,
-            forms[i].name
+            fits[i].name
         );
     }
     svg

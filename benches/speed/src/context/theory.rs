@@ -1,9 +1,9 @@
-//! What memory and time should be.
+//! A model of memory and time by context length.
 
 use super::measure::Run;
 
-/// A form's figures as the context grows.
-pub(crate) struct Form<'a> {
+/// The measurements of a KV cache scheme, and the model fitted to them.
+pub(crate) struct Fit<'a> {
     pub(crate) name: &'a str,
     /// From the shortest context to the longest.
     pub(crate) runs: Vec<&'a Run>,
@@ -13,14 +13,14 @@ pub(crate) struct Form<'a> {
     context: [f64; 2],
 }
 
-/// The forms measured, in their order.
-pub(crate) fn forms(runs: &[Run]) -> Vec<Form<'_>> {
+/// The schemes measured, in their order.
+pub(crate) fn fits(runs: &[Run]) -> Vec<Fit<'_>> {
     let mut names: Vec<&str> = Vec::new();
     runs.iter().for_each(|run| names.extend((!names.contains(&&run.kv[..])).then_some(&run.kv[..])));
-    names.into_iter().map(|name| Form::new(name, runs)).collect()
+    names.into_iter().map(|name| Fit::new(name, runs)).collect()
 }
 
-impl<'a> Form<'a> {
+impl<'a> Fit<'a> {
     fn new(name: &'a str, all: &'a [Run]) -> Self {
         let mut runs: Vec<&Run> = all.iter().filter(|run| run.kv == name).collect();
         runs.sort_by_key(|run| run.prompt_tokens);
@@ -30,17 +30,17 @@ impl<'a> Form<'a> {
         Self { name, token: line(&points(Run::milliseconds)), context: line(&per_token), runs }
     }
 
-    /// MB of keys and values of `n` tokens: as much for each as in the longest context.
+    /// MB of the KV cache of `n` tokens, at the bytes per token of the longest context.
     pub(crate) fn megabytes(&self, n: f64) -> f64 {
         self.runs.last().map_or(0.0, |run| run.bytes_per_token() * n / 1e6)
     }
 
-    /// Milliseconds of a token behind `n`.
+    /// Milliseconds to decode a token after `n`.
     pub(crate) fn milliseconds(&self, n: f64) -> f64 {
         self.token[0] + self.token[1] * n
     }
 
-    /// Seconds of a context of `n` tokens.
+    /// Seconds of prefill of `n` tokens.
     pub(crate) fn seconds(&self, n: f64) -> f64 {
         (self.context[0] + self.context[1] * n) * n
     }

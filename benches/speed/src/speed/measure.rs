@@ -1,4 +1,4 @@
-//! One measurement, by another process.
+//! One measurement, in another process.
 
 use std::{path::Path, process::Command};
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Machine, bench, json, output, root};
 
-/// What a process measured, as it says in JSON.
+/// A measurement, as `qins bench` and `llama.py` print it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// `q8`, or `llama.cpp q8_0`.
     #[serde(default)]
-    pub(crate) form: String,
+    pub(crate) variant: String,
     pub(crate) blocks: usize,
     pub(crate) threads: usize,
     pub(crate) prefill_tokens_per_second: f64,
     pub(crate) decode_tokens_per_second: f64,
     pub(crate) decode_gb_per_second: f64,
-    /// What the machine read at the time; a peer does not say.
+    /// Memory bandwidth measured in the same run; not reported for peers.
     #[serde(default)]
     pub(crate) read_gb_per_second: Option<f64>,
     pub(crate) load_seconds: f64,
@@ -27,39 +27,39 @@ pub(crate) struct Run {
     pub(crate) cpu: Option<String>,
     #[serde(default)]
     pub(crate) simd: Option<String>,
-    /// The graphics card, if one computes.
+    /// The GPU, if one computes.
     #[serde(default)]
     pub(crate) card: Option<String>,
-    /// Bytes of a graphics card's memory in use.
+    /// GPU memory in use, in bytes.
     #[serde(default)]
     pub(crate) device_bytes: Option<u64>,
 }
 
 impl Run {
-    /// Whether it is another program's.
+    /// Whether another program was measured.
     pub(crate) fn is_peer(&self) -> bool {
-        self.form.starts_with("llama.cpp")
+        self.variant.starts_with("llama.cpp")
     }
 }
 
-/// A form of ours: a type of plain weights, or a scheme for all of them.
-pub(crate) fn qins(form: &str, blocks: u16, machine: &Machine) -> Result<Run, String> {
+/// Measures qins with plain weights of a type, or with all weights in a scheme.
+pub(crate) fn qins(variant: &str, blocks: u16, machine: &Machine) -> Result<Run, String> {
     let mut run = bench(machine);
     run.args(["--model", "synthetic:phi-3.5-mini", "--blocks", &blocks.to_string()]);
-    // `f32` is the plain type here: the scheme of that name is no smaller, and slower.
-    match form {
-        "f32" | "bf16" | "f16" => run.args(["--dtype", form]),
+    // `f32` is the plain type here; the scheme is `companded-f32`.
+    match variant {
+        "f32" | "bf16" | "f16" => run.args(["--dtype", variant]),
         scheme => run.args(["--scheme", scheme, "--targets", "full"]),
     };
-    measured(&mut run, form.to_owned())
+    measured(&mut run, variant.to_owned())
 }
 
-/// Checks that this Python can run llama.cpp; it says itself what it lacks.
+/// Checks that this Python can run llama.cpp; it prints what is missing.
 pub(crate) fn expect_llama(python: &Path) -> Result<(), String> {
     output(Command::new(python).arg(root().join("benches/peers/llama.py")).arg("--help")).map(drop)
 }
 
-/// llama.cpp on a file of these shapes, which is made where there is none.
+/// Measures llama.cpp on a GGUF file of these shapes, which is created if needed.
 pub(crate) fn llama(python: &Path, file_type: &str, blocks: u16, threads: usize) -> Result<Run, String> {
     let (program, blocks) = (root().join("benches/peers/llama.py"), blocks.to_string());
     let file = root().join(format!("target/bench/phi-3.5-mini-{blocks}-{file_type}.gguf"));
@@ -74,7 +74,7 @@ pub(crate) fn llama(python: &Path, file_type: &str, blocks: u16, threads: usize)
     measured(&mut run, format!("llama.cpp {file_type}"))
 }
 
-fn measured(command: &mut Command, form: String) -> Result<Run, String> {
-    let run: Run = json(command, &form)?;
-    Ok(Run { form, ..run })
+fn measured(command: &mut Command, variant: String) -> Result<Run, String> {
+    let run: Run = json(command, &variant)?;
+    Ok(Run { variant, ..run })
 }

@@ -203,7 +203,7 @@ const COMMANDS: [(char, &str); 5] = [
     ('i', "inspect model"),
 ];
 
-/// Runs every command: those that `rejecting` names must refuse and leave nothing behind, the others must do their work.
+/// Runs every command: those in `rejecting` must report an error and leave no file behind, the others must succeed.
 #[track_caller]
 pub(crate) fn expect_rejections(home: &Home, what: &str, rejecting: &str, messages: &[&str]) {
     for (letter, command) in COMMANDS {

@@ -1,4 +1,4 @@
-//! Numbers from stored bytes by the words of the format, and nothing of the program's.
+//! An independent decoder of stored bytes, written from docs/format.md.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -20,7 +20,7 @@ pub(crate) fn bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// The two-byte words of a tensor.
+/// The 16-bit words of a tensor.
 pub(crate) fn words(tensor: &Tensor) -> impl Iterator<Item = u16> {
     tensor.bytes.chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
 }

@@ -57,7 +57,7 @@ fn stop_token_ends_the_text_unless_ignored() {
         let answer = home.qins(&command).lines()[1].clone();
         (ids(&answer["generated_ids"]), answer["stop"].as_str().unwrap().to_owned())
     };
-    // generation_config.json has the say, then config.json.
+    // generation_config.json decides, then config.json.
     for (eos, file) in [(json!(stop), "generation_config"), (json!([0, stop]), "generation_config")] {
         edit_json(&home.path(&format!("model/{file}.json")), |c| c["eos_token_id"] = eos);
         assert_eq!(last(""), (golden[..=end].to_vec(), "eos".to_owned()));

@@ -85,7 +85,7 @@ fn point(dir: &Path, file: &str) {
     });
 }
 
-/// What is wrong, what is done, which commands refuse it, and what they say.
+/// The fault, how it is made, the commands that reject it, and parts of their error.
 type TensorCase = (&'static str, fn(&mut BTreeMap<String, Tensor>), &'static str, &'static [&'static str]);
 
 const NORM: &str = "model.layers.1.input_layernorm.weight";

@@ -31,7 +31,7 @@ fn row_i_has_the_logits_of_the_next_token() {
             let top1 = |row: &[f32]| qins_eval::agreement::argmax(row) as u32;
             let predicted: Vec<u32> = logits[golden.input_ids.len() - 1..].iter().map(|row| top1(row)).collect();
             assert_eq!(predicted[..golden.generated.len()], golden.generated, "{name}");
-            // An exact form predicts the same, another does not; and a part of the text the same as far as it goes.
+            // A lossless variant has the same logits, a lossy one does not; and a prefix of the tokens the same first rows.
             home.qins(&format!("logits --model model --prompt-ids {list} --scheme lossless --out lossless")).done();
             home.qins(&format!("logits --model model --prompt-ids {list} --scheme q3 --out q3")).done();
             assert!(read(&home, "lossless").1 == logits && read(&home, "q3").1 != logits, "{name}");

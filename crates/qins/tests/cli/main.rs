@@ -1,4 +1,4 @@
-//! The program `qins`, from its command line: what it answers, and how it refuses.
+//! The program `qins`, tested from its command line: output, files, exit codes and errors.
 
 mod baseline;
 mod bench;
