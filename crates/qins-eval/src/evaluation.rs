@@ -118,7 +118,7 @@ impl Evaluation<'_> {
 
     fn vocabulary(&self) -> Result<usize, Error> {
         let checkpoint = &self.source.checkpoint;
-        Ok(ModelConfig::of(&checkpoint)?.vocab_size)
+        Ok(ModelConfig::of(checkpoint)?.vocab_size)
     }
 
     /// The inputs that a kept baseline must have been computed from.

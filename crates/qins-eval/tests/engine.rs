@@ -1,21 +1,26 @@
 //! The evaluation engine over a toy model: no process is spawned, and no tensor library is needed. Every fact that a sound engine
 //! satisfies is also checked to fail for one with a fault.
 
-use std::{path::Path, sync::Mutex};
+use std::path::Path;
 
 use qins_eval::{
     Comparison, Error, EvalInputs, EvalModel, EvalSet, Evaluation, Passage, Plan, Progress, Variant, Weights,
     encoded_controls, plain_controls,
     report::{Candidate, Environment, REPORT_VERSION, Report, Role, Sensitivity, Settings, Thresholds, page, summary},
-    sensitivity::{blocks, roles},
 };
-use qins_model::{ModelConfig, ModelSource, Policy, Targets, TextReader, linears};
+use qins_model::{ModelConfig, ModelSource, Policy, Targets, TextReader};
 use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme};
 
+#[path = "engine/progress.rs"]
+mod progress;
+#[path = "engine/search.rs"]
+mod search;
+#[path = "engine/sensitivity.rs"]
+mod sensitivity;
 #[path = "engine/toy.rs"]
 mod toy;
 
-use toy::{Bigram, Fault, Loader, VOCABULARY, random_source};
+use toy::{Fault, Loader, VOCABULARY, random_source};
 
 const PROMPTS: &str =
     "{\"id\":\"a\",\"input_ids\":[1,2]}\n{\"id\":\"b\",\"input_ids\":[3]}\n{\"id\":\"c\",\"input_ids\":[9]}\n";
@@ -268,107 +273,6 @@ fn kept_baseline_is_read_back_and_rejected_for_other_inputs() {
     rejected(run(&source, PROMPTS), "checksum");
     std::fs::write(&file, bytes).unwrap();
     run(&source, PROMPTS).unwrap();
-}
-
-/// The weights of a model, and the sensitivities measured on it.
-fn after_sensitivity(source: &ModelSource, fault: Fault) -> (Vec<(String, Vec<f32>)>, Vec<Sensitivity>) {
-    let mut weights = Vec::new();
-    let report = Run::faulty(source, fault).measure(
-        Vec::new(),
-        |comparison, model| {
-            let specs = linears(model.config());
-            let policy = Policy::new(Targets::Full, Scheme::Q3);
-            let parts = [blocks(&specs, &policy), roles(&specs, &policy)].concat();
-            let measured = parts.iter().map(|part| part.measure(comparison, model)).collect::<Result<_, _>>()?;
-            model.visit_weights(&mut |module, values| weights.push((module.to_owned(), values))).unwrap();
-            Ok(measured)
-        },
-        Vec::new(),
-    );
-    (weights, report.unwrap().sensitivity)
-}
-
-#[test]
-fn sensitivity_encodes_one_part_and_restores_the_weights() {
-    let source = random_source(1);
-    let mut loaded = Vec::new();
-    let mut model = Bigram::new(&source, None, Fault::None).unwrap();
-    model.visit_weights(&mut |module, values| loaded.push((module.to_owned(), values))).unwrap();
-    let (weights, parts) = after_sensitivity(&source, Fault::None);
-    assert!(weights == loaded);
-    assert!(after_sensitivity(&source, Fault::RestoreDoesNothing).0 != loaded);
-    let names: Vec<&str> = parts.iter().map(|part| part.part.as_str()).collect();
-    assert_eq!(names[..3], ["block 0", "block 1", "q_proj"]);
-    assert!(parts.iter().all(|part| part.mean_kl.unwrap().value > 0.0));
-    // Seven linears of 16 × 16 in a block, one role in two blocks.
-    assert_eq!((parts[0].weights, parts[2].weights), (7 * 256, 2 * 256));
-}
-
-/// What a [`Progress`] receives; `Begin` has the number of steps.
-#[derive(Clone, Debug, PartialEq)]
-enum Event {
-    Begin(usize),
-    Step,
-    End,
-}
-
-#[derive(Default)]
-struct Recorder(Mutex<Vec<Event>>);
-
-impl Recorder {
-    fn push(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
-}
-
-impl Progress for Recorder {
-    fn begin(&self, _: &str, steps: usize) {
-        self.push(Event::Begin(steps));
-    }
-
-    fn step(&self) {
-        self.push(Event::Step);
-    }
-
-    fn end(&self) {
-        self.push(Event::End);
-    }
-
-    fn note(&self, _: &str) {}
-}
-
-/// Whether every stage ends, none takes more steps than it announced, and no step is outside a stage.
-fn is_nested(events: &[Event]) -> bool {
-    let mut open: Vec<usize> = Vec::new();
-    for event in events {
-        match (event, open.last_mut()) {
-            (Event::Begin(steps), _) => open.push(*steps),
-            (Event::Step, Some(left)) if *left > 0 => *left -= 1,
-            (Event::End, Some(_)) => drop(open.pop()),
-            (Event::Step | Event::End, _) => return false,
-        }
-    }
-    open.is_empty()
-}
-
-#[test]
-fn progress_stages_nest_and_end_on_errors() {
-    let source = random_source(1);
-    let record = |fault| {
-        let recorder = Recorder::default();
-        let run = Run { progress: &recorder, ..Run::faulty(&source, fault) };
-        let result = run.compare(plain_controls(), vec![encoded(Role::Judged, Scheme::Q8)]);
-        (result, recorder.0.into_inner().unwrap())
-    };
-    let (report, events) = record(Fault::None);
-    assert!(report.is_ok() && is_nested(&events) && events.len() > 50, "{events:?}");
-    // Five passages per stage: the third call of `score` is amid the baseline's.
-    let (report, failed) = record(Fault::ScoreFails(2));
-    assert!(matches!(report, Err(Error::Model(_))) && is_nested(&failed), "{failed:?}");
-    assert!(failed.len() < events.len() && failed.last() == Some(&Event::End));
-    // The check itself detects a stage that does not end, a step too many and an end too many.
-    assert!(!is_nested(&failed[..failed.len() - 1]));
-    assert!(!is_nested(&[&failed[..], &[Event::Step]].concat()) && !is_nested(&[&failed[..], &[Event::End]].concat()));
 }
 
 #[test]
