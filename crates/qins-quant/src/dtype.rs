@@ -78,7 +78,7 @@ impl FloatDtype {
     }
 
     /// The first of some little-endian numbers of this type that is NaN or infinite: which, and what.
-    pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
+    pub fn first_non_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
         // An exponent of ones.
         let word = |bytes: [u8; 2], ones: u16| u16::from_le_bytes(bytes) & ones == ones;
         let size = self.size();
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_without_branches_is_what_half_says() {
+    fn branch_free_conversions_match_half() {
         for word in 0..=u16::MAX {
             let (short, long) = (widen_half::<false>(word), f16::from_bits(word).to_f32());
             assert!(short.to_bits() == long.to_bits() || short.is_nan() && long.is_nan(), "f16 {word:#x}");

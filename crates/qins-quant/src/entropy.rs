@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_whatever_their_width() {
+    fn rows_of_any_width_round_trip() {
         for element in [Element::U8, Element::I8, Element::F16, Element::U16, Element::I32, Element::F32] {
             for [rows, width] in [[0, 7], [7, 0], [1, 1], [3, 100_003], [1, BLOCK + 1], [70_000, 13]] {
                 let bytes: Vec<u8> = (0..rows * width * element.size()).map(|i| ((i * i) >> 7) as u8).collect();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_arrive_little_by_little_give_the_same_bytes() {
+    fn streamed_rows_give_the_same_bytes() {
         let width = 1000;
         let bytes: Vec<u8> = (0..600 * width).map(|i| (i % 251) as u8 ^ (i / 999) as u8).collect();
         let whole = coded(&bytes, Element::U8, width);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_take_few_bits_and_no_block_expands_without_bound() {
+    fn block_expansion_is_bounded() {
         let bits: Vec<u8> = (0..BLOCK).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 20 & 1) as u8).collect();
         let entropy = coded(&bits, Element::U8, 512).stream.len();
         assert!((BLOCK / 8..BLOCK / 8 + 200).contains(&entropy), "{entropy}");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_coded_part_is_refused() {
+    fn invalid_stream_is_rejected() {
         let bytes: Vec<u8> = (0..2 * BLOCK + 5).map(|i| (i % 7) as u8).collect();
         let Coded { stream, blocks } = coded(&bytes, Element::U8, 1);
         let shape = [bytes.len(), 1];

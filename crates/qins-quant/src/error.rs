@@ -135,7 +135,7 @@ pub enum EncodeError {
 
 impl EncodeError {
     /// The same, of rows that begin at `first`.
-    pub(crate) fn below(mut self, first: usize) -> Self {
+    pub(crate) fn offset_rows(mut self, first: usize) -> Self {
         match &mut self {
             Self::NonFinite { row, .. }
             | Self::Saturated { row, .. }

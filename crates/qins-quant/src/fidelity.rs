@@ -59,7 +59,7 @@ impl AddAssign for Fidelity {
 
 #[cfg(test)]
 #[test]
-fn figures_are_those_of_a_hand_computation() {
+fn fidelity_matches_computation_by_hand() {
     let mut sums = Fidelity::of(&[3.0, -0.0], &[3.0, 0.0]);
     assert_eq!((sums.nmse(), sums.sqnr_db(), sums.cosine(), sums.changed), (0.0, None, Some(1.0), 1));
     sums += Fidelity::of(&[4.0], &[3.0]);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_the_minimum_of_the_error() {
+    fn fitted_curvature_minimizes_expected_error() {
         for power in [1, 2, 3, 6] {
             let t: Vec<f32> = (0..1000).map(|i| (i as f32 / 999.0).powi(power)).collect();
             let k = f64::from(fit_curvature(t.iter().copied()));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn degenerate_rows_are_linear_or_bounded() {
+    fn degenerate_rows_have_zero_or_bounded_curvature() {
         assert_eq!(fit_curvature([]), 0.0);
         assert_eq!(fit_curvature([0.0; 8]), 0.0);
         assert_eq!(fit_curvature([1.0; 8]), 0.0);

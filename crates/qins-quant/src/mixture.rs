@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mixture_of_the_same_bits_has_less_error() {
+    fn mixture_has_least_error_for_its_bits() {
         let matrices = [matrix(100, 1.0), matrix(100, 3.0), matrix(300, 0.2), matrix(50, 10.0)];
         let every = all(&matrices);
         let better =
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_reached_with_nothing_to_spare() {
+    fn mixture_reaches_sqnr_goal_with_fewest_bits() {
         let matrices = [matrix(100, 1.0), matrix(100, 3.0)];
         for db in [10.0, 20.0, 25.0, 30.0, 40.0] {
             let found = choose(&matrices, Goal::Sqnr(db)).unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_said() {
+    fn unreachable_goal_is_rejected_with_the_nearest() {
         let says = |goal| choose(&[matrix(1, 1.0)], goal).unwrap_err();
         assert!(says(Goal::Bits(3.0)).contains("3.400"), "{}", says(Goal::Bits(3.0)));
         assert!(says(Goal::Sqnr(60.0)).contains("47.0"), "{}", says(Goal::Sqnr(60.0)));

@@ -47,7 +47,7 @@ impl Prune {
 
 #[cfg(test)]
 #[test]
-fn the_least_weights_go() {
+fn prune_zeroes_the_smallest_weights() {
     let pruned = |share, importance| {
         let mut row = [0.5, -0.1, 3.0, -2.0, 0.1, 0.4];
         Prune::new(share).unwrap().row(&mut row, importance);

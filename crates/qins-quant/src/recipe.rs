@@ -25,7 +25,7 @@ impl Recipe {
 
     /// Whether a file holds it entropy-coded.
     pub fn is_coded(&self) -> bool {
-        self.coded || self.scheme.is_for_files()
+        self.coded || self.scheme.is_storage_only()
     }
 }
 

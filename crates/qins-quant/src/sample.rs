@@ -9,7 +9,7 @@ pub(crate) fn rows([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<It
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_sample_is_spread_over_all_rows() {
+    fn sample_is_spread_over_all_rows() {
         let rows = |shape| super::rows(shape, 1 << 20).collect::<Vec<_>>();
         assert_eq!(rows([3, 8]), [0, 1, 2]);
         assert_eq!(rows([0, 8]), [0; 0]);

@@ -65,7 +65,7 @@ pub fn verify(
         }
         progress(checkpoint.raw(tensor).map_or(0, |(_, _, bytes)| bytes.len()) as u64);
     }
-    for (path, tensor) in checkpoint.lost() {
+    for (path, tensor) in checkpoint.missing_tensors() {
         found.faults.push(Error::tensor(path, tensor, "expected as the file has its checksum, found no such tensor"));
         faulty.insert(tensor);
     }

@@ -91,7 +91,7 @@ impl Checkpoint {
     pub fn encoded(&self, module: &str) -> Result<EncodedTensor, Error> {
         let (group, [rows, cols]) = (self.group(module)?, self.encoded_shape(module)?);
         let format = self.format(group, cols)?;
-        if group.scheme.is_for_files() && group.coding.is_none() {
+        if group.scheme.is_storage_only() && group.coding.is_none() {
             let message = format!("quantization_config: expected a coding with scheme {}, found none", group.scheme);
             return Err(Error::file(self.config_path(), message));
         }

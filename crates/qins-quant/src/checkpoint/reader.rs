@@ -261,8 +261,8 @@ impl Checkpoint {
     }
 
     /// Tensors that there are checksums of, and nothing else; and the file each should be in.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.shards.iter().flat_map(|(_, shard)| shard.lost().map(|name| (&*shard.path, name)))
+    pub(crate) fn missing_tensors(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.shards.iter().flat_map(|(_, shard)| shard.missing_tensors().map(|name| (&*shard.path, name)))
     }
 
     /// Some bytes of a tensor, through a map of the file that goes away with them: what has been read of a large file

@@ -69,7 +69,7 @@ impl Shard {
     }
 
     /// Tensors that the file has a checksum of, and nothing else.
-    pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn missing_tensors(&self) -> impl Iterator<Item = &str> {
         self.own.xxh3.keys().filter(|name| self.header.info(name).is_none()).map(String::as_str)
     }
 

@@ -22,7 +22,7 @@ impl EncodedTensor {
         let Some(name) = path.file_name() else {
             return Err(Error::file(path, "expected the name of a file, found none"));
         };
-        let coded = self.scheme().is_for_files();
+        let coded = self.scheme().is_storage_only();
         let group = Group {
             targets: vec![MODULE.to_owned()],
             scheme: self.scheme(),

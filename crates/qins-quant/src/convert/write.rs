@@ -88,7 +88,7 @@ fn encode(
     for band in bands(shape) {
         let bytes = matrix.read(band.clone())?;
         let encoded = EncodedTensor::encode_bytes(&bytes, [band.len(), matrix.cols], dtype, &recipe)
-            .map_err(|e| matrix.error(e.below(matrix.rows.start + band.start)))?;
+            .map_err(|e| matrix.error(e.offset_rows(matrix.rows.start + band.start)))?;
         out.push(&encoded, writer)?;
         progress(bytes.len() as u64);
     }

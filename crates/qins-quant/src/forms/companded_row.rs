@@ -60,7 +60,7 @@ impl StoredForm for CompandedRow {
         true
     }
 
-    fn takes_importance(&self) -> bool {
+    fn uses_importance(&self) -> bool {
         true
     }
 }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tries_keep_more_than_the_closed_form_and_what_matters_more_best() {
+    fn searched_curvature_beats_closed_form_and_respects_importance() {
         const COLS: usize = 200;
         let even = vec![1.0; COLS.next_multiple_of(LANES)];
         let uneven: Vec<f32> = (0..even.len()).map(|i| if i % 5 == 0 { 1.0 } else { 0.01 }).collect();

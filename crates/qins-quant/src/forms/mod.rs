@@ -72,7 +72,7 @@ pub(crate) trait StoredForm {
     }
 
     /// Whether an encoder weighs errors by the importance of columns.
-    fn takes_importance(&self) -> bool {
+    fn uses_importance(&self) -> bool {
         false
     }
 
@@ -168,13 +168,13 @@ impl Scheme {
 
     /// Whether it is for files alone: what is read from them is plain weights in memory. Such a scheme is always
     /// entropy-coded, the others are where a [`Recipe`](crate::Recipe) says so.
-    pub fn is_for_files(self) -> bool {
+    pub fn is_storage_only(self) -> bool {
         self.form().stored().plain_in_memory(FloatDtype::F32).is_some()
     }
 
     /// Whether the fit weighs errors by their importance; pruning does so under every scheme.
-    pub fn heeds_importance(self) -> bool {
-        self.form().stored().takes_importance()
+    pub fn uses_importance(self) -> bool {
+        self.form().stored().uses_importance()
     }
 
     /// Whether every weight comes back as the bits it was, from a source of bf16.

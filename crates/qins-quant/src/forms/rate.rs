@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_takes_the_bits_that_were_asked_for() {
+    fn fitted_step_costs_the_requested_bits() {
         let sample: Vec<f32> = (0..1 << 16)
             .map(|i: u32| {
                 let u = (0.5 + f64::from(i.wrapping_mul(0x9e37_79b1) >> 8)) / f64::from(1 << 24);
