@@ -1,4 +1,4 @@
-//! Laws of the 8-bit form, with the forms that would break them.
+//! Properties of the 8-bit form, with naive formulas that violate them.
 
 use proptest::prelude::*;
 use qins_codec::{Alpha, Code, Curvature, ParameterError, SliceError, encode_u, slice, table};
@@ -22,7 +22,7 @@ fn curvature(k: f32) -> Curvature {
     Curvature::new(k).unwrap()
 }
 
-/// Every octave from 2⁻²⁰ to the maximum equally likely, and the two ends for themselves.
+/// Every octave from 2⁻²⁰ to the maximum equally likely, and the two ends.
 fn any_curvature() -> impl Strategy<Value = Curvature> {
     prop_oneof![
         8 => (-20.0..16.0_f32).prop_map(|log| curvature(log.exp2())),
@@ -229,9 +229,9 @@ fn slice_length_mismatch_and_invalid_scale_are_rejected() {
     assert_eq!(slice::encode_u(&[0.0; 3], Alpha::ONE, &mut [0.0; 2]), Err(lengths));
     assert_eq!(lengths.to_string(), "3 inputs do not fit 2 outputs");
     for bad in [-1.0, f32::INFINITY, f32::NAN] {
-        let refused = |result| matches!(result, Err(SliceError::Scale(_)));
-        assert!(refused(slice::encode(&[0.0], bad, BENT, &mut [0])));
-        assert!(refused(slice::decode(&[0], bad, BENT, &mut [0.0])));
+        let rejected = |result| matches!(result, Err(SliceError::Scale(_)));
+        assert!(rejected(slice::encode(&[0.0], bad, BENT, &mut [0])));
+        assert!(rejected(slice::decode(&[0], bad, BENT, &mut [0.0])));
     }
 }
 

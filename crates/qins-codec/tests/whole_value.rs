@@ -1,5 +1,5 @@
-//! Laws of the float form, on drawn inputs; `exhaustive.rs` has those that every input is tried on.
-//! Where a form would break a law, that form is tried too, so that the law is seen to have teeth.
+//! Properties of the whole-value form on random inputs; `exhaustive.rs` tests every input.
+//! Naive formulas that violate a property are tested too, to show that the test can fail.
 
 use proptest::prelude::*;
 use qins_codec::{Alpha, ParameterError, decode_u, decode_z, encode_u, encode_z, slice};
@@ -15,7 +15,7 @@ fn octaves(from: f32, to: f32) -> impl Strategy<Value = f32> {
     (from.log2()..to.log2()).prop_map(f32::exp2)
 }
 
-/// The report's formulas as it gives them, with sign(0) = 0.
+/// The report's formulas, with its sign(0) = 0.
 mod report {
     fn sign(x: f32) -> f32 {
         if x == 0.0 { 0.0 } else { x.signum() }
@@ -30,7 +30,7 @@ mod report {
     }
 }
 
-/// u as one would first write it.
+/// The naive formula of u.
 fn naive_u(a: f32) -> f32 {
     a / (1.0 + a)
 }
@@ -168,7 +168,7 @@ fn u_range_ends_where_documented() {
     let below_one = |a: f32| encode_u(a, Alpha::ONE) < 1.0;
     assert!(below_one(2_f32.powi(24).next_down()));
     assert!(!below_one(2_f32.powi(25)));
-    // 1/x overflows for these, and they are their own u.
+    // 1/x overflows for these, and u equals x.
     for x in [f32::from_bits(1), f32::MIN_POSITIVE.next_down(), 1e-30] {
         assert_eq!(encode_u(x, Alpha::ONE), x);
         assert_eq!(decode_u(x, Alpha::ONE), x);

@@ -1,4 +1,4 @@
-//! What the fits of all schemes share, and the curvature that suits a distribution of weights.
+//! What the fits of all schemes share, and the curvature in closed form.
 
 use half::f16;
 
@@ -38,7 +38,7 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
         return 0.0;
     }
     let mut high = 1.0;
-    // (1+k)⁴ ≈ 1/m₁ bounds the root even for a single large weight among 2³², so this ends.
+    // (1+k)⁴ ≈ 1/m₁ bounds the root even for a single large weight among 2³², so this terminates.
     while p(high) < 0.0 && high < 1e4 {
         high *= 2.0;
     }
@@ -51,7 +51,7 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
     0.5 * (low + high)
 }
 
-/// An importance of which the most is 1: its size does not matter, and so scaled, sums of squares stay finite.
+/// The importance scaled to a maximum of 1: only its ratios matter, and so scaled, sums of squares stay finite.
 pub(crate) fn relative(importance: &[f32]) -> Vec<f32> {
     let most = importance.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(*w));
     importance.iter().map(|w| w / most).collect()
@@ -81,7 +81,7 @@ mod tests {
             for other in [k * 0.9 - 0.01, k * 1.1 + 0.01] {
                 assert!(best <= expected_error(&t, other.max(0.0)), "power {power}: {k} is worse than {other}");
             }
-            // A peaked distribution wants curvature; one as heavy above the middle as below wants none.
+            // A peaked distribution needs curvature; one as heavy above the middle as below needs none.
             assert_eq!(k > 1e-6, power > 1, "power {power}: k = {k}");
         }
     }

@@ -1,6 +1,6 @@
-//! Rows to judge a matrix by.
+//! A sample of a matrix's rows.
 
-/// Rows spread over a matrix, of about `weights` weights in all.
+/// Rows spread over a matrix, with about `weights` weights in total.
 pub(crate) fn rows([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<Item = usize> {
     let n = (weights / cols.max(1)).clamp(1, rows.max(1)).min(rows);
     (0..n).map(move |i| i * rows / n)

@@ -173,7 +173,7 @@ fn invalid_matrix_file_is_rejected() {
                 *bytes.last_mut().unwrap() ^= 1;
                 fs::write(p, bytes).unwrap();
             },
-            &["expected the bytes its checksum was made of"],
+            &["expected bytes that match their checksum"],
         ),
         (
             "a huge shape",
