@@ -55,13 +55,13 @@ fn assert_matching(scheme: Option<Scheme>, targets: Targets) {
 }
 
 #[test]
-fn plain_and_exactly_encoded_weights_speak_as_transformers_does() {
+fn greedy_texts_of_exact_schemes_equal_transformers() {
     assert_matching(None, Targets::Safe);
     assert_matching(Some(Scheme::CompandedF32), Targets::Full);
 }
 
 #[test]
-fn logits_of_whole_prompts_are_those_of_transformers() {
+fn prefill_logits_equal_transformers() {
     let checkpoint = Checkpoint::open(Files::Directory(dir())).unwrap();
     let model = load(&checkpoint, None, &device(), |_, _| {}).unwrap().model;
     let data = fs::read(dir().join("goldens.safetensors")).unwrap();
@@ -77,7 +77,7 @@ fn logits_of_whole_prompts_are_those_of_transformers() {
 }
 
 #[test]
-fn prompts_and_texts_go_through_the_tokenizer_as_in_transformers() {
+fn tokenizer_equals_transformers() {
     let tokenizer = Tokenizer::open(&Files::Directory(dir())).unwrap();
     for golden in goldens() {
         assert_eq!(tokenizer.encode(&golden.prompt).unwrap(), golden.input_ids, "{}", golden.id);
@@ -86,7 +86,7 @@ fn prompts_and_texts_go_through_the_tokenizer_as_in_transformers() {
 }
 
 #[test]
-fn the_example_answers() {
+fn example_continues_its_prompt() {
     let mut text = String::new();
     let dir = dir();
     crate::example::continue_text(dir.to_str().unwrap(), "The capital of France is", |piece| text += piece).unwrap();

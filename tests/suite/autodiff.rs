@@ -46,7 +46,7 @@ fn tensor(shape: [usize; 2], seed: usize, device: &Device) -> Tensor<2> {
 }
 
 #[test]
-fn the_gradient_of_x_is_that_of_the_dense_product() {
+fn gradient_of_input_equals_dense_product() {
     let device = device().autodiff();
     // More rows than are decoded at a time, and no whole number of them.
     for shape @ [rows, cols] in [[5, 40], [1100, 33]] {
@@ -70,7 +70,7 @@ fn the_gradient_of_x_is_that_of_the_dense_product() {
 }
 
 #[test]
-fn the_gradient_is_what_finite_differences_say() {
+fn gradient_matches_finite_differences() {
     let device = device().autodiff();
     let encoded = EncodedTensor::encode(&numbers(6 * 64, 3), [6, 64], Scheme::Q4).unwrap();
     let projection = Projection::new(encoded, &device);
@@ -91,7 +91,7 @@ fn the_gradient_is_what_finite_differences_say() {
 
 /// What is trained beside an encoded matrix, and what of it is not.
 #[test]
-fn adapters_are_trained_and_encoded_weights_are_not() {
+fn adapters_have_gradients_and_encoded_weights_have_none() {
     let device = device().autodiff();
     let bias = Param::from_tensor(Tensor::<1>::zeros([6], &device));
     let encoded = EncodedTensor::encode(&numbers(6 * 64, 3), [6, 64], Scheme::Q4).unwrap();
@@ -105,7 +105,7 @@ fn adapters_are_trained_and_encoded_weights_are_not() {
 }
 
 #[test]
-fn plain_floats_are_trained_as_any_parameter_is() {
+fn plain_f32_weights_have_gradients() {
     let device = device().autodiff();
     let linear = LinearConfig::new(8, 3).init(&device);
     let projection = Projection::from(linear).encode(Scheme::Lossless, &EncodeOptions::default()).unwrap();

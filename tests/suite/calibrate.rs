@@ -45,7 +45,7 @@ fn assert_no_taps(model: &mut Decoder) {
     model
         .visit_projections("model", &mut |_, name, projection| {
             if projection.scheme().is_none() {
-                assert!(format!("{projection:?}").contains("tap: None"), "{name}: {projection:?}");
+                assert!(format!("{projection:?}").contains("stats: None"), "{name}: {projection:?}");
                 plain += 1;
             }
             Ok(())
@@ -74,7 +74,7 @@ fn first_inputs_by_hand(name: &str, text: &[u32]) -> Vec<f64> {
 }
 
 #[test]
-fn the_first_block_is_given_normalised_embeddings() {
+fn first_block_inputs_are_normalised_embeddings() {
     for name in ["a_mha", "b_gqa", "e_tied"] {
         let found = &means(&mut open(name), &[&LONG])["model.layers.0.self_attn.q_proj"];
         let difference_to = |text: &[u32]| difference(found, &first_inputs_by_hand(name, text));
@@ -87,7 +87,7 @@ fn the_first_block_is_given_normalised_embeddings() {
 
 /// Each linear is there under its name with a mean per channel, but for an embedding that is no head.
 #[test]
-fn every_linear_with_inputs_is_there() {
+fn every_linear_with_inputs_is_listed() {
     for name in ["a_mha", "b_gqa", "e_tied", "g_phi4mini"] {
         let mut model = open(name);
         let tied = model.lm_head.is_none();
@@ -104,7 +104,7 @@ fn every_linear_with_inputs_is_there() {
 }
 
 #[test]
-fn linears_that_share_their_input_share_its_statistics() {
+fn linears_with_shared_input_have_equal_statistics() {
     let mut model = open("b_gqa");
     let layers = model.config().num_hidden_layers;
     let found = means(&mut model, &[&SHORT, &LONG]);
@@ -121,7 +121,7 @@ fn linears_that_share_their_input_share_its_statistics() {
 
 /// The head included, which is given all positions of a text and not the last one alone.
 #[test]
-fn every_position_weighs_the_same() {
+fn positions_are_weighted_equally() {
     for name in ["a_mha", "e_tied"] {
         let mut model = open(name);
         let [short, long] = [&SHORT[..], &LONG].map(|text| means(&mut model, &[text]));
@@ -139,7 +139,7 @@ fn every_position_weighs_the_same() {
 }
 
 #[test]
-fn the_model_is_left_as_it_was() {
+fn calibration_leaves_the_model_unchanged() {
     let mut model = open("a_mha");
     let logits = |model: &Decoder| -> Vec<u32> {
         let logits = values(Session::new(model, LONG.len()).extend(&LONG, Logits::All).unwrap());
@@ -157,7 +157,7 @@ fn the_model_is_left_as_it_was() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_before_anything_is_read() {
+fn invalid_texts_are_rejected_before_reading() {
     let mut model = open("a_mha");
     let limit = model.config().max_position_embeddings;
     let good = SHORT.to_vec();
@@ -177,7 +177,7 @@ fn what_cannot_be_read_is_an_error_before_anything_is_read() {
 }
 
 #[test]
-fn an_encoded_linear_is_an_error_that_names_it() {
+fn encoded_linear_is_rejected_by_name() {
     let mut model = open("a_mha");
     let targets = Targets::Kinds([LinearKind::Down].into());
     convert_linear_to_qins(&mut model, &targets, Scheme::Q8, &EncodeOptions::default()).unwrap();
@@ -188,7 +188,7 @@ fn an_encoded_linear_is_an_error_that_names_it() {
 }
 
 #[test]
-fn an_overflow_is_an_error_where_it_begins() {
+fn overflow_names_the_first_linear() {
     let mut model = open("a_mha");
     let norm = &mut model.layers[1].input_layernorm;
     norm.gamma = burn::module::Param::from_tensor(Tensor::full([norm.gamma.val().dims()[0]], 1e30, &device()));

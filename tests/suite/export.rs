@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::common::{device, fixture, on_cpu};
 
 #[test]
-fn exported_weights_give_the_logits_of_the_encoded_ones() {
+fn exported_weights_give_the_logits_of_encoded_ones() {
     // Elsewhere encoded rows are decoded by the device's own arithmetic.
     if !on_cpu() {
         return;

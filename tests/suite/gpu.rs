@@ -23,7 +23,7 @@ fn cpu() -> Device {
     Backend::Flex.device().unwrap()
 }
 
-fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Phi3 {
+fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Decoder {
     let checkpoint = Checkpoint::open(Files::Directory(dir)).unwrap();
     load(&checkpoint, policy, device, |_, _| {}).unwrap().model
 }
@@ -57,7 +57,7 @@ fn same_top(a: &Decoder, b: &Decoder, texts: &[Vec<u32>]) -> (f64, usize) {
 }
 
 #[test]
-fn the_same_tokens_are_likeliest_on_either() {
+fn top1_agrees_with_cpu() {
     let texts = texts();
     let plain = model(atlas(), None, &cpu());
     let (share, positions) = same_top(&plain, &model(atlas(), None, &device()), &texts);
@@ -80,16 +80,16 @@ fn nmse(found: &[f32], truth: &[f32]) -> f64 {
 /// A cache on the device holds what the one on the host holds: through windows, groups of heads, and blocks of tokens that
 /// are encoded together; read in one piece, in several, and token by token past the room it began with.
 #[test]
-fn a_cache_on_the_device_is_that_of_the_host() {
+fn device_cache_matches_host_cache() {
     for name in ["b_gqa", "d_sliding"] {
         let dir = || fixture("phi3").join(name).join("f32");
         let (mut there, mut here) = (model(dir(), None, &device()), model(dir(), None, &cpu()));
         let ids: Vec<u32> = (0..150).map(|i| 3 + i * 7 % 90).collect();
         let told = |model: &Decoder, piece: usize| {
-            let mut session = Session::new(model, 70).in_pieces_of(piece);
-            let mut logits = values(session.extend(&ids[..140], qins_burn::phi3::Logits::Tail(40)).unwrap());
+            let mut session = Session::new(model, 70).with_prefill_chunk(piece);
+            let mut logits = values(session.extend(&ids[..140], qins_burn::decoder::Logits::Tail(40)).unwrap());
             for id in &ids[140..] {
-                logits.extend(values(session.extend(&[*id], qins_burn::phi3::Logits::Last).unwrap()));
+                logits.extend(values(session.extend(&[*id], qins_burn::decoder::Logits::Last).unwrap()));
             }
             (logits, session.cache().bytes())
         };
@@ -118,7 +118,7 @@ fn a_cache_on_the_device_is_that_of_the_host() {
 
 /// Products with activations of 16 bits, where the device has them: as exact as that type is.
 #[test]
-fn activations_may_be_halves() {
+fn f16_activations_are_as_exact_as_f16() {
     let device = device();
     if !device.supports_dtype(burn::tensor::DType::F16) {
         eprintln!("left out: this device does not compute in f16");
@@ -142,7 +142,7 @@ fn activations_may_be_halves() {
 
 /// More than the device holds at a place is an error that says how much, and leaves the device as it was.
 #[test]
-fn a_matrix_too_large_for_the_device_is_an_error() {
+fn oversized_matrix_is_an_error() {
     let device = device();
     let most = adapters().into_iter().find(|adapter| adapter.used).unwrap().largest_tensor_bytes as usize;
     let rows = most / 4096 + 1;

@@ -62,7 +62,7 @@ fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, Encoded
 }
 
 #[test]
-fn products_agree_with_the_naive_truth() {
+fn products_are_within_bound_of_naive_product() {
     for shape @ [rows, cols] in SHAPES {
         let weights = numbers(rows * cols, 7);
         for (name, projection, encoded) in forms(&weights, shape) {
@@ -100,7 +100,7 @@ fn step(encoded: &EncodedTensor) -> f32 {
 }
 
 #[test]
-fn rows_looked_up_by_burn_are_the_rows_the_codec_decodes() {
+fn looked_up_rows_equal_decoded_rows() {
     for shape @ [rows, cols] in SHAPES {
         let weights = numbers(rows * cols, 3);
         for (name, projection, encoded) in forms(&weights, shape) {
@@ -124,7 +124,7 @@ fn rows_looked_up_by_burn_are_the_rows_the_codec_decodes() {
 
 /// More of them than a GPU has cubes in one dimension.
 #[test]
-fn a_matrix_may_have_many_rows() {
+fn matrix_may_have_more_rows_than_a_grid_dimension() {
     let rows = 131_080;
     let weights: Vec<f32> = (0..rows).map(|row| row as f32).collect();
     let projection = Projection::plain(&weights, [rows, 1], FloatDtype::F32, &device());
@@ -136,7 +136,7 @@ fn a_matrix_may_have_many_rows() {
 /// Kernels read no lengths, so that this would be read past its end.
 #[test]
 #[should_panic(expected = "expected part `scale` to be ([4, 1], U32), found ([1, 1], U32)")]
-fn a_matrix_with_too_few_scales_is_refused() {
+fn matrix_with_too_few_scales_panics() {
     let words = |shape: [usize; 2]| Part::Words(Tensor::<2, Int>::zeros(shape, (&device(), DType::U32)));
     let format = Recipe::from(Scheme::Q8).format(FloatDtype::F32, 8);
     Matrix::new(format, 4, vec![words([4, 2]), words([1, 1]), words([4, 1])]);
@@ -144,7 +144,7 @@ fn a_matrix_with_too_few_scales_is_refused() {
 
 /// Burn stores them the other way round.
 #[test]
-fn a_linear_of_burn_becomes_a_projection() {
+fn burn_linear_converts_to_projection() {
     let weight = Tensor::<2>::from_data([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], &device());
     let burn = Linear { weight: Param::from_tensor(weight), bias: None };
     let projection = Projection::from(burn);

@@ -73,7 +73,7 @@ fn generate(model: &Decoder, prompt: &[u32]) -> (Vec<u32>, Vec<f32>) {
 }
 
 #[test]
-fn logits_and_greedy_ids_are_those_of_transformers() {
+fn logits_and_greedy_ids_equal_transformers() {
     for name in MODELS {
         for dtype in ["f32", "bf16"] {
             let dir = fixture("phi3").join(name).join(dtype);
@@ -100,7 +100,7 @@ fn logits_and_greedy_ids_are_those_of_transformers() {
 /// model made wrong in the same way here must land in the same place, so the fixtures tell these faults apart, and the
 /// test above would have failed for each that moves its prompts.
 #[test]
-fn wrong_models_are_as_wrong_as_transformers_says() {
+fn wrong_models_deviate_as_in_transformers() {
     type Edit = fn(&mut Value);
     let always_short: Edit = |c| c["rope_scaling"]["long_factor"] = c["rope_scaling"]["short_factor"].clone();
     let always_long: Edit = |c| c["rope_scaling"]["short_factor"] = c["rope_scaling"]["long_factor"].clone();
@@ -142,7 +142,7 @@ fn wrong_models_are_as_wrong_as_transformers_says() {
 /// A cache kept across the length where LongRoPE changes its frequencies gives other words: Transformers measured from
 /// which step on, and there the same fault made here departs too.
 #[test]
-fn a_cache_kept_across_the_crossing_is_told_apart() {
+fn stale_cache_across_longrope_switch_is_detected() {
     for name in ["c_longrope", "g_phi4mini"] {
         let dir = fixture("phi3").join(name).join("f32");
         let (goldens, _) = goldens(&dir);
@@ -177,7 +177,7 @@ fn generate_keeping_cache(model: &Decoder, prompt: &[u32]) -> Vec<u32> {
 /// A sequence read in two pieces, wherever it is cut, gives the logits of the sequence read whole: through the window, and
 /// through the crossing at 32 tokens, after which the first piece is read again.
 #[test]
-fn a_sequence_can_be_read_in_pieces() {
+fn chunked_extend_equals_one_pass() {
     for name in ["b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
         let dir = fixture("phi3").join(name).join("f32");
         let (goldens, _) = goldens(&dir);
@@ -202,7 +202,7 @@ fn a_sequence_can_be_read_in_pieces() {
 
 /// As one that is read in pieces of its own accord: the crossing is decided by the whole length, wherever a piece ends.
 #[test]
-fn a_long_prompt_is_read_in_pieces() {
+fn chunked_prefill_equals_one_pass() {
     for name in cases(["c_longrope", "a_mha", "b_gqa", "d_sliding", "g_phi4mini"], 1) {
         let dir = fixture("phi3").join(name).join("f32");
         let (goldens, _) = goldens(&dir);
@@ -237,7 +237,7 @@ fn a_long_prompt_is_read_in_pieces() {
 
 /// Through the window, the crossing at 32 tokens and groups of heads: what is seen is the same however it rests.
 #[test]
-fn an_encoded_cache_sees_what_the_plain_one_sees() {
+fn encoded_cache_attends_to_the_same_positions() {
     for name in ["b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
         let dir = fixture("phi3").join(name).join("f32");
         let (goldens, _) = goldens(&dir);
@@ -271,7 +271,7 @@ fn cached_numbers(model: &Decoder) -> usize {
 
 /// What is written in place must be nobody else's: a cache and its clone each go on by themselves.
 #[test]
-fn a_clone_of_a_cache_goes_its_own_way() {
+fn cloned_cache_is_independent() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
     for scheme in KvScheme::ALL {
         model.set_kv(scheme);
@@ -314,7 +314,7 @@ fn bf16_arithmetic_rounds_every_result() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_and_changes_nothing() {
+fn invalid_ids_are_rejected_and_change_nothing() {
     let (_copy, model) = open(&fixture("phi3/a_mha/f32"), "config.json", |_| {});
     let mut session = Session::new(&model, usize::MAX);
     session.extend(&[5, 6], Logits::Last).unwrap();
@@ -335,7 +335,7 @@ fn what_cannot_be_read_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn phi_3_5_rotates_by_the_published_tables() {
+fn phi_3_5_rope_equals_published_tables() {
     let dir = fixture("phi35");
     let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
     let config = ModelConfig::parse(&config, &dir).unwrap();

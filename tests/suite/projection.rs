@@ -33,7 +33,7 @@ fn recorded(projection: &Projection) -> ModuleRecord {
 }
 
 #[test]
-fn a_record_of_every_scheme_fills_an_empty_projection() {
+fn record_of_every_scheme_loads_into_empty_projection() {
     let shape = [6, 62];
     for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
         let mut all: Vec<Projection> =
@@ -62,7 +62,7 @@ fn refusal(from: &Projection, into: Projection) -> String {
 
 /// Their tensors have the same shapes, and would be read as other weights.
 #[test]
-fn a_record_of_another_format_is_refused_by_name() {
+fn record_of_another_format_is_rejected_by_name() {
     let float = |alpha| encoded([6, 64], FloatDtype::F32, &with_alpha(Scheme::CompandedF32, alpha));
     let halves = |source| Projection::plain(&weights([6, 64]), [6, 64], source, &device());
     let bytes = |cols| encoded([6, cols], FloatDtype::F32, &Scheme::Q8.into());
@@ -83,7 +83,7 @@ fn a_record_of_another_format_is_refused_by_name() {
 }
 
 #[test]
-fn inputs_of_any_rank_go_through_with_a_bias_or_without() {
+fn forward_takes_any_rank_with_or_without_bias() {
     let projection = encoded([6, 64], FloatDtype::F32, &Scheme::Q8.into());
     let x: Vec<f32> = (0..12 * 64).map(|i| ((i * 53 % 89) as f32 - 44.0) / 32.0).collect();
     let bias = Tensor::<1>::from_data([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &device());
@@ -102,12 +102,12 @@ fn inputs_of_any_rank_go_through_with_a_bias_or_without() {
 
 #[test]
 #[should_panic(expected = "expected the last dimension of x to be 64, found 63")]
-fn an_input_of_another_width_is_refused() {
+fn forward_panics_on_wrong_input_width() {
     encoded([6, 64], FloatDtype::F32, &Scheme::Q8.into()).forward(Tensor::<3>::zeros([2, 3, 63], &device()));
 }
 
 #[test]
-fn a_linear_keeps_its_bias_through_every_encoding() {
+fn bias_survives_every_encoding() {
     let linear: Linear = LinearConfig::new(32, 5).init(&device());
     let bias = linear.bias.as_ref().unwrap().val();
     let x = Tensor::<2>::ones([3, 32], &device());
@@ -129,7 +129,7 @@ fn a_linear_keeps_its_bias_through_every_encoding() {
 }
 
 #[test]
-fn an_encoded_projection_is_decoded_before_it_is_encoded_in_another_scheme() {
+fn reencoding_decodes_first() {
     let q4 = encoded([6, 64], FloatDtype::Bf16, &Scheme::Q4.into());
     let again = q4.clone().encode(Scheme::Q8, &EncodeOptions::default()).unwrap();
     let expected = EncodedTensor::encode_as(&values(q4.decode()), [6, 64], FloatDtype::Bf16, &Scheme::Q8.into());
@@ -158,7 +158,7 @@ projections!(Layer { first: Q, second: Other });
 projections!(Own { embedding: Embedding, layers[..], last, head?: Head, });
 
 #[test]
-fn parameters_are_counted_whether_encoded_or_not_and_records_go_through_modules() {
+fn module_counts_parameters_and_round_trips_records() {
     let plain = || Projection::plain(&weights([6, 64]), [6, 64], FloatDtype::Bf16, &device());
     let coded = || encoded([6, 64], FloatDtype::Bf16, &Scheme::Q4.into());
     let layer = || Layer { first: plain(), second: coded() };

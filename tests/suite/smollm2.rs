@@ -35,7 +35,7 @@ fn checkpoint(layout: &str) -> Option<Checkpoint> {
     Some(Checkpoint::open(Files::Directory(PathBuf::from(dir).join(layout))).unwrap())
 }
 
-fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
+fn greedy_ids_equal_transformers(layout: &str, scheme: Option<Scheme>) {
     let Some(checkpoint) = checkpoint(layout) else { return };
     let policy = scheme.map(|scheme| Policy::new(Targets::Full, scheme));
     let model = load(&checkpoint, policy.as_ref(), &device(), |_, _| {}).unwrap().model;
@@ -53,16 +53,16 @@ fn speaks_as_transformers_does(layout: &str, scheme: Option<Scheme>) {
 }
 
 #[test]
-fn the_fused_layout_speaks_as_transformers_does() {
-    speaks_as_transformers_does("phi3", None);
+fn fused_layout_equals_transformers() {
+    greedy_ids_equal_transformers("phi3", None);
 }
 
 #[test]
-fn the_unfused_layout_speaks_as_transformers_does() {
-    speaks_as_transformers_does("llama", None);
+fn unfused_layout_equals_transformers() {
+    greedy_ids_equal_transformers("llama", None);
 }
 
 #[test]
-fn exactly_encoded_weights_speak_as_transformers_does() {
-    speaks_as_transformers_does("phi3", Some(Scheme::CompandedF32));
+fn exact_schemes_equal_transformers() {
+    greedy_ids_equal_transformers("phi3", Some(Scheme::CompandedF32));
 }

@@ -23,7 +23,7 @@ fn ids(model: &Decoder) -> Vec<u32> {
 
 /// Encoding while loading, encoding a loaded model, and loading a converted checkpoint are three ways to one model.
 #[test]
-fn every_way_to_an_encoded_model_speaks_alike() {
+fn all_ways_to_encode_give_the_same_model() {
     for name in cases(["b_gqa", "a_mha", "e_tied", "g_phi4mini"], 1) {
         let checkpoint = open(name);
         for scheme in Scheme::ALL {
@@ -54,7 +54,7 @@ fn every_way_to_an_encoded_model_speaks_alike() {
 }
 
 #[test]
-fn policies_name_the_linears_they_promise() {
+fn targets_select_the_documented_linears() {
     let config: serde_json::Value = serde_json::from_slice(&fs::read(fixture("phi35/config.json")).unwrap()).unwrap();
     let config = ModelConfig::parse(&config, &fixture("phi35")).unwrap();
     let bytes = |targets: Targets| -> usize {
@@ -72,7 +72,7 @@ fn policies_name_the_linears_they_promise() {
 
 /// Every linear and shape of the published index is one the loader knows, and the other way round.
 #[test]
-fn phi_3_5_has_the_tensors_the_loader_asks_for() {
+fn phi_3_5_index_matches_tensor_list() {
     let read = |name: &str| serde_json::from_slice(&fs::read(fixture("phi35").join(name)).unwrap()).unwrap();
     let config: serde_json::Value = read("config.json");
     let shapes: std::collections::BTreeMap<String, Vec<usize>> =
@@ -100,7 +100,7 @@ impl Projections for Own {
 }
 
 #[test]
-fn any_module_with_projections_can_be_encoded() {
+fn foreign_module_can_be_encoded() {
     let weights = vec![0.5, -0.25, 0.125, 1.0, 0.0, -1.0];
     let mut own = Own { head: Projection::plain(&weights, [2, 3], FloatDtype::F32, &device()) };
     let convert = |own: &mut Own, targets| convert_linear_to_qins(own, &targets, Scheme::Q8, &EncodeOptions::default());
@@ -111,7 +111,7 @@ fn any_module_with_projections_can_be_encoded() {
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_named_when_a_module_is_encoded() {
+fn nan_weight_is_rejected_with_its_module() {
     let mut own = Own { head: Projection::plain(&[0.5, f32::NAN], [1, 2], FloatDtype::F32, &device()) };
     let error = convert_linear_to_qins(&mut own, &Targets::Full, Scheme::Q8, &EncodeOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "`model.head`: expected finite weights, found NaN at row 0, column 1");

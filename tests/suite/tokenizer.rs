@@ -25,7 +25,7 @@ fn files() -> Files {
 }
 
 #[test]
-fn texts_become_the_ids_of_transformers_and_come_back() {
+fn encode_and_decode_equal_transformers() {
     let tokenizer = Tokenizer::open(&files()).unwrap();
     let goldens = goldens();
     assert_eq!(goldens.len(), 11);
@@ -40,7 +40,7 @@ fn texts_become_the_ids_of_transformers_and_come_back() {
 }
 
 #[test]
-fn conversations_are_written_as_the_model_was_trained_to_read_them() {
+fn chat_template_renders_as_transformers() {
     let template = ChatTemplate::open(&files()).unwrap().unwrap();
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let conversations =
@@ -54,7 +54,7 @@ fn conversations_are_written_as_the_model_was_trained_to_read_them() {
 }
 
 #[test]
-fn a_text_ends_at_any_of_the_three_tokens_that_end_a_turn() {
+fn stop_ids_include_all_end_of_turn_tokens() {
     let files = Files::Directory(fixture("phi35"));
     let config = ModelConfig::parse(&files.read_json("config.json").unwrap(), &fixture("phi35/config.json")).unwrap();
     let ids = stop_ids(&files, &config).unwrap();

@@ -13,7 +13,7 @@ use crate::common::{device, floats, max_abs_diff, values};
 const BOUND: f32 = 1e-3;
 
 #[test]
-fn an_exported_checkpoint_says_in_transformers_what_the_encoded_one_says_here() {
+fn exported_checkpoint_in_transformers_equals_encoded_here() {
     let [encoded, logits] = ["QINS_EXPORT_ENCODED", "QINS_EXPORT_LOGITS"].map(std::env::var_os);
     let (Some(encoded), Some(logits)) = (encoded, logits) else {
         eprintln!("left out: set QINS_EXPORT_ENCODED and QINS_EXPORT_LOGITS as tools/export/logits.py says");

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_is_told_with_its_reason_and_the_command_that_repeats_it() {
+    fn crash_report_has_reason_and_replay_command() {
         let text = "#7 NEW\n\nthread '<unnamed>' panicked at src/block.rs:35:5:\ntoo much\nstack backtrace:\n\
             ==1== ERROR: libFuzzer: deadly signal\nartifact_prefix='a/'; Test unit written to a/crash-1\nBase64: AA==";
         let lines: Vec<String> = report(text, "block").lines().map(str::to_owned).collect();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_with_its_numbers() {
+    fn summary_has_inputs_and_speed() {
         let text = "Done 9 runs\nstat::number_of_executed_units: 9\nstat::average_exec_per_sec:     3\n";
         assert_eq!(summary(text), "9 inputs, 3 a second; none crashed");
     }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dependency_against_the_arrows_is_found() {
+    fn forbidden_dependency_is_found() {
         let package = |name: &str, dependency: &str| json!({ "name": name, "dependencies": [{ "name": dependency }] });
         let metadata = |p: Value| json!({ "packages": [p] });
         assert_eq!(layering(&metadata(package("qins-quant", "qins-codec"))), Vec::<String>::new());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn each_house_rule_can_be_broken() {
+    fn house_rules_find_each_violation() {
         assert!(house_rules("crates/qins-eval/src/lib.rs", "fn f() {}\n").is_empty());
         for line in [concat!("todo", "!()"), concat!("#[ign", "ore]"), concat!("unsafe", " { x }")] {
             assert_eq!(house_rules("crates/qins-eval/src/lib.rs", line).len(), 1, "{line}");

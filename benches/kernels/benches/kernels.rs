@@ -58,7 +58,7 @@ fn products(c: &mut Criterion) {
     };
     all("f32 plain", Rows::Dense(&weights), 4 * weights.len());
     all("bf16 plain", Rows::Half { words: &words, stride: cols, bf16: true }, 2 * weights.len());
-    for scheme in Scheme::ALL.into_iter().filter(|scheme| !scheme.is_for_files()) {
+    for scheme in Scheme::ALL.into_iter().filter(|scheme| !scheme.is_storage_only()) {
         let encoded = EncodedTensor::encode_as(&weights, SHAPE, FloatDtype::Bf16, &scheme.into()).expect("finite");
         all(scheme.name(), encoded.rows(), encoded.bytes());
     }

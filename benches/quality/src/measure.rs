@@ -54,7 +54,7 @@ impl Codec<'_> {
                 let encoded = EncodedTensor::encode_as(weights, *shape, *source, recipe)?;
                 encoded.decode_into(&mut decoded);
                 let coded = encoded.file_bytes(true)?;
-                (if recipe.scheme.is_for_files() { coded } else { encoded.bytes() }, Some(coded))
+                (if recipe.scheme.is_storage_only() { coded } else { encoded.bytes() }, Some(coded))
             }
             Self::Reference(format) => {
                 let bytes = format.encode(weights, shape[1]);

@@ -92,15 +92,15 @@ impl KvCache {
 }
 
 /// What attention finds in the cache.
-pub(crate) enum Kept<'a> {
+pub(crate) enum KvView<'a> {
     /// Keys and values, `[kv_heads, positions, head_dim]`, from the first position that is seen.
     Plain(Tensor<3>, Tensor<3>),
     /// All of them, in their own form.
-    Encoded(Encoded<'a>),
+    Encoded(EncodedKv<'a>),
 }
 
 /// Keys and values in their own form.
-pub(crate) enum Encoded<'a> {
+pub(crate) enum EncodedKv<'a> {
     Host(&'a Heads),
     #[cfg(feature = "gpu")]
     Gpu(&'a GpuHeads),
@@ -108,22 +108,22 @@ pub(crate) enum Encoded<'a> {
 
 impl LayerCache {
     /// Adds `[kv_heads, n, head_dim]` keys and values; gives all of them, plain ones from position `first` on.
-    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> Kept<'_> {
+    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> KvView<'_> {
         let start = self.len;
         self.len += k.dims()[1];
         match &mut self.store {
             Store::Plain { keys, values } => {
                 let view = (first, self.len);
-                Kept::Plain(append(keys, k, start, view), append(values, v, start, view))
+                KvView::Plain(append(keys, k, start, view), append(values, v, start, view))
             }
             Store::Encoded(heads) => {
                 heads.append(&host(k), &host(v));
-                Kept::Encoded(Encoded::Host(heads))
+                KvView::Encoded(EncodedKv::Host(heads))
             }
             #[cfg(feature = "gpu")]
             Store::Gpu(heads) => {
                 heads.append(k, v);
-                Kept::Encoded(Encoded::Gpu(heads))
+                KvView::Encoded(EncodedKv::Gpu(heads))
             }
         }
     }
@@ -141,7 +141,7 @@ impl LayerCache {
     }
 }
 
-impl Encoded<'_> {
+impl EncodedKv<'_> {
     /// softmax(q·kᵀ / √dim)·v of queries `[kv_heads, group·n, head_dim]`.
     pub(crate) fn attend(&self, queries: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
         match self {

@@ -6,7 +6,7 @@ use crate::{
     Error, Projections, Session,
     decoder::{CausalLm, Logits},
     generate::expect_readable,
-    layer::Tap,
+    layer::ActivationStats,
 };
 
 /// Mean square of each linear's inputs over all positions of all texts, `[in]` per linear, by the names that
@@ -29,13 +29,13 @@ pub fn calibrate(
         return Err(Error::NoTexts);
     }
     texts.iter().try_for_each(|ids| expect_readable(model.config(), 0, ids))?;
-    let read = set_taps(model).and_then(|()| read(model, texts, progress));
-    // Whatever came of it: with a tap in place every later token would be paid for.
-    let taps = take_taps(model)?;
+    let read = start_recording(model).and_then(|()| read(model, texts, progress));
+    // Whatever came of it: with a stats in place every later token would be paid for.
+    let all_stats = stop_recording(model)?;
     read?;
     let mut seen = BTreeMap::new();
-    for (module, tap) in taps {
-        let Some(means) = tap.mean_squares()? else { continue };
+    for (module, stats) in all_stats {
+        let Some(means) = stats.mean_squares()? else { continue };
         if let Some(channel) = means.iter().position(|mean| !mean.is_finite()) {
             return Err(Error::Inputs { module, channel, found: means[channel] });
         }
@@ -54,10 +54,10 @@ fn read(model: &dyn CausalLm, texts: &[Vec<u32>], mut progress: impl FnMut(usize
     Ok(())
 }
 
-fn set_taps(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
+fn start_recording(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
     module.visit_projections("model", &mut |_, name, projection| match projection.scheme() {
         None => {
-            projection.tap = Some(Tap::default());
+            projection.stats = Some(ActivationStats::default());
             Ok(())
         }
         Some(scheme) => Err(Error::Encoded { module: name.to_owned(), scheme }),
@@ -65,11 +65,11 @@ fn set_taps(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
 }
 
 /// In the order of the computation, so that an overflow is reported where it began.
-fn take_taps(module: &mut (impl Projections + ?Sized)) -> Result<Vec<(String, Tap)>, Error> {
-    let mut taps = Vec::new();
+fn stop_recording(module: &mut (impl Projections + ?Sized)) -> Result<Vec<(String, ActivationStats)>, Error> {
+    let mut all_stats = Vec::new();
     module.visit_projections("model", &mut |_, name, projection| {
-        taps.extend(projection.tap.take().map(|tap| (name.to_owned(), tap)));
+        all_stats.extend(projection.stats.take().map(|stats| (name.to_owned(), stats)));
         Ok(())
     })?;
-    Ok(taps)
+    Ok(all_stats)
 }

@@ -238,7 +238,7 @@ fn finite(plain: &Plain<'_>, name: &str) -> Result<Vec<f32>, Error> {
 
 /// One NaN in a weight makes every word the model says NaN.
 fn expect_finite(dtype: FloatDtype, bytes: &[u8], path: &Path, name: &str) -> Result<(), Error> {
-    match dtype.first_not_finite(bytes) {
+    match dtype.first_non_finite(bytes) {
         None => Ok(()),
         Some((index, value)) => {
             let message = format!("expected finite weights, found {value} at element {index}");

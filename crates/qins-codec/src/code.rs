@@ -44,7 +44,7 @@ impl Code {
         self.0 & Self::MAX_MAGNITUDE
     }
 
-    /// The code of t = x/scale, or `None` for ±∞ and NaN, which have none. |t| > 1 saturates.
+    /// The code of t = x/scale, or `None` for ±∞ and NaN. |t| > 1 saturates.
     ///
     /// The magnitude is 127·v rounded to nearest, ties to even. That is the nearest level in v; the
     /// nearest in t can be its neighbour, where a step of the curve is visibly bent. Choosing that
@@ -57,7 +57,7 @@ impl Code {
     }
 
     /// As [`Code::encode`], with ±∞ saturating as well, because x/scale may overflow for a finite
-    /// x; NaN is the caller's to exclude.
+    /// x. The caller must exclude NaN.
     #[inline]
     pub(crate) const fn encode_saturating(t: f32, k: Curvature) -> Self {
         let v = k.compand(t.abs().min(1.0));

@@ -9,7 +9,7 @@ use core::fmt;
 pub struct Alpha(f32);
 
 impl Alpha {
-    /// The report's own choice.
+    /// α = 1, as in the source report.
     pub const ONE: Self = Self(1.0);
 
     /// # Errors
@@ -100,7 +100,7 @@ impl Curvature {
     }
 }
 
-/// A parameter outside its range; holds the value that was refused.
+/// A parameter outside its range; holds the rejected value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ParameterError {
     /// α must be positive and finite.

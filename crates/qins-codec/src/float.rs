@@ -44,7 +44,7 @@ macro_rules! native {
             #[inline]
             fn decode_u(self, alpha: Alpha) -> Self {
                 let u = self.abs();
-                // Divided in any case and chosen afterwards: this way a loop over it runs at vector width.
+                // Divides first and selects afterwards, so that a loop over it vectorises.
                 let x = u / (alpha.get() as $float * (1.0 - u));
                 (if u <= 1.0 { x } else { $float::NAN }).copysign(self)
             }

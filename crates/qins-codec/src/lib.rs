@@ -1,7 +1,7 @@
-//! Companding codec for numbers that rest encoded and are decoded just in time.
+//! Companding codec for numbers that are stored encoded and decoded just in time.
 //!
-//! A compander maps |x| through a curve that is steep near zero, so that small magnitudes, which
-//! are the many, get the finer steps. The curve here is a rational one, from the QINS "Pattern A"
+//! A compander maps |x| through a curve that is steep near zero, so that the many small magnitudes
+//! get the finer steps. The curve here is rational, from the QINS "Pattern A"
 //! report of November 2025: it needs no logarithm, and its inverse is one division.
 //!
 //! Two forms of it, and what each one loses:
@@ -14,10 +14,10 @@
 //! ```
 //! use qins_codec::{Alpha, Code, Curvature, decode_u, encode_u, slice};
 //!
-//! // Whole values: no range to know beforehand, and a bf16 weight comes back exactly.
+//! // Whole values: no range is needed in advance, and a bf16 weight round-trips exactly.
 //! let weight = 0.0123_f32;
-//! let rest = encode_u(weight, Alpha::ONE);
-//! assert!((decode_u(rest, Alpha::ONE) - weight).abs() < 1e-8);
+//! let stored = encode_u(weight, Alpha::ONE);
+//! assert!((decode_u(stored, Alpha::ONE) - weight).abs() < 1e-8);
 //!
 //! // A row of weights as bytes: the scale is its largest magnitude.
 //! let k = Curvature::new(0.75)?;
@@ -39,7 +39,7 @@
 //! - Results are made of IEEE additions, multiplications and divisions in a documented order, with
 //!   no fused multiply-add, so they are the same bits on every target and at compile time, the payload
 //!   of a NaN aside.
-//! - Nothing allocates or panics. The edge cases are with each function.
+//! - Nothing allocates or panics. Each function documents its edge cases.
 //!
 //! # Features
 //!

@@ -15,12 +15,12 @@ pub enum SliceError {
         /// Elements in the output.
         output: usize,
     },
-    /// The first input that is NaN or ±∞.
+    /// An input is NaN or ±∞.
     NonFinite {
-        /// Its place in the input.
+        /// The index of the first.
         index: usize,
     },
-    /// A scale that is negative, NaN or ∞; holds it.
+    /// The scale is negative, NaN or ∞.
     Scale(f32),
 }
 
@@ -79,7 +79,7 @@ pub fn decode_z<F: Float>(z: &[F], alpha: Alpha, out: &mut [F]) -> Result<(), Sl
 /// [`SliceError::NonFinite`] if an element is. On error `out` is as it was.
 pub fn encode(x: &[f32], scale: f32, k: Curvature, out: &mut [u8]) -> Result<(), SliceError> {
     check_scale(scale)?;
-    // Without an early exit this runs at vector width; the search is for the rare failure.
+    // Without an early exit this vectorises; the search is only for the rare failure.
     if !x.iter().fold(true, |all, x| all & x.is_finite()) {
         let index = x.iter().position(|x| !x.is_finite()).unwrap_or(x.len());
         return Err(SliceError::NonFinite { index });

@@ -1,4 +1,4 @@
-//! Laws of the 8-bit form, with the forms that would break them.
+//! Properties of the 8-bit form, with naive formulas that violate them.
 
 use proptest::prelude::*;
 use qins_codec::{Alpha, Code, Curvature, ParameterError, SliceError, encode_u, slice, table};
@@ -22,7 +22,7 @@ fn curvature(k: f32) -> Curvature {
     Curvature::new(k).unwrap()
 }
 
-/// Every octave from 2⁻²⁰ to the maximum equally likely, and the two ends for themselves.
+/// Every octave from 2⁻²⁰ to the maximum equally likely, and the two ends.
 fn any_curvature() -> impl Strategy<Value = Curvature> {
     prop_oneof![
         8 => (-20.0..16.0_f32).prop_map(|log| curvature(log.exp2())),
@@ -55,12 +55,12 @@ fn level(t: f32, k: Curvature) -> f64 {
 
 proptest! {
     #[test]
-    fn every_code_decodes_and_encodes_to_itself(k in any_curvature(), scale in any_scale()) {
+    fn code_decodes_and_encodes_to_itself(k in any_curvature(), scale in any_scale()) {
         prop_assert_eq!(encoded(decoded(scale, k), scale, k), ALL);
     }
 
     #[test]
-    fn encodes_to_the_nearest_level_of_v(t in -1.0..=1.0_f32, k in any_curvature()) {
+    fn encode_gives_nearest_level_of_v(t in -1.0..=1.0_f32, k in any_curvature()) {
         let code = Code::encode(t, k).unwrap();
         let off = |q: u8| (f64::from(q) - level(t, k)).abs();
         prop_assert!(off(code.magnitude()) <= 0.5 + 1e-4);
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn decodes_to_the_formula_in_f64(k in any_curvature()) {
+    fn decode_matches_formula_in_f64(k in any_curvature()) {
         let wide = f64::from(k.get());
         for bits in ALL {
             let code = Code::from_bits(bits);
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn table_slice_and_scalar_are_the_same_bits(k in any_curvature(), scale in any_scale()) {
+    fn table_slice_and_scalar_are_bit_identical(k in any_curvature(), scale in any_scale()) {
         for (bits, (x, level)) in ALL.into_iter().zip(decoded(scale, k).into_iter().zip(table(k))) {
             let scalar = Code::from_bits(bits).decode(k);
             prop_assert_eq!(level.to_bits(), scalar.to_bits());
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn the_largest_magnitude_comes_back_exactly(k in any_curvature(), scale in any_scale()) {
+    fn largest_magnitude_round_trips_exactly(k in any_curvature(), scale in any_scale()) {
         let x = [scale, -scale, 0.0, -0.0];
         let mut back = [1.0; 4];
         slice::decode(&encoded(x, scale, k), scale, k, &mut back).unwrap();
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn is_monotonic(t in 1e-6..1.0_f32, k in any_curvature()) {
+    fn code_is_monotonic(t in 1e-6..1.0_f32, k in any_curvature()) {
         prop_assert!(k.compand(t) <= k.compand(t.next_up()));
         prop_assert!(k.expand(t) <= k.expand(t.next_up()));
         let magnitude = |t| Code::encode(t, k).unwrap().magnitude();
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_code_is_the_whole_value_form_stretched_to_the_scale(
+    fn code_is_whole_value_form_stretched_to_scale(
         x in 0.0..=1.0_f32, scale in 1.0..10.0_f32, slope in 0.01..10.0_f32,
     ) {
         let slope = Alpha::new(slope).unwrap();
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn slice_encode_is_the_scalar_of_x_over_scale(
+    fn slice_encode_is_scalar_encode_of_x_over_scale(
         x in prop::collection::vec(-2.0..2.0_f32, 0..70),
         scale in 0.5..2.0_f32,
         k in any_curvature(),
@@ -141,14 +141,14 @@ proptest! {
 }
 
 #[test]
-fn the_table_is_the_same_at_compile_time() {
+fn table_is_the_same_at_compile_time() {
     const AT_COMPILE_TIME: [f32; 256] = table(BENT);
     let k = std::hint::black_box(BENT);
     assert_eq!(AT_COMPILE_TIME.map(f32::to_bits), table(k).map(f32::to_bits));
 }
 
 #[test]
-fn the_quotient_as_first_written_is_not_monotonic() {
+fn naive_compand_is_not_monotonic() {
     let falls = |map: fn(f32) -> f32| {
         let mut t = 0.25_f32;
         let mut falls = 0;
@@ -163,7 +163,7 @@ fn the_quotient_as_first_written_is_not_monotonic() {
 }
 
 #[test]
-fn the_inverse_as_first_written_misses_the_scale() {
+fn naive_expand_misses_the_scale() {
     let naive = |q: f32, k: f32| q / (127.0 * (1.0 + k) - k * q);
     let curves = || (1..1000_u16).map(|n| f32::from(n) * 0.37);
     assert!(curves().all(|k| Code::from_bits(127).decode(curvature(k)) == 1.0));
@@ -171,13 +171,13 @@ fn the_inverse_as_first_written_misses_the_scale() {
 }
 
 #[test]
-fn levels_that_are_subnormal_collapse() {
+fn subnormal_levels_collapse() {
     let (k, scale) = (BENT, f32::from_bits(20));
     assert_ne!(encoded(decoded(scale, k), scale, k), ALL);
 }
 
 #[test]
-fn linear_codes_are_rounded_with_ties_to_even() {
+fn linear_codes_round_ties_to_even() {
     let q = |t: f32| Code::encode(t, Curvature::LINEAR).unwrap().magnitude();
     for n in 0..=127_u8 {
         let t = f32::from(n) / 127.0;
@@ -187,7 +187,7 @@ fn linear_codes_are_rounded_with_ties_to_even() {
 }
 
 #[test]
-fn beyond_the_scale_saturates() {
+fn value_beyond_scale_saturates() {
     for t in [1.0_f32.next_up(), 2.0, f32::MAX] {
         assert_eq!(Code::encode(t, BENT), Some(Code::from_bits(0x7f)));
         assert_eq!(Code::encode(-t, BENT), Some(Code::from_bits(0xff)));
@@ -197,7 +197,7 @@ fn beyond_the_scale_saturates() {
 }
 
 #[test]
-fn a_row_of_zeros() {
+fn zero_scale_gives_signed_zeros() {
     assert_eq!(encoded([0.0, -0.0, 1.0, -1.0], 0.0, BENT), [0, 0x80, 0, 0x80]);
     for (bits, x) in ALL.into_iter().zip(decoded(0.0, BENT)) {
         assert_eq!((x, x.is_sign_negative()), (0.0, bits >= 0x80));
@@ -205,7 +205,7 @@ fn a_row_of_zeros() {
 }
 
 #[test]
-fn what_is_not_finite_has_no_code() {
+fn non_finite_value_has_no_code() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(Code::encode(bad, BENT), None);
         for index in [0, 17, 39] {
@@ -222,21 +222,21 @@ fn what_is_not_finite_has_no_code() {
 }
 
 #[test]
-fn what_the_slices_refuse() {
+fn slice_length_mismatch_and_invalid_scale_are_rejected() {
     let lengths = SliceError::LengthMismatch { input: 3, output: 2 };
     assert_eq!(slice::encode(&[0.0; 3], 1.0, BENT, &mut [0; 2]), Err(lengths));
     assert_eq!(slice::decode(&[0; 3], 1.0, BENT, &mut [0.0; 2]), Err(lengths));
     assert_eq!(slice::encode_u(&[0.0; 3], Alpha::ONE, &mut [0.0; 2]), Err(lengths));
     assert_eq!(lengths.to_string(), "3 inputs do not fit 2 outputs");
     for bad in [-1.0, f32::INFINITY, f32::NAN] {
-        let refused = |result| matches!(result, Err(SliceError::Scale(_)));
-        assert!(refused(slice::encode(&[0.0], bad, BENT, &mut [0])));
-        assert!(refused(slice::decode(&[0], bad, BENT, &mut [0.0])));
+        let rejected = |result| matches!(result, Err(SliceError::Scale(_)));
+        assert!(rejected(slice::encode(&[0.0], bad, BENT, &mut [0])));
+        assert!(rejected(slice::decode(&[0], bad, BENT, &mut [0.0])));
     }
 }
 
 #[test]
-fn curvature_is_from_zero_to_its_maximum() {
+fn curvature_out_of_range_is_rejected() {
     for bad in [-1e-9, Curvature::MAX.get().next_up(), f32::INFINITY, f32::NAN] {
         assert!(matches!(Curvature::new(bad), Err(ParameterError::Curvature(_))));
     }

@@ -1,5 +1,5 @@
-//! Laws tried on every bit pattern: all of bf16 always, all of f32 with `QINS_EXHAUSTIVE=1`
-//! (some 15 s of one core) and every 4,099th of them without.
+//! Properties tested on every bit pattern: all of bf16 always, all of f32 with `QINS_EXHAUSTIVE=1`
+//! (about 15 s on one core), every 4,099th of them without.
 
 use std::thread;
 
@@ -46,7 +46,7 @@ fn bf16_weights_survive_the_whole_value_form() {
                 z_lost += u32::from(!z);
             }
         }
-        // The ranges are not merely cautious: nearly all that is outside them is lost. At the
+        // The ranges are tight: nearly every value outside them fails to round-trip. At the
         // extreme slopes, the whole of bf16 can be inside one of them.
         assert!(u_lost * 100 >= u_outside * 95, "{alpha}: {u_lost} of {u_outside}");
         assert!(z_lost * 100 >= z_outside * 95, "{alpha}: {z_lost} of {z_outside}");

@@ -1,5 +1,5 @@
-//! Laws of the float form, on drawn inputs; `exhaustive.rs` has those that every input is tried on.
-//! Where a form would break a law, that form is tried too, so that the law is seen to have teeth.
+//! Properties of the whole-value form on random inputs; `exhaustive.rs` tests every input.
+//! Naive formulas that violate a property are tested too, to show that the test can fail.
 
 use proptest::prelude::*;
 use qins_codec::{Alpha, ParameterError, decode_u, decode_z, encode_u, encode_z, slice};
@@ -15,7 +15,7 @@ fn octaves(from: f32, to: f32) -> impl Strategy<Value = f32> {
     (from.log2()..to.log2()).prop_map(f32::exp2)
 }
 
-/// The report's formulas as it gives them, with sign(0) = 0.
+/// The report's formulas, with its sign(0) = 0.
 mod report {
     fn sign(x: f32) -> f32 {
         if x == 0.0 { 0.0 } else { x.signum() }
@@ -30,14 +30,14 @@ mod report {
     }
 }
 
-/// u as one would first write it.
+/// The naive formula of u.
 fn naive_u(a: f32) -> f32 {
     a / (1.0 + a)
 }
 
 proptest! {
     #[test]
-    fn agrees_with_the_formula_in_f64(a in octaves(1e-30, 1e30), slope in octaves(1e-6, 1e6)) {
+    fn maps_match_formula_in_f64(a in octaves(1e-30, 1e30), slope in octaves(1e-6, 1e6)) {
         let (x, a) = (a / slope, f64::from(a / slope) * f64::from(slope));
         let (u, z) = (a / (1.0 + a), 1.0 / (1.0 + a));
         prop_assert!((f64::from(encode_u(x, alpha(slope))) - u).abs() <= 2.0 * EPS * u);
@@ -47,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn u_round_trips_where_a_is_small_and_z_where_it_is_large(
+    fn u_round_trips_small_values_and_z_large_ones(
         a in octaves(1e-30, 1e30),
         slope in octaves(1e-6, 1e6),
     ) {
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn encoding_again_gives_the_same_within_rounding(
+    fn reencoding_decoded_value_is_stable_within_rounding(
         y in prop_oneof![octaves(1e-30, 1.0), 0.0..=1.0_f32],
         slope in octaves(1e-6, 1e6),
     ) {
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn is_odd(bits: u32, slope in octaves(1e-30, 1e30)) {
+    fn maps_are_odd(bits: u32, slope in octaves(1e-30, 1e30)) {
         let (x, slope) = (f32::from_bits(bits), alpha(slope));
         for map in [encode_u::<f32>, decode_u, encode_z, decode_z] {
             prop_assert_eq!(map(-x, slope).to_bits(), (-map(x, slope)).to_bits());
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn is_monotonic_from_one_float_to_the_next(
+    fn maps_are_monotonic_between_adjacent_floats(
         x in octaves(1e-37, 1e37),
         y in prop_oneof![octaves(1e-37, 1.0), 0.0..1.0_f32],
         slope in octaves(1e-30, 1e30),
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn slices_hold_the_scalar_bits(bits in prop::collection::vec(any::<u32>(), 0..70), slope in octaves(1e-6, 1e6)) {
+    fn slice_and_scalar_are_bit_identical(bits in prop::collection::vec(any::<u32>(), 0..70), slope in octaves(1e-6, 1e6)) {
         let (x, slope) = (bits.into_iter().map(f32::from_bits).collect::<Vec<_>>(), alpha(slope));
         let mut out = vec![0.0; x.len()];
         macro_rules! check {
@@ -119,7 +119,7 @@ proptest! {
 }
 
 #[test]
-fn the_quotient_as_first_written_is_not_monotonic() {
+fn naive_quotient_is_not_monotonic() {
     let falls = |map: fn(f32) -> f32| {
         let mut x = 0.25_f32;
         let mut falls = 0;
@@ -147,7 +147,7 @@ fn zero_keeps_its_sign() {
 }
 
 #[test]
-fn infinity_and_overflow_of_the_product() {
+fn infinity_and_overflow_map_to_the_ends() {
     let steep = alpha(f32::MAX);
     for (x, slope) in [(f32::INFINITY, Alpha::ONE), (2.0, steep), (f32::MAX, steep)] {
         assert_eq!(encode_u(x, slope), 1.0);
@@ -164,11 +164,11 @@ fn infinity_and_overflow_of_the_product() {
 }
 
 #[test]
-fn the_ends_of_the_range_documented_for_u() {
+fn u_range_ends_where_documented() {
     let below_one = |a: f32| encode_u(a, Alpha::ONE) < 1.0;
     assert!(below_one(2_f32.powi(24).next_down()));
     assert!(!below_one(2_f32.powi(25)));
-    // 1/x overflows for these, and they are their own u.
+    // 1/x overflows for these, and u equals x.
     for x in [f32::from_bits(1), f32::MIN_POSITIVE.next_down(), 1e-30] {
         assert_eq!(encode_u(x, Alpha::ONE), x);
         assert_eq!(decode_u(x, Alpha::ONE), x);
@@ -177,7 +177,7 @@ fn the_ends_of_the_range_documented_for_u() {
 }
 
 #[test]
-fn nan_and_what_no_x_encodes_to() {
+fn nan_and_codes_of_no_value_decode_to_nan() {
     for y in [1.0_f32.next_up(), -2.0, f32::MAX, f32::INFINITY, f32::NAN] {
         assert!(decode_u(y, Alpha::ONE).is_nan(), "{y}");
         assert!(decode_z(y, Alpha::ONE).is_nan(), "{y}");
@@ -187,7 +187,7 @@ fn nan_and_what_no_x_encodes_to() {
 }
 
 #[test]
-fn alpha_is_positive_and_finite() {
+fn alpha_out_of_range_is_rejected() {
     for bad in [0.0, -0.0, -1.0, f32::INFINITY, f32::NAN] {
         assert!(matches!(Alpha::new(bad), Err(ParameterError::Alpha(_))));
     }
@@ -199,7 +199,7 @@ fn alpha_is_positive_and_finite() {
 
 #[cfg(feature = "half")]
 #[test]
-fn halves_are_the_f32_maps_rounded() {
+fn half_maps_are_f32_maps_rounded() {
     use half::{bf16, f16};
     for bits in 0..=u16::MAX {
         macro_rules! check {

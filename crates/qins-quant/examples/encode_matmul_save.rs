@@ -1,9 +1,9 @@
-//! Encodes a matrix, multiplies by it, and keeps it in a file: `cargo run -p qins-quant --example encode_matmul_save`.
+//! Encodes a matrix, multiplies by it, and saves it: `cargo run -p qins-quant --example encode_matmul_save`.
 
 use qins_quant::{EncodedTensor, Fidelity, Scheme};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Any weights `[rows, cols]`, row-major: here a wave that fades.
+    // Any weights `[rows, cols]`, row-major: here a damped sine.
     let [rows, cols] = [256, 1024];
     let weights: Vec<f32> = (0..rows * cols).map(|i| (i as f32 * 0.37).sin() / (1.0 + (i % 97) as f32)).collect();
     let x = vec![1.0; cols];

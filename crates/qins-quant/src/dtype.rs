@@ -1,4 +1,4 @@
-//! The types of numbers in files, and the floating-point ones that a plain checkpoint stores.
+//! Element types of tensors in files, and the floating-point ones of plain checkpoints.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub enum FloatDtype {
 }
 
 impl FloatDtype {
-    /// The name of PyTorch, and of files.
+    /// The name in PyTorch and in files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -43,12 +43,12 @@ impl FloatDtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::F16 => Some(Self::F16),
             Dtype::BF16 => Some(Self::Bf16),
-            // A file may have any other.
+            // A file may have any other type.
             _ => None,
         }
     }
 
-    /// The type in safetensors.
+    /// The same type in safetensors.
     pub const fn safetensors(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
@@ -59,7 +59,7 @@ impl FloatDtype {
 
     /// Little-endian bytes of this type, widened to `f32` without loss.
     ///
-    /// The length of `bytes` must be a multiple of [`size`](Self::size); a rest is ignored.
+    /// The length of `bytes` should be a multiple of [`size`](Self::size); a remainder is ignored.
     pub fn widen(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::F32 => chunks(bytes).map(f32::from_le_bytes).collect(),
@@ -77,9 +77,9 @@ impl FloatDtype {
         }
     }
 
-    /// The first of some little-endian numbers of this type that is NaN or infinite: which, and what.
-    pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
-        // An exponent of ones.
+    /// The index and value of the first NaN or infinity among little-endian numbers of this type.
+    pub fn first_non_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
+        // All bits of the exponent are set.
         let word = |bytes: [u8; 2], ones: u16| u16::from_le_bytes(bytes) & ones == ones;
         let size = self.size();
         let index = match self {
@@ -96,7 +96,7 @@ impl FloatDtype {
         match self {
             Self::F32 => x,
             Self::F16 => f16::from_f32(x).to_f32(),
-            // As `half` does, without its branches, so that a loop over it runs at vector width.
+            // As `half` does, but without branches, so that a loop over it vectorises.
             Self::Bf16 => {
                 let bits = x.to_bits();
                 let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
@@ -106,7 +106,7 @@ impl FloatDtype {
     }
 }
 
-/// The type of a tensor's numbers in a safetensors file, of which there are more than this crate reads.
+/// The element type of a tensor in a safetensors file, including types that this crate does not read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Dtype(safetensors::Dtype);
 
@@ -124,7 +124,7 @@ impl Dtype {
 }
 
 impl Dtype {
-    /// Bits of a number.
+    /// Bits per element.
     pub fn bitsize(self) -> usize {
         self.0.bitsize()
     }
@@ -145,14 +145,14 @@ impl fmt::Debug for Dtype {
     }
 }
 
-/// A 16-bit float's number, of whichever of the two types it is; without branches, as above.
+/// The value of an `f16` or `bf16`; without branches, as above.
 #[inline(always)]
 pub(crate) fn widen_half<const BF16: bool>(word: u16) -> f32 {
     let word = u32::from(word);
     if BF16 {
         return f32::from_bits(word << 16);
     }
-    // The exponent is moved to its place and its bias made up for by a power of two, subnormal numbers' too.
+    // The exponent is shifted into place; a multiplication by a power of two corrects its bias, for subnormals too.
     let magnitude = f32::from_bits((word & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
     let infinite = if word & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(magnitude.to_bits() | infinite | (word & 0x8000) << 16)
@@ -167,12 +167,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_without_branches_is_what_half_says() {
+    fn branch_free_conversions_match_half() {
         for word in 0..=u16::MAX {
             let (short, long) = (widen_half::<false>(word), f16::from_bits(word).to_f32());
             assert!(short.to_bits() == long.to_bits() || short.is_nan() && long.is_nan(), "f16 {word:#x}");
             assert_eq!(widen_half::<true>(word).to_bits(), u32::from(word) << 16, "bf16 {word:#x}");
-            // Around every bf16, the ties too.
+            // Around every bf16, ties included.
             for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
                 let x = f32::from_bits(u32::from(word) << 16 | low);
                 let half = bf16::from_f32(x).to_f32();

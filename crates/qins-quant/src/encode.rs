@@ -1,4 +1,4 @@
-//! Weights into an encoded matrix.
+//! Encoding weights.
 
 use qins_codec::Alpha;
 use rayon::prelude::*;
@@ -13,17 +13,17 @@ impl EncodedTensor {
     /// Encodes `weights`, a row-major `[rows, cols]` matrix.
     ///
     /// # Errors
-    /// When the length does not match the shape, a weight is NaN or infinite, or too large for the scheme.
+    /// When the length does not match the shape, or a weight is NaN, infinite or too large for the scheme.
     pub fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<Self, EncodeError> {
         Self::encode_as(weights, shape, FloatDtype::F32, &scheme.into())
     }
 
-    /// As [`encode`](Self::encode), of weights that came from a checkpoint of type `source`, by a recipe. Where it has an
-    /// importance, the squared errors of each column count so many times: the mean square of a column's inputs makes it the
-    /// error of the product that is kept small. `companded-f32`, `lossless` and `rate` have no use for it, but for what is pruned.
+    /// As [`encode`](Self::encode), of weights from a checkpoint of type `source`, by a recipe. An importance weights the
+    /// squared errors of each column: the mean square of the column's inputs minimises the error of the product.
+    /// `companded-f32`, `lossless` and `rate` use it only for pruning.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), when the scheme has no use for an option, and when the importance is not one finite
+    /// As [`encode`](Self::encode); also when the scheme does not take an option, and when the importance is not one finite
     /// number ≥ 0 for each column.
     pub fn encode_as(
         weights: &[f32],
@@ -70,11 +70,11 @@ impl EncodedTensor {
         Self::encoded(*scheme, MatrixFormat::new(form, source, cols), &weights)
     }
 
-    /// Encodes the `bytes` of a plain tensor, little-endian. Unlike the `f32` of
-    /// [`encode_as`](Self::encode_as) they keep what a NaN carries, and [`Scheme::Lossless`] keeps it too.
+    /// Encodes the little-endian `bytes` of a plain tensor. Unlike the `f32` of
+    /// [`encode_as`](Self::encode_as) they keep NaN payloads, and so does [`Scheme::Lossless`].
     ///
     /// # Errors
-    /// As [`encode_as`](Self::encode_as); but no weight is refused that is kept to the bit.
+    /// As [`encode_as`](Self::encode_as), except that schemes which keep every bit accept any weight.
     pub fn encode_bytes(
         bytes: &[u8],
         [rows, cols]: [usize; 2],
@@ -102,17 +102,17 @@ impl Recipe {
         Form::of(self.scheme, self.options.alpha.unwrap_or(Alpha::ONE))
     }
 
-    /// How a matrix is stored that this makes of weights of type `source`.
+    /// The format of a matrix that this recipe makes of weights of type `source`.
     pub fn format(&self, source: FloatDtype, cols: usize) -> MatrixFormat {
         MatrixFormat::new(self.form(), source, cols)
     }
 
-    /// Weights to look at before a matrix is encoded in bands, so that they have in common what is the whole matrix's.
+    /// The number of weights to sample before a matrix is encoded in bands, to resolve what all bands share.
     pub(crate) fn sample(&self) -> Option<usize> {
         self.form().stored().sample(&self.options)
     }
 
-    /// The recipe for a matrix of which these are a [`sample`](Self::sample), with its step or curves decided.
+    /// The recipe with its step or curves resolved from a [`sample`](Self::sample) of the matrix.
     pub(crate) fn resolve(&self, mut sample: Vec<f32>, cols: usize) -> Result<Self, EncodeError> {
         // What is refused of the recipe is refused of no weights as well.
         EncodedTensor::encode_as(&[], [0, cols], FloatDtype::F32, self)?;

@@ -1,9 +1,9 @@
-//! Rows of numbers, entropy-coded in blocks that decode by themselves, on all cores.
+//! Rows of numbers, entropy-coded in independent blocks, on all cores.
 //!
 //! A block is a whole number of rows, 2¹⁸ to 2¹⁹ numbers, as one file of the Pcodec format: integers of the part's type
-//! (floats by their bits, as unsigned ones), in classic mode without delta encoding, so that the coder sees nothing but
-//! how often each value occurs. A block takes at least 1/1024 of the bytes it decodes to, filled up with zeros where need
-//! be: that bounds what a file can make its reader allocate.
+//! (floats by their bits, as unsigned integers), in classic mode without delta encoding, so that only the frequencies
+//! of values matter. A block takes at least 1/1024 of the bytes it decodes to, padded with zeros if necessary, which
+//! bounds what a file can make its reader allocate.
 
 use crate::{EncodeError, forms::Element};
 use pco::{
@@ -14,18 +14,18 @@ use pco::{
 };
 use rayon::prelude::*;
 
-/// Numbers in a block at least, unless a part has fewer. A part is cut evenly: a block of what is left over would spend
-/// much on its tables.
+/// The minimum of numbers in a block, unless a part has fewer. Parts are split evenly, since a small last block would
+/// spend much on its tables.
 const BLOCK: usize = 1 << 18;
 
-/// How many times its own bytes a coded part may decode to.
+/// The maximum ratio of decoded bytes to coded bytes.
 pub(crate) const MOST_EXPANSION: usize = 1024;
 
-/// Numbers that are decoded at a time: whole batches of the decoder's.
+/// Numbers decoded at a time: a whole number of the decoder's batches.
 const PIECE: usize = 4 * pco::FULL_BATCH_N;
 
-/// One above Pcodec's default: for 3 % of the speed it saves 0.01 bit of 8 of codes of a fine step, and 0.02 of 10.5 of
-/// what is lossless. The next saves about as much again for another tenth of the speed, but makes short parts larger.
+/// One above Pcodec's default: for 3 % of the speed it saves 0.01 of 8 bits per weight of `rate`, and 0.02 of 10.5 of
+/// `lossless`. The next level saves about as much again for another tenth of the speed, but makes short parts larger.
 const LEVEL: usize = 9;
 
 /// A coded part: its blocks one after another, and the bytes of each.
@@ -36,38 +36,38 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
-    /// Bytes of the blocks and of their list.
+    /// Bytes of the blocks and of the list of their lengths.
     pub(crate) fn bytes(&self) -> usize {
         self.stream.len() + size_of_val(&*self.blocks)
     }
 }
 
-/// Codes a part whose rows arrive little by little.
+/// Codes a part whose rows arrive in batches.
 #[derive(Debug)]
 pub(crate) struct Coder {
     element: Element,
-    /// Bytes of a block.
+    /// Uncoded bytes of a block.
     block: usize,
     coded: Coded,
-    /// Rows that do not fill a block yet.
+    /// Rows of an incomplete block.
     waiting: Vec<u8>,
 }
 
 impl Coder {
-    /// For `rows` rows of `width` numbers each.
+    /// For a part of `rows` rows of `width` numbers.
     pub(crate) fn new(element: Element, [rows, width]: [usize; 2]) -> Self {
         let block = (block_rows([rows, width]) * width * element.size()).max(1);
         Self { element, block, coded: Coded::default(), waiting: Vec::new() }
     }
 
-    /// Takes the bytes of more rows.
+    /// Appends the bytes of more rows.
     pub(crate) fn push(&mut self, rows: &[u8]) -> Result<(), EncodeError> {
         self.waiting.extend_from_slice(rows);
         let whole = self.waiting.len() / self.block * self.block;
         self.code(whole)
     }
 
-    /// Codes what is left.
+    /// Codes the remaining rows.
     pub(crate) fn finish(mut self) -> Result<Coded, EncodeError> {
         self.code(self.waiting.len())?;
         Ok(self.coded)
@@ -93,7 +93,7 @@ impl Coder {
     }
 }
 
-/// All of a part's rows.
+/// Codes all rows of a part.
 pub(crate) fn code(bytes: &[u8], element: Element, width: usize) -> Result<Coded, EncodeError> {
     let rows = bytes.len().checked_div(width * element.size()).unwrap_or(0);
     let mut coder = Coder::new(element, [rows, width]);
@@ -101,12 +101,12 @@ pub(crate) fn code(bytes: &[u8], element: Element, width: usize) -> Result<Coded
     coder.finish()
 }
 
-/// Blocks of `rows` rows of `width` numbers.
+/// The number of blocks for `rows` rows of `width` numbers.
 pub(crate) fn block_count([rows, width]: [usize; 2]) -> usize {
     if width == 0 { 0 } else { rows.div_ceil(block_rows([rows, width])) }
 }
 
-/// Rows of one block, of `rows` rows of `width` numbers.
+/// The rows of one block, for `rows` rows of `width` numbers.
 fn block_rows([rows, width]: [usize; 2]) -> usize {
     rows.div_ceil((rows.saturating_mul(width) / BLOCK).max(1)).max(1)
 }
@@ -124,11 +124,11 @@ fn encode<T: Number, const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> T
     Some(block)
 }
 
-/// The bytes of `rows` rows of `width` numbers each.
+/// Decodes `rows` rows of `width` numbers.
 ///
 /// # Errors
-/// In one sentence, when the blocks are not those of such rows. No more is allocated than 1024 times the stream, and for
-/// each thread less than a MiB of tables.
+/// When the blocks are not those of such rows; in one sentence. At most 1024 times the stream is allocated, and per
+/// thread less than a MiB of tables.
 pub(crate) fn decode(
     stream: &[u8],
     blocks: &[u32],
@@ -190,13 +190,13 @@ fn decode_block<T: Number, const N: usize>(
     }
 }
 
-/// The next chunk of a file, unless that is at its end.
+/// The next chunk of a file, or `None` at its end.
 fn next_chunk<'a, T: Number>(
     file: &FileDecompressor,
     rest: &'a [u8],
 ) -> Result<Option<ChunkDecompressor<T, &'a [u8]>>, String> {
-    // A chunk begins with its type, 24 bits of its length, and 4 each of its mode and its delta encoding. No others than
-    // the encoder writes: a dictionary or a window is allocated at the size a few bits ask for, up to 128 MiB.
+    // A chunk begins with its type, 24 bits of its length, and 4 bits each of its mode and delta encoding. Only those that
+    // the encoder writes are accepted: a few bits in others can request a dictionary or window of up to 128 MiB.
     if let [1..=255, _, _, _, 1..=255, ..] = rest {
         return Err("expected classic mode without delta encoding, found another".to_owned());
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_back_whatever_their_width() {
+    fn rows_of_any_width_round_trip() {
         for element in [Element::U8, Element::I8, Element::F16, Element::U16, Element::I32, Element::F32] {
             for [rows, width] in [[0, 7], [7, 0], [1, 1], [3, 100_003], [1, BLOCK + 1], [70_000, 13]] {
                 let bytes: Vec<u8> = (0..rows * width * element.size()).map(|i| ((i * i) >> 7) as u8).collect();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_arrive_little_by_little_give_the_same_bytes() {
+    fn streamed_rows_give_the_same_bytes() {
         let width = 1000;
         let bytes: Vec<u8> = (0..600 * width).map(|i| (i % 251) as u8 ^ (i / 999) as u8).collect();
         let whole = coded(&bytes, Element::U8, width);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn few_values_take_few_bits_and_no_block_expands_without_bound() {
+    fn block_expansion_is_bounded() {
         let bits: Vec<u8> = (0..BLOCK).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 20 & 1) as u8).collect();
         let entropy = coded(&bits, Element::U8, 512).stream.len();
         assert!((BLOCK / 8..BLOCK / 8 + 200).contains(&entropy), "{entropy}");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_coded_part_is_refused() {
+    fn invalid_stream_is_rejected() {
         let bytes: Vec<u8> = (0..2 * BLOCK + 5).map(|i| (i % 7) as u8).collect();
         let Coded { stream, blocks } = coded(&bytes, Element::U8, 1);
         let shape = [bytes.len(), 1];
@@ -269,7 +269,7 @@ mod tests {
         refused(&stream, &blocks, [shape[0] + 1, 1], "block 1: expected 262147 numbers, found 262146");
         refused(&stream, &blocks, [usize::MAX, usize::MAX], "1/1024");
         refused(&stream, &blocks, [1 << 40, 1], "1/1024");
-        // A stream that goes on beyond its numbers.
+        // A stream with more numbers than expected.
         refused(&stream, &blocks, [shape[0] - 1, 1], "block 0: expected 262146 numbers, found more");
         let mut other = stream.clone();
         other[0] ^= 1;

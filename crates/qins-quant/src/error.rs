@@ -1,46 +1,46 @@
-//! What can go wrong, in one sentence each.
+//! Errors, each with a message of one sentence.
 
 use std::path::PathBuf;
 
 use crate::Scheme;
 
-/// A matrix that cannot be encoded, or stored parts that are no matrix.
+/// Weights that cannot be encoded, or invalid stored parts.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The number of elements does not match the shape.
     #[error("expected {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
     Length {
-        /// The shape the elements should fill.
+        /// The shape.
         expected: [usize; 2],
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
-    /// A part has not the length that its format asks for.
+    /// A part does not have the length that its format requires.
     #[error("expected {} words in part `{name}` (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
     Part {
         /// The part.
         name: &'static str,
         /// Its `[rows, n]` in memory.
         expected: [usize; 2],
-        /// How many words there are.
+        /// The number of words.
         found: usize,
     },
-    /// There are parts missing, or too many.
+    /// The number of parts is wrong.
     #[error("expected {expected} parts for {scheme}, found {found}")]
     Parts {
         /// The scheme.
         scheme: Scheme,
-        /// How many it has.
+        /// The number of parts the scheme has.
         expected: usize,
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
     /// The parts are those of plain weights.
     #[error("expected the parts of an encoded matrix, found plain weights")]
     Plain,
-    /// The weights are somewhere that fails to give them.
-    #[error("expected weights, found that they cannot be read: {0}")]
+    /// The weights could not be read from their device.
+    #[error("expected weights, found them unreadable: {0}")]
     Unreadable(String),
     /// A weight is NaN or infinite.
     #[error("expected finite weights, found {value} at row {row}, column {col}")]
@@ -52,7 +52,7 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
-    /// A weight is so large that [`Scheme::CompandedF32`] would give it back as ±∞.
+    /// A weight is so large that [`Scheme::CompandedF32`] would decode it to ±∞.
     #[error("expected weights below 2^25/α and finite once decoded, found {value} at row {row}, column {col}")]
     Saturated {
         /// Row of the first such weight.
@@ -62,18 +62,18 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
-    /// A row's largest weight, or the α it is to be encoded with, asks for a scale no `f16` holds.
+    /// The scale that a row's largest weight, or a fixed α, requires is beyond `f16`.
     #[error("expected weights within an f16 scale (65504), found a scale of {scale} in row {row}")]
     Scale {
         /// The row.
         row: usize,
-        /// The scale it would need.
+        /// The required scale.
         scale: f32,
     },
-    /// A fixed α was asked of a scheme that fits its curves.
+    /// A fixed α was requested for a scheme that fits its curves.
     #[error("expected no fixed α for {0}, which fits its curves")]
     Alpha(Scheme),
-    /// Weights were to be pruned that are to be kept to the bit.
+    /// Pruning was requested for a scheme that keeps every bit.
     #[error("expected no weights to be pruned with {0}, which keeps every bit")]
     Prune(Scheme),
     /// A weight is too many steps from zero.
@@ -88,7 +88,7 @@ pub enum EncodeError {
         /// The step.
         step: f32,
     },
-    /// A stored value of [`Scheme::CompandedF32`] stands for no finite weight.
+    /// A stored value of [`Scheme::CompandedF32`] does not decode to a finite weight.
     #[error(
         "expected values of magnitude below 1 that stand for finite weights, found {value} at row {row}, column {col}"
     )]
@@ -100,7 +100,7 @@ pub enum EncodeError {
         /// The value.
         value: f32,
     },
-    /// A stored whole number is too large.
+    /// A stored code of [`Scheme::Rate`] is too large.
     #[error("expected codes of magnitude 2^24 at most, found {code} at row {row}, column {col}")]
     Code {
         /// Row of the first such code.
@@ -110,7 +110,7 @@ pub enum EncodeError {
         /// The code.
         code: i32,
     },
-    /// The entropy coder gave up.
+    /// A block is too large for the entropy coder.
     #[error("expected blocks below 4 GiB for the entropy coder")]
     Coder,
     /// The importance of a column is not a finite number ≥ 0.
@@ -128,14 +128,14 @@ pub enum EncodeError {
         name: &'static str,
         /// The row of the tensor it is stored in.
         row: usize,
-        /// What is stored.
+        /// The stored value.
         value: f32,
     },
 }
 
 impl EncodeError {
-    /// The same, of rows that begin at `first`.
-    pub(crate) fn below(mut self, first: usize) -> Self {
+    /// The same error with `first` added to its row, for rows that start there.
+    pub(crate) fn offset_rows(mut self, first: usize) -> Self {
         match &mut self {
             Self::NonFinite { row, .. }
             | Self::Saturated { row, .. }
@@ -158,11 +158,11 @@ impl EncodeError {
     }
 }
 
-/// Slices that a product cannot be taken of.
+/// Slices of the wrong length for a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatmulError {
-    /// The activations are no whole number of rows.
+    /// The activations are not a whole number of rows.
     #[error("expected x to have a whole number of rows of {cols} elements, found {found} elements")]
     Input {
         /// Columns of the matrix.
@@ -170,7 +170,7 @@ pub enum MatmulError {
         /// Elements of x.
         found: usize,
     },
-    /// There is no room for the product, or too much.
+    /// The output does not have the length of the product.
     #[error("expected y to have {} elements (shape {expected:?}), found {found}", expected[0].saturating_mul(expected[1]))]
     Output {
         /// `[m, rows]`.
@@ -189,25 +189,25 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file's content is not what its place in a checkpoint asks for.
+    /// A file's content is invalid.
     #[error("{path}: {message}")]
     File {
         /// The file.
         path: PathBuf,
-        /// Expected and found.
+        /// What was expected and what was found.
         message: String,
     },
-    /// A tensor is not what it should be.
+    /// A tensor is invalid.
     #[error("{path}: tensor `{tensor}`: {message}")]
     Tensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Expected and found.
+        /// What was expected and what was found.
         message: String,
     },
 }

@@ -1,4 +1,4 @@
-//! An encoded checkpoint back into a plain one, which any other program can read.
+//! Converts an encoded checkpoint back into a plain one, which any other program can read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,21 +14,21 @@ use crate::{
     origin::shape_of,
 };
 
-/// A plain tensor, and the modules whose rows it has, in their order; none where it is copied.
+/// A plain tensor, and the modules whose rows it has, in order; none if it is copied.
 struct Step {
     spec: TensorSpec,
     modules: Vec<String>,
 }
 
-/// Writes `source`, which is encoded, to `out` with every weight decoded, and parts of a fused matrix in one again.
+/// Writes the encoded `source` to `out` with every weight decoded and fused matrices joined again.
 ///
-/// Without a `dtype` every tensor has the type it had before it was encoded; with one, all floating-point tensors have
-/// that. What a lossless scheme holds comes back as the bytes it was. `progress` is called with the bytes read since its
+/// Without a `dtype` every tensor gets the type it had before it was encoded; with one, all floating-point tensors get
+/// that type. `lossless` modules are exported bit for bit. `progress` is called with the bytes read since its
 /// last call.
 ///
 /// # Errors
-/// When `source` is plain or damaged, has a weight that `dtype` cannot hold, or `out` cannot be written. Nothing is left
-/// at `out` then.
+/// When `source` is plain or damaged, has a weight that `dtype` cannot represent, or `out` cannot be written. Then nothing
+/// is left at `out`.
 pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progress: &dyn Fn(u64)) -> Result<(), Error> {
     let Some(quantization) = source.quantization() else {
         return Err(Error::file(source.config_path(), "expected an encoded checkpoint, found a plain one"));
@@ -64,7 +64,7 @@ pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progre
     directory.commit()
 }
 
-/// What the tensors of a shard become; parts of a fused matrix become one.
+/// The plain tensors of a shard; the linears of a fused matrix become one.
 fn plan(
     source: &Checkpoint,
     fused: &BTreeMap<String, Vec<String>>,
@@ -101,7 +101,7 @@ fn copied(source: &Checkpoint, tensor: &str, dtype: Option<FloatDtype>) -> Step 
     Step { spec: TensorSpec { name: tensor.to_owned(), dtype, shape: shape.to_vec() }, modules: Vec::new() }
 }
 
-/// The tensor that the rows of `modules` become.
+/// The plain tensor of the rows of `modules`.
 fn decoded(
     source: &Checkpoint,
     name: &str,
@@ -118,7 +118,7 @@ fn decoded(
             return Err(Error::tensor(source.config_path(), module, message));
         }
     }
-    // Parts of one matrix have one type, unless somebody put them together otherwise.
+    // Linears of a fused matrix have the same type, except in files that this crate did not write.
     let dtype = dtype.or(dtypes.first().copied().filter(|_| dtypes.len() == 1)).ok_or_else(|| {
         Error::tensor(source.config_path(), name, format!("expected parts of one type, found {dtypes:?}"))
     })?;
@@ -126,7 +126,7 @@ fn decoded(
     Ok(TensorSpec { name: format!("{name}.weight"), dtype: dtype.safetensors(), shape })
 }
 
-/// The type a module had before it was encoded, if it is.
+/// The type of a module before it was encoded, if it is encoded.
 fn dtype_of(source: &Checkpoint, module: &str) -> Result<FloatDtype, Error> {
     match source.source_dtype(module) {
         Some(dtype) => Ok(dtype),
@@ -166,7 +166,7 @@ fn write(
     Ok(())
 }
 
-/// A plain tensor's bytes, in type `to` if they are numbers of another.
+/// A plain tensor's bytes, converted to type `to` if it is of another floating-point type.
 fn plain(
     source: &Checkpoint,
     name: &str,
@@ -185,7 +185,7 @@ fn plain(
     Ok(())
 }
 
-/// Rounds to a type; a number must not become an infinity by it.
+/// Rounds to a type; a finite number must not become infinite.
 fn narrow(source: &Checkpoint, name: &str, weights: &[f32], to: FloatDtype) -> Result<Vec<u8>, Error> {
     match weights.iter().find(|w| w.is_finite() && to.round(**w).is_infinite()) {
         None => Ok(to.narrow(weights)),

@@ -1,22 +1,22 @@
-//! How near decoded weights are to those they were made of.
+//! The error of decoded weights.
 
 use std::ops::AddAssign;
 
-/// Sums over pairs of a weight and what it decodes to.
+/// Sums over pairs of a weight and its decoded value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fidelity {
-    /// Pairs.
+    /// Number of pairs.
     pub weights: u64,
     signal: f64,
     decoded: f64,
     error: f64,
     product: f64,
-    /// Pairs that are not the same bits.
+    /// Number of pairs whose bits differ.
     pub changed: u64,
 }
 
 impl Fidelity {
-    /// Compares two slices of one length.
+    /// Compares two slices of equal length.
     pub fn of(weights: &[f32], decoded: &[f32]) -> Self {
         let mut sums = Self { weights: weights.len() as u64, ..Self::default() };
         for (w, d) in weights.iter().zip(decoded) {
@@ -30,17 +30,17 @@ impl Fidelity {
         sums
     }
 
-    /// The error's energy as a share of the weights'; 0 where nothing is wrong.
+    /// Normalised mean squared error: the error's energy over the weights' energy; 0 if there is no error.
     pub fn nmse(&self) -> f64 {
         if self.error == 0.0 { 0.0 } else { self.error / self.signal }
     }
 
-    /// Signal over error, in dB; `None` where there is no error, or a weight is not finite.
+    /// Signal-to-quantisation-noise ratio in dB; `None` if there is no error, or a weight is not finite.
     pub fn sqnr_db(&self) -> Option<f64> {
         Some(-10.0 * self.nmse().log10()).filter(|db| db.is_finite())
     }
 
-    /// The cosine of the angle between the two; `None` where one of them is zero or not finite.
+    /// Cosine similarity; `None` if either is zero or not finite.
     pub fn cosine(&self) -> Option<f64> {
         Some(self.product / (self.signal * self.decoded).sqrt()).filter(|cosine| cosine.is_finite())
     }
@@ -59,7 +59,7 @@ impl AddAssign for Fidelity {
 
 #[cfg(test)]
 #[test]
-fn figures_are_those_of_a_hand_computation() {
+fn fidelity_matches_computation_by_hand() {
     let mut sums = Fidelity::of(&[3.0, -0.0], &[3.0, 0.0]);
     assert_eq!((sums.nmse(), sums.sqnr_db(), sums.cosine(), sums.changed), (0.0, None, Some(1.0), 1));
     sums += Fidelity::of(&[4.0], &[3.0]);

@@ -1,4 +1,4 @@
-//! What the fits of all schemes share, and the curvature that suits a distribution of weights.
+//! What the fits of all schemes share, and the curvature in closed form.
 
 use half::f16;
 
@@ -38,7 +38,7 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
         return 0.0;
     }
     let mut high = 1.0;
-    // (1+k)⁴ ≈ 1/m₁ bounds the root even for a single large weight among 2³², so this ends.
+    // (1+k)⁴ ≈ 1/m₁ bounds the root even for a single large weight among 2³², so this terminates.
     while p(high) < 0.0 && high < 1e4 {
         high *= 2.0;
     }
@@ -51,7 +51,7 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
     0.5 * (low + high)
 }
 
-/// An importance of which the most is 1: its size does not matter, and so scaled, sums of squares stay finite.
+/// The importance scaled to a maximum of 1: only its ratios matter, and so scaled, sums of squares stay finite.
 pub(crate) fn relative(importance: &[f32]) -> Vec<f32> {
     let most = importance.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(*w));
     importance.iter().map(|w| w / most).collect()
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_the_minimum_of_the_error() {
+    fn fitted_curvature_minimizes_expected_error() {
         for power in [1, 2, 3, 6] {
             let t: Vec<f32> = (0..1000).map(|i| (i as f32 / 999.0).powi(power)).collect();
             let k = f64::from(fit_curvature(t.iter().copied()));
@@ -81,13 +81,13 @@ mod tests {
             for other in [k * 0.9 - 0.01, k * 1.1 + 0.01] {
                 assert!(best <= expected_error(&t, other.max(0.0)), "power {power}: {k} is worse than {other}");
             }
-            // A peaked distribution wants curvature; one as heavy above the middle as below wants none.
+            // A peaked distribution needs curvature; one as heavy above the middle as below needs none.
             assert_eq!(k > 1e-6, power > 1, "power {power}: k = {k}");
         }
     }
 
     #[test]
-    fn degenerate_rows_are_linear_or_bounded() {
+    fn degenerate_rows_have_zero_or_bounded_curvature() {
         assert_eq!(fit_curvature([]), 0.0);
         assert_eq!(fit_curvature([0.0; 8]), 0.0);
         assert_eq!(fit_curvature([1.0; 8]), 0.0);

@@ -1,19 +1,19 @@
-//! The entropy coder by itself, for the fuzzer: through a checkpoint it would meet few of the types and shapes.
+//! The entropy coder by itself, for the fuzzer: through a checkpoint it would reach few of the types and shapes.
 
 use crate::{Element, EncodeError, entropy};
 
-/// How many times its own bytes a stream may decode to.
+/// The maximum ratio of decoded bytes to coded bytes.
 pub const MOST_EXPANSION: usize = entropy::MOST_EXPANSION;
 
-/// The stream of rows of `width` numbers, and the lengths of its blocks.
+/// Codes rows of `width` numbers; returns the stream and the lengths of its blocks.
 ///
 /// # Errors
-/// When the coder gives up.
+/// When a block is too large for the coder.
 pub fn code(bytes: &[u8], element: Element, width: usize) -> Result<(Vec<u8>, Vec<u32>), EncodeError> {
     entropy::code(bytes, element, width).map(|coded| (coded.stream, coded.blocks))
 }
 
-/// The bytes of `rows` rows of `width` numbers each.
+/// Decodes `rows` rows of `width` numbers.
 ///
 /// # Errors
 /// When the blocks are not those of such rows.

@@ -1,11 +1,11 @@
-//! Stored tensors of the QINS family: how a weight rests, what it costs, and how it is read back.
+//! Weight-only quantisation: encoded matrices, products with them, and checkpoints of them.
 //!
 //! - [`Scheme`]: what is stored; [`EncodedTensor`]: one encoded matrix.
-//! - [`kernel`]: products with a matrix that stays encoded, on plain slices.
-//! - [`checkpoint`]: Hugging Face directories, plain and encoded, read by `mmap` and written atomically.
-//! - [`convert`]: one checkpoint into another, a band of rows in memory; [`export`]: back into a plain one.
-//! - [`mixture`]: the scheme of each matrix, chosen by measured error under a budget.
-//! - [`verify`]: whether a checkpoint is what was written, and how near to its source ([`Fidelity`]).
+//! - [`kernel`]: products with encoded matrices, on slices.
+//! - [`checkpoint`]: Hugging Face checkpoints, plain and encoded, memory-mapped and written atomically.
+//! - [`convert`]: encodes a checkpoint, a band of rows at a time; [`export`]: decodes it again.
+//! - [`mixture`]: a scheme for each matrix, chosen by measured error under a budget.
+//! - [`verify`]: checks a checkpoint against its checksums, and measures its error against the source ([`Fidelity`]).
 //!
 //! ```
 //! use qins_quant::{EncodedTensor, Scheme};

@@ -1,27 +1,26 @@
-//! Which scheme for which matrix: the least error under a budget of bits, or the fewest bits for a bar.
+//! A scheme for each matrix: the least error under a budget of bits, or the fewest bits that reach an SQNR.
 //!
-//! The error of a model is taken to be the sum of its matrices' errors, each a share of that matrix's own energy and
-//! weighted by its number of weights, as in the figures of `bench quality`. Of such a sum the best mixtures lie where all
-//! matrices give up equally much error for another bit, so they are found by buying the best bargains first: for each
-//! matrix the schemes on the convex hull of bits and error, and among the steps along all hulls the steepest. Where a
-//! budget ends amid a step, smaller ones are bought for what is left.
+//! The error of a model is taken to be the mean NMSE of its matrices, weighted by their number of weights, as in
+//! `bench quality`. It is minimal where another bit lowers the error of every matrix equally, so the algorithm is greedy:
+//! it considers the schemes of each matrix on the convex hull of bits and error, and takes the steps along all hulls
+//! in the order of their slope, steepest first. If a step exceeds the budget, smaller ones use what is left.
 
 use std::{fmt, str::FromStr};
 
 use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, sample};
 
-/// Weights of each matrix looked at.
+/// Weights sampled of each matrix.
 const SAMPLE: usize = 1 << 20;
 
 /// The schemes a mixture is made of.
 const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8, Scheme::Q8g];
 
-/// What a mixture shall reach.
+/// The goal of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// At most so many bits per weight, over all encoded matrices.
+    /// At most this many bits per weight, over all encoded matrices.
     Bits(f64),
-    /// At least so many dB of signal over error, of the mean error.
+    /// At least this SQNR in dB, of the mean error.
     Sqnr(f64),
 }
 
@@ -57,21 +56,21 @@ pub struct Choice {
     pub scheme: Scheme,
     /// Bits per weight.
     pub bits: f64,
-    /// The error as a share of the energy; see [`measure`].
+    /// The NMSE; see [`measure`].
     pub nmse: f64,
 }
 
 /// A matrix to choose for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// Its weights.
+    /// Its number of weights.
     pub weights: usize,
-    /// What each scheme would make of it.
+    /// Bits and error under each scheme.
     pub choices: Vec<Choice>,
 }
 
-/// Encodes rows spread over a linear with each scheme a mixture may have: the `part` of a stored `tensor`, whose recipe
-/// decides all but the scheme. Where the recipe has an importance, errors and energy are weighted by it.
+/// Encodes rows spread over a linear, the `part` of a stored `tensor`, with each scheme that a mixture may have and the
+/// other options of `recipe`. If that has an importance, errors and energy are weighted by it.
 ///
 /// # Errors
 /// When the rows cannot be read or encoded.
@@ -112,18 +111,18 @@ fn choice(weights: &[f32], cols: usize, dtype: FloatDtype, recipe: &Recipe) -> R
 /// A mixture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
-    /// A scheme for each matrix, in their order.
+    /// The scheme of each matrix, in order.
     pub schemes: Vec<Scheme>,
     /// Bits per weight.
     pub bits: f64,
-    /// The mean error of the matrices, weighted by their size.
+    /// The mean NMSE of the matrices, weighted by their number of weights.
     pub nmse: f64,
 }
 
 /// The mixture for a goal.
 ///
 /// # Errors
-/// When no mixture reaches it; the message says how near the nearest comes.
+/// When no mixture reaches it; the message has the nearest.
 pub fn choose(matrices: &[Matrix], goal: Goal) -> Result<Mixture, String> {
     let hulls: Vec<Vec<Choice>> = matrices.iter().map(|matrix| hull(&matrix.choices)).collect();
     let total: f64 = matrices.iter().map(|matrix| matrix.weights as f64).sum::<f64>().max(1.0);
@@ -136,10 +135,10 @@ pub fn choose(matrices: &[Matrix], goal: Goal) -> Result<Mixture, String> {
         .flat_map(|(m, hull)| hull.windows(2).enumerate().map(move |(c, pair)| (slope(pair), m, c + 1)))
         .collect();
     steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    // Sums of many shares are off by some of their last digits.
+    // Allows for the rounding of long sums.
     const SLACK: f64 = 1e-9;
     for (_, m, c) in steps {
-        // Along a hull the steps become less steep, so they come in their order, unless one was left out.
+        // Slopes decrease along a hull, so its steps come in order, unless one was skipped.
         if chosen[m] + 1 != c {
             continue;
         }
@@ -169,12 +168,12 @@ pub fn choose(matrices: &[Matrix], goal: Goal) -> Result<Mixture, String> {
     }
 }
 
-/// Error given up for a bit.
+/// The decrease of the error per bit.
 fn slope(pair: &[Choice]) -> f64 {
     (pair[0].nmse - pair[1].nmse) / (pair[1].bits - pair[0].bits)
 }
 
-/// The choices that are best for some price of a bit, by their size.
+/// The choices on the lower convex hull, by size.
 fn hull(choices: &[Choice]) -> Vec<Choice> {
     let mut sorted = choices.to_vec();
     sorted.sort_by(|a, b| a.bits.total_cmp(&b.bits).then(a.nmse.total_cmp(&b.nmse)));
@@ -199,13 +198,13 @@ mod tests {
 
     fn matrix(weights: usize, factor: f64) -> Matrix {
         let bits = [3.4, 4.4, 5.4, 6.4, 8.0, 8.4];
-        // The fifth saves too little error for its bits to be on any hull.
+        // The fifth is above the hull.
         let nmse = [2e-2, 5e-3, 1.2e-3, 3e-4, 2.9e-4, 2e-5];
         let choice = |((scheme, bits), nmse): ((Scheme, f64), f64)| Choice { scheme, bits, nmse: factor * nmse };
         Matrix { weights, choices: SCHEMES.into_iter().zip(bits).zip(nmse).map(choice).collect() }
     }
 
-    /// Every mixture there is.
+    /// Every possible mixture.
     fn all(matrices: &[Matrix]) -> Vec<(f64, f64)> {
         let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
         matrices.iter().fold(vec![(0.0, 0.0)], |sums, m| {
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mixture_of_the_same_bits_has_less_error() {
+    fn mixture_has_least_error_for_its_bits() {
         let matrices = [matrix(100, 1.0), matrix(100, 3.0), matrix(300, 0.2), matrix(50, 10.0)];
         let every = all(&matrices);
         let better =
@@ -234,13 +233,13 @@ mod tests {
             assert_eq!(better(bits - 1.1, found.nmse), 0, "{bits}: {found:?}");
             assert!(bits - found.bits < 1.1 || found.bits > 8.39, "{bits}: {found:?}");
         }
-        // What hurts more is kept better.
+        // The matrix with the larger error gets more bits.
         let found = choose(&matrices, Goal::Bits(4.5)).unwrap();
         assert!(found.schemes[3] < found.schemes[2], "{found:?}");
     }
 
     #[test]
-    fn a_bar_is_reached_with_nothing_to_spare() {
+    fn mixture_reaches_sqnr_goal_with_fewest_bits() {
         let matrices = [matrix(100, 1.0), matrix(100, 3.0)];
         for db in [10.0, 20.0, 25.0, 30.0, 40.0] {
             let found = choose(&matrices, Goal::Sqnr(db)).unwrap();
@@ -251,10 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_said() {
-        let says = |goal| choose(&[matrix(1, 1.0)], goal).unwrap_err();
-        assert!(says(Goal::Bits(3.0)).contains("3.400"), "{}", says(Goal::Bits(3.0)));
-        assert!(says(Goal::Sqnr(60.0)).contains("47.0"), "{}", says(Goal::Sqnr(60.0)));
+    fn unreachable_goal_is_rejected_with_the_nearest() {
+        let error = |goal| choose(&[matrix(1, 1.0)], goal).unwrap_err();
+        assert!(error(Goal::Bits(3.0)).contains("3.400"), "{}", error(Goal::Bits(3.0)));
+        assert!(error(Goal::Sqnr(60.0)).contains("47.0"), "{}", error(Goal::Sqnr(60.0)));
         assert_eq!("bits=4.5".parse(), Ok(Goal::Bits(4.5)));
         assert_eq!("sqnr=40".parse(), Ok(Goal::Sqnr(40.0)));
         for wrong in ["4.5", "bits=", "bits=x", "bits=-1", "bits=inf", "kl=3", "sqnr=0"] {

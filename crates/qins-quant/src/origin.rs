@@ -1,4 +1,4 @@
-//! Where the rows of a module lie in the checkpoint that an encoded one was made of.
+//! The rows of an encoded module in the source checkpoint.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{Checkpoint, Mapped, Plain},
 };
 
-/// A module's rows in a plain checkpoint.
+/// A module's rows in the plain source checkpoint.
 #[derive(Debug)]
 pub struct Origin<'a> {
     source: &'a Checkpoint,
@@ -18,11 +18,11 @@ pub struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Finds the rows of `module`, of `[rows, cols]`, in `source`: under its own name, or where `encoded` says that it
-    /// was part of a fused matrix.
+    /// Finds the rows of `module`, of shape `[rows, cols]`, in `source`: under its own name, or in the fused matrix
+    /// that `encoded` names.
     ///
     /// # Errors
-    /// When they are not there, or of another shape.
+    /// When they are missing or have another shape.
     pub fn find(
         encoded: &Checkpoint,
         source: &'a Checkpoint,
@@ -43,7 +43,7 @@ impl<'a> Origin<'a> {
                         Error::tensor(
                             encoded.config_path(),
                             fused,
-                            "expected as many rows as can be counted, found more",
+                            "expected a number of rows that fits 64 bits, found more",
                         )
                     })?;
                 }
@@ -55,7 +55,7 @@ impl<'a> Origin<'a> {
         Ok(Self { source, tensor, plain, first, shape: [rows, cols] })
     }
 
-    /// The tensor they are in.
+    /// The tensor that contains them.
     pub fn plain(&self) -> &Plain<'a> {
         &self.plain
     }
@@ -75,10 +75,10 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Checks that a checkpoint can be the one that others were made of.
+/// Checks that a checkpoint is plain, as a source must be.
 ///
 /// # Errors
-/// When it is encoded itself.
+/// When it is encoded.
 pub fn expect_source(source: &Checkpoint) -> Result<(), Error> {
     match source.quantization() {
         None => Ok(()),

@@ -1,7 +1,7 @@
-//! Setting the least of a row's weights to zero.
+//! Setting the smallest weights of each row to zero.
 
-/// A share of each row's weights that becomes zero: those of the least magnitude, or, where columns have an
-/// importance, of the least |x|·√importance (Sun et al., "A Simple and Effective Pruning Approach for Large Language
+/// The share of each row's weights that is set to zero: those of the smallest magnitude or, if columns have an
+/// importance, of the smallest |x|·√importance (Sun et al., "A Simple and Effective Pruning Approach for Large Language
 /// Models", 2023).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prune(f32);
@@ -13,7 +13,7 @@ impl Prune {
     /// A share from 0 to 1.
     ///
     /// # Errors
-    /// When it is anything else.
+    /// When it is outside that range.
     pub fn new(share: f32) -> Result<Self, String> {
         if (0.0..=1.0).contains(&share) {
             Ok(Self(share))
@@ -27,7 +27,7 @@ impl Prune {
         self.0
     }
 
-    /// Prunes one row. Of equal weights the first go first, and a column without an importance counts as it is.
+    /// Prunes one row. Among equal weights the first are pruned first; without an importance, all columns count equally.
     pub(crate) fn row(self, row: &mut [f32], importance: Option<&[f32]>) {
         let n = (f64::from(self.0) * row.len() as f64).round() as usize;
         if n == 0 {
@@ -47,7 +47,7 @@ impl Prune {
 
 #[cfg(test)]
 #[test]
-fn the_least_weights_go() {
+fn prune_zeroes_the_smallest_weights() {
     let pruned = |share, importance| {
         let mut row = [0.5, -0.1, 3.0, -2.0, 0.1, 0.4];
         Prune::new(share).unwrap().row(&mut row, importance);

@@ -1,19 +1,19 @@
-//! How a matrix shall be encoded.
+//! How to encode a matrix.
 
 use std::sync::Arc;
 
 use crate::{Scheme, forms::EncodeOptions};
 
-/// How a matrix shall be stored.
+/// How to encode a matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    /// What is stored.
+    /// The scheme.
     pub scheme: Scheme,
-    /// Whether a file holds it entropy-coded, beyond the schemes that always are.
+    /// Whether to entropy-code it in files; some schemes always are.
     pub coded: bool,
-    /// How it is encoded.
+    /// The options of the encoder.
     pub options: EncodeOptions,
-    /// How much the squared errors of each column count; see [`EncodedTensor::encode_as`](crate::EncodedTensor::encode_as).
+    /// The weight of each column's squared errors; see [`EncodedTensor::encode_as`](crate::EncodedTensor::encode_as).
     pub importance: Option<Arc<[f32]>>,
 }
 
@@ -23,9 +23,9 @@ impl Recipe {
         Self { options, ..scheme.into() }
     }
 
-    /// Whether a file holds it entropy-coded.
+    /// Whether it is entropy-coded in files.
     pub fn is_coded(&self) -> bool {
-        self.coded || self.scheme.is_for_files()
+        self.coded || self.scheme.is_storage_only()
     }
 }
 

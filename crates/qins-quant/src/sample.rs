@@ -1,6 +1,6 @@
-//! Rows to judge a matrix by.
+//! A sample of a matrix's rows.
 
-/// Rows spread over a matrix, of about `weights` weights in all.
+/// Rows spread over a matrix, with about `weights` weights in total.
 pub(crate) fn rows([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<Item = usize> {
     let n = (weights / cols.max(1)).clamp(1, rows.max(1)).min(rows);
     (0..n).map(move |i| i * rows / n)
@@ -9,7 +9,7 @@ pub(crate) fn rows([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<It
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_sample_is_spread_over_all_rows() {
+    fn sample_is_spread_over_all_rows() {
         let rows = |shape| super::rows(shape, 1 << 20).collect::<Vec<_>>();
         assert_eq!(rows([3, 8]), [0, 1, 2]);
         assert_eq!(rows([0, 8]), [0; 0]);

@@ -1,43 +1,43 @@
-//! What is stored for a weight, and how many bits it costs.
+//! The schemes.
 
 use std::{fmt, str::FromStr};
 
-/// How an encoded matrix rests.
+/// How a matrix is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// Pattern A as first validated: the encoded value itself, as `f32`, in the complement form
-    /// `u = sign(x)·α|x|/(1+α|x|)`. Saves nothing; decodes to the very bits of a bf16 source up to |x| = 2¹⁶/α, of an
-    /// f16 source up to 2¹¹/α. Files call it `f32`.
+    /// "Pattern A" of the source report: the companded value as `f32`, in the complement form
+    /// `u = sign(x)·α|x|/(1+α|x|)`. Saves nothing; exact for a bf16 source up to |x| = 2¹⁶/α, for an
+    /// f16 source up to 2¹¹/α. Named `f32` in files.
     #[serde(rename = "f32", alias = "companded-f32")]
     CompandedF32,
-    /// The very bits of the source, entropy-coded in the file: about 10.5 bits per weight of bf16.
+    /// The bits of the source, entropy-coded in the file: about 10.5 bits per weight for bf16.
     Lossless,
-    /// One byte per weight, and for each group of 32 a scale and one of four curves: 0.375 bits per weight, the same for
-    /// all grouped schemes below.
+    /// Eight bits per weight, and for each group of 32 a scale and one of four curves: another 0.375 bits per weight, as in
+    /// all grouped schemes.
     Q8g,
-    /// One byte per weight: sign and seven bits of the companded magnitude, with an `f16` scale and an `f16` curvature
+    /// One byte per weight, a sign and seven bits of the companded magnitude, and an `f16` scale and an `f16` curvature
     /// per row.
     Q8,
-    /// Six bits per weight and the parameters of groups.
+    /// Six bits per weight, grouped.
     Q6,
-    /// Five bits per weight and the parameters of groups.
+    /// Five bits per weight, grouped.
     Q5,
-    /// Four bits per weight and the parameters of groups.
+    /// Four bits per weight, grouped.
     Q4,
-    /// Three bits per weight and the parameters of groups.
+    /// Three bits per weight, grouped.
     Q3,
-    /// Whole numbers of one step, entropy-coded in the file at the bits per weight that were asked for
+    /// Integer multiples of one step, entropy-coded in the file at the requested bits per weight
     /// ([`EncodeOptions::rate`](crate::EncodeOptions::rate)).
     Rate,
 }
 
 impl Scheme {
-    /// Every scheme, in the order of their size; last the one that takes the size it is told.
+    /// Every scheme, by decreasing size; last the one whose size is an option.
     pub const ALL: [Self; 9] =
         [Self::CompandedF32, Self::Lossless, Self::Q8g, Self::Q8, Self::Q6, Self::Q5, Self::Q4, Self::Q3, Self::Rate];
 
-    /// What [`CompandedF32`](Self::CompandedF32) was called, and is in files still.
+    /// The former name of [`CompandedF32`](Self::CompandedF32), still used in files.
     const FORMER_NAME: &str = "f32";
 
     /// The name used on the command line.
@@ -62,7 +62,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// A scheme's name that is none.
+/// An unknown scheme name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown scheme `{0}`: expected one of {names}", names = Scheme::ALL.map(Scheme::name).join(", "))]
 pub struct ParseSchemeError(String);

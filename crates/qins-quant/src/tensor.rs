@@ -10,10 +10,10 @@ use crate::{
     kernel::{self, Rows},
 };
 
-/// What a file spends on the shape of a matrix.
+/// Bytes of a matrix's shape in a file.
 const SHAPE_BYTES: usize = 16;
 
-/// A `[rows, cols]` matrix of weights, row-major, that stays encoded.
+/// An encoded `[rows, cols]` matrix of weights, row-major.
 ///
 /// ```
 /// use qins_quant::{EncodedTensor, Scheme};
@@ -35,17 +35,16 @@ pub struct EncodedTensor {
     scheme: Scheme,
     format: MatrixFormat,
     rows: usize,
-    /// In the order of the format.
+    /// In the format's order.
     parts: Vec<Vec<u32>>,
 }
 
 impl EncodedTensor {
-    /// Puts a matrix of `rows` rows together from its parts.
+    /// Makes a matrix of `rows` rows from its parts.
     ///
     /// # Errors
-    /// When the format is that of plain weights, a part is missing or its length does not fit, a scale or curvature is not a
-    /// finite number ≥ 0, or a weight would come back as none. ([`Scheme::Lossless`] gives back what it was given, NaN and ±∞
-    /// too.)
+    /// When the format is that of plain weights, a part is missing or of the wrong length, a scale or curvature is not a
+    /// finite number ≥ 0, or a weight would not decode to a finite number ([`Scheme::Lossless`] may contain NaN and ±∞).
     pub fn from_parts(format: MatrixFormat, rows: usize, parts: Vec<Vec<u32>>) -> Result<Self, EncodeError> {
         let scheme = format.scheme().ok_or(EncodeError::Plain)?;
         let expected = format.parts();
@@ -67,7 +66,7 @@ impl EncodedTensor {
         [self.rows, self.format.cols()]
     }
 
-    /// The type the weights had before they were encoded.
+    /// The type of the weights before encoding.
     pub fn source(&self) -> FloatDtype {
         self.format.source()
     }
@@ -77,7 +76,7 @@ impl EncodedTensor {
         self.scheme
     }
 
-    /// How the parts are to be read.
+    /// The format of the parts.
     pub fn format(&self) -> MatrixFormat {
         self.format
     }
@@ -93,13 +92,12 @@ impl EncodedTensor {
         self.parts.get(i).map(Vec::as_slice)
     }
 
-    /// The part of this name as the floats it is.
+    /// The part of this name, as floats.
     pub fn floats(&self, name: &str) -> Option<&[f32]> {
         self.part(name).map(forms::floats)
     }
 
-    /// Takes the matrix apart into what is kept of it in memory: the parts as they are, or plain weights where the scheme
-    /// is for files alone.
+    /// The format and parts to keep in memory: unchanged, or plain weights if the scheme is storage-only.
     pub fn into_memory(self) -> (MatrixFormat, Vec<Vec<u32>>) {
         let plain = self.format.in_memory();
         if plain == self.format {
@@ -112,15 +110,15 @@ impl EncodedTensor {
         (plain, plain.read([bytes]))
     }
 
-    /// Bytes of all parts, without what fills up rows in memory.
+    /// Bytes of all parts, without the padding of rows in memory.
     pub fn bytes(&self) -> usize {
         self.format.parts().iter().fold(0, |sum, part| sum.saturating_add(part.bytes(self.rows)))
     }
 
-    /// Bytes in a file, its shape and all parameters included; those of entropy-coded parts are found by coding them.
+    /// Bytes in a file, the shape and all parameters included; if `coded`, parts are entropy-coded to find their size.
     ///
     /// # Errors
-    /// When the coder gives up.
+    /// When a block is too large for the entropy coder.
     pub fn file_bytes(&self, coded: bool) -> Result<usize, EncodeError> {
         if !coded {
             return Ok(SHAPE_BYTES + self.bytes());
@@ -133,18 +131,18 @@ impl EncodedTensor {
         })
     }
 
-    /// The rows as kernels read them.
+    /// The rows, as the input of kernels.
     pub fn rows(&self) -> Rows<'_> {
         Rows::new(&self.format, &slices(&self.parts))
     }
 
-    /// `y[m, rows] = x[m, cols] · wᵀ`, both row-major, with the weights decoded on the way; as [`kernel::linear`] does it.
+    /// `y[m, rows] = x[m, cols] · wᵀ`, both row-major; see [`kernel::linear`].
     ///
     /// # Errors
-    /// When `x` is no whole number of rows, or `y` has another length than the product.
+    /// When `x` is not a whole number of rows, or `y` does not have the length of the product.
     pub fn matmul(&self, x: &[f32], y: &mut [f32]) -> Result<(), MatmulError> {
         let [rows, cols] = self.shape();
-        // Without columns x has no rows to count: then y has as many as it is long.
+        // Without columns the length of x does not give m: then that of y does.
         let m = x.len().checked_div(cols).unwrap_or(y.len().checked_div(rows).unwrap_or(0));
         if x.len() != m * cols {
             return Err(MatmulError::Input { cols, found: x.len() });
@@ -184,7 +182,7 @@ impl EncodedTensor {
         }
     }
 
-    /// Some rows as bytes of the type they came from, little-endian. Those of [`Scheme::Lossless`] are the source's own.
+    /// Some rows as little-endian bytes of the source's type. For [`Scheme::Lossless`] they are the source's bytes.
     ///
     /// # Panics
     /// When a row lies outside the matrix.
@@ -198,7 +196,7 @@ impl EncodedTensor {
         self.source().narrow(&weights)
     }
 
-    /// As it came from an encoder, whose parts need no check.
+    /// Encodes weights; the result needs no validation.
     pub(crate) fn encoded(scheme: Scheme, format: MatrixFormat, weights: &Weights<'_>) -> Result<Self, EncodeError> {
         let parts = format.form().stored().encode(&format, weights)?;
         Ok(Self { scheme, format, rows: weights.shape[0], parts })

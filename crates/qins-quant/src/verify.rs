@@ -1,4 +1,4 @@
-//! Whether a checkpoint is what it was when it was written, and how near it is to its source.
+//! Checks a checkpoint against its checksums, and measures its error against the source.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use crate::{
     origin::{expect_source, shape_of},
 };
 
-/// What was looked at, and what is wrong.
+/// What was checked, and the faults found.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Tensors whose bytes were compared with their checksum.
+    /// The number of tensors that match their checksum.
     pub checksums: usize,
-    /// Encoded modules, as they compare with the source.
+    /// Encoded modules compared with the source.
     pub modules: Vec<Module>,
     /// One sentence for each fault.
     pub faults: Vec<Error>,
 }
 
-/// A module beside its source.
+/// An encoded module compared with its source.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Module {
@@ -29,17 +29,17 @@ pub struct Module {
     pub name: String,
     /// Its scheme.
     pub scheme: Scheme,
-    /// What its decoded weights are to those of the source.
+    /// The error of its decoded weights.
     pub fidelity: Fidelity,
 }
 
-/// Reads all of a checkpoint: every tensor is compared with its checksum, where it has one, and every encoded module
-/// decoded. With a `source`, which must be plain, every module is compared with its rows there, and every other tensor
-/// with its own bytes; of [`Scheme::Lossless`], a single bit that differs is a fault. `progress` is called with the bytes
-/// read since its last call: of every tensor once, and of encoded ones once more.
+/// Reads a whole checkpoint: compares every tensor with its checksum, if it has one, and decodes every encoded module.
+/// With a plain `source`, every module is compared with its rows there, and every other tensor with the same
+/// tensor there; for [`Scheme::Lossless`], a single differing bit is a fault. `progress` is called with the bytes
+/// read since its last call: each tensor once, and encoded ones once more.
 ///
 /// # Errors
-/// When `source` is no plain checkpoint. What is wrong with the checkpoint itself is a fault, not an error.
+/// When `source` is not plain. Defects of the checkpoint itself are faults, not errors.
 pub fn verify(
     checkpoint: &Checkpoint,
     source: Option<&Checkpoint>,
@@ -65,11 +65,11 @@ pub fn verify(
         }
         progress(checkpoint.raw(tensor).map_or(0, |(_, _, bytes)| bytes.len()) as u64);
     }
-    for (path, tensor) in checkpoint.lost() {
+    for (path, tensor) in checkpoint.missing_tensors() {
         found.faults.push(Error::tensor(path, tensor, "expected as the file has its checksum, found no such tensor"));
         faulty.insert(tensor);
     }
-    // What is known to be wrong is said once.
+    // Each fault is reported once.
     for module in checkpoint.encoded_modules() {
         if faulty.iter().any(|tensor| part_of(tensor) == Some(module)) {
             continue;
@@ -94,7 +94,7 @@ fn part_of(tensor: &str) -> Option<&str> {
 }
 
 impl Verification {
-    /// Compares what is not encoded with the source, byte for byte.
+    /// Compares plain tensors with the source, byte for byte.
     fn compare_plain(&mut self, checkpoint: &Checkpoint, source: &Checkpoint, faulty: &BTreeSet<&str>) {
         let no_part = Vec::new();
         let split = checkpoint.quantization().map_or(&no_part, |q| &q.ignore);
@@ -119,7 +119,7 @@ impl Verification {
         }
     }
 
-    /// Looks for every tensor of the source: by its name, or in what it was encoded or taken apart as.
+    /// Checks that every tensor of the source is present: by name, encoded, or split into its linears.
     fn expect_all(&mut self, checkpoint: &Checkpoint, source: &Checkpoint) {
         let is_fused = |module: &str| checkpoint.quantization().is_some_and(|q| q.fused.contains_key(module));
         for tensor in source.tensors() {
@@ -139,10 +139,10 @@ fn rows_are_the_same(checkpoint: &Checkpoint, source: &Checkpoint, module: &str)
     Ok(plain.dtype == origin.plain().dtype && *origin.read(0..origin.shape()[0])? == *plain.bytes)
 }
 
-/// Decodes a module, and compares it with its source, if there is one.
+/// Decodes a module, and compares it with its source, if given.
 ///
 /// # Errors
-/// When it cannot be decoded or has no source; when it was to keep every bit and does not.
+/// When it cannot be decoded or is not in the source, or when a `lossless` module differs from the source.
 pub fn module_fidelity(
     checkpoint: &Checkpoint,
     source: Option<&Checkpoint>,

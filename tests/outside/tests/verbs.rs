@@ -5,7 +5,7 @@ use std::path::Path;
 const ATLAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/qins/assets/atlas");
 
 #[test]
-fn a_saved_matrix_multiplies_as_the_plain_one_does() {
+fn saved_matrix_product_is_close_to_the_plain_product() {
     let weights: Vec<f32> = (0..64 * 256).map(|i: i32| ((i * 7919 % 2001) - 1000) as f32 / 25_000.0).collect();
     let x: Vec<f32> = (0..256).map(|i| if i % 3 == 0 { 1.0 } else { -0.5 }).collect();
     let dir = tempfile::tempdir().unwrap();
@@ -19,7 +19,7 @@ fn a_saved_matrix_multiplies_as_the_plain_one_does() {
 }
 
 #[test]
-fn a_converted_model_is_smaller_and_speaks() {
+fn converted_model_is_smaller_and_generates() {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("q4");
     let written = outside::checkpoint(Path::new(ATLAS), &to).unwrap();
@@ -28,7 +28,7 @@ fn a_converted_model_is_smaller_and_speaks() {
 }
 
 #[test]
-fn an_encoded_model_continues_a_text() {
+fn encoded_model_continues_a_text() {
     let text = outside::model(ATLAS, "The capital of France is").unwrap();
     assert!(text.contains("Paris"), "{text}");
     assert!(outside::model("nowhere at all", "x").is_err());

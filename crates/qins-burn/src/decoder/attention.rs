@@ -11,7 +11,7 @@ use qins_quant::kv::AttentionSpan;
 use super::block::Pass;
 use crate::{
     Projection,
-    cache::{Kept, LayerCache},
+    cache::{KvView, LayerCache},
 };
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
@@ -58,8 +58,8 @@ impl Attention {
         let group = self.heads / self.kv_heads;
         let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
         let y = match cache.append(k, v, mask.first) {
-            Kept::Plain(k, v) => self.over_plain(q, k, v, pass),
-            Kept::Encoded(heads) => {
+            KvView::Plain(k, v) => self.over_plain(q, k, v, pass),
+            KvView::Encoded(heads) => {
                 precision.round(heads.attend(q, AttentionSpan { start: mask.start, n, window: self.sliding_window }))
             }
         };

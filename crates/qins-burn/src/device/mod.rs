@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_failures_the_first_is_told() {
+    fn first_failure_is_reported() {
         let report = "An error happened\nCaused by:\n  Several failures at once\nCaused by:\n  skipped `Matvec`: it needed \
                       memory 7\nCaused by:\n  no room for\n  9 bytes\nNo backtrace available\nAsked at:\nnowhere";
         assert_eq!(root(report), "no room for 9 bytes");

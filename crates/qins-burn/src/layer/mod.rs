@@ -1,8 +1,8 @@
 //! Linear maps whose weights are plain or encoded.
 
+mod activation_stats;
 mod projection;
-mod tap;
 mod weights;
 
+pub(crate) use activation_stats::ActivationStats;
 pub use projection::Projection;
-pub(crate) use tap::Tap;

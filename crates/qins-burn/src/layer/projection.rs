@@ -7,7 +7,7 @@ use burn::{
 };
 use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Form, MatrixFormat, Recipe, Scheme};
 
-use super::{Tap, weights::Weights};
+use super::{ActivationStats, weights::Weights};
 use crate::{device::read, kernel};
 
 /// y = x·Wᵀ + b with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
@@ -43,7 +43,7 @@ pub struct Projection {
     bias: Option<Param<Tensor<1>>>,
     /// Set for the length of a calibration.
     #[module(skip)]
-    pub(crate) tap: Option<Tap>,
+    pub(crate) stats: Option<ActivationStats>,
 }
 
 impl Projection {
@@ -83,7 +83,7 @@ impl Projection {
     }
 
     fn of(weight: Weights) -> Self {
-        Self { weight, bias: None, tap: None }
+        Self { weight, bias: None, stats: None }
     }
 
     /// The same with a bias, `[out]`, that is added to what comes out, or without one.
@@ -113,8 +113,8 @@ impl Projection {
             Tensor::zeros(shape, (&x.device(), x.dtype()))
         } else {
             let x = x.reshape([m, cols]);
-            if let Some(tap) = &self.tap {
-                tap.add(&x);
+            if let Some(stats) = &self.stats {
+                stats.add(&x);
             }
             kernel::linear(x, self.weight.matrix()).reshape(shape)
         };

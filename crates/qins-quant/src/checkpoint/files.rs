@@ -1,4 +1,4 @@
-//! Where a model's files lie: in a directory, inside the program, or in memory.
+//! Where a model's files are: in a directory, embedded in the program, or in memory.
 
 use std::{
     borrow::Cow,
@@ -21,16 +21,16 @@ pub enum Files {
     Directory(PathBuf),
     /// Files compiled into the program.
     Embedded {
-        /// What to call them in messages.
+        /// Their name in messages.
         name: &'static str,
         /// Name and content of each.
         files: &'static [(&'static str, &'static [u8])],
     },
-    /// Files that were never on a disk.
+    /// Files in memory.
     Memory(Arc<BTreeMap<String, Arc<[u8]>>>),
 }
 
-/// A file's bytes, mapped where they are on a disk.
+/// A file's bytes, memory-mapped if it is on disk.
 #[derive(Debug)]
 pub struct OpenFile(Bytes);
 
@@ -63,7 +63,7 @@ impl Files {
         }
     }
 
-    /// Whether there is such a file.
+    /// Whether the file exists.
     pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::Directory(dir) => dir.join(name).is_file(),
@@ -72,7 +72,7 @@ impl Files {
         }
     }
 
-    /// The names of all files, sorted; directories inside are left out.
+    /// The names of all files, sorted, without subdirectories.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -110,12 +110,12 @@ impl Files {
     /// A JSON file.
     ///
     /// # Errors
-    /// When it is missing, unreadable or no JSON of this form.
+    /// When it is missing, unreadable or not JSON of this form.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
         serde_json::from_slice(&self.read(name)?).map_err(|e| Error::file(self.path(name), e))
     }
 
-    /// A large file, mapped.
+    /// A large file, memory-mapped.
     ///
     /// # Errors
     /// When it is missing or cannot be mapped.
@@ -125,7 +125,7 @@ impl Files {
             Self::Directory(dir) => {
                 let path = dir.join(name);
                 let file = File::open(&path).map_err(Error::io(&path))?;
-                // SAFETY: the usual bargain of reading weights by mmap: the file must not be truncated while the
+                // SAFETY: the usual caveat of reading weights by mmap: the file must not be truncated while the
                 // program runs. Everything read from it is checked as bytes, never assumed to be valid.
                 let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
                 Ok(OpenFile(Bytes::Mapped(map)))

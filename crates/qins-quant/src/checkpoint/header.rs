@@ -1,4 +1,4 @@
-//! The header of a safetensors file that is being written.
+//! The header of a safetensors file to write.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use serde::{Serialize, Serializer};
 
 use super::layout::QUANT_METHOD;
 
-/// What a shard's metadata holds under the key `qins`, as JSON in one string: a file whose metadata has one key of ours
-/// is the same bytes every time.
+/// The value of the key `qins` in a shard's metadata, JSON in one string: with a single key besides `format`, the
+/// bytes of the file are reproducible.
 #[derive(Clone, Debug, Default, Serialize, serde::Deserialize)]
 pub(super) struct OwnMetadata {
     /// XXH3 of each tensor's bytes, in 16 hexadecimal digits.
     pub(super) xxh3: BTreeMap<String, String>,
-    /// What is encoded, where no `config.json` says so.
+    /// The encoded modules, in a file without a `config.json`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) quantization_config: Option<serde_json::Value>,
 }
 
-/// XXH3 as it is written.
+/// XXH3 in hexadecimal.
 pub(super) fn hex(hash: u64) -> String {
     format!("{hash:016x}")
 }
@@ -38,7 +38,7 @@ impl Serialize for Header<'_> {
     }
 }
 
-/// The JSON of a header, in the order given.
+/// The JSON of a header, in the given order.
 pub(super) fn header(tensors: &[(String, TensorInfo)], own: &OwnMetadata) -> serde_json::Result<Vec<u8>> {
     let own = serde_json::to_string(own)?;
     let metadata = BTreeMap::from([("format", "pt"), (QUANT_METHOD, own.as_str())]);

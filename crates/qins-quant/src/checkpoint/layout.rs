@@ -1,4 +1,4 @@
-//! `quantization_config`: which modules rest encoded, and how; and the names of the tensors they rest in.
+//! `quantization_config`: which modules are encoded, and how; and the names of the tensors that store them.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use serde_json::Value;
 use super::{Dtype, TensorSpec};
 use crate::{FloatDtype, PartSpec, Scheme, entropy::block_count};
 
-/// The version this program writes, and the only one it reads.
+/// The format version that is written, and the only one that is read.
 pub const FORMAT_VERSION: u32 = 3;
 
 /// The value of `quant_method`, and the key of a shard's metadata that holds the checksums of its tensors.
 pub(super) const QUANT_METHOD: &str = "qins";
 
-/// The entry of `config.json` that makes a checkpoint an encoded one, after the habit of compressed-tensors.
+/// The entry of `config.json` that marks a checkpoint as encoded, as in compressed-tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QuantizationConfig {
     /// Always `qins`.
     pub quant_method: String,
-    /// Counts incompatible changes; a reader refuses a newer one.
+    /// Counts incompatible changes; readers reject any other.
     pub format_version: u32,
-    /// Modules by how they rest.
+    /// Modules, grouped by how they are stored.
     pub config_groups: BTreeMap<String, Group>,
     /// Linear modules left plain.
     pub ignore: Vec<String>,
-    /// Matrices of the source that hold several linears, and those linears in the order of their rows; each rests by
-    /// itself here.
+    /// Fused matrices of the source, each with its linears in the order of their rows; here each linear is stored by
+    /// itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub fused: BTreeMap<String, Vec<String>>,
 }
@@ -39,7 +39,7 @@ impl QuantizationConfig {
         if method != QUANT_METHOD {
             return Err(format!("expected quant_method `{QUANT_METHOD}`, found `{method}`"));
         }
-        // The version is looked at before the rest, whose form it decides.
+        // The version comes first, since it decides the form of all other fields.
         let version = &value["format_version"];
         if *version != FORMAT_VERSION {
             let newer = if version.as_u64() > Some(FORMAT_VERSION.into()) { "; a newer qins may read it" } else { "" };
@@ -49,7 +49,7 @@ impl QuantizationConfig {
     }
 }
 
-/// Modules that rest alike.
+/// Modules that are stored alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Group {
@@ -59,7 +59,7 @@ pub struct Group {
     pub scheme: Scheme,
     /// The type of their weights before encoding.
     pub source_dtype: FloatDtype,
-    /// The α they were encoded with, where one was fixed for them all.
+    /// The α they were encoded with, if it was fixed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub alpha: Option<f32>,
     /// How their parts are entropy-coded, if they are.
@@ -76,7 +76,7 @@ pub enum Coding {
     Pco,
 }
 
-/// The tensor every encoded module has.
+/// The name of the main tensor, which every encoded module has.
 pub(super) fn packed(module: &str) -> String {
     format!("{module}.weight_packed")
 }
@@ -91,12 +91,12 @@ impl PartSpec {
         format!("{module}.weight_{}", self.name)
     }
 
-    /// The tensor it is where it is not entropy-coded, of a matrix of `rows` rows.
+    /// The tensor of this part without entropy coding, of a matrix of `rows` rows.
     pub(crate) fn tensor(&self, module: &str, rows: usize) -> TensorSpec {
         TensorSpec { name: self.tensor_name(module), dtype: self.element.safetensors(), shape: self.shape(rows) }
     }
 
-    /// The tensor of the lengths of its blocks, where it is.
+    /// The tensor of the lengths of its entropy-coded blocks.
     pub(crate) fn blocks(&self, module: &str, rows: usize) -> TensorSpec {
         let blocks = block_count([rows, self.width()]);
         TensorSpec { name: format!("{}_blocks", self.tensor_name(module)), dtype: Dtype::U32, shape: vec![blocks] }

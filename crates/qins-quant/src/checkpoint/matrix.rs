@@ -7,7 +7,7 @@ use crate::{
     forms::{MatrixFormat, PartSpec},
 };
 
-/// The tensors of a matrix, and those of its parts that are entropy-coded on the way.
+/// Writes the tensors of a matrix, and entropy-codes its parts where requested.
 pub(crate) struct MatrixWriter<'a> {
     module: &'a str,
     rows: usize,
@@ -17,14 +17,14 @@ pub(crate) struct MatrixWriter<'a> {
 }
 
 impl<'a> MatrixWriter<'a> {
-    /// For a matrix of `rows` rows; `coded` where parts that can be are to be entropy-coded.
+    /// For a matrix of `rows` rows; with `coded`, the parts that can be are entropy-coded.
     pub(crate) fn new(module: &'a str, format: &MatrixFormat, rows: usize, coded: bool) -> Self {
         let coder = |part: &PartSpec| Coder::new(part.element, [rows, part.width()]);
         let parts = format.parts().into_iter().map(|part| (part, (coded && part.by_rows()).then(|| coder(&part))));
         Self { module, rows, cols: format.cols(), parts: parts.collect(), begun: false }
     }
 
-    /// The tensors of known size, and the streams with the most bytes they may take.
+    /// The tensors of known size, and the streams with upper bounds of their sizes.
     pub(crate) fn specs(&self) -> [Vec<TensorSpec>; 2] {
         let (mut tensors, mut streams) = (vec![shape(self.module)], Vec::new());
         for (part, coder) in &self.parts {
@@ -33,7 +33,7 @@ impl<'a> MatrixWriter<'a> {
                 continue;
             }
             let blocks = part.blocks(self.module, self.rows);
-            // What cannot be coded grows by little; a block's overhead is below 4 KiB.
+            // Incompressible data grows by little; a block's overhead is below 4 KiB.
             let most = part.bytes(self.rows).saturating_mul(2).saturating_add(4096 * (1 + blocks.bytes()));
             streams.push(TensorSpec { name: part.tensor_name(self.module), dtype: Dtype::U8, shape: vec![most] });
             tensors.push(blocks);
@@ -44,13 +44,13 @@ impl<'a> MatrixWriter<'a> {
     /// Writes the next rows.
     ///
     /// # Errors
-    /// When the coder gives up, or the disk does.
+    /// When entropy coding or writing fails.
     pub(crate) fn push(&mut self, band: &EncodedTensor, out: &mut ShardWriter) -> Result<(), Error> {
         for (words, (part, coder)) in band.parts().iter().zip(&mut self.parts) {
             let (name, bytes) = (part.tensor_name(self.module), part.bytes_of(words));
             match coder {
                 Some(coder) => coder.push(&bytes).map_err(|e| Error::tensor(out.path(), name, e))?,
-                // What is the whole matrix's is the same in every band.
+                // A part of the whole matrix is the same in every band.
                 None if part.by_rows() || !self.begun => out.write(&name, &bytes)?,
                 None => {}
             }
@@ -59,7 +59,7 @@ impl<'a> MatrixWriter<'a> {
         Ok(())
     }
 
-    /// Writes what was kept back until all rows were there.
+    /// Writes what needs all rows.
     ///
     /// # Errors
     /// As [`push`](Self::push).

@@ -1,7 +1,7 @@
 //! Checkpoints: a Hugging Face directory in safetensors, plain or encoded.
 //!
-//! An encoded linear `<module>` rests as `<module>.weight_packed`, `<module>.weight_shape` and whatever else its scheme
-//! has; `quantization_config` in `config.json` names the schemes and the format's version. Everything else is as it was.
+//! An encoded linear `<module>` is stored as `<module>.weight_packed`, `<module>.weight_shape` and the other tensors of its
+//! scheme; `quantization_config` in `config.json` has the schemes and the format version. All else is unchanged.
 
 mod directory;
 mod files;

@@ -1,4 +1,4 @@
-//! Reading modules that rest encoded.
+//! Reading encoded modules.
 
 use std::borrow::Cow;
 
@@ -16,12 +16,12 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// Whether a module rests encoded.
+    /// Whether a module is encoded.
     pub fn is_encoded(&self, module: &str) -> bool {
         self.encoded.contains_key(module)
     }
 
-    /// The group an encoded module is in.
+    /// The group of an encoded module.
     fn group(&self, module: &str) -> Result<&Group, Error> {
         self.encoded.get(module).and_then(|name| self.quantization()?.config_groups.get(name)).ok_or_else(|| {
             let message = "expected in quantization_config, found no such target";
@@ -34,7 +34,7 @@ impl Checkpoint {
         self.group(module).ok().map(|group| group.scheme)
     }
 
-    /// The type an encoded module had before.
+    /// The type of an encoded module's weights before encoding.
     pub fn source_dtype(&self, module: &str) -> Option<FloatDtype> {
         self.group(module).ok().map(|group| group.source_dtype)
     }
@@ -47,7 +47,7 @@ impl Checkpoint {
     /// `[rows, cols]` of an encoded module.
     ///
     /// # Errors
-    /// When it is none, or its shape is missing or damaged.
+    /// When the module is not encoded, or its shape is missing or damaged.
     pub fn encoded_shape(&self, module: &str) -> Result<[usize; 2], Error> {
         self.group(module)?;
         let spec = shape(module);
@@ -59,7 +59,7 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors an encoded module rests in.
+    /// The names of the tensors that store an encoded module.
     ///
     /// # Errors
     /// As [`encoded_shape`](Self::encoded_shape).
@@ -75,7 +75,7 @@ impl Checkpoint {
         Ok(names)
     }
 
-    /// Bytes of all tensors an encoded module rests in.
+    /// Bytes of all tensors that store an encoded module.
     ///
     /// # Errors
     /// As [`encoded_shape`](Self::encoded_shape).
@@ -84,14 +84,14 @@ impl Checkpoint {
         Ok(names.iter().filter_map(|name| self.raw(name)).map(|(_, _, bytes)| bytes.len()).sum())
     }
 
-    /// An encoded module. Its tensors are checked against their checksums.
+    /// Reads an encoded module, and compares its tensors with their checksums.
     ///
     /// # Errors
-    /// When one of its tensors is missing, damaged, or of a type, shape or value its scheme does not allow.
+    /// When a tensor is missing or damaged, or has a type, shape or value that the scheme does not allow.
     pub fn encoded(&self, module: &str) -> Result<EncodedTensor, Error> {
         let (group, [rows, cols]) = (self.group(module)?, self.encoded_shape(module)?);
         let format = self.format(group, cols)?;
-        if group.scheme.is_for_files() && group.coding.is_none() {
+        if group.scheme.is_storage_only() && group.coding.is_none() {
             let message = format!("quantization_config: expected a coding with scheme {}, found none", group.scheme);
             return Err(Error::file(self.config_path(), message));
         }

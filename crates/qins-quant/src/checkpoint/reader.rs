@@ -1,4 +1,4 @@
-//! Reading a checkpoint: the index, the shards, and matrices in either form.
+//! Reading a checkpoint: the index, the shards, and plain tensors.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// An open checkpoint. Nothing is read until it is asked for.
+/// An open checkpoint. Tensors are read on access.
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Files,
@@ -33,18 +33,18 @@ pub struct Checkpoint {
     pub(super) encoded: BTreeMap<String, String>,
 }
 
-/// What a checkpoint says of itself.
+/// A checkpoint's metadata.
 #[derive(Debug)]
 pub(super) struct Contents {
     /// `config.json`.
     pub(super) config: Value,
-    /// The file that says it.
+    /// The file it is from.
     pub(super) config_path: PathBuf,
     /// What is encoded.
     pub(super) quantization: Option<QuantizationConfig>,
 }
 
-/// A plain tensor where it rests.
+/// A plain tensor, borrowed from its mapped file.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain<'a> {
     /// Its type.
@@ -53,7 +53,7 @@ pub struct Plain<'a> {
     pub shape: &'a [usize],
     /// Its elements, little-endian, row-major; not aligned.
     pub bytes: &'a [u8],
-    /// The file it lies in.
+    /// The file it is in.
     pub path: &'a Path,
 }
 
@@ -64,7 +64,7 @@ impl Plain<'_> {
     }
 }
 
-/// Bytes of a file that was mapped for them alone.
+/// Bytes of a file, in a mapping of their own.
 #[derive(Debug)]
 pub struct Mapped {
     file: OpenFile,
@@ -79,10 +79,10 @@ impl Deref for Mapped {
     }
 }
 
-/// What is wrong with bytes that do not have their checksum.
-pub(crate) const DAMAGED: &str = "expected the bytes its checksum was made of, found others";
+/// The fault of bytes that do not match their checksum.
+pub(crate) const DAMAGED: &str = "expected bytes that match their checksum, found others";
 
-/// What is wrong with a tensor of an encoded checkpoint that has none.
+/// The fault of a tensor of an encoded checkpoint without a checksum.
 pub(crate) const NO_CHECKSUM: &str = "expected a checksum in the file's metadata, found none";
 
 #[derive(Deserialize)]
@@ -116,7 +116,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Of open shards, whose tensors must have a name each, and be those that encoded modules need.
+    /// From open shards, whose tensors must have distinct names and include those of every encoded module.
     pub(super) fn of_shards(files: Files, contents: Contents, shards: Vec<(String, Shard)>) -> Result<Self, Error> {
         let mut tensors = BTreeMap::new();
         for (i, (_, shard)) in shards.iter().enumerate() {
@@ -149,7 +149,7 @@ impl Checkpoint {
         Ok(Self { files, contents, shards, tensors, encoded })
     }
 
-    /// The files it was opened from.
+    /// Its files.
     pub fn files(&self) -> &Files {
         &self.files
     }
@@ -164,7 +164,7 @@ impl Checkpoint {
         self.contents.config_path.clone()
     }
 
-    /// What is encoded, if anything is.
+    /// The `quantization_config`, if anything is encoded.
     pub fn quantization(&self) -> Option<&QuantizationConfig> {
         self.contents.quantization.as_ref()
     }
@@ -184,22 +184,22 @@ impl Checkpoint {
         self.tensors.iter().filter(move |(_, s)| self.shards[**s].0 == shard).map(|(name, _)| name.as_str())
     }
 
-    /// Bytes of all tensors at rest.
+    /// Bytes of all stored tensors.
     pub fn tensor_bytes(&self) -> usize {
         self.tensors().filter_map(|name| self.raw(name)).map(|(_, _, bytes)| bytes.len()).sum()
     }
 
-    /// Any tensor as it rests: type, shape, bytes.
+    /// Any stored tensor: type, shape, bytes.
     pub fn raw(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         self.shards[*self.tensors.get(name)?].1.get(name)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The file a tensor lies in, or the first shard if it lies in none.
+    /// The file a tensor is in, or the first shard if it does not exist.
     pub fn path_of(&self, name: &str) -> &Path {
         let shard = self.tensors.get(name).copied().unwrap_or(0);
         self.shards.get(shard).map_or(Path::new(SINGLE), |(_, s)| &s.path)
@@ -208,7 +208,7 @@ impl Checkpoint {
     /// A floating-point tensor.
     ///
     /// # Errors
-    /// When it is missing or of another type.
+    /// When it is missing or not of a floating-point type.
     pub fn plain(&self, name: &str) -> Result<Plain<'_>, Error> {
         let (dtype, shape, bytes) = self.require(name)?;
         let path = self.path_of(name);
@@ -220,7 +220,7 @@ impl Checkpoint {
     /// Rows `rows` of a plain matrix of `cols` columns.
     ///
     /// # Errors
-    /// When it is missing, of another type, or not of shape `[total, cols]`.
+    /// When it is missing, not of a floating-point type, or not of shape `[total, cols]`.
     pub fn plain_rows(&self, name: &str, [total, cols]: [usize; 2], rows: Range<usize>) -> Result<Plain<'_>, Error> {
         let all = self.plain(name)?;
         if all.shape != [total, cols] {
@@ -244,7 +244,7 @@ impl Checkpoint {
         self.intact(name)
     }
 
-    /// A tensor's bytes, where they are what its checksum was made of.
+    /// A tensor's bytes, after comparison with its checksum.
     pub(super) fn intact(&self, name: &str) -> Result<&[u8], Error> {
         let (_, _, bytes) = self.require(name)?;
         match self.is_intact(name) {
@@ -254,22 +254,21 @@ impl Checkpoint {
         }
     }
 
-    /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it, as in
-    /// a plain checkpoint.
+    /// Whether a tensor's bytes match its checksum; `None` if the file has none, as in a plain checkpoint.
     pub fn is_intact(&self, name: &str) -> Option<bool> {
         self.shards[*self.tensors.get(name)?].1.is_intact(name)
     }
 
-    /// Tensors that there are checksums of, and nothing else; and the file each should be in.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.shards.iter().flat_map(|(_, shard)| shard.lost().map(|name| (&*shard.path, name)))
+    /// Tensors that have a checksum but are missing, each with the file it should be in.
+    pub(crate) fn missing_tensors(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.shards.iter().flat_map(|(_, shard)| shard.missing_tensors().map(|name| (&*shard.path, name)))
     }
 
-    /// Some bytes of a tensor, through a map of the file that goes away with them: what has been read of a large file
-    /// need not stay in memory.
+    /// Some bytes of a tensor, in a mapping that is unmapped when they are dropped, so that a large file does not stay in
+    /// memory.
     ///
     /// # Errors
-    /// When there is no such tensor, it has fewer bytes, or its file is no longer what it was.
+    /// When the tensor is missing, has fewer bytes, or its file has changed.
     pub fn mapped(&self, name: &str, bytes: Range<usize>) -> Result<Mapped, Error> {
         self.require(name)?;
         let (file, shard) = &self.shards[self.tensors[name]];
@@ -291,7 +290,7 @@ impl Checkpoint {
     }
 }
 
-/// The shard files, and what the index says lies in which.
+/// The shard files, and the index of which tensor is in which.
 struct ShardNames {
     files: Vec<String>,
     map: BTreeMap<String, String>,

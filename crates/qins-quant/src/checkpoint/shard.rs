@@ -15,22 +15,22 @@ use super::{
 };
 use crate::Error;
 
-/// A mapped safetensors file with its parsed header, and checksums where [`ShardWriter`](super::ShardWriter) wrote it.
+/// A mapped safetensors file with its parsed header, and checksums if [`ShardWriter`](super::ShardWriter) wrote it.
 #[derive(Debug)]
 pub struct Shard {
     pub(super) path: PathBuf,
     data: OpenFile,
-    /// Where the tensors' bytes begin.
+    /// The offset of the tensors' bytes.
     start: usize,
     header: Metadata,
     own: OwnMetadata,
 }
 
 impl Shard {
-    /// Maps and checks a file: the header must parse, and its tensors must tile the rest of the file exactly.
+    /// Maps and checks a file: the header must be valid, and its tensors must tile the remaining bytes exactly.
     ///
     /// # Errors
-    /// When the file is missing, or not such a one.
+    /// When the file is missing or invalid.
     pub fn open(files: &Files, name: &str) -> Result<Self, Error> {
         let path = files.path(name);
         let data = files.open(name)?;
@@ -38,7 +38,7 @@ impl Shard {
             let found = data.len();
             Error::file(
                 &path,
-                format!("expected a complete safetensors file, found {found} bytes that are none ({e:?})"),
+                format!("expected a complete safetensors file, found {found} bytes that are not one ({e:?})"),
             )
         })?;
         let own = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
@@ -49,7 +49,7 @@ impl Shard {
         Ok(Self { path, data, start: header_len + 8, header, own })
     }
 
-    /// What its own metadata say is encoded in it, if they do.
+    /// The `quantization_config` in its metadata, if there is one.
     pub(super) fn quantization(&self) -> Result<Option<QuantizationConfig>, Error> {
         let Some(value) = &self.own.quantization_config else { return Ok(None) };
         QuantizationConfig::parse(value)
@@ -57,23 +57,23 @@ impl Shard {
             .map_err(|e| Error::file(&self.path, format!("metadata `{QUANT_METHOD}`: quantization_config: {e}")))
     }
 
-    /// Its tensors, in the order they lie.
+    /// Its tensors, in file order.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
-    /// Whether a tensor's bytes are those its checksum was made of; `None` where the file has no checksum of it.
+    /// Whether a tensor's bytes match its checksum; `None` if the file has none.
     pub fn is_intact(&self, name: &str) -> Option<bool> {
         let (_, _, bytes) = self.get(name)?;
         Some(*self.own.xxh3.get(name)? == hex(xxh3_64(bytes)))
     }
 
-    /// Tensors that the file has a checksum of, and nothing else.
-    pub(super) fn lost(&self) -> impl Iterator<Item = &str> {
+    /// Tensors that have a checksum but are missing.
+    pub(super) fn missing_tensors(&self) -> impl Iterator<Item = &str> {
         self.own.xxh3.keys().filter(|name| self.header.info(name).is_none()).map(String::as_str)
     }
 
-    /// Where a tensor's bytes lie in the file.
+    /// The range of a tensor's bytes in the file.
     pub(super) fn range(&self, name: &str) -> Option<Range<usize>> {
         let TensorInfo { data_offsets: (from, to), .. } = self.header.info(name)?;
         Some(self.start + from..self.start + to)

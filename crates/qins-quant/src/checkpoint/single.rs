@@ -1,5 +1,5 @@
-//! One encoded matrix in a file of its own: the tensors and checksums that a shard of a checkpoint has, and in the metadata
-//! what `config.json` says there.
+//! One encoded matrix in its own file: the tensors and checksums of a checkpoint's shard, with the
+//! `quantization_config` in the metadata.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{EncodedTensor, Error};
 
-/// What the matrix is called.
+/// The name of the matrix.
 const MODULE: &str = "matrix";
 
 impl EncodedTensor {
-    /// Writes the matrix to a safetensors file, which is there whole or not at all; one that is there already is replaced.
+    /// Writes the matrix to a safetensors file atomically; an existing file is replaced.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -22,7 +22,7 @@ impl EncodedTensor {
         let Some(name) = path.file_name() else {
             return Err(Error::file(path, "expected the name of a file, found none"));
         };
-        let coded = self.scheme().is_for_files();
+        let coded = self.scheme().is_storage_only();
         let group = Group {
             targets: vec![MODULE.to_owned()],
             scheme: self.scheme(),
@@ -53,10 +53,10 @@ impl EncodedTensor {
         directory.commit_file(name)
     }
 
-    /// Reads a matrix that [`save`](Self::save) wrote. Every byte of it is compared with its checksum.
+    /// Reads a matrix that [`save`](Self::save) wrote, and compares every tensor with its checksum.
     ///
     /// # Errors
-    /// When the file is missing, damaged or holds anything else, or in a newer format.
+    /// When the file is missing, damaged, not such a file, or in a newer format.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {

@@ -1,4 +1,4 @@
-//! Writing a safetensors file whose tensors arrive in pieces, and some of whose sizes are known only in the end.
+//! Writing a safetensors file whose tensors arrive in parts, some of a size known only at the end.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::Error;
 
-/// A tensor to come.
+/// A tensor to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// Its name.
@@ -31,30 +31,30 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// Its size in bytes.
     pub fn bytes(&self) -> usize {
-        // An overflow stays larger than any file; the header of such a tensor is refused.
+        // Saturates, so that the header of such a tensor is rejected.
         self.shape.iter().fold(self.dtype.bitsize(), |bits, &n| bits.saturating_mul(n)) / 8
     }
 }
 
-/// A safetensors file in the making. Tensors of known size come first, widest types first and then by name, so that
-/// each is aligned; behind them lie the streams, in the order they were written. The header has the checksum of every
-/// tensor, and room for that is kept from the start.
+/// Writes a safetensors file. Tensors of known size come first, widest types first and then by name, so that
+/// each is aligned; after them come the streams, in the order they were written. The header has the checksum of every
+/// tensor; space for it is reserved from the start.
 pub struct ShardWriter {
     file: File,
     path: PathBuf,
-    /// Where the tensors' bytes begin: behind the header's length and the header.
+    /// The offset of the tensors' bytes, after the header's length and the header.
     start: usize,
-    /// In the order they lie.
+    /// In file order.
     tensors: Vec<(String, TensorInfo)>,
-    /// Of each tensor of known size, how far it is written.
+    /// Bytes written of each tensor of known size.
     progress: HashMap<String, Progress>,
-    /// Streams still to come, and the most bytes each may take.
+    /// Streams not written yet, and the maximum bytes of each.
     streams: HashMap<String, usize>,
     own: OwnMetadata,
 }
 
 struct Progress {
-    /// Where the next bytes go, and where the last ones end, from the start of the data.
+    /// Offsets of the next bytes and of the end, from the start of the data.
     next: usize,
     end: usize,
     hash: Box<Xxh3>,
@@ -67,16 +67,16 @@ impl fmt::Debug for ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a file at the place `at`, which messages call `path`, with tensors of known size and streams that take at most
-    /// what is said of them.
+    /// Begins a file at `at`, which messages call `path`, with tensors of known size and streams of at most the
+    /// given sizes.
     ///
     /// # Errors
-    /// When the file cannot be created, or two tensors have one name.
+    /// When the file cannot be created, or two tensors have the same name.
     pub fn create(at: &Path, path: PathBuf, tensors: Vec<TensorSpec>, streams: Vec<TensorSpec>) -> Result<Self, Error> {
         Self::with_quantization(at, path, tensors, streams, None)
     }
 
-    /// As [`create`](Self::create), of a file that says itself what is encoded in it.
+    /// As [`create`](Self::create), for a file with a `quantization_config` in its metadata.
     pub(super) fn with_quantization(
         at: &Path,
         path: PathBuf,
@@ -85,14 +85,14 @@ impl ShardWriter {
         quantization: Option<&QuantizationConfig>,
     ) -> Result<Self, Error> {
         tensors.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
-        // What the header would be if every stream took all it may: no header is longer.
+        // The longest possible header: every stream of its maximum size.
         let quantization_config =
             quantization.map(serde_json::to_value).transpose().map_err(|e| Error::file(&path, e))?;
         let own = OwnMetadata { quantization_config, ..OwnMetadata::default() };
         let (mut infos, mut longest) = (Vec::new(), own.clone());
         for spec in tensors.iter().chain(&streams) {
             if longest.xxh3.insert(spec.name.clone(), hex(u64::MAX)).is_some() {
-                return Err(Error::tensor(&path, &spec.name, "expected once, found announced twice"));
+                return Err(Error::tensor(&path, &spec.name, "expected once, found declared twice"));
             }
             let from = infos.last().map_or(0, |(_, info): &(_, TensorInfo)| info.data_offsets.1);
             let data_offsets = (from, from.saturating_add(spec.bytes()));
@@ -122,7 +122,7 @@ impl ShardWriter {
     /// Writes the next bytes of a tensor.
     ///
     /// # Errors
-    /// When the disk does, or when the tensor was not announced or has no room for so many more bytes.
+    /// When writing fails, the tensor was not declared, or it would exceed its size.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let room = self.progress.get(name).map(|p| p.end - p.next);
         let Some(progress) = self.progress.get_mut(name).filter(|p| p.end - p.next >= bytes.len()) else {
@@ -135,10 +135,10 @@ impl ShardWriter {
         self.write_at(at, bytes)
     }
 
-    /// Writes a whole stream, behind all that is there.
+    /// Appends a whole stream.
     ///
     /// # Errors
-    /// When the disk does, or when the stream was not announced, takes more than it may, or was written before.
+    /// When writing fails, or the stream was not declared, exceeds its maximum, or was written before.
     pub fn stream(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let most = self.streams.remove(name);
         if most.is_none_or(|most| bytes.len() > most) {
@@ -153,7 +153,7 @@ impl ShardWriter {
         self.write_at(self.start + from, bytes)
     }
 
-    /// The file's place, for messages.
+    /// The file's path, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -163,14 +163,14 @@ impl ShardWriter {
         seek.and_then(|_| self.file.write_all(bytes)).map_err(Error::io(&self.path))
     }
 
-    /// Writes the header and flushes the file to disk; gives every tensor in it.
+    /// Writes the header and flushes the file to disk; returns the size of every tensor.
     ///
     /// # Errors
-    /// When the disk does, or an announced tensor was not written to its end.
+    /// When writing fails, or a declared tensor was not written completely.
     pub fn finish(mut self) -> Result<BTreeMap<String, usize>, Error> {
         let unfinished = self.progress.iter().filter(|(_, p)| p.next != p.end).map(|(name, _)| name);
         if let Some(name) = unfinished.chain(self.streams.keys()).min() {
-            return Err(Error::tensor(&self.path, name, "announced, but never written to its end"));
+            return Err(Error::tensor(&self.path, name, "expected to be written completely, found it unfinished"));
         }
         let hashes = self.progress.iter().map(|(name, p)| (name.clone(), hex(p.hash.digest())));
         self.own.xxh3.extend(hashes);

@@ -1,5 +1,5 @@
-//! One checkpoint into another, a band of rows at a time: what is in memory does not grow with the model, nor with its
-//! tensors, but for what is entropy-coded, of which one tensor's codes are held until their size is known.
+//! Converts a plain checkpoint into an encoded one, a band of rows at a time: memory grows neither with the model nor with
+//! its tensors, except that the codes of one entropy-coded tensor are held until their size is known.
 
 mod plan;
 mod write;
@@ -16,29 +16,29 @@ use crate::{
 use plan::{Action, plan};
 pub(crate) use write::bands;
 
-/// Rows of a stored matrix that are one linear module, and how they shall rest.
+/// The rows of a stored matrix that are one linear, and how to store them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// The module's full name, without `.weight`.
     pub module: String,
     /// Its rows in the stored matrix.
     pub rows: Range<usize>,
-    /// `None` leaves them as they are.
+    /// How to encode them; `None` leaves them plain.
     pub recipe: Option<Recipe>,
 }
 
-/// What linears a tensor of this name and shape holds; [`convert`] says how it is asked.
+/// The linears in a tensor of this name and shape; see [`convert`].
 pub type Parts<'a> = dyn Fn(&str, &[usize]) -> Option<Vec<Part>> + 'a;
 
 /// Writes `source` to `out` with some of its linears encoded.
 ///
-/// `parts` says of a tensor which linears it holds, in the order of their rows (`None`: no linear, copied as it is). A
-/// fused matrix of which any part is encoded is split into its parts; all other tensors are copied bit for bit, and so
-/// are the files beside the weights. `progress` is called with the bytes read since its last call.
+/// `parts` gives the linears in a tensor, in the order of their rows (`None`: not a linear, copied unchanged). A
+/// fused matrix is split if any of its linears is encoded; all other tensors are copied bit for bit, and so
+/// are the other files. `progress` is called with the bytes read since its last call.
 ///
 /// # Errors
-/// When `source` is encoded already, a tensor cannot be read or encoded, or `out` cannot be written. Nothing is left
-/// at `out` then.
+/// When `source` is already encoded, a tensor cannot be read or encoded, or `out` cannot be written. Then nothing is left
+/// at `out`.
 pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dyn Fn(u64)) -> Result<(), Error> {
     if source.quantization().is_some() {
         return Err(Error::file(
@@ -75,10 +75,10 @@ pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dy
     directory.commit()
 }
 
-/// What is in the files so far.
+/// The content of the files so far.
 #[derive(Default)]
 struct Written {
-    /// Modules by how they rest.
+    /// Modules, grouped by how they are stored.
     groups: Vec<Group>,
     ignore: Vec<String>,
     fused: BTreeMap<String, Vec<String>>,
@@ -117,7 +117,7 @@ impl Written {
         }
     }
 
-    /// An encoded module and a plain tensor of its name would be two answers to one question.
+    /// An encoded module must not have a plain tensor of the same name too.
     fn expect_apart(&self, source: &Checkpoint) -> Result<(), Error> {
         let plain = |module: &String| format!("{module}.weight");
         let mut modules = self.groups.iter().flat_map(|group| &group.targets);
@@ -145,7 +145,7 @@ impl Written {
     }
 }
 
-/// Tokenizer, generation settings, licence: whatever lies beside the weights.
+/// Tokenizer, generation settings, licence: every file other than the weights and their index.
 pub(crate) fn copy_other_files(source: &Checkpoint, directory: &Directory) -> Result<(), Error> {
     let weights = |name: &str| {
         [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"].iter().any(|suffix| name.ends_with(suffix))
@@ -158,7 +158,7 @@ pub(crate) fn copy_other_files(source: &Checkpoint, directory: &Directory) -> Re
     Ok(())
 }
 
-/// The index, where the shards of `source` need one.
+/// The index, if `source` has more than one shard.
 pub(crate) fn write_index(
     directory: &Directory,
     source: &Checkpoint,

@@ -1,4 +1,4 @@
-//! What becomes of each stored tensor, before any of it is read.
+//! What to do with each stored tensor, planned before any is read.
 
 use std::ops::Range;
 
@@ -8,22 +8,22 @@ use crate::{
     checkpoint::{Checkpoint, MatrixWriter, TensorSpec},
 };
 
-/// What is done with (a part of) one stored tensor.
+/// What to do with one stored tensor, or with a part of it.
 pub(super) struct Step {
     pub(super) tensor: String,
     pub(super) action: Action,
 }
 
 pub(super) enum Action {
-    /// Copied whole, and the linears it is, if any: a fused matrix left whole is left plain under each of its names.
+    /// Copy it whole. With its linears, if any: a fused matrix that stays whole is listed as plain under each linear's name.
     Copy { spec: TensorSpec, modules: Vec<String> },
-    /// Rows copied under the linear's own name.
+    /// Copy rows under the linear's own name.
     CopyRows { module: String, spec: TensorSpec, bytes: Range<usize>, fused: bool },
-    /// Rows encoded, `[rows.len(), cols]` of type `dtype`.
+    /// Encode rows, `[rows.len(), cols]` of type `dtype`.
     Encode { module: String, recipe: Recipe, rows: Range<usize>, cols: usize, dtype: FloatDtype, fused: bool },
 }
 
-/// The tensors of known size, and the streams with the most bytes they may take.
+/// The tensors of known size, and the streams with upper bounds of their sizes.
 pub(super) fn specs(plan: &[Step]) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     let (mut tensors, mut streams) = (Vec::new(), Vec::new());
     for step in plan {

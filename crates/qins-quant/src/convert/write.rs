@@ -1,4 +1,4 @@
-//! Reading, encoding and writing, a band of rows at a time.
+//! Reads, encodes and writes a band of rows at a time.
 
 use std::ops::Range;
 
@@ -9,13 +9,13 @@ use crate::{
     sample,
 };
 
-/// Weights of a band, unless a row has more: 8 MiB as `f32`, and enough rows for every core.
+/// Weights in a band, unless a row has more: 8 MiB as `f32`, and enough rows to occupy every core.
 const BAND: usize = 1 << 21;
 
 /// Bytes copied at a time.
 const COPY: usize = 8 << 20;
 
-/// A matrix cut into bands of rows; one without weights is one empty band, however many rows it claims.
+/// Splits a matrix into bands of rows; a matrix without weights is one empty band, however many rows it declares.
 pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
     let band = BAND.checked_div(cols).unwrap_or(rows).max(1);
     (0..rows.div_ceil(band).max(1)).map(move |i| i * band..(i * band).saturating_add(band).min(rows))
@@ -88,14 +88,14 @@ fn encode(
     for band in bands(shape) {
         let bytes = matrix.read(band.clone())?;
         let encoded = EncodedTensor::encode_bytes(&bytes, [band.len(), matrix.cols], dtype, &recipe)
-            .map_err(|e| matrix.error(e.below(matrix.rows.start + band.start)))?;
+            .map_err(|e| matrix.error(e.offset_rows(matrix.rows.start + band.start)))?;
         out.push(&encoded, writer)?;
         progress(bytes.len() as u64);
     }
     out.finish(writer)
 }
 
-/// Decides from the whole matrix what its bands shall have in common.
+/// Resolves the options that all bands of the matrix share.
 fn resolve(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Recipe, Error> {
     let Some(weights) = recipe.sample() else {
         return Ok(recipe.clone());

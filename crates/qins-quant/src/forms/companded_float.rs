@@ -1,4 +1,4 @@
-//! The companded value itself: u = sign(x)·α|x|/(1+α|x|) as `f32`, rounded to the source's type when it is decoded.
+//! The companded value u = sign(x)·α|x|/(1+α|x|) as `f32`, rounded to the source's type when decoded.
 
 use qins_codec::Alpha;
 use rayon::prelude::*;
@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
 use crate::{EncodeError, FloatDtype};
 
-/// Values of one α.
+/// Companded values under a common α.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompandedFloat {
-    /// The α they share.
+    /// The common α.
     pub alpha: Alpha,
 }
 
@@ -47,7 +47,7 @@ impl StoredForm for CompandedFloat {
 }
 
 impl CompandedFloat {
-    /// The first of `u` that gives back no finite number of type `source`.
+    /// The index of the first value that does not decode to a finite number of type `source`.
     fn first_non_finite(&self, u: &[f32], source: FloatDtype) -> Option<usize> {
         u.par_iter().position_first(|u| !source.round(qins_codec::decode_u(*u, self.alpha)).is_finite())
     }

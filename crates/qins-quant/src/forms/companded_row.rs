@@ -1,4 +1,4 @@
-//! A byte for each weight, its sign in bit 7 and its companded magnitude in bits 0–6, and a scale and a curvature for each row.
+//! One byte per weight, with the sign in bit 7 and the companded magnitude in bits 0–6, and a scale and a curvature per row.
 
 use half::f16;
 use qins_codec::{Alpha, Code, Curvature};
@@ -10,16 +10,17 @@ use crate::{
     fit::{f16_at_least, fit_curvature, relative},
 };
 
-/// Curvatures to try: the one in closed form, and so many on either side of it, each by this share from the next.
+/// Curvatures to try: the one in closed form, and this many on either side of it, with this relative spacing.
 ///
-/// The closed form knows how the weights are distributed, not where each of them falls between two levels. Near it the
-/// expected error hardly changes, but every curvature places the levels anew, and the fewer weights a row has, the
-/// further luck goes: nine tries keep 0.46 dB more of rows of 192 and 512 weights, and 0.13 dB more of rows of 3072.
-/// Other scales have nothing to add: larger ones cost what luck returns, and under smaller ones large weights saturate.
+/// The closed form uses the distribution of the weights, not where each falls between two levels. Near it the
+/// expected error hardly changes, but each curvature places the levels differently, and the actual error varies by
+/// chance, the more the fewer weights a row has: the best of nine gains 0.46 dB on rows of 192 and 512 weights, and
+/// 0.13 dB on rows of 3072. Other scales gain nothing: larger ones lose as much again, and smaller ones saturate large
+/// weights.
 const TRIES: i32 = 4;
 const APART: f32 = 0.03;
 
-/// Weights whose errors are summed side by side, so that it runs at vector width.
+/// The number of separate running sums, so that the loop vectorises.
 const LANES: usize = 16;
 
 pub(super) struct CompandedRow;
@@ -45,7 +46,7 @@ impl StoredForm for CompandedRow {
             .map(|(row, (out, x))| encode_row(row, x, weights.options.alpha, &importance, &mut out[..cols]))
             .collect::<Result<Vec<_>, _>>()?;
         let (mut scale, mut curvature): (Vec<f32>, Vec<f32>) = parameters.into_iter().unzip();
-        // A matrix without columns still has its rows' parameters.
+        // A matrix without columns still has a scale and a curvature per row.
         scale.resize(rows, 0.0);
         curvature.resize(rows, 0.0);
         Ok(vec![codes, words_of(scale), words_of(curvature)])
@@ -60,12 +61,12 @@ impl StoredForm for CompandedRow {
         true
     }
 
-    fn takes_importance(&self) -> bool {
+    fn uses_importance(&self) -> bool {
         true
     }
 }
 
-/// Encodes one row; gives its scale and curvature.
+/// Encodes one row; returns its scale and curvature.
 fn encode_row(
     row: usize,
     x: &[f32],
@@ -93,7 +94,7 @@ fn encode_row(
     Ok((scale, k))
 }
 
-/// The curvature that keeps most of the magnitudes `t` ≤ 1 of a row.
+/// The curvature with the least error for the magnitudes `t` ≤ 1 of a row.
 fn fit(mut t: Vec<f32>, importance: &[f32]) -> f32 {
     let fitted = fit_curvature(t.iter().copied());
     t.resize(importance.len(), 0.0);
@@ -102,10 +103,10 @@ fn fit(mut t: Vec<f32>, importance: &[f32]) -> f32 {
     errors.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(fitted, |(k, _)| k)
 }
 
-/// Σ w·(t − t̂)² of what the codes under this curvature decode to.
+/// Σ w·(t − t̂)², with t̂ decoded from the codes under this curvature.
 fn squared_error(t: &[f32], w: &[f32], k: Curvature) -> f32 {
     const STEPS: f32 = Code::MAX_MAGNITUDE as f32;
-    // Added to 2²³, whose ulp is 1, a number is rounded to an integer.
+    // Adding 2²³, whose ulp is 1, rounds to an integer.
     const ROUND: f32 = 8_388_608.0;
     let mut sums = [0.0; LANES];
     for (t, w) in t.as_chunks::<LANES>().0.iter().zip(w.as_chunks::<LANES>().0) {
@@ -121,14 +122,14 @@ fn squared_error(t: &[f32], w: &[f32], k: Curvature) -> f32 {
 mod tests {
     use super::*;
 
-    /// Sums of uniform numbers: near enough to Gaussian.
+    /// Sums of uniform numbers, approximately Gaussian.
     fn row(seed: u32, n: u32) -> Vec<f32> {
         let uniform =
             |i: u32| (i.wrapping_mul(0x9e37_79b1) ^ (i >> 7)).wrapping_mul(0x85eb_ca6b) as f32 / u32::MAX as f32;
         (0..n).map(|i| (0..6).map(|j| uniform(6 * (seed * n + i) + j) - 0.5).sum()).collect()
     }
 
-    /// What the errors of the codes under `k` come to, through the codec itself.
+    /// The error of the codes under `k`, computed with the codec.
     fn error(x: &[f32], importance: &[f32], scale: f32, k: f32) -> f64 {
         let (mut codes, mut decoded) = (vec![0; x.len()], vec![0.0; x.len()]);
         let curvature = Curvature::new(k).unwrap();
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tries_keep_more_than_the_closed_form_and_what_matters_more_best() {
+    fn searched_curvature_beats_closed_form_and_respects_importance() {
         const COLS: usize = 200;
         let even = vec![1.0; COLS.next_multiple_of(LANES)];
         let uneven: Vec<f32> = (0..even.len()).map(|i| if i % 5 == 0 { 1.0 } else { 0.01 }).collect();
@@ -153,7 +154,7 @@ mod tests {
             tried += error(&x, &even, scale, best);
             unweighed += error(&x, &uneven, scale, best);
             weighed += error(&x, &uneven, scale, fit(t.clone(), &uneven));
-            // The error that was compared is that of the codes.
+            // The error that the search minimises is that of the codes.
             let padded: Vec<f32> = t.iter().copied().chain([0.0; LANES]).take(even.len()).collect();
             let compared = f64::from(squared_error(&padded, &even, Curvature::new(best).unwrap()));
             let found = error(&x, &even, scale, best);

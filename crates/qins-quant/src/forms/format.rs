@@ -1,4 +1,4 @@
-//! All that is known of a stored matrix but its rows and its numbers.
+//! The format of a stored matrix: all but its number of rows and its data.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use qins_codec::Alpha;
 use super::{Form, PartSpec};
 use crate::{FloatDtype, Scheme};
 
-/// How a matrix is stored: its form, the type its weights had before, and its columns. The [`parts`](Self::parts) of a matrix
-/// mean nothing without it.
+/// How a matrix is stored: its form, its source type and its columns. The [`parts`](Self::parts) of a matrix
+/// cannot be interpreted without it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MatrixFormat {
     form: Form,
@@ -17,7 +17,7 @@ pub struct MatrixFormat {
 }
 
 impl MatrixFormat {
-    /// Rows of `cols` weights, of type `source` before they were stored in this form.
+    /// The format of rows of `cols` weights that were of type `source` before encoding.
     pub const fn new(form: Form, source: FloatDtype, cols: usize) -> Self {
         Self { form, source, cols }
     }
@@ -32,12 +32,12 @@ impl MatrixFormat {
         self.form.scheme()
     }
 
-    /// The type of the weights before they were stored; of plain ones, their type.
+    /// The type of the weights before encoding; for plain weights, their type.
     pub const fn source(&self) -> FloatDtype {
         self.source
     }
 
-    /// Weights of a row.
+    /// Weights per row.
     pub const fn cols(&self) -> usize {
         self.cols
     }
@@ -50,7 +50,7 @@ impl MatrixFormat {
         }
     }
 
-    /// The format of the same weights in memory: this one, or plain weights where the scheme is for files alone.
+    /// The format of the same weights in memory: this one, or plain weights if the scheme is storage-only.
     pub fn in_memory(&self) -> Self {
         match self.form.stored().plain_in_memory(self.source) {
             Some(dtype) => Self::new(Form::Plain, dtype, self.cols),
@@ -58,7 +58,7 @@ impl MatrixFormat {
         }
     }
 
-    /// The parts of a matrix, in the order of a file.
+    /// The parts of a matrix, in file order.
     pub fn parts(&self) -> Vec<PartSpec> {
         self.form.stored().parts(self.source, self.cols)
     }

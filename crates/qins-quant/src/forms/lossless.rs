@@ -1,10 +1,10 @@
-//! The source's own bits, cut and turned so that an entropy coder finds what repeats.
+//! The bits of the source, split and rotated for an entropy coder.
 //!
-//! A float's sign is a coin toss, its exponent takes few values, and its mantissa nearly all. Turned left by one bit, the
-//! sign comes last: the words then order by magnitude, and a coder of values that are near each other (see
-//! [`entropy`](crate::entropy)) pays for the exponent and for what little the mantissa tells. Of `f32` the upper half is
-//! such a word of bf16, and the lower half, noise or nothing, is kept apart. The bits are only moved, so −0 and what a NaN
-//! carries come back as they were.
+//! A float's sign is random, its exponent takes few values, and its mantissa nearly all. Rotated left by one bit, the
+//! sign comes last, so that words sort by magnitude, and a coder that bins nearby values (see
+//! [`entropy`](crate::entropy)) pays for the exponent and the little that is predictable in the mantissa. Of an `f32` the
+//! upper half is such a bf16 word, and the lower half, noise or zero, is stored separately. Bits are only moved, so −0 and
+//! NaN payloads are preserved.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, stride_of_halves};
 use crate::{EncodeError, FloatDtype, Prune, Scheme};
 
-/// Words of 16 bits, turned left by one bit, and of `f32` the lower halves apart.
+/// 16-bit words rotated left by one bit; the lower halves of `f32` are a separate part.
 pub(super) struct Lossless;
 
 impl StoredForm for Lossless {
@@ -37,7 +37,7 @@ impl StoredForm for Lossless {
     }
 
     fn check(&self, _: &MatrixFormat, _: &[&[u32]]) -> Result<(), EncodeError> {
-        // It gives back what it was given, NaN and ±∞ too.
+        // Any bits are valid, NaN and ±∞ included.
         Ok(())
     }
 
@@ -67,7 +67,7 @@ impl StoredForm for Lossless {
     }
 }
 
-/// Takes the bytes of floats apart.
+/// Splits the bytes of floats.
 fn split(format: &MatrixFormat, bytes: &[u8]) -> Vec<Vec<u32>> {
     let (source, cols) = (format.source(), format.cols());
     let row = cols.saturating_mul(source.size()).max(1);
@@ -93,7 +93,7 @@ fn split(format: &MatrixFormat, bytes: &[u8]) -> Vec<Vec<u32>> {
     }
 }
 
-/// The numbers of a row.
+/// Decodes a row.
 pub(crate) fn widen_row(high: &[u16], low: &[u16], source: FloatDtype, out: &mut [f32]) {
     let high = high.iter().copied();
     match source {

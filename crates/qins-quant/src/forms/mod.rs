@@ -1,6 +1,6 @@
-//! The forms a matrix is stored in, each in a module of its own: its parts, how weights are encoded in it, how a row is read.
+//! The forms in which a matrix is stored, one module each: its parts, their validation, and the encoder.
 //!
-//! To add one, write such a module and name it in [`Form`]; the compiler then names every kernel that has to learn it.
+//! To add one, write such a module and add it to [`Form`]; the compiler then reports every kernel that must handle it.
 
 mod companded_float;
 mod companded_row;
@@ -33,70 +33,70 @@ use qins_codec::Alpha;
 
 use crate::{EncodeError, FloatDtype, Scheme};
 
-/// What a matrix is stored as, by construction. Not `#[non_exhaustive]`: who reads matrices must know every form.
+/// The construction of a stored matrix. Not `#[non_exhaustive]`: code that reads matrices must handle every form.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
-    /// The weights themselves.
+    /// Plain weights.
     Plain,
-    /// Whole companded values.
+    /// Companded values as floats.
     CompandedFloat(CompandedFloat),
-    /// A byte for each weight, and a scale and a curve for each row.
+    /// One byte per weight, and a scale and a curvature per row.
     CompandedRow,
-    /// Codes of 3 to 8 bits in groups.
+    /// Codes of 3 to 8 bits, in groups with a scale and one of four curves each.
     Grouped(Layout),
-    /// The source's own bits, cut and turned for an entropy coder.
+    /// The bits of the source, split and rotated for an entropy coder.
     Lossless,
-    /// Whole numbers of a step.
+    /// Integer multiples of one step.
     Rate,
 }
 
-/// What a form says of itself.
+/// A form's parts, validation and encoder.
 pub(crate) trait StoredForm {
-    /// The parts of a matrix of `cols` columns whose weights were of type `source`, in the order of a file.
+    /// The parts of a matrix of `cols` columns whose weights were of type `source`, in file order.
     fn parts(&self, source: FloatDtype, cols: usize) -> Vec<PartSpec>;
 
     /// Encodes finite weights, with [`resolve`](Self::resolve)d options.
     fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError>;
 
-    /// Whether parts of the right lengths have values that the form allows.
+    /// Checks the values of parts, whose lengths are correct.
     fn check(&self, format: &MatrixFormat, parts: &[&[u32]]) -> Result<(), EncodeError>;
 
-    /// Whether every weight comes back as the bits it was, from a source of bf16.
+    /// Whether bf16 weights round-trip exactly.
     fn is_lossless(&self) -> bool {
         false
     }
 
-    /// Whether an encoder has a use for a fixed α.
+    /// Whether the encoder takes a fixed α.
     fn takes_alpha(&self) -> bool {
         false
     }
 
-    /// Whether an encoder weighs errors by the importance of columns.
-    fn takes_importance(&self) -> bool {
+    /// Whether the encoder weights errors by the importance of columns.
+    fn uses_importance(&self) -> bool {
         false
     }
 
-    /// The type of the plain weights it is in memory; `None` where it stays as it is stored.
+    /// For storage-only forms, the type of the plain weights in memory; `None` if the form is kept in memory.
     fn plain_in_memory(&self, _source: FloatDtype) -> Option<FloatDtype> {
         None
     }
 
-    /// Weights to look at before the options of a whole matrix are decided; `None` where there is nothing to decide.
+    /// The number of weights to sample to [`resolve`](Self::resolve) the options; `None` if there is nothing to resolve.
     fn sample(&self, _options: &EncodeOptions) -> Option<usize> {
         None
     }
 
-    /// Decides from such a sample what all rows have in common.
+    /// Resolves from such a sample the options that all rows share.
     fn resolve(&self, _sample: &Weights<'_>, _options: &mut EncodeOptions) -> Result<(), EncodeError> {
         Ok(())
     }
 
-    /// The parts of a matrix from its source's own bytes, where these are kept to the bit.
+    /// The parts of a matrix from its source's bytes, if the form keeps every bit.
     fn encode_bytes(&self, _format: &MatrixFormat, _bytes: &[u8]) -> Option<Vec<Vec<u32>>> {
         None
     }
 
-    /// The source's own bytes of some rows, where these are kept to the bit.
+    /// The source's bytes of some rows, if the form keeps every bit.
     fn source_bytes(&self, _format: &MatrixFormat, _parts: &[&[u32]], _rows: Range<usize>) -> Option<Vec<u8>> {
         None
     }
@@ -107,13 +107,13 @@ pub(crate) struct Weights<'a> {
     /// Finite, row-major.
     pub(crate) values: &'a [f32],
     pub(crate) shape: [usize; 2],
-    /// One number ≥ 0 for each column, by which the squared errors there count.
+    /// One number ≥ 0 per column, the weight of its squared errors.
     pub(crate) importance: Option<&'a [f32]>,
     pub(crate) options: EncodeOptions,
 }
 
 impl Form {
-    /// The form of a scheme, whose α, if it has one, is this.
+    /// The form of a scheme; `alpha` is used by [`Scheme::CompandedF32`] only.
     pub(crate) const fn of(scheme: Scheme, alpha: Alpha) -> Self {
         let width = match scheme {
             Scheme::CompandedF32 => return Self::CompandedFloat(CompandedFloat { alpha }),
@@ -129,7 +129,7 @@ impl Form {
         Self::Grouped(Layout::new(width))
     }
 
-    /// The scheme that is stored so; `None` of plain weights.
+    /// The scheme with this form; `None` for plain weights.
     pub const fn scheme(self) -> Option<Scheme> {
         Some(match self {
             Self::Plain => return None,
@@ -147,7 +147,7 @@ impl Form {
         })
     }
 
-    /// The only place that knows which module is whose.
+    /// The implementation of the form.
     pub(crate) fn stored(&self) -> &dyn StoredForm {
         match self {
             Self::Plain => &Plain,
@@ -161,29 +161,29 @@ impl Form {
 }
 
 impl Scheme {
-    /// The form of what is stored; that of [`CompandedF32`](Self::CompandedF32) with an α of 1.
+    /// The form in which it is stored; for [`CompandedF32`](Self::CompandedF32), with α = 1.
     pub const fn form(self) -> Form {
         Form::of(self, Alpha::ONE)
     }
 
-    /// Whether it is for files alone: what is read from them is plain weights in memory. Such a scheme is always
-    /// entropy-coded, the others are where a [`Recipe`](crate::Recipe) says so.
-    pub fn is_for_files(self) -> bool {
+    /// Whether it is for files only and decoded to plain weights when loaded. Such a scheme is always
+    /// entropy-coded; others are if the [`Recipe`](crate::Recipe) requests it.
+    pub fn is_storage_only(self) -> bool {
         self.form().stored().plain_in_memory(FloatDtype::F32).is_some()
     }
 
-    /// Whether the fit weighs errors by their importance; pruning does so under every scheme.
-    pub fn heeds_importance(self) -> bool {
-        self.form().stored().takes_importance()
+    /// Whether the fit weights errors by importance; pruning does so with every scheme.
+    pub fn uses_importance(self) -> bool {
+        self.form().stored().uses_importance()
     }
 
-    /// Whether every weight comes back as the bits it was, from a source of bf16.
+    /// Whether bf16 weights round-trip exactly.
     pub fn is_lossless(self) -> bool {
         self.form().stored().is_lossless()
     }
 }
 
-/// Refuses values of a part that are not finite, negative, or larger than `most`.
+/// Rejects values of a part that are not finite, negative, or larger than `most`.
 fn check_parameters(name: &'static str, words: &[u32], per_row: usize, most: f32) -> Result<(), EncodeError> {
     let values = floats(words);
     match values.iter().position(|v| !(0.0..=most).contains(v)) {

@@ -1,8 +1,8 @@
-//! The parts a matrix is stored in: which, of what type and shape.
+//! The parts of a stored matrix: their names, types and shapes.
 
 use crate::dtype::Dtype;
 
-/// The type of a part's numbers in a file. In memory a row is 32-bit words: floats are `f32` there, all others keep their bits.
+/// The element type of a part in a file. In memory a row is 32-bit words: floats become `f32`, all others keep their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Element {
@@ -15,7 +15,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// Bytes of a number in a file.
+    /// Bytes per element in a file.
     pub const fn size(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
@@ -36,25 +36,25 @@ impl Element {
     }
 }
 
-/// How many numbers a part has.
+/// The number of elements of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extent {
     /// One for each row of the matrix: `[rows]` in a file.
     Row,
-    /// So many for each row: `[rows, n]` in a file.
+    /// This many for each row: `[rows, n]` in a file.
     Rows(usize),
-    /// So many for the whole matrix: `[n]` in a file.
+    /// This many for the whole matrix: `[n]` in a file.
     Matrix(usize),
 }
 
-/// One of the tensors a matrix is stored in.
+/// One of the tensors that store a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartSpec {
-    /// `packed` of `<module>.weight_packed`.
+    /// The suffix of its name: `packed` in `<module>.weight_packed`.
     pub name: &'static str,
-    /// The type of its numbers.
+    /// The type of its elements.
     pub element: Element,
-    /// How many there are.
+    /// The number of its elements.
     pub extent: Extent,
 }
 
@@ -63,7 +63,7 @@ impl PartSpec {
         Self { name, element, extent }
     }
 
-    /// Whether each row has a share of it; only such a part can be entropy-coded.
+    /// Whether every row of the matrix has elements of its own; only such a part can be entropy-coded.
     pub const fn by_rows(&self) -> bool {
         match self.extent {
             Extent::Row | Extent::Rows(_) => true,
@@ -71,7 +71,7 @@ impl PartSpec {
         }
     }
 
-    /// Numbers of one row; of a part that is the whole matrix's, all.
+    /// Elements per row; for a part of the whole matrix, all.
     pub const fn width(&self) -> usize {
         match self.extent {
             Extent::Row => 1,
@@ -79,7 +79,7 @@ impl PartSpec {
         }
     }
 
-    /// Its shape in a file, of a matrix of `rows` rows.
+    /// Its shape in a file, for a matrix of `rows` rows.
     pub fn shape(&self, rows: usize) -> Vec<usize> {
         match self.extent {
             Extent::Row => vec![rows],
@@ -88,12 +88,12 @@ impl PartSpec {
         }
     }
 
-    /// Its bytes in a file, of a matrix of `rows` rows; an overflow stays larger than any file.
+    /// Its bytes in a file, for a matrix of `rows` rows; saturates on overflow.
     pub fn bytes(&self, rows: usize) -> usize {
         self.lines(rows).saturating_mul(self.row_bytes())
     }
 
-    /// Its `[rows, words]` in memory: the last word of a row is filled up with zeros.
+    /// Its `[rows, words]` in memory: the last word of a row is padded with zeros.
     pub fn memory_shape(&self, rows: usize) -> [usize; 2] {
         let words = match self.element {
             Element::F16 | Element::F32 | Element::I32 => self.width(),
@@ -103,7 +103,7 @@ impl PartSpec {
         [self.lines(rows), words]
     }
 
-    /// Bytes of one row in a file.
+    /// Bytes per row in a file.
     pub(super) const fn row_bytes(&self) -> usize {
         self.width().saturating_mul(self.element.size())
     }

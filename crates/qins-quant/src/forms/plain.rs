@@ -1,4 +1,4 @@
-//! Plain weights, in the type they came in.
+//! Plain weights, in the type of the source.
 
 use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
 use crate::{EncodeError, FloatDtype};
@@ -9,7 +9,7 @@ impl StoredForm for Plain {
     fn parts(&self, source: FloatDtype, cols: usize) -> Vec<PartSpec> {
         let element = match source {
             FloatDtype::F32 => Element::F32,
-            // Two a word.
+            // Two per word.
             FloatDtype::F16 | FloatDtype::Bf16 => Element::U16,
         };
         vec![PartSpec::new("weight", element, Extent::Rows(cols))]

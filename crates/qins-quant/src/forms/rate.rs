@@ -1,7 +1,7 @@
-//! Whole numbers of one step per matrix, for a coder that spends fewer bits on the frequent ones.
+//! Integer multiples of one step per matrix, for an entropy coder.
 //!
 //! With an entropy coder behind it a uniform quantiser is as good as any at a given rate (Gish and Pierce, 1968), so
-//! there is no curve here, and no range to fit: only the step, which decides the rate.
+//! there is no curve and no range to fit, only the step, which determines the rate.
 
 use std::f64::consts::{E, PI};
 
@@ -10,20 +10,20 @@ use rayon::prelude::*;
 use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters};
 use crate::{EncodeError, FloatDtype, entropy};
 
-/// Codes up to this are exact in `f32`, and so is their product with a step, but for its rounding.
+/// The largest code: integers up to this are exact in `f32`.
 const LARGEST: f32 = (1 << 24) as f32;
 
-/// Weights looked at to choose a step.
+/// Weights sampled to choose a step.
 const SAMPLE: usize = 1 << 20;
 
-/// Bits per weight that a step may leave unused, and how many steps are tried to come so near.
+/// Bits per weight that a step may leave unused, and the maximum number of steps tried.
 const TOLERANCE: f64 = 0.004;
 const ROUNDS: usize = 12;
 
-/// How much of [`Scheme::Rate`](crate::Scheme::Rate) there shall be.
+/// The rate of [`Scheme::Rate`](crate::Scheme::Rate).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
-    /// Bits per weight, as coded: the step is found that takes them.
+    /// Bits per weight after entropy coding, from which the step is found.
     Bits(f64),
     /// The step itself.
     Step(f32),
@@ -37,10 +37,10 @@ impl Default for Rate {
 }
 
 impl Rate {
-    /// The fewest and the most bits per weight that can be asked for.
+    /// The minimum and maximum bits per weight.
     pub const BITS: [f64; 2] = [0.5, 16.0];
 
-    /// So many bits per weight.
+    /// This many bits per weight.
     ///
     /// # Errors
     /// Outside [`BITS`](Self::BITS).
@@ -53,7 +53,7 @@ impl Rate {
         }
     }
 
-    /// The step for a matrix of which this is a sample.
+    /// The step for a matrix, from a sample of it.
     fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
         match self {
             Self::Step(step) => Ok(step),
@@ -62,22 +62,22 @@ impl Rate {
     }
 }
 
-/// The step at which the coded sample takes `bits` per weight.
+/// The step at which the entropy-coded sample takes `bits` per weight.
 fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
     let n = sample.len().max(1) as f64;
     let sigma = (sample.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / n).sqrt();
-    // Nothing but zeros takes any step; weights that are no numbers are refused by whoever encodes them.
+    // For zeros any step will do; non-finite weights are rejected by the encoder.
     if sigma == 0.0 || !sigma.is_finite() {
         return Ok(1.0);
     }
     let smallest = f64::from(sample.iter().fold(0.0_f32, |max, x| max.max(x.abs()))) / f64::from(LARGEST);
     let [smallest, largest] = [smallest, f64::from(f32::MAX / LARGEST)].map(f64::log2);
-    // The first guess is right for many levels of Gaussian weights, of which no others of their energy have more entropy:
-    // a step twice as large is needed only where the coder's own tables are more than a tiny matrix has bits for.
+    // The first guess is right for Gaussian weights at high rates. No other distribution of equal energy has more entropy, so
+    // a step of more than twice that is needed only if a tiny matrix has fewer bits than the coder's tables take.
     let mut step = (sigma * (2.0 * PI * E).sqrt()).log2() - bits;
-    // Halving the step adds a bit, so the logarithm of the step is off by as many bits as the rate; at low rates it adds
-    // less, and takes some rounds more. The coder's bits are not quite monotonic in the step, so what counts is the
-    // finest step found that keeps to the budget.
+    // Halving the step adds a bit, so the error of the rate is the error of the step's logarithm; at low rates it adds
+    // less, and more iterations are needed. Bits are not quite monotonic in the step, so the result is the finest step
+    // found within the budget.
     let (mut too_fine, mut kept) = (smallest, largest.min(step + 1.0));
     for _ in 0..ROUNDS {
         step = step.max(too_fine).min(kept);
@@ -98,15 +98,15 @@ fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
     Ok(number(kept))
 }
 
-/// The step of this logarithm, as small as there are numbers.
+/// The step with this logarithm, at least the smallest positive number.
 fn number(log: f64) -> f32 {
     (log.exp2() as f32).max(f32::from_bits(1))
 }
 
-/// The nearest whole number of steps.
+/// The nearest multiple of the step.
 #[inline]
 fn code(x: f32, step: f32) -> i32 {
-    // Rounded before it becomes an integer; a magnitude beyond all integers becomes the largest, and is refused.
+    // Rounded before the conversion, which saturates; such a code is rejected.
     (x / step).round_ties_even() as i32
 }
 
@@ -152,7 +152,7 @@ impl StoredForm for WholeNumbers {
     }
 
     fn plain_in_memory(&self, _: FloatDtype) -> Option<FloatDtype> {
-        // Its numbers need not be the source's.
+        // Decoded weights need not be numbers of the source's type.
         Some(FloatDtype::F32)
     }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_takes_the_bits_that_were_asked_for() {
+    fn fitted_step_costs_the_requested_bits() {
         let sample: Vec<f32> = (0..1 << 16)
             .map(|i: u32| {
                 let u = (0.5 + f64::from(i.wrapping_mul(0x9e37_79b1) >> 8)) / f64::from(1 << 24);
@@ -187,7 +187,7 @@ mod tests {
         for none in [0.0, f32::NAN, f32::INFINITY] {
             assert_eq!(Rate::Bits(4.0).step(&[none; 8], 4), Ok(1.0));
         }
-        // However large or small the weights, the codes stay whole numbers that f32 holds.
+        // For weights of any size, codes are exact in f32.
         for size in [f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1)] {
             let step = Rate::Bits(16.0).step(&[size, size / 3.0, 0.0], 3).unwrap();
             assert!(encode(&[size], 1, step).is_ok(), "{size}: {step}");

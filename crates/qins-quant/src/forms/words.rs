@@ -1,12 +1,12 @@
-//! Rows of 32-bit words, which all parts are in memory.
+//! Rows of 32-bit words, the layout of all parts in memory.
 
 use half::f16;
 
 use super::{Element, MatrixFormat, PartSpec};
 
 impl PartSpec {
-    /// The part in memory, of its bytes in a file; their length is not checked. Numbers of fewer bits keep theirs, the last word
-    /// of a row is filled up with zeros, and `f16` becomes `f32`.
+    /// Converts the bytes of a file, whose length is not checked, to the layout in memory. Integers are packed, the last word
+    /// of a row is padded with zeros, and `f16` becomes `f32`.
     pub fn words(&self, bytes: &[u8]) -> Vec<u32> {
         match self.element {
             Element::F16 => halves(bytes).map(|half| f16::from_bits(half).to_f32().to_bits()).collect(),
@@ -16,7 +16,7 @@ impl PartSpec {
         }
     }
 
-    /// Its bytes in a file.
+    /// Converts the layout in memory back to the bytes of a file.
     pub(crate) fn bytes_of(&self, words: &[u32]) -> Vec<u8> {
         match self.element {
             Element::F16 => words.iter().flat_map(|w| f16::from_f32(f32::from_bits(*w)).to_le_bytes()).collect(),
@@ -32,7 +32,7 @@ impl PartSpec {
 }
 
 impl MatrixFormat {
-    /// Reads parts from their bytes in a file, in the order of [`parts`](Self::parts).
+    /// Converts the bytes of parts in a file, in the order of [`parts`](Self::parts), to their layout in memory.
     pub fn read(&self, bytes: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Vec<u32>> {
         self.parts().iter().zip(bytes).map(|(part, bytes)| part.words(bytes.as_ref())).collect()
     }
@@ -42,7 +42,7 @@ fn halves(bytes: &[u8]) -> impl Iterator<Item = u16> {
     crate::dtype::chunks(bytes).map(u16::from_le_bytes)
 }
 
-/// Rows of so many bytes as rows of words; so is a row that is cut off.
+/// Converts rows of this many bytes to rows of words; a truncated last row too.
 fn filled_up(bytes: &[u8], row: usize) -> Vec<u32> {
     let row = row.max(1);
     if row == stride(row) {
@@ -66,14 +66,14 @@ pub(super) fn words_of(floats: Vec<f32>) -> Vec<u32> {
     floats.into_iter().map(f32::to_bits).collect()
 }
 
-/// Bytes from one row to the next, of rows of so many bytes in words. Without `next_multiple_of`'s division: kernels ask for it
-/// at every row.
+/// Bytes from one row to the next, for rows of this many bytes in words. Without the division of `next_multiple_of`,
+/// since kernels call it for every row.
 #[inline]
 pub(crate) const fn stride(bytes: usize) -> usize {
     bytes.saturating_add(size_of::<u32>() - 1) & !(size_of::<u32>() - 1)
 }
 
-/// The same of rows of numbers of 16 bits, in these.
+/// The same for rows of 16-bit numbers, counted in such numbers.
 pub(crate) const fn stride_of_halves(cols: usize) -> usize {
     cols.saturating_add(1) & !1
 }

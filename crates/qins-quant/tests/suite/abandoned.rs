@@ -7,7 +7,7 @@ use qins_quant::FloatDtype;
 use crate::common::{Home, Shards, read};
 
 #[test]
-fn what_nobody_builds_any_more_is_removed() {
+fn abandoned_build_directories_are_removed() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let dir = |name: &str| {
         fs::create_dir_all(home.path(name)).unwrap();

@@ -43,7 +43,7 @@ fn converted(home: &TempDir, name: &str, recipe: &Recipe) -> Checkpoint {
 }
 
 #[test]
-fn a_coded_file_holds_the_same_matrix_in_fewer_bytes() {
+fn coded_file_holds_the_same_matrix_in_fewer_bytes() {
     let weights = weights();
     let home = home(&weights, FloatDtype::Bf16);
     for scheme in Scheme::ALL {
@@ -55,7 +55,7 @@ fn a_coded_file_holds_the_same_matrix_in_fewer_bytes() {
         assert_eq!(coded.tensor_bytes(), bytes, "{scheme}");
         let plain = converted(&home, &format!("{scheme}-plain"), &recipe(scheme, false));
         assert_eq!(plain.encoded("m").unwrap(), whole, "{scheme}");
-        if scheme.is_for_files() {
+        if scheme.is_storage_only() {
             assert_eq!(plain.tensor_bytes(), bytes, "{scheme} is always coded");
         } else {
             assert_eq!(plain.tensor_bytes(), whole.file_bytes(false).unwrap(), "{scheme}");
@@ -65,7 +65,7 @@ fn a_coded_file_holds_the_same_matrix_in_fewer_bytes() {
 }
 
 #[test]
-fn lossless_takes_under_eleven_bits_and_gives_back_every_bit() {
+fn lossless_round_trips_every_bit_under_eleven_bits_per_weight() {
     // Student-t weights have more exponents in use than those of a trained model, and still.
     let weights = weights();
     for (dtype, most) in [(FloatDtype::Bf16, 11.0), (FloatDtype::F16, 14.5), (FloatDtype::F32, 11.1)] {
@@ -97,7 +97,7 @@ fn lossless_takes_under_eleven_bits_and_gives_back_every_bit() {
 }
 
 #[test]
-fn a_rate_costs_what_was_asked_for_and_keeps_what_uniform_steps_keep() {
+fn rate_costs_the_requested_bits_and_rounds_to_uniform_steps() {
     let weights = weights();
     let home = home(&weights, FloatDtype::Bf16);
     for rate in [1.5, 3.0, 4.0, 5.5, 8.0] {
@@ -129,7 +129,7 @@ fn a_rate_costs_what_was_asked_for_and_keeps_what_uniform_steps_keep() {
 }
 
 #[test]
-fn pruned_rows_have_their_share_of_zeros() {
+fn pruned_rows_have_the_requested_share_of_zeros() {
     let weights = weights();
     let home = home(&weights, FloatDtype::Bf16);
     let pruned = |scheme: Scheme, share: f32| Recipe {
@@ -156,7 +156,7 @@ fn pruned_rows_have_their_share_of_zeros() {
 }
 
 #[test]
-fn conversions_give_the_same_bytes_by_bands_or_whole_and_every_time() {
+fn conversion_in_bands_is_byte_identical_to_whole_and_repeatable() {
     let weights = weights();
     let home = home(&weights, FloatDtype::Bf16);
     for scheme in [Scheme::Lossless, Scheme::Rate, Scheme::Q3] {
@@ -184,7 +184,7 @@ fn shape(dir: &Path, dimensions: [i64; 2]) {
 }
 
 #[test]
-fn coded_parts_that_are_none_are_refused() {
+fn damaged_coded_parts_are_rejected() {
     let cases: [Case; 15] = [
         ("another coder", |dir| config(dir, "coding", "zip"), &["config.json", "zip"]),
         (
@@ -259,7 +259,7 @@ fn coded_parts_that_are_none_are_refused() {
 }
 
 #[test]
-fn what_a_stored_matrix_of_a_new_scheme_may_not_be() {
+fn invalid_rate_parts_are_rejected() {
     let rate = |codes: Vec<i32>, step| {
         let parts = vec![codes.into_iter().map(i32::cast_unsigned).collect(), vec![f32::to_bits(step)]];
         EncodedTensor::from_parts(MatrixFormat::new(Form::Rate, FloatDtype::Bf16, 2), 1, parts)

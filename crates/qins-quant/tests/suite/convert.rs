@@ -31,7 +31,7 @@ fn rows_of(home: &Home, tensor: &str, rows: std::ops::Range<usize>) -> Vec<f32> 
 }
 
 #[test]
-fn encoded_modules_are_read_back_as_they_were_encoded() {
+fn encoded_modules_read_back_equal_encoded_tensors() {
     for_every_kind(|home, dtype, _, what| {
         home.convert("plain", "encoded").unwrap();
         let checkpoint = open(&home.path("encoded")).unwrap();
@@ -53,7 +53,7 @@ fn encoded_modules_are_read_back_as_they_were_encoded() {
 }
 
 #[test]
-fn everything_else_is_copied_bit_for_bit() {
+fn other_tensors_are_copied_bit_for_bit() {
     for_every_kind(|home, _, shards, what| {
         home.convert("plain", "encoded").unwrap();
         let (plain, encoded) = (open(&home.path("plain")).unwrap(), open(&home.path("encoded")).unwrap());
@@ -75,7 +75,7 @@ fn everything_else_is_copied_bit_for_bit() {
 }
 
 #[test]
-fn two_conversions_give_the_same_bytes() {
+fn conversion_is_deterministic() {
     for shards in [Shards::One, Shards::Two] {
         let home = Home::new(FloatDtype::Bf16, shards);
         home.convert("plain", "one").unwrap();
@@ -92,7 +92,7 @@ fn two_conversions_give_the_same_bytes() {
 }
 
 #[test]
-fn the_configuration_keeps_its_entries_and_says_what_was_done() {
+fn config_keeps_its_entries_and_lists_encoded_modules() {
     let home = Home::encoded(Shards::One);
     let mut config: Value = serde_json::from_slice(&fs::read(home.path("encoded/config.json")).unwrap()).unwrap();
     let quantization = config.as_object_mut().unwrap().remove("quantization_config").unwrap();
@@ -111,7 +111,7 @@ fn the_configuration_keeps_its_entries_and_says_what_was_done() {
 }
 
 #[test]
-fn numbers_of_the_configuration_keep_their_every_digit() {
+fn config_numbers_keep_every_digit() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     // Shortest decimals of doubles: those a parser that is off by one bit in a thousand would bend.
     let mut state = 1_u64;
@@ -131,7 +131,7 @@ fn numbers_of_the_configuration_keep_their_every_digit() {
 }
 
 #[test]
-fn the_files_beside_the_weights_are_copied_and_other_weights_are_not() {
+fn auxiliary_files_are_copied_and_other_weights_are_not() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
     let kept: [(&str, &[u8]); 4] =
         [("tokenizer.json", b"{}"), ("LICENSE", b"free\n"), ("vocab.txt", b"\xff\x00"), (".gitattributes", b"")];
@@ -153,7 +153,7 @@ fn the_files_beside_the_weights_are_copied_and_other_weights_are_not() {
 }
 
 #[test]
-fn progress_adds_up_to_the_bytes_of_the_source() {
+fn progress_adds_up_to_source_bytes() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
     let sum = Cell::new(0);
     let source = open(&home.path("plain")).unwrap();
@@ -169,7 +169,7 @@ fn progress_adds_up_to_the_bytes_of_the_source() {
 }
 
 #[test]
-fn a_fused_matrix_left_whole_is_ignored_under_each_of_its_names() {
+fn whole_fused_matrix_is_ignored_under_each_linear_name() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let whole = |tensor: &str, shape: &[usize]| {
         let mut parts = parts(tensor, shape)?;
@@ -186,7 +186,7 @@ fn a_fused_matrix_left_whole_is_ignored_under_each_of_its_names() {
 }
 
 #[test]
-fn an_empty_directory_and_a_missing_parent_are_filled() {
+fn empty_target_and_missing_parents_are_created() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     fs::create_dir(home.path("empty")).unwrap();
     for out in ["empty", "deep/er/out"] {
@@ -198,7 +198,7 @@ fn an_empty_directory_and_a_missing_parent_are_filled() {
 }
 
 #[test]
-fn symbolic_links_to_files_are_files() {
+fn symbolic_links_are_copied_as_files() {
     #[cfg(unix)]
     {
         let home = Home::new(FloatDtype::Bf16, Shards::Two);
@@ -220,7 +220,7 @@ fn symbolic_links_to_files_are_files() {
 
 #[test]
 #[cfg(unix)]
-fn a_checkpoint_is_as_readable_as_any_directory_made_here() {
+fn checkpoint_has_default_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     home.convert("plain", "encoded").unwrap();
@@ -232,7 +232,7 @@ fn a_checkpoint_is_as_readable_as_any_directory_made_here() {
 }
 
 #[test]
-fn of_several_conversions_to_one_place_one_wins_and_none_is_mixed() {
+fn concurrent_conversions_leave_one_whole_checkpoint() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
     let won = thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(|| home.convert("plain", "out").is_ok())).collect();
@@ -244,7 +244,7 @@ fn of_several_conversions_to_one_place_one_wins_and_none_is_mixed() {
 }
 
 #[test]
-fn embedded_files_are_a_checkpoint_like_any_other() {
+fn embedded_files_open_like_a_directory() {
     let home = Home::encoded(Shards::One);
     let read = |name: &str| &*fs::read(home.path("encoded").join(name)).unwrap().leak();
     let files =
@@ -259,7 +259,7 @@ fn embedded_files_are_a_checkpoint_like_any_other() {
 }
 
 #[test]
-fn rows_outside_a_matrix_are_refused_whatever_their_numbers() {
+fn rows_outside_a_matrix_are_rejected() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let plain = open(&home.path("plain")).unwrap();
     let rows = |from: usize, to: usize| plain.plain_rows("layer.o_proj.weight", [3, 8], from..to);
@@ -273,7 +273,7 @@ fn rows_outside_a_matrix_are_refused_whatever_their_numbers() {
 }
 
 #[test]
-fn a_matrix_of_no_rows_and_endless_columns_has_no_rows_to_give() {
+fn rows_of_an_empty_matrix_with_huge_columns_are_rejected() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let mut tensors = plain_model(FloatDtype::Bf16);
     tensors[0].shape = vec![0, 1 << 62];

@@ -47,7 +47,7 @@ fn steps_off(weights: &[f32], encoded: &EncodedTensor) -> Vec<f64> {
 const HALF: f64 = 0.5 + 1e-4;
 
 #[test]
-fn q8_is_off_by_half_a_step_at_most() {
+fn q8_error_is_at_most_half_a_step() {
     let weights = Random(1).normals(64 * 300, 0.02);
     let encoded = encode(&weights, [64, 300], Scheme::Q8).unwrap();
     let worst = steps_off(&weights, &encoded).into_iter().fold(0.0, f64::max);
@@ -64,7 +64,7 @@ fn q8_is_off_by_half_a_step_at_most() {
 
 proptest! {
     #[test]
-    fn every_row_of_q8_is_off_by_half_a_step_at_most_and_keeps_its_signs((weights, shape) in matrix([5, 40], 15.99)) {
+    fn q8_error_is_at_most_half_a_step_and_signs_are_kept((weights, shape) in matrix([5, 40], 15.99)) {
         let encoded = encode(&weights, shape, Scheme::Q8).unwrap();
         prop_assert!(steps_off(&weights, &encoded).into_iter().all(|steps| steps <= HALF));
         for (w, d) in weights.iter().zip(decode(&encoded)) {
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn encoding_decoded_weights_gives_their_codes_again((weights, shape) in matrix([5, 40], 15.99), alpha in -10.0..10.0_f32) {
+    fn reencoding_decoded_weights_gives_the_same_codes((weights, shape) in matrix([5, 40], 15.99), alpha in -10.0..10.0_f32) {
         // Under a fixed α the whole of it, parameters included.
         let recipe = with_alpha(Scheme::Q8, alpha.exp2());
         let once = EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap();
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn f32_gives_back_f32_weights_within_a_millionth(weights in prop::collection::vec(weight(15.99), 1..200)) {
+    fn companded_f32_round_trips_f32_within_a_millionth(weights in prop::collection::vec(weight(15.99), 1..200)) {
         let small: Vec<f32> = weights.iter().copied().filter(|w| w.abs() <= 4.0).collect();
         let encoded = encode(&small, [1, small.len()], Scheme::CompandedF32).unwrap();
         for (w, d) in small.iter().zip(decode(&encoded)) {
@@ -118,7 +118,7 @@ fn all(dtype: FloatDtype, limit: f32) -> Vec<f32> {
 }
 
 #[test]
-fn f32_gives_back_every_bf16_and_f16_bit_for_bit() {
+fn companded_f32_round_trips_bf16_and_f16_exactly() {
     for alpha in [1.0, 0.0078125, 0.37, 50.0] {
         // A type of p bits has (4 + α|x|)·ε below half a step of 2⁻ᵖ up to about these.
         for (dtype, limit) in [(FloatDtype::Bf16, 65_536.0), (FloatDtype::F16, 2048.0)] {
@@ -135,7 +135,7 @@ fn f32_gives_back_every_bf16_and_f16_bit_for_bit() {
 }
 
 #[test]
-fn rows_of_zeros_are_zeros_of_their_signs_under_scale_zero() {
+fn zero_rows_decode_to_signed_zeros_under_scale_zero() {
     let weights = [0.0, -0.0, 0.0, 1.0, -1.0, 0.5];
     let encoded = encode(&weights, [2, 3], Scheme::Q8).unwrap();
     assert_eq!(bits(&decode(&encoded)[..3]), bits(&weights[..3]));
@@ -143,7 +143,7 @@ fn rows_of_zeros_are_zeros_of_their_signs_under_scale_zero() {
 }
 
 #[test]
-fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
+fn matrices_without_rows_or_columns_round_trip() {
     for scheme in Scheme::ALL {
         for shape in [[0, 0], [0, 5], [5, 0], [1, 1], [1, 5], [5, 1]] {
             let weights = vec![0.25; shape[0] * shape[1]];
@@ -163,7 +163,7 @@ fn a_matrix_may_have_no_rows_or_no_columns_or_one() {
 }
 
 #[test]
-fn one_column_comes_back_as_its_scale() {
+fn single_column_decodes_to_its_scale() {
     let weights = [0.3_f32, -0.007, 100.0, 65_504.0, -1e-6];
     let encoded = encode(&weights, [5, 1], Scheme::Q8).unwrap();
     for (w, d) in weights.iter().zip(decode(&encoded)) {
@@ -173,7 +173,7 @@ fn one_column_comes_back_as_its_scale() {
 }
 
 #[test]
-fn a_scale_below_the_normal_f16_still_covers_its_row() {
+fn subnormal_f16_scale_covers_its_row() {
     for largest in [6.1e-5_f32, 1e-6, 7e-8, 1e-9, 1e-38, f32::from_bits(1)] {
         let weights = [largest, -largest / 3.0, 0.0];
         let encoded = encode(&weights, [1, 3], Scheme::Q8).unwrap();
@@ -184,7 +184,7 @@ fn a_scale_below_the_normal_f16_still_covers_its_row() {
 }
 
 #[test]
-fn a_row_beyond_an_f16_scale_is_named() {
+fn scale_overflow_names_its_row() {
     for (largest, fits) in [(65_504.0, true), (65_505.0, false), (-70_000.0, false), (f32::MAX, false)] {
         let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], Scheme::Q8);
         assert_eq!(result.is_ok(), fits, "{largest}");
@@ -196,7 +196,7 @@ fn a_row_beyond_an_f16_scale_is_named() {
 }
 
 #[test]
-fn a_weight_f32_would_give_back_as_infinite_is_named() {
+fn companded_f32_overflow_names_its_weight() {
     for (weight, fits) in [(3.3e7, true), (3.4e7, false), (-1e30, false)] {
         let result = encode(&[1.0, 2.0, 3.0, weight, 5.0, 6.0], [2, 3], Scheme::CompandedF32);
         assert_eq!(result.is_ok(), fits, "{weight}");
@@ -211,7 +211,7 @@ fn a_weight_f32_would_give_back_as_infinite_is_named() {
 }
 
 #[test]
-fn nan_and_infinity_are_named_by_row_and_column() {
+fn nan_and_infinity_are_rejected_with_their_position() {
     for scheme in Scheme::ALL {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut weights = [0.5; 12];
@@ -226,7 +226,7 @@ fn nan_and_infinity_are_named_by_row_and_column() {
 }
 
 #[test]
-fn a_length_that_is_not_the_shapes_is_refused_even_where_their_product_overflows() {
+fn length_mismatch_is_rejected_even_if_the_shape_overflows() {
     for scheme in Scheme::ALL {
         for shape in [[2, 2], [1, 4], [usize::MAX, 2], [1 << 40, 1 << 40], [1 << 32, 1 << 32]] {
             let found = if shape == [1 << 32, 1 << 32] { 0 } else { 3 };
@@ -237,7 +237,7 @@ fn a_length_that_is_not_the_shapes_is_refused_even_where_their_product_overflows
 }
 
 #[test]
-fn stored_parts_that_are_no_matrix_are_refused() {
+fn invalid_stored_parts_are_rejected() {
     let format = MatrixFormat::new(Form::CompandedRow, FloatDtype::Bf16, 3);
     let make = |codes: usize, scale: &[f32], curvature: &[f32]| {
         let mut parts = format.read([vec![1; codes]]);

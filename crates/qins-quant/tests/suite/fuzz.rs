@@ -61,7 +61,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn an_encoded_checkpoint_with_wrong_bytes_is_read_or_refused(
+    fn mutated_encoded_checkpoint_is_read_or_rejected(
         edits in edits(), file in 0..3_usize,
         (shards, grouped) in prop_oneof![Just((Shards::One, false)), Just((Shards::Two, false)), Just((Shards::One, true))],
     ) {
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn a_plain_checkpoint_with_wrong_bytes_is_converted_whole_or_not_at_all(
+    fn mutated_plain_checkpoint_converts_whole_or_leaves_nothing(
         edits in edits(), in_header in any::<bool>(),
     ) {
         let home = Home::new(FloatDtype::F16, Shards::One);

@@ -95,7 +95,7 @@ fn decoded(checkpoint: &Checkpoint) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn the_golden_checkpoint_decodes_to_the_same_weights_for_ever() {
+fn golden_checkpoint_decodes_to_golden_weights() {
     let files: &'static [(&str, &[u8])] = &[("config.json", CONFIG), ("model.safetensors", MODEL)];
     let golden = Checkpoint::open(Files::Embedded { name: "golden", files }).unwrap();
     let found = decoded(&golden);
@@ -116,7 +116,7 @@ fn the_golden_checkpoint_decodes_to_the_same_weights_for_ever() {
 }
 
 #[test]
-fn the_golden_checkpoint_is_what_is_written_today() {
+fn conversion_writes_the_golden_checkpoint() {
     let home = TempDir::new().unwrap();
     write(&home);
     assert!(fs::read(home.path().join("out/config.json")).unwrap() == CONFIG, "config.json changed: {IF_MEANT}");

@@ -54,7 +54,7 @@ fn coded(stream: Vec<u8>, n: u64) -> Checkpoint {
 }
 
 #[test]
-fn a_block_in_another_mode_is_refused_before_its_tables_are_allocated() {
+fn block_in_another_mode_is_rejected_before_allocation() {
     let words: Vec<u16> = (0..600).map(|i| i / 3 * 21).collect();
     let stream = |mode, delta| {
         let config = ChunkConfig::default().with_mode_spec(mode).with_delta_spec(delta);
@@ -75,7 +75,7 @@ fn a_block_in_another_mode_is_refused_before_its_tables_are_allocated() {
 }
 
 #[test]
-fn a_value_that_stands_for_no_finite_weight_of_its_type_is_none() {
+fn companded_f32_value_decoding_to_infinity_is_rejected() {
     let below_one = 1.0_f32.next_down();
     // 2²⁴ − 1 is more than an f16 holds, and times 10³³ more than an f32.
     let tiny = Alpha::new(1e-33).unwrap();
@@ -101,7 +101,7 @@ fn a_value_that_stands_for_no_finite_weight_of_its_type_is_none() {
 }
 
 #[test]
-fn rows_without_columns_take_no_time_however_many_they_claim() {
+fn huge_row_count_without_columns_takes_no_time() {
     let rows = i64::MAX as usize;
     let modules = ["a", "b", "c"];
     let names = modules.map(|m| [format!("{m}.weight_packed"), format!("{m}.weight_shape"), format!("{m}.weight")]);
@@ -129,7 +129,7 @@ fn rows_without_columns_take_no_time_however_many_they_claim() {
 }
 
 #[test]
-fn columns_without_rows_are_none_however_many_they_claim() {
+fn huge_column_count_without_rows_does_not_overflow() {
     // A row's bytes are more than there are numbers; the fuzzer's build checks that none is computed.
     let parts = vec![Vec::new(); 2];
     let format = MatrixFormat::new(Form::Lossless, FloatDtype::F32, usize::MAX);

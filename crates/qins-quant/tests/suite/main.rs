@@ -1,4 +1,4 @@
-//! The laws of stored tensors and checkpoints, one module per subject.
+//! Tests of stored tensors and checkpoints, one module per subject.
 
 mod abandoned;
 mod coded;
@@ -6,14 +6,14 @@ mod common;
 mod convert;
 mod draw;
 mod encode;
+mod export_verify;
 mod fuzz;
 mod golden;
 mod grouped;
 mod hostile;
+mod invalid_checkpoint;
+mod invalid_conversion;
 mod kv;
 mod linear;
-mod refuse_checkpoint;
-mod refuse_convert;
 mod single;
 mod sqnr;
-mod there_and_back;

@@ -29,7 +29,7 @@ fn saved(w: &EncodedTensor) -> (TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn matmul_is_the_kernels_product_and_wrong_lengths_are_errors() {
+fn matmul_equals_kernel_linear_and_rejects_wrong_lengths() {
     let x = Random(41).normals(3 * SHAPE[1], 1.0);
     for scheme in Scheme::ALL {
         let w = encoded(scheme, FloatDtype::F32);
@@ -53,7 +53,7 @@ fn matmul_is_the_kernels_product_and_wrong_lengths_are_errors() {
 }
 
 #[test]
-fn a_saved_matrix_comes_back_as_it_was_and_replaces_what_was_there() {
+fn saved_matrix_loads_equal_and_replaces_an_existing_file() {
     for scheme in Scheme::ALL {
         for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
             let w = encoded(scheme, source);
@@ -79,7 +79,7 @@ fn a_saved_matrix_comes_back_as_it_was_and_replaces_what_was_there() {
 }
 
 #[test]
-fn a_saved_matrix_has_the_tensors_of_a_checkpoint() {
+fn saved_matrix_has_the_tensors_of_a_checkpoint() {
     let (_dir, path) = saved(&encoded(Scheme::Q4, FloatDtype::Bf16));
     let mut names = Vec::new();
     let mut own = Value::Null;
@@ -112,7 +112,7 @@ fn config(path: &Path, edit: impl FnOnce(&mut Value)) {
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 #[test]
-fn a_file_that_is_no_matrix_is_refused() {
+fn invalid_matrix_file_is_rejected() {
     let cases: &[Case] = &[
         ("missing", |p| fs::remove_file(p).unwrap(), &["No such file"]),
         ("empty", |p| fs::write(p, "").unwrap(), &["found 0 bytes"]),
@@ -173,7 +173,7 @@ fn a_file_that_is_no_matrix_is_refused() {
                 *bytes.last_mut().unwrap() ^= 1;
                 fs::write(p, bytes).unwrap();
             },
-            &["expected the bytes its checksum was made of"],
+            &["expected bytes that match their checksum"],
         ),
         (
             "a huge shape",
@@ -206,7 +206,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_file_with_wrong_bytes_is_a_matrix_or_refused(edits in edits(), in_header in any::<bool>(), scheme in 0..9_usize) {
+    fn mutated_matrix_file_is_loaded_or_rejected(edits in edits(), in_header in any::<bool>(), scheme in 0..9_usize) {
         let (_dir, path) = saved(&encoded(Scheme::ALL[scheme], FloatDtype::F16));
         if in_header { edit_header_bytes(&path, &edits) } else { edit_file(&path, &edits) }
         if let Err(error) = EncodedTensor::load(&path) {

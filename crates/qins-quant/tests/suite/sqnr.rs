@@ -44,7 +44,7 @@ fn student() -> Vec<f32> {
 }
 
 #[test]
-fn q8_keeps_more_than_int8_of_gaussian_and_much_more_of_heavy_tailed_rows() {
+fn q8_beats_int8_on_gaussian_and_more_on_heavy_tails() {
     for (name, weights, at_least, ahead) in
         [("Gaussian", gaussian(), 43.5, 2.0), ("Student-t(5)", student(), 41.4, 6.0)]
     {
@@ -57,7 +57,7 @@ fn q8_keeps_more_than_int8_of_gaussian_and_much_more_of_heavy_tailed_rows() {
 }
 
 #[test]
-fn a_fixed_alpha_collapses_the_codes_of_small_weights() {
+fn fixed_alpha_collapses_codes_of_small_weights() {
     let weights = gaussian();
     let fitted = decibels(&weights, &q8(&weights, None));
     let one = decibels(&weights, &q8(&weights, Some(1.0)));
@@ -72,7 +72,7 @@ fn a_fixed_alpha_collapses_the_codes_of_small_weights() {
 }
 
 #[test]
-fn every_grouped_scheme_keeps_what_its_bits_allow() {
+fn grouped_schemes_reach_their_sqnr() {
     let table = [
         (Scheme::Q8g, 47.0, 46.3),
         (Scheme::Q6, 35.2, 34.5),
@@ -99,7 +99,7 @@ fn every_grouped_scheme_keeps_what_its_bits_allow() {
 }
 
 #[test]
-fn a_matrix_gets_the_curves_that_keep_more_of_it() {
+fn grouped_fit_chooses_the_better_curves() {
     // Weights that were whole steps of their groups once, as of a checkpoint that was 4-bit before.
     let stepped: Vec<f32> = gaussian().chunks(32).flat_map(|group| integers(group, 4, 32)).collect();
     for (name, weights, linear) in [("whole steps", stepped, true), ("Student-t(5)", student(), false)] {

@@ -66,7 +66,7 @@ impl EncodeArgs {
             (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
             (None, None) => Ok(None),
             (Some(scheme), _) => {
-                if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::heeds_importance) {
+                if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::uses_importance) {
                     return Err(format!("expected a scheme that uses a calibration with --calibrate, found {scheme}"));
                 }
                 if self.bits_per_weight.is_some() && !self.rates(scheme) {

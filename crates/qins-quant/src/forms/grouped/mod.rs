@@ -49,7 +49,7 @@ impl StoredForm for Layout {
         check_parameters("curvature", parts[4], 1, Curvature::MAX.get())
     }
 
-    fn takes_importance(&self) -> bool {
+    fn uses_importance(&self) -> bool {
         true
     }
 

@@ -8,7 +8,7 @@ use crate::{Error, device::read};
 
 /// Sums the squares of a linear's inputs, per channel. Clones share one sum: a module can be cloned, and so must its parts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tap(Arc<Mutex<Sums>>);
+pub(crate) struct ActivationStats(Arc<Mutex<Sums>>);
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -19,7 +19,7 @@ struct Sums {
     failure: Option<Error>,
 }
 
-impl Tap {
+impl ActivationStats {
     /// Takes in `x[m, in]`.
     pub(super) fn add(&self, x: &Tensor<2>) {
         let [m, channels] = x.dims();

@@ -27,7 +27,7 @@ fn check(home: &Home, source: Option<&str>) -> Verification {
 }
 
 #[test]
-fn what_is_lossless_comes_back_byte_for_byte() {
+fn export_of_lossless_is_byte_identical() {
     for dtype in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
         for shards in [Shards::One, Shards::Two] {
             let home = Home::new(dtype, shards);
@@ -49,7 +49,7 @@ fn what_is_lossless_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn what_is_not_comes_back_as_it_decodes_in_the_type_that_is_asked_for() {
+fn export_of_lossy_equals_decoded_weights_in_the_requested_dtype() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     // q and o as q8, k as floats, v plain: all of one matrix again.
     home.convert("plain", "out").unwrap();
@@ -84,7 +84,7 @@ fn what_is_not_comes_back_as_it_decodes_in_the_type_that_is_asked_for() {
 }
 
 #[test]
-fn a_good_checkpoint_has_no_faults_and_is_as_near_to_its_source_as_its_schemes() {
+fn verify_of_intact_checkpoint_finds_no_faults_and_measures_fidelity() {
     for shards in [Shards::One, Shards::Two] {
         let home = Home::new(FloatDtype::Bf16, shards);
         home.convert("plain", "out").unwrap();
@@ -106,7 +106,7 @@ fn a_good_checkpoint_has_no_faults_and_is_as_near_to_its_source_as_its_schemes()
 }
 
 #[test]
-fn every_byte_that_differs_is_a_fault() {
+fn verify_finds_every_flipped_byte() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     home.convert_parts("plain", "out", &all_in(Scheme::Lossless)).unwrap();
     let path = home.path("out/model.safetensors");
@@ -124,7 +124,7 @@ fn every_byte_that_differs_is_a_fault() {
 }
 
 #[test]
-fn another_source_is_found_out() {
+fn verify_finds_a_different_source() {
     let fault = |scheme: Scheme, tensor: &str| {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
         home.convert_parts("plain", "out", &all_in(scheme)).unwrap();
@@ -159,7 +159,7 @@ fn another_source_is_found_out() {
 }
 
 #[test]
-fn a_plain_checkpoint_has_nothing_to_check_but_its_structure() {
+fn verify_of_plain_checkpoint_finds_no_faults() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
     let found = verify(&open(&home.path("plain")).unwrap(), None, &|_| {}).unwrap();
     assert_eq!((found.checksums, found.faults.len()), (0, 0));

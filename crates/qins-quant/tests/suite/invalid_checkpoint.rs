@@ -73,7 +73,7 @@ const Q_CURVATURE: &str = "layer.q_proj.weight_curvature";
 const K: &str = "layer.k_proj.weight_packed";
 
 #[test]
-fn files_that_are_missing_or_no_files() {
+fn missing_and_unreadable_files_are_rejected() {
     check(
         Shards::One,
         &[
@@ -101,7 +101,7 @@ fn files_that_are_missing_or_no_files() {
 }
 
 #[test]
-fn safetensors_files_that_are_cut_or_lie() {
+fn truncated_and_inconsistent_safetensors_are_rejected() {
     check(
         Shards::One,
         &[
@@ -130,7 +130,7 @@ fn safetensors_files_that_are_cut_or_lie() {
 }
 
 #[test]
-fn every_cut_of_a_file_is_refused() {
+fn every_truncation_is_rejected() {
     let home = Home::encoded(Shards::One);
     let path = home.path("encoded/model.safetensors");
     let whole = fs::read(&path).unwrap();
@@ -144,7 +144,7 @@ fn every_cut_of_a_file_is_refused() {
 }
 
 #[test]
-fn stored_tensors_that_are_no_matrix() {
+fn invalid_q8_and_float_tensors_are_rejected() {
     check(
         Shards::One,
         &[
@@ -178,7 +178,7 @@ fn stored_tensors_that_are_no_matrix() {
 }
 
 #[test]
-fn stored_groups_that_are_no_matrix() {
+fn invalid_grouped_tensors_are_rejected() {
     const PACKED: &str = "layer.o_proj.weight_packed";
     const SCALE: &str = "layer.o_proj.weight_scale";
     const GROUP_SCALE: &str = "layer.o_proj.weight_group_scale";
@@ -226,7 +226,7 @@ fn stored_groups_that_are_no_matrix() {
 }
 
 #[test]
-fn configurations_that_are_none_or_of_another_format() {
+fn invalid_quantization_config_is_rejected() {
     check(
         Shards::One,
         &[
@@ -282,7 +282,7 @@ fn configurations_that_are_none_or_of_another_format() {
 }
 
 #[test]
-fn an_alpha_that_is_none() {
+fn invalid_alpha_is_rejected() {
     fn alpha(dir: &Path, group: &str, alpha: Value) {
         config(dir, |q| q["config_groups"][group]["alpha"] = alpha);
     }
@@ -299,7 +299,7 @@ fn an_alpha_that_is_none() {
 }
 
 #[test]
-fn an_index_that_is_none() {
+fn invalid_index_is_rejected() {
     const FIRST: &str = "a-1-of-2.safetensors";
     check(
         Shards::Two,
@@ -359,7 +359,7 @@ fn an_index_that_is_none() {
 
 #[test]
 #[cfg(unix)]
-fn a_file_that_may_not_be_read_is_named() {
+fn unreadable_file_is_named() {
     use std::os::unix::fs::PermissionsExt;
     for file in ["config.json", "model.safetensors"] {
         let home = Home::encoded(Shards::One);
@@ -374,7 +374,7 @@ fn a_file_that_may_not_be_read_is_named() {
 }
 
 #[test]
-fn a_refused_checkpoint_is_left_as_it_was() {
+fn rejected_checkpoint_is_left_unchanged() {
     let home = Home::encoded(Shards::One);
     let before = list(&home.path("encoded"));
     config(&home.path("encoded"), |q| q["format_version"] = json!(FORMAT_VERSION + 1));

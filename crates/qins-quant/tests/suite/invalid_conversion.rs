@@ -29,7 +29,7 @@ fn element(dir: &Path, tensor: &str, row: usize, col: usize, value: f32) {
 }
 
 #[test]
-fn sources_that_cannot_be_encoded() {
+fn invalid_source_is_rejected_and_leaves_nothing() {
     let cases: [Case; 14] = [
         ("no config.json", |dir| fs::remove_file(dir.join("config.json")).unwrap(), &["config.json"]),
         ("config.json a number", |dir| fs::write(dir.join("config.json"), "3").unwrap(), &["config.json", "object"]),
@@ -123,7 +123,7 @@ fn sources_that_cannot_be_encoded() {
 }
 
 #[test]
-fn a_name_taken_in_another_shard_is_refused() {
+fn name_taken_in_another_shard_is_rejected() {
     let home = Home::new(FloatDtype::Bf16, Shards::Two);
     let dir = home.path("plain");
     let mut tensors = plain_model(FloatDtype::Bf16);
@@ -138,7 +138,7 @@ fn a_name_taken_in_another_shard_is_refused() {
 }
 
 #[test]
-fn linears_that_do_not_tile_their_matrix_are_refused() {
+fn linears_not_tiling_their_matrix_are_rejected() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let source = open(&home.path("plain")).unwrap();
     let attempt = |ranges: &[Range<usize>]| {
@@ -167,7 +167,7 @@ fn linears_that_do_not_tile_their_matrix_are_refused() {
 }
 
 #[test]
-fn targets_that_are_taken_or_cannot_be() {
+fn occupied_and_impossible_targets_are_rejected() {
     let home = Home::encoded(Shards::One);
     fs::create_dir(home.path("full")).unwrap();
     fs::write(home.path("full/file"), "mine").unwrap();
@@ -188,7 +188,7 @@ fn targets_that_are_taken_or_cannot_be() {
 
 #[test]
 #[cfg(unix)]
-fn a_parent_that_may_not_be_written_is_named() {
+fn unwritable_parent_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     fs::create_dir(home.path("locked")).unwrap();
@@ -202,7 +202,7 @@ fn a_parent_that_may_not_be_written_is_named() {
 }
 
 #[test]
-fn an_alpha_no_f16_scale_can_express_is_refused() {
+fn alpha_beyond_f16_scale_is_rejected() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let source = open(&home.path("plain")).unwrap();
     let attempt = |alpha: f32| {
@@ -225,7 +225,7 @@ fn spec(name: &str, shape: &[usize]) -> TensorSpec {
 }
 
 #[test]
-fn a_shard_holds_what_was_announced_and_nothing_else() {
+fn shard_writer_rejects_undeclared_and_incomplete_tensors() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     let begin = |specs: Vec<TensorSpec>| {
         Directory::create(&home.path("out")).unwrap().shard("s.safetensors", specs, Vec::new())
