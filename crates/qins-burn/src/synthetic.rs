@@ -42,7 +42,7 @@ pub fn synthetic(
             }
             Some(recipe) => {
                 let encoded = encoded(&mut bands, spec, &recipe, plain)?;
-                let n = encoded.file_bytes(false).map_err(|source| refused(spec, source))?;
+                let n = encoded.file_bytes(false).map_err(|source| encode_error(spec, source))?;
                 report.encoded.push(spec.module.clone());
                 report.encoded_weights += rows * cols;
                 report.encoded_bytes += n;
@@ -73,7 +73,7 @@ fn encoded(
         // No importance: that belongs to one linear, but the rows are shared.
         let recipe = Recipe { importance: None, ..recipe.clone() };
         let band = EncodedTensor::encode_as(&weights(cols), [BAND, cols], source, &recipe);
-        bands.insert((recipe.scheme, cols), band.map_err(|e| refused(spec, e))?);
+        bands.insert((recipe.scheme, cols), band.map_err(|e| encode_error(spec, e))?);
     }
     let band = &bands[&(recipe.scheme, cols)];
     let specs = band.format().parts();
@@ -81,10 +81,10 @@ fn encoded(
         // Parts of the whole matrix have no rows.
         if spec.by_rows() { repeat(words, rows) } else { words.clone() }
     });
-    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| refused(spec, e))
+    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| encode_error(spec, e))
 }
 
-fn refused(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {
+fn encode_error(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {
     Error::Encode { module: spec.module.clone(), source }
 }
 

@@ -244,8 +244,8 @@ fn shard_writer_rejects_undeclared_and_incomplete_tensors() {
     writer.write("a", &[0; 3]).unwrap();
     names(writer.finish().unwrap_err(), "`a`");
     names(begin(vec![spec("a", &[2]), spec("a", &[2])]).unwrap_err(), "a");
-    for endless in [[1 << 60, 1 << 60], [1 << 60, 16], [1 << 63, 1]] {
-        names(begin(vec![spec("a", &endless)]).unwrap_err(), "Overflow");
+    for overflowing in [[1 << 60, 1 << 60], [1 << 60, 16], [1 << 63, 1]] {
+        names(begin(vec![spec("a", &overflowing)]).unwrap_err(), "Overflow");
     }
     assert_eq!(home.list(), ["plain"]);
 }

@@ -221,8 +221,8 @@ pub(super) fn widened(bits: u32, #[comptime] bf16: bool) -> f32 {
         // Below 2⁻¹⁴ numbers are multiples of 2⁻²⁴; above, only the exponent's bias differs. (Shifted, the former would be f32
         // subnormals, which a device may flush to zero.)
         let small = f32::cast_from(rest) * 5.960_464_5e-8;
-        let endless = select(rest < 0x7c00, 0u32, 0x7f80_0000u32);
-        let large = f32::reinterpret(((rest << 13) + 0x3800_0000) | endless);
+        let infinity = select(rest < 0x7c00, 0u32, 0x7f80_0000u32);
+        let large = f32::reinterpret(((rest << 13) + 0x3800_0000) | infinity);
         let magnitude = select(rest < 0x400, small, large);
         f32::reinterpret(f32_bits(magnitude) | sign)
     }
