@@ -39,12 +39,12 @@ fn open() -> Result<(Device, WgpuSetup), String> {
     let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
     let (device, setup) = options.init_with_setup().map_err(|error| match (error, std::env::var(CHOICE)) {
         (WgpuInitError::AdapterUnavailable { .. } | WgpuInitError::InvalidConfiguration { .. }, Ok(choice)) => format!(
-            "expected {CHOICE} to name a card that is there, as DiscreteGpu(N), IntegratedGpu(N), VirtualGpu(N), Other(N) or \
+            "expected {CHOICE} to name an existing card, as DiscreteGpu(N), IntegratedGpu(N), VirtualGpu(N), Other(N) or \
              Cpu, found `{choice}`"
         ),
         (error @ WgpuInitError::AdapterUnavailable { .. }, _) => format!(
-            "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use: {error}. Debian's packages \
-             libvulkan1 and mesa-vulkan-drivers have one in software"
+            "expected a graphics card with Vulkan, Metal or DX12, found no usable one: {error}. Debian's packages \
+             libvulkan1 and mesa-vulkan-drivers have a software Vulkan driver"
         ),
         (error, _) => error.to_string(),
     })?;
