@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast llama.cpp is on this machine, on a model with the shapes of Phi-3.5-mini-instruct and random weights.
+"""Measure the speed of llama.cpp on a model with the shapes of Phi-3.5-mini-instruct and random weights.
 
 Needs gguf 0.19.0, llama-cpp-python 0.3.36 (which builds llama.cpp 0c1e570 from source: a C++ compiler) and numpy 2.4.6:
 
@@ -8,20 +8,20 @@ Needs gguf 0.19.0, llama-cpp-python 0.3.36 (which builds llama.cpp 0c1e570 from 
   VENV/bin/python benches/peers/llama.py make --type q8_0 --blocks 32 --out FILE.gguf
   VENV/bin/python benches/peers/llama.py run --model FILE.gguf --threads 2 --prompt 128 --tokens 32 --json
 
-Where such a build ends at an illegal instruction (AMX, on some virtual machines), name what there is instead:
+If such a build ends at an illegal instruction (AMX, on some virtual machines), list the supported features instead:
 CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON
 -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".
 
-`make` writes random blocks of the file type straight away; there never is a float model. Layer norms are 1, weights have a
-standard deviation of about 0.02. The tokenizer is made up, as `run` feeds token ids. The rope factors for long contexts
-are left out: the context is 512. Tensors are fused as llama.cpp's own converter of this architecture leaves them: query,
+`make` writes random blocks of the file type directly, without a float model. Layer norms are 1, weights have a
+standard deviation of about 0.02. The tokenizer is a dummy, since `run` uses token ids. The rope factors for long contexts
+are omitted: the context is 512. Tensors are fused as by llama.cpp's own converter of this architecture: query,
 key and value are `attn_qkv`, gate and up are `ffn_up`.
 
 `run` times llama_decode, called through ctypes. Prefill is one batch of random ids; decode is greedy, one token at a time,
-after that prompt, argmax included. The KV cache is FP16. Of a prompt, llama.cpp computes the last block's feed-forward and
-the head at the last position only: of the blocks' work that leaves out a sixth with 4 blocks and 2 % with 32.
-`load_seconds` is the model alone, its file in the page cache or not. --no-repack, an option of llama.cpp's own programs too,
-leaves Q4_K in the layout of the file: prefill was then 1.5 times as fast with AVX-512 VNNI, decode a tenth slower.
+after that prompt, argmax included. The KV cache is FP16. For a prompt, llama.cpp computes the last block's feed-forward and
+the head at the last position only, which saves a sixth of the blocks' work with 4 blocks and 2 % with 32.
+`load_seconds` is for the model alone, its file in the page cache or not. --no-repack, also an option of llama.cpp's own programs,
+keeps Q4_K in the layout of the file: prefill was then 1.5 times as fast with AVX-512 VNNI, decode a tenth slower.
 """
 import argparse
 import ctypes

@@ -1,4 +1,4 @@
-//! Bytes as an entropy-coded part: a number's type, the shape, the lengths of the blocks, and the blocks.
+//! Bytes as an entropy-coded part: the element type, the shape, the lengths of the blocks, and the blocks.
 
 use peak_alloc::PeakAlloc;
 use qins_quant::{
@@ -9,7 +9,7 @@ use qins_quant::{
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Tables of a block's decoder, and a few numbers at a time.
+/// Memory of a block's decoder: its tables, and a batch of numbers.
 const WORKSPACE: usize = 1 << 20;
 
 /// The last also stands where the corpus has `u32`, which is coded alike.
@@ -19,7 +19,7 @@ const ELEMENTS: [Element; 7] =
 /// Decodes them.
 ///
 /// # Panics
-/// When more memory is taken than 1024 times the stream and what the decoder works in.
+/// When more is allocated than 1024 times the stream and the decoder's own memory.
 pub fn run(bytes: &[u8]) -> bool {
     let Some((&[element, blocks], rest)) = bytes.split_first_chunk() else { return false };
     let Some((shape, rest)) = rest.split_first_chunk::<16>() else { return false };
@@ -27,7 +27,7 @@ pub fn run(bytes: &[u8]) -> bool {
     let element = ELEMENTS[usize::from(element) % ELEMENTS.len()];
     let [rows, width] = [&shape[..8], &shape[8..]].map(|n| u64::from_le_bytes(n.try_into().expect("8 bytes")) as usize);
     let blocks: Vec<u32> = match blocks {
-        // The usual case, that no edit of the stream breaks.
+        // Block lengths that match the stream, so that edits of the stream do not break them.
         0 => vec![stream.len() as u32],
         _ => lengths.as_chunks().0.iter().map(|n| u32::from_le_bytes(*n)).collect(),
     };
@@ -53,7 +53,7 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
     };
     let mut seeds = Vec::new();
     for (element, size) in ELEMENTS.iter().map(|element| element.size()).enumerate().filter(|(i, _)| *i != 4) {
-        // One value, few values, and as many as there are numbers, over more than a batch of the decoder's.
+        // One value, few values, and all distinct, over more than one batch of the decoder.
         let of = |number: &dyn Fn(u32) -> u32| {
             (0..600).flat_map(|i| number(i).to_le_bytes()[..size].to_vec()).collect::<Vec<u8>>()
         };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::model::{Kind, converted, files, kinds, read};
 
-/// Some matrices of different forms, and what a conversion makes of them.
+/// A checkpoint with some matrices of different forms.
 fn model() -> &'static (Vec<u8>, Vec<u8>) {
     static MODEL: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
     let some = |kind: &Kind| {
@@ -17,12 +17,12 @@ fn model() -> &'static (Vec<u8>, Vec<u8>) {
     MODEL.get_or_init(|| converted(&kinds().into_iter().filter(some).collect::<Vec<_>>()))
 }
 
-/// Reads them beside a good shard.
+/// Reads them with a valid shard.
 pub fn run(bytes: &[u8]) -> bool {
     read(files(bytes, &model().1))
 }
 
-/// What belongs to the shard, with all that a configuration may say.
+/// Configurations of the shard, with every optional field.
 pub fn seeds() -> Vec<(String, Vec<u8>)> {
     let config: Value = serde_json::from_slice(&model().0).expect("what a conversion writes");
     let edited = |name: &str, edit: &dyn Fn(&mut Value)| {

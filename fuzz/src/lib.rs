@@ -1,8 +1,8 @@
-//! Hostile bytes for every reader of files: what they do with an input, apart from the fuzzer that makes it.
+//! Fuzz targets for every reader of files, independent of the fuzzer.
 //!
-//! Each module here is a target: `run` takes any bytes, panics where a reader breaks what it promises, and says whether
-//! they were read to the end; `seeds` makes inputs that are. `cargo xtask fuzz` runs them from `corpus/`, whose seeds
-//! `cargo run --manifest-path fuzz/Cargo.toml --bin seeds` writes anew: after a change of the format, for one.
+//! Each module is a target: `run` takes any bytes, panics if a reader breaks its contract, and returns whether
+//! they were read to the end; `seeds` makes valid inputs. `cargo xtask fuzz` starts from `corpus/`, whose seeds
+//! `cargo run --manifest-path fuzz/Cargo.toml --bin seeds` rewrites, for example after a change of the format.
 
 pub mod block;
 pub mod config;
@@ -12,20 +12,20 @@ pub mod packed;
 
 use std::{fs, path::PathBuf};
 
-/// Where the inputs of a target lie that fuzzing begins with.
+/// The folder of a target's initial inputs.
 pub fn corpus(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
 
-/// How the names of inputs begin that `seeds` wrote; the others were found by fuzzing.
+/// The name prefix of inputs that `seeds` wrote; the others were found by fuzzing.
 pub const SEED: &str = "seed-";
 
 /// Prepares a target.
 ///
 /// # Panics
-/// When the seeds are not read to the end any more: fuzzing would begin with nothing, and find as much.
+/// When the seeds are not valid any more, since fuzzing would start without useful inputs.
 pub fn start(target: &str, run: impl Fn(&[u8]) -> bool) {
-    // In the fuzzer's own thread: handing small matrices to others would take most of the time.
+    // In the fuzzer's own thread, since passing small matrices to others would take most of the time.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().expect("the first pool");
     let files = fs::read_dir(corpus(target)).expect("a folder of inputs").map(|file| file.expect("an input").path());
     let seeds: Vec<_> =

@@ -15,7 +15,7 @@ use safetensors::{
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Of every small matrix: more than a group, and no whole number of groups.
+/// The shape of every small matrix: more than a group, and not a whole number of groups.
 pub const SHAPE: [usize; 2] = [2, 40];
 
 /// A matrix of one form.
@@ -23,13 +23,13 @@ pub const SHAPE: [usize; 2] = [2, 40];
 pub struct Kind {
     /// Its module, named after the form.
     pub module: String,
-    /// How it rests.
+    /// How it is encoded.
     pub recipe: Recipe,
-    /// What it was.
+    /// The source's type.
     pub source: FloatDtype,
 }
 
-/// A matrix of every form. The type of the source matters to the schemes that keep its bits.
+/// A matrix of every form. The source's type matters to the schemes that keep its bits.
 pub fn kinds() -> Vec<Kind> {
     let mut kinds = Vec::new();
     for scheme in Scheme::ALL {
@@ -87,7 +87,7 @@ pub fn files(config: &[u8], shard: &[u8]) -> Files {
     Files::Memory(BTreeMap::from(files.map(|(name, bytes)| (name.to_owned(), bytes.into()))).into())
 }
 
-/// Config and shard of `kinds`, as a conversion writes them.
+/// The config and shard of `kinds`, written by a conversion.
 pub fn converted(kinds: &[Kind]) -> (Vec<u8>, Vec<u8>) {
     let source = plain(kinds);
     let parts = |tensor: &str, shape: &[usize]| {
@@ -121,7 +121,7 @@ pub fn config_of(shard: &[u8]) -> Value {
     } })
 }
 
-/// The shard with the right checksums, if it is one: nobody guesses them, and what is damaged is not looked at further.
+/// The shard with correct checksums, if it is valid: the fuzzer cannot guess them, and readers stop at damaged tensors.
 pub fn signed(shard: &[u8]) -> Option<Vec<u8>> {
     let (length, header) = SafeTensors::read_metadata(shard).ok()?;
     let data = &shard[8 + length..];
@@ -139,10 +139,10 @@ pub fn signed(shard: &[u8]) -> Option<Vec<u8>> {
     Some([&(header.len() as u64).to_le_bytes(), &*header, data].concat())
 }
 
-/// Reads all there is in a checkpoint; whether nothing was wrong.
+/// Reads a whole checkpoint; returns whether it has no faults.
 ///
 /// # Panics
-/// When a scheme that promises finite weights decodes to others.
+/// When a scheme that guarantees finite weights decodes to others.
 pub fn read(files: Files) -> bool {
     static SOURCES: OnceLock<[Checkpoint; 2]> = OnceLock::new();
     let [source, fused] = SOURCES.get_or_init(|| [plain(&kinds()), self::fused()]);
@@ -169,6 +169,6 @@ pub fn read(files: Files) -> bool {
     if checkpoint.quantization().is_some_and(|q| !q.fused.is_empty()) {
         verify(&checkpoint, Some(fused), &|_| {}).expect("a plain source");
     }
-    // The source has matrices of every form, so beside it most of them are missing.
+    // The source has matrices of every form, most of which are missing from this checkpoint.
     alone.faults.is_empty()
 }

@@ -1,4 +1,4 @@
-//! Stored parts of a matrix: whatever they are, a matrix or a refusal.
+//! Bytes as the stored parts of a matrix: a matrix or an error.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use qins_quant::{
@@ -6,7 +6,7 @@ use qins_quant::{
     kernel::{self, Simd},
 };
 
-/// Puts a matrix together, and decodes it.
+/// Makes a matrix, and decodes it.
 pub fn run(bytes: &[u8]) -> bool {
     let Ok(parts) = Parts::arbitrary(&mut Unstructured::new(bytes)) else { return false };
     let Ok(encoded) = EncodedTensor::from_parts(parts.format, parts.rows, parts.parts) else { return false };
@@ -17,7 +17,7 @@ pub fn run(bytes: &[u8]) -> bool {
 /// Decodes a matrix in all ways.
 ///
 /// # Panics
-/// When they differ, or weights are not finite of a scheme that promises it.
+/// When the ways differ, or weights are not finite in a scheme that guarantees it.
 pub fn decode(encoded: &EncodedTensor) {
     let [rows, cols] = encoded.shape();
     let weights = encoded.decode();
@@ -30,7 +30,7 @@ pub fn decode(encoded: &EncodedTensor) {
         encoded.decode_rows(last..rows, &mut row);
         let same = row.iter().zip(&weights[last * cols..]).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "{encoded:?} has another last row by itself");
-        // A product has an element for each row, of which a matrix without columns has any number.
+        // The output has an element per row, and a matrix without columns may have any number of rows.
         if cols > 0 {
             multiply(encoded);
         }
@@ -42,12 +42,12 @@ fn multiply(encoded: &EncodedTensor) {
     let [rows, cols] = encoded.shape();
     let x: Vec<f32> = (0..5 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
     for m in [1, 5] {
-        // Lengths to the byte, so that AddressSanitizer sees the first step too far.
+        // Exact lengths, so that AddressSanitizer detects reads past the end.
         let x = x[..m * cols].to_vec();
         let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available()).map(|simd| {
             let mut y = vec![0.0; m * rows];
             kernel::linear_on(simd, encoded.rows(), encoded.shape(), &x, &mut y);
-            // What a NaN carries is nobody's business.
+            // NaN payloads may differ.
             y.into_iter().map(|y| if y.is_nan() { f32::NAN } else { y }.to_bits()).collect::<Vec<_>>()
         });
         let first = products.next();
@@ -67,7 +67,7 @@ impl<'a> Arbitrary<'a> for Parts {
         let [scheme, source, rows, cols, lacks, wide] = u.arbitrary::<[u8; 6]>()?;
         let scheme = Scheme::ALL[usize::from(scheme) % Scheme::ALL.len()];
         let source = [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16][usize::from(source) % 3];
-        // Parts of this shape are made; now and then the matrix is said to have another.
+        // Parts are made for this shape; sometimes the matrix is given another.
         let [rows, cols] = [usize::from(rows % 8), usize::from(cols) * if rows < 128 { 1 } else { 5 }];
         let shape: [usize; 2] = if wide == 255 { u.arbitrary()? } else { [rows, cols] };
         let alpha = Alpha::new(f32::from_bits(u.arbitrary()?)).unwrap_or(Alpha::ONE);
@@ -77,7 +77,7 @@ impl<'a> Arbitrary<'a> for Parts {
         let parts = recipe.format(source, cols).parts();
         let parts = parts.iter().map(|part| {
             match part.element {
-                // In memory halves are floats: any, also such as no half can be.
+                // In memory halves are floats, so any float is possible.
                 Element::F16 => fill.floats(part.bytes(rows) / 2).into_iter().map(f32::to_bits).collect(),
                 Element::U8 | Element::I8 | Element::U16 | Element::I32 | Element::F32 => {
                     part.words(&fill.part(part.bytes(rows)))
@@ -89,7 +89,7 @@ impl<'a> Arbitrary<'a> for Parts {
     }
 }
 
-/// Fills parts of any length with the same few bytes over and over.
+/// Fills parts of any length by repeating a few bytes.
 struct Fill<'a> {
     bytes: &'a [u8],
     at: usize,

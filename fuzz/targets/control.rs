@@ -1,5 +1,5 @@
-//! A fault that fuzzing must find, or it finds nothing: five bytes that come together, which only coverage leads to, and
-//! a read past the input's end, which only AddressSanitizer sees. Without it, the panic behind is what is found.
+//! A fault that fuzzing must find, as a control: five specific bytes, which only coverage guidance finds, then
+//! a read past the end of the input, which only AddressSanitizer detects. Without that, the panic after it is found.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

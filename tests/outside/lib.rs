@@ -20,7 +20,7 @@ pub fn checkpoint(from: &Path, to: &Path) -> Result<Converted, Box<dyn Error>> {
     Ok(Conversion::of(&source.checkpoint)?.scheme(Scheme::Q4).targets(Targets::All).write(to)?)
 }
 
-/// A model: opened, encoded, asked to continue a text.
+/// A model: opened, encoded, and used to continue a text.
 pub fn model(name: &str, prompt: &str) -> Result<String, Box<dyn Error>> {
     let model = Model::open(name)?.encode(Scheme::Q8)?;
     Ok(model.stream(prompt)?.collect::<Result<String, _>>()?)

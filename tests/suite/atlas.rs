@@ -1,4 +1,4 @@
-//! The embedded model: its goldens are Transformers' own.
+//! The embedded model, against goldens from Transformers.
 
 use std::{collections::BTreeMap, fs, ops::ControlFlow, path::PathBuf};
 
@@ -26,7 +26,7 @@ struct Golden {
     max_new_tokens: usize,
 }
 
-/// Where two FP32 implementations may disagree: the lead of the first choice is within their rounding.
+/// Two FP32 implementations may disagree if the logit margin of the first choice is within their rounding.
 const NEAR_TIE: f32 = 1e-4;
 
 fn dir() -> PathBuf {

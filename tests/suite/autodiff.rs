@@ -1,4 +1,4 @@
-//! Gradients through projections, which low-rank adapters beside frozen weights need.
+//! Gradients through projections, as needed for low-rank adapters beside frozen weights.
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -48,7 +48,7 @@ fn tensor(shape: [usize; 2], seed: usize, device: &Device) -> Tensor<2> {
 #[test]
 fn gradient_of_input_equals_dense_product() {
     let device = device().autodiff();
-    // More rows than are decoded at a time, and no whole number of them.
+    // More rows than are decoded at a time, and not a multiple of them.
     for shape @ [rows, cols] in [[5, 40], [1100, 33]] {
         for scheme in Scheme::ALL {
             let encoded = EncodedTensor::encode(&numbers(rows * cols, 3), shape, scheme).unwrap();

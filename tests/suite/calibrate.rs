@@ -1,4 +1,4 @@
-//! The statistics of what linears are given, against the same computed by hand.
+//! The statistics of linears' inputs, against a direct computation.
 
 use std::collections::BTreeMap;
 
@@ -79,13 +79,13 @@ fn first_block_inputs_are_normalised_embeddings() {
         let found = &means(&mut open(name), &[&LONG])["model.layers.0.self_attn.q_proj"];
         let difference_to = |text: &[u32]| difference(found, &first_inputs_by_hand(name, text));
         assert!(difference_to(&LONG) <= TOLERANCE, "{name}: {}", difference_to(&LONG));
-        // One token less, and the first counted twice: both are told from it.
+        // Control: one token less, and the first counted twice, both differ.
         assert!(difference_to(&LONG[1..]) > 100.0 * TOLERANCE, "{name}");
         assert!(difference_to(&[&LONG[..], &LONG[..1]].concat()) > 100.0 * TOLERANCE, "{name}");
     }
 }
 
-/// Each linear is there under its name with a mean per channel, but for an embedding that is no head.
+/// Every linear has a mean per channel under its name, except an embedding that is not tied.
 #[test]
 fn every_linear_with_inputs_is_listed() {
     for name in ["a_mha", "b_gqa", "e_tied", "g_phi4mini"] {
@@ -113,13 +113,13 @@ fn linears_with_shared_input_have_equal_statistics() {
         assert_eq!(of("self_attn.k_proj"), of("self_attn.q_proj"));
         assert_eq!(of("self_attn.v_proj"), of("self_attn.q_proj"));
         assert_eq!(of("mlp.up_proj"), of("mlp.gate_proj"));
-        // All of one width, so that equality is no matter of course.
+        // Control: other linears of the same width differ.
         assert_ne!(of("mlp.gate_proj"), of("self_attn.q_proj"));
         assert_ne!(of("self_attn.o_proj"), of("self_attn.q_proj"));
     }
 }
 
-/// The head included, which is given all positions of a text and not the last one alone.
+/// The head included, which gets all positions of a text, not only the last.
 #[test]
 fn positions_are_weighted_equally() {
     for name in ["a_mha", "e_tied"] {

@@ -22,7 +22,7 @@ pub(crate) fn on_cpu() -> bool {
     !std::env::var("QINS_TEST_BACKEND").is_ok_and(|name| name == "wgpu")
 }
 
-/// All cases on CPUs; of a GPU, which tests have in software, where each takes a hundred times as long, the first `few`.
+/// All cases on CPUs; on GPUs the first `few`, since on a software Vulkan driver each takes a hundred times as long.
 pub(crate) fn cases<T>(all: impl IntoIterator<Item = T>, few: usize) -> impl Iterator<Item = T> {
     all.into_iter().take(if on_cpu() { usize::MAX } else { few })
 }

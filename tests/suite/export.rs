@@ -1,4 +1,4 @@
-//! An encoded checkpoint and what it is exported as are one model: to the last bit of its logits, where it is multiplied as
+//! An encoded checkpoint and its export are the same model, with bit-identical logits for schemes that are multiplied as
 //! floats.
 
 use qins_burn::{load, score};
@@ -11,7 +11,7 @@ use crate::common::{device, fixture, on_cpu};
 
 #[test]
 fn exported_weights_give_the_logits_of_encoded_ones() {
-    // Elsewhere encoded rows are decoded by the device's own arithmetic.
+    // On other devices encoded rows are decoded by the device's own arithmetic.
     if !on_cpu() {
         return;
     }
@@ -33,7 +33,7 @@ fn exported_weights_give_the_logits_of_encoded_ones() {
             let found = logits(&encoded);
             let floats = logits(&open(back));
             if [Scheme::Q8, Scheme::Q8g, Scheme::Q6, Scheme::Q5, Scheme::Q4, Scheme::Q3].contains(&scheme) {
-                // Codes are multiplied as whole numbers: each product is off by 1e-6 of its square at most.
+                // Codes are multiplied as integers: the NMSE of each product is at most 1e-6.
                 let square = |x: f32| f64::from(x) * f64::from(x);
                 let error: f64 = found.iter().zip(&floats).map(|(a, b)| square(a - b)).sum();
                 let nmse = error / floats.iter().copied().map(square).sum::<f64>();

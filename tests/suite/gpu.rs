@@ -1,4 +1,4 @@
-//! A GPU's answers beside the CPU's.
+//! Results on a GPU, against those on the CPU.
 
 use std::{fs, path::PathBuf};
 
@@ -14,7 +14,7 @@ fn atlas() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/qins/assets/atlas")
 }
 
-/// Whatever backend the other tests are on.
+/// The GPU, whichever backend the other tests use.
 fn device() -> Device {
     Backend::Wgpu.device().unwrap()
 }
@@ -28,8 +28,8 @@ fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Decoder {
     load(&checkpoint, policy, device, |_, _| {}).unwrap().model
 }
 
-/// The embedded model's goldens, prompts and continuations, one after the other, in texts of one length: a length that comes
-/// again needs no kernels of its own.
+/// The prompts and continuations of the embedded model's goldens, concatenated and split into texts of equal length, for
+/// which kernels are compiled once.
 fn texts() -> Vec<Vec<u32>> {
     let goldens: serde_json::Value = serde_json::from_slice(&fs::read(atlas().join("goldens.json")).unwrap()).unwrap();
     let goldens = goldens["goldens"].as_array().unwrap().iter();
@@ -42,7 +42,7 @@ fn best(row: &[f32]) -> usize {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()
 }
 
-/// The share of positions at which two models think the same token likeliest, and how many there are.
+/// The top-1 agreement of two models, and the number of positions.
 fn same_top(a: &Decoder, b: &Decoder, texts: &[Vec<u32>]) -> (f64, usize) {
     let vocabulary = a.config().vocab_size;
     let (mut same, mut all) = (0, 0);
@@ -63,7 +63,7 @@ fn top1_agrees_with_cpu() {
     let (share, positions) = same_top(&plain, &model(atlas(), None, &device()), &texts);
     assert!(positions > 1000, "{positions}");
     assert!(share >= 0.999, "{share} of {positions}");
-    // A bar that four bits would pass as well were none.
+    // Control: four bits fail that threshold.
     let policy = Policy::new(Targets::Full, Scheme::Q4);
     let (share, _) = same_top(&plain, &model(atlas(), Some(&policy), &device()), &texts);
     assert!(share < 0.999, "{share}");
@@ -77,15 +77,15 @@ fn nmse(found: &[f32], truth: &[f32]) -> f64 {
     error / truth.iter().map(|t| squared(f64::from(*t))).sum::<f64>()
 }
 
-/// A cache on the device holds what the one on the host holds: through windows, groups of heads, and blocks of tokens that
-/// are encoded together; read in one piece, in several, and token by token past the room it began with.
+/// A device cache gives the same attention as a host cache: with windows, grouped heads, and blocks of tokens that
+/// are encoded together; filled in one pass, in chunks, and token by token past its initial capacity.
 #[test]
 fn device_cache_matches_host_cache() {
     for name in ["b_gqa", "d_sliding"] {
         let dir = || fixture("phi3").join(name).join("f32");
         let (mut there, mut here) = (model(dir(), None, &device()), model(dir(), None, &cpu()));
         let ids: Vec<u32> = (0..150).map(|i| 3 + i * 7 % 90).collect();
-        let told = |model: &Decoder, piece: usize| {
+        let logits_and_bytes = |model: &Decoder, piece: usize| {
             let mut session = Session::new(model, 70).with_prefill_chunk(piece);
             let mut logits = values(session.extend(&ids[..140], qins_burn::decoder::Logits::Tail(40)).unwrap());
             for id in &ids[140..] {
@@ -93,20 +93,20 @@ fn device_cache_matches_host_cache() {
             }
             (logits, session.cache().bytes())
         };
-        let plain = told(&here, 512).0;
+        let plain = logits_and_bytes(&here, 512).0;
         for scheme in KvScheme::ALL {
             there.set_kv(scheme);
             here.set_kv(scheme);
             for piece in [512, 50] {
-                let (expected, bytes) = told(&here, piece);
-                let (found, device_bytes) = told(&there, piece);
+                let (expected, bytes) = logits_and_bytes(&here, piece);
+                let (found, device_bytes) = logits_and_bytes(&there, piece);
                 let (off, lost) = (nmse(&found, &expected), nmse(&expected, &plain));
-                // Scales are words there, and halves of them here.
+                // Scales are 32-bit words on the device, and 16 bits on the host.
                 assert!(
                     (bytes..=bytes + bytes / 4).contains(&device_bytes),
                     "{name} {scheme}: {device_bytes}, not {bytes}"
                 );
-                // Of what encoding itself changes, a hundredth: a few codes on the border between two.
+                // A hundredth of the error of the encoding itself: some codes round the other way.
                 assert!(
                     off <= 1e-2 * lost + 1e-9,
                     "{name} {scheme}, pieces of {piece}: {off:e}, where {lost:e} is lost"
@@ -116,12 +116,12 @@ fn device_cache_matches_host_cache() {
     }
 }
 
-/// Products with activations of 16 bits, where the device has them: as exact as that type is.
+/// Products with f16 activations, if the device supports them, are as exact as that type.
 #[test]
 fn f16_activations_are_as_exact_as_f16() {
     let device = device();
     if !device.supports_dtype(burn::tensor::DType::F16) {
-        eprintln!("left out: this device does not compute in f16");
+        eprintln!("skipped: this device does not compute in f16");
         return;
     }
     let weights: Vec<f32> = (0..64 * 96).map(|i| ((i * 37 % 101) as f32 - 50.0) / 400.0).collect();
@@ -140,14 +140,14 @@ fn f16_activations_are_as_exact_as_f16() {
     }
 }
 
-/// More than the device holds at a place is an error that says how much, and leaves the device as it was.
+/// A tensor larger than the device's largest buffer is an error with its size, and leaves the device usable.
 #[test]
 fn oversized_matrix_is_an_error() {
     let device = device();
     let most = adapters().into_iter().find(|adapter| adapter.used).unwrap().largest_tensor_bytes as usize;
     let rows = most / 4096 + 1;
     if rows > 1 << 18 {
-        eprintln!("left out: this device holds tensors of {most} bytes, and this test would take as many of the host");
+        eprintln!("skipped: this device has buffers of {most} bytes, and this test would allocate as many on the host");
         return;
     }
     let x = || Tensor::<2>::ones([1, 1024], &device);

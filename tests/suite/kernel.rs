@@ -1,4 +1,4 @@
-//! The product in Burn, against the slices' naive truth, and the two ways to decode against each other.
+//! Products in Burn against the naive product on slices, and the two ways to decode against each other.
 
 use burn::{
     module::Param,
@@ -33,21 +33,21 @@ fn nmse(found: &[f32], truth: &[f64]) -> f64 {
     error / truth.iter().map(|t| t * t).sum::<f64>().max(f64::MIN_POSITIVE)
 }
 
-/// Rounding of an f32 sum, squared, with room: (100·2⁻²⁴)² ≈ 4e-11, and what errors of so many terms come to. On CPUs, codes are multiplied as
-/// whole numbers.
+/// The squared rounding error of an f32 sum, with a margin: (100·2⁻²⁴)² ≈ 4e-11; more for codes on CPUs, which are multiplied as
+/// integers.
 fn product_nmse(scheme: Scheme) -> f64 {
     let floats = [Scheme::CompandedF32, Scheme::Lossless, Scheme::Rate].contains(&scheme);
     if floats || !on_cpu() { 4e-11 } else { kernel::INTEGER_NMSE }
 }
 
-/// Of whole groups and of parts of them, of one tile and of several.
+/// With whole groups and parts of groups, and one tile and several.
 const SHAPES: [[usize; 2]; 9] = [[1, 1], [1, 9], [7, 1], [5, 3], [17, 31], [64, 48], [33, 97], [70, 288], [9, 544]];
 
 fn forms(weights: &[f32], shape: [usize; 2]) -> Vec<(String, Projection, EncodedTensor)> {
     let mut forms = Vec::new();
     for source in [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16] {
         for (scheme, alpha) in Scheme::ALL.map(|s| (s, None)).into_iter().chain([(Scheme::CompandedF32, Some(3.7))]) {
-            // Other schemes decode alike, whatever their weights were.
+            // Other schemes decode independently of the source's type.
             if source != FloatDtype::F32 && ![Scheme::CompandedF32, Scheme::Lossless].contains(&scheme) {
                 continue;
             }
@@ -75,11 +75,11 @@ fn products_are_within_bound_of_naive_product() {
                 let error = nmse(&values(y), &truth);
                 let bound = product_nmse(encoded.scheme());
                 assert!(error <= bound, "{name} {shape:?} × {m}: NMSE {error}");
-                // A bound that one wrong weight does not break would be no bound.
-                // The weights as decoded, so that it is that one weight which breaks it and not the rounding of a scheme.
+                // Control: one wrong weight exceeds the bound. All others are the decoded weights, so that the scheme's rounding
+                // does not.
                 let mut wrong = vec![0.0; rows * cols];
                 encoded.decode_into(&mut wrong);
-                // Where an input is large: others may hide it.
+                // In the column with the largest input, where it has the largest effect.
                 let col = (0..cols).max_by(|&a, &b| x[a].abs().total_cmp(&x[b].abs())).unwrap();
                 wrong[(rows - 1) * cols + col] += 0.5;
                 let dense = Projection::plain(&wrong, shape, FloatDtype::F32, &device());
@@ -90,7 +90,7 @@ fn products_are_within_bound_of_naive_product() {
     }
 }
 
-/// The relative distance of neighbouring weights where a form rounds them, or else a few ulp of the arithmetic.
+/// The relative distance of adjacent weights if the form rounds them, otherwise a few ulp.
 fn step(encoded: &EncodedTensor) -> f32 {
     match (encoded.scheme(), encoded.source()) {
         (Scheme::CompandedF32, FloatDtype::Bf16) => 0.0079,
@@ -110,7 +110,7 @@ fn looked_up_rows_equal_decoded_rows() {
             encoded.decode_into(&mut expected);
             for (i, row) in expected.chunks(cols).rev().enumerate() {
                 for (f, e) in found[i * cols..][..cols].iter().zip(row) {
-                    // CPUs give the very bits. GPUs may divide to within 2.5 ulp, and then round to a neighbour.
+                    // CPUs are bit-identical. GPUs may divide to within 2.5 ulp, and then round to the adjacent value.
                     let tolerance = if on_cpu() { 0.0 } else { e.abs() * step(&encoded) };
                     assert!(
                         f.to_bits() == e.to_bits() || (f - e).abs() <= tolerance && tolerance > 0.0,
@@ -122,7 +122,7 @@ fn looked_up_rows_equal_decoded_rows() {
     }
 }
 
-/// More of them than a GPU has cubes in one dimension.
+/// More rows than a GPU allows workgroups in one dimension.
 #[test]
 fn matrix_may_have_more_rows_than_a_grid_dimension() {
     let rows = 131_080;
@@ -133,7 +133,7 @@ fn matrix_may_have_more_rows_than_a_grid_dimension() {
     assert_eq!(values(projection.rows(&ids)), weights[..33_000]);
 }
 
-/// Kernels read no lengths, so that this would be read past its end.
+/// Kernels read no lengths, so they would read past the end.
 #[test]
 #[should_panic(expected = "expected part `scale` to be ([4, 1], U32), found ([1, 1], U32)")]
 fn matrix_with_too_few_scales_panics() {
@@ -142,7 +142,7 @@ fn matrix_with_too_few_scales_panics() {
     Matrix::new(format, 4, vec![words([4, 2]), words([1, 1]), words([4, 1])]);
 }
 
-/// Burn stores them the other way round.
+/// Burn stores linears transposed.
 #[test]
 fn burn_linear_converts_to_projection() {
     let weight = Tensor::<2>::from_data([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], &device());

@@ -1,5 +1,5 @@
-//! The model against Transformers: seven tiny random models, each in f32 and bf16, each through both styles of
-//! `config.json`; and the wrong models that the same numbers tell from the right one.
+//! The model against Transformers: seven tiny random models, each in f32 and bf16, each with both styles of
+//! `config.json`; and wrong models that the goldens must distinguish from the right one.
 
 use std::{fs, ops::ControlFlow, path::Path};
 
@@ -20,7 +20,7 @@ use crate::common::{cases, device, fixture, floats, max_abs_diff, values};
 
 const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
 
-/// What two right implementations in f32 may differ by: the logits reach ±40 and pass through 2–3 blocks.
+/// The tolerance between two correct f32 implementations: logits reach ±40 after 2–3 blocks.
 const LOGIT_TOLERANCE: f32 = 1e-3;
 
 #[derive(Deserialize)]
@@ -96,9 +96,9 @@ fn logits_and_greedy_ids_equal_transformers() {
     }
 }
 
-/// Models that are wrong in a way seen elsewhere. Transformers measured how far each moves the logits of a prompt; a
-/// model made wrong in the same way here must land in the same place, so the fixtures tell these faults apart, and the
-/// test above would have failed for each that moves its prompts.
+/// Models with faults seen in other implementations. The goldens have the change of the logits by each fault in
+/// Transformers; the same fault here must have the same effect, so the fixtures detect these faults, and the
+/// test above would fail for each that changes its prompts.
 #[test]
 fn wrong_models_deviate_as_in_transformers() {
     type Edit = fn(&mut Value);
@@ -135,12 +135,12 @@ fn wrong_models_deviate_as_in_transformers() {
             );
             caught |= found > LOGIT_TOLERANCE;
         }
-        assert!(caught, "{name}: no prompt tells `{control}` from the right model");
+        assert!(caught, "{name}: no prompt distinguishes `{control}` from the right model");
     }
 }
 
-/// A cache kept across the length where LongRoPE changes its frequencies gives other words: Transformers measured from
-/// which step on, and there the same fault made here departs too.
+/// A cache kept across the length where LongRoPE changes its frequencies gives other tokens: the goldens have the
+/// step at which Transformers diverges with this fault, and here it diverges at the same step.
 #[test]
 fn stale_cache_across_longrope_switch_is_detected() {
     for name in ["c_longrope", "g_phi4mini"] {
@@ -155,7 +155,7 @@ fn stale_cache_across_longrope_switch_is_detected() {
             assert_eq!(found.map(|f| f as u64), expected, "{name} prompt {i}");
             caught |= found.is_some();
         }
-        assert!(caught, "{name}: no prompt tells a kept cache from a dropped one");
+        assert!(caught, "{name}: no prompt distinguishes a kept cache from a dropped one");
     }
 }
 
@@ -174,8 +174,8 @@ fn generate_keeping_cache(model: &Decoder, prompt: &[u32]) -> Vec<u32> {
     ids
 }
 
-/// A sequence read in two pieces, wherever it is cut, gives the logits of the sequence read whole: through the window, and
-/// through the crossing at 32 tokens, after which the first piece is read again.
+/// A sequence read in two chunks, split anywhere, gives the logits of one pass: with a sliding window, and
+/// across the LongRoPE switch at 32 tokens, after which the first chunk is read again.
 #[test]
 fn chunked_extend_equals_one_pass() {
     for name in ["b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
@@ -187,7 +187,7 @@ fn chunked_extend_equals_one_pass() {
             let ids = &ids[..44];
             let whole = prefill(&model, ids);
             for cut in [1, 5, 12, 31, 32, 33, 43] {
-                // Room for less than is read, so that the cache has to grow as well.
+                // Less capacity than is read, so that the cache has to grow.
                 let mut session = Session::new(&model, 8);
                 session.extend(&ids[..cut], Logits::Last).unwrap();
                 let rest = values(session.extend(&ids[cut..], Logits::All).unwrap());
@@ -200,7 +200,7 @@ fn chunked_extend_equals_one_pass() {
     }
 }
 
-/// As one that is read in pieces of its own accord: the crossing is decided by the whole length, wherever a piece ends.
+/// Chunked prefill: the LongRoPE regime is that of the whole length, wherever a chunk ends.
 #[test]
 fn chunked_prefill_equals_one_pass() {
     for name in cases(["c_longrope", "a_mha", "b_gqa", "d_sliding", "g_phi4mini"], 1) {
@@ -216,7 +216,7 @@ fn chunked_prefill_equals_one_pass() {
                 };
                 let diff = max_abs_diff(&read(Logits::All), &whole);
                 assert!(diff <= LOGIT_TOLERANCE, "{name}, pieces of {piece}: logits differ by {diff}");
-                // The end alone, which lies in several pieces or amid one.
+                // Only the last logits, which are in several chunks or within one.
                 for rows in [1, 7, 33] {
                     let tail = read(Logits::Tail(rows));
                     let expected = &whole[whole.len() - rows * model.config().vocab_size..];
@@ -225,7 +225,7 @@ fn chunked_prefill_equals_one_pass() {
                     assert!(diff <= LOGIT_TOLERANCE, "{name}, {rows} rows, pieces of {piece}: {diff}");
                 }
             }
-            // Generation that crosses amid a piece: as when it is read token by token.
+            // Crossing the switch within a chunk: as token by token.
             let mut session = Session::new(&model, 8).with_prefill_chunk(31);
             session.extend(&ids[..20], Logits::Last).unwrap();
             let crossed = values(session.extend(&ids[20..], Logits::Tail(3)).unwrap());
@@ -235,7 +235,7 @@ fn chunked_prefill_equals_one_pass() {
     }
 }
 
-/// Through the window, the crossing at 32 tokens and groups of heads: what is seen is the same however it rests.
+/// With a sliding window, the LongRoPE switch at 32 tokens and grouped heads, encoded caches attend to the same positions.
 #[test]
 fn encoded_cache_attends_to_the_same_positions() {
     for name in ["b_gqa", "c_longrope", "d_sliding", "g_phi4mini"] {
@@ -245,8 +245,8 @@ fn encoded_cache_attends_to_the_same_positions() {
         for golden in goldens.prompts {
             let ids = [golden.input_ids, golden.generated].concat();
             let plain = prefill(&model, &ids);
-            // Rounded to 11 bits, keys and values of these models move logits of ±40 by a tenth; a token more or less that is
-            // seen moves them by whole numbers.
+            // Rounding keys and values to 11 bits changes the logits of ±40 by a tenth; a token more or less in the attention
+            // changes them by more than 1.
             model.set_kv(KvScheme::F16);
             let whole = prefill(&model, &ids);
             let off = max_abs_diff(&whole, &plain);
@@ -254,7 +254,7 @@ fn encoded_cache_attends_to_the_same_positions() {
             let mut session = Session::new(&model, 8).with_prefill_chunk(7);
             session.extend(&ids[..20], Logits::Last).unwrap();
             let rest = values(session.extend(&ids[20..], Logits::All).unwrap());
-            // Another order of summation may round a number the other way.
+            // Another order of summation may round an element the other way.
             let diff = max_abs_diff(&rest, &whole[whole.len() - rest.len()..]);
             assert!(diff < 0.1, "{name}, in pieces: logits differ by {diff}");
             assert_eq!(session.cache().bytes(), ids.len() * 2 * 2 * cached_numbers(&model), "{name}");
@@ -263,20 +263,20 @@ fn encoded_cache_attends_to_the_same_positions() {
     }
 }
 
-/// Numbers that a cache keeps of a token, keys or values.
+/// Elements of keys or values per token in a cache.
 fn cached_numbers(model: &Decoder) -> usize {
     let config = model.config();
     config.num_hidden_layers * config.num_key_value_heads * config.head_dim
 }
 
-/// What is written in place must be nobody else's: a cache and its clone each go on by themselves.
+/// Writing in place must not affect clones: a cache and its clone continue independently.
 #[test]
 fn cloned_cache_is_independent() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
     for scheme in KvScheme::ALL {
         model.set_kv(scheme);
         let read = |ids: &[u32], cache: &mut _| values(model.forward(ids, RopeRegime::Short, cache, Logits::Last));
-        // Past a block that is encoded together, and short of the next.
+        // Past one encoded block, and before the next.
         let begun: Vec<u32> = (0..70).map(|i| 3 + i * 7 % 90).collect();
         let (one, other) = ([5, 6, 7], [80, 81, 82]);
         let alone = |rest: &[u32]| {

@@ -1,4 +1,4 @@
-//! Projections as modules of Burn's.
+//! Projections as Burn modules.
 
 use burn::{
     module::{Module, Param},
@@ -27,7 +27,7 @@ fn decoded(projection: &Projection) -> Vec<u32> {
     values(projection.decode()).iter().map(|w| w.to_bits()).collect()
 }
 
-/// A record by way of its bytes.
+/// A record, through its bytes.
 fn recorded(projection: &Projection) -> ModuleRecord {
     ModuleRecord::from_bytes(projection.clone().into_record().into_bytes().unwrap()).unwrap()
 }
@@ -51,8 +51,8 @@ fn record_of_every_scheme_loads_into_empty_projection() {
     }
 }
 
-/// What a record of one projection says when it is loaded into another.
-fn refusal(from: &Projection, into: Projection) -> String {
+/// The error of loading a record of one projection into another.
+fn load_error(from: &Projection, into: Projection) -> String {
     match into.try_load_record(recorded(from)) {
         Ok(_) => panic!("a record of {} was loaded into another projection", from.format()),
         Err(RecordError::Validation(message)) => message,
@@ -60,7 +60,7 @@ fn refusal(from: &Projection, into: Projection) -> String {
     }
 }
 
-/// Their tensors have the same shapes, and would be read as other weights.
+/// Their tensors have equal shapes, and would otherwise be read as other weights.
 #[test]
 fn record_of_another_format_is_rejected_by_name() {
     let float = |alpha| encoded([6, 64], FloatDtype::F32, &with_alpha(Scheme::CompandedF32, alpha));
@@ -72,13 +72,13 @@ fn record_of_another_format_is_rejected_by_name() {
         (bytes(62), bytes(64), "weight.q8 of float32, 64 columns.packed"),
     ];
     for (from, into, expected) in cases {
-        let message = refusal(&from, into);
+        let message = load_error(&from, into);
         assert!(message.contains("Missing tensors") && message.contains(expected), "{message}");
     }
-    // And whatever has other tensors.
-    let message = refusal(&bytes(64), encoded([6, 64], FloatDtype::F32, &Scheme::Q4.into()));
+    // And formats with other tensors.
+    let message = load_error(&bytes(64), encoded([6, 64], FloatDtype::F32, &Scheme::Q4.into()));
     assert!(message.contains("weight.q4 of float32, 64 columns.group_scale"), "{message}");
-    let message = refusal(&bytes(64), encoded([5, 64], FloatDtype::F32, &Scheme::Q8.into()));
+    let message = load_error(&bytes(64), encoded([5, 64], FloatDtype::F32, &Scheme::Q8.into()));
     assert!(message.contains("shape mismatch"), "{message}");
 }
 
@@ -125,7 +125,7 @@ fn bias_survives_every_encoding() {
     }
     let scheme = |projection: Projection| (projection.scheme(), projection.format());
     let plain = projection.encode(Scheme::Lossless, &EncodeOptions::default()).unwrap();
-    assert_eq!(scheme(plain).0, None, "of files alone: plain in memory");
+    assert_eq!(scheme(plain).0, None, "storage-only schemes are plain in memory");
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn reencoding_decodes_first() {
     assert_eq!(decoded(&again), decoded(&Projection::new(expected.unwrap(), &device())));
     assert_eq!((again.scheme(), again.format().source()), (Some(Scheme::Q8), FloatDtype::Bf16));
     let same = q4.clone().encode(Scheme::Q4, &EncodeOptions::default()).unwrap();
-    assert_eq!(decoded(&same), decoded(&q4), "in this scheme already");
+    assert_eq!(decoded(&same), decoded(&q4), "already in this scheme");
 }
 
-/// A module of somebody else's.
+/// A user's module.
 #[derive(Module, Debug)]
 struct Layer {
     first: Projection,

@@ -1,5 +1,5 @@
 //! SmolLM2-135M-Instruct in both layouts. The checkpoint is 2 × 257 MiB and made from a 93 MB package, so these tests
-//! run where `QINS_SMOLLM2` names the folder that `tools/smollm2/make_smollm2.py` wrote, and say so where it does not.
+//! run if `QINS_SMOLLM2` names the folder that `tools/smollm2/make_smollm2.py` wrote, and print that they are skipped otherwise.
 
 use std::{fs, ops::ControlFlow, path::PathBuf};
 
@@ -24,12 +24,12 @@ struct Golden {
     margin: Vec<f32>,
 }
 
-/// Steps with a smaller lead are near-ties, where the rounding of another summation order may decide.
+/// Steps with a smaller logit margin are near-ties, which the rounding of another summation order may decide.
 const NEAR_TIE: f32 = 0.01;
 
 fn checkpoint(layout: &str) -> Option<Checkpoint> {
     let Some(dir) = std::env::var_os("QINS_SMOLLM2") else {
-        eprintln!("left out: set QINS_SMOLLM2 to the folder that tools/smollm2/make_smollm2.py wrote");
+        eprintln!("skipped: set QINS_SMOLLM2 to the folder that tools/smollm2/make_smollm2.py wrote");
         return None;
     };
     Some(Checkpoint::open(Files::Directory(PathBuf::from(dir).join(layout))).unwrap())
@@ -44,10 +44,10 @@ fn greedy_ids_equal_transformers(layout: &str, scheme: Option<Scheme>) {
         let greedy = Generator::greedy(golden.max_new_tokens, &model.config().eos_token_ids);
         let ids = greedy.generate(&model, &golden.input_ids, |_| ControlFlow::Continue(())).unwrap().ids;
         let departs = (0..golden.generated_ids.len()).find(|&i| ids.get(i) != golden.generated_ids.get(i));
-        assert!(departs.is_some() || ids.len() == golden.generated_ids.len(), "{layout} {}: goes on", golden.id);
+        assert!(departs.is_some() || ids.len() == golden.generated_ids.len(), "{layout} {}: other length", golden.id);
         if let Some(i) = departs {
-            assert!(golden.margin[i] < NEAR_TIE, "{layout} {}: departs at {i}, by {}", golden.id, golden.margin[i]);
-            eprintln!("{layout} {}: departs at {i}, a near-tie ({})", golden.id, golden.margin[i]);
+            assert!(golden.margin[i] < NEAR_TIE, "{layout} {}: diverges at {i}, by {}", golden.id, golden.margin[i]);
+            eprintln!("{layout} {}: diverges at {i}, a near-tie ({})", golden.id, golden.margin[i]);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which linears are encoded, and that every way to encode them is the same.
+//! Which linears are encoded, and that all ways to encode them agree.
 
 use std::{fs, ops::ControlFlow};
 
@@ -21,7 +21,7 @@ fn ids(model: &Decoder) -> Vec<u32> {
     greedy.generate(model, &[5, 17, 40, 3], |_| ControlFlow::Continue(())).unwrap().ids
 }
 
-/// Encoding while loading, encoding a loaded model, and loading a converted checkpoint are three ways to one model.
+/// Encoding while loading, encoding a loaded model, and loading a converted checkpoint give the same model.
 #[test]
 fn all_ways_to_encode_give_the_same_model() {
     for name in cases(["b_gqa", "a_mha", "e_tied", "g_phi4mini"], 1) {
@@ -60,17 +60,17 @@ fn targets_select_the_documented_linears() {
     let bytes = |targets: Targets| -> usize {
         linears(&config).iter().filter(|s| targets.contains(s.kind)).map(|s| s.shape[0] * s.shape[1] * 4).sum()
     };
-    // The report's 13,824 MiB are all linears of the blocks; what it meant to encode is 11,520 MiB.
+    // The report's 13,824 MiB are all linears of the blocks; those that it intended to encode are 11,520 MiB.
     assert_eq!(bytes(Targets::All), 13_824 << 20);
     assert_eq!(bytes(Targets::Safe), 11_520 << 20);
     assert_eq!(bytes("q,k".parse().unwrap()), 2_304 << 20);
     assert_eq!(bytes(Targets::Full), (13_824 << 20) + 2 * 32_064 * 3072 * 4);
-    // Rows, not names, tell q, k and v apart in the fused matrix.
+    // q, k and v are identified by their rows in the fused matrix, not by names.
     let v = linears(&config).into_iter().find(|s| s.kind == LinearKind::V).unwrap();
     assert_eq!(v.fused, Some(("model.layers.0.self_attn.qkv_proj".to_owned(), 9216, 6144..9216)));
 }
 
-/// Every linear and shape of the published index is one the loader knows, and the other way round.
+/// The tensor list has exactly the linears and shapes of the published index.
 #[test]
 fn phi_3_5_index_matches_tensor_list() {
     let read = |name: &str| serde_json::from_slice(&fs::read(fixture("phi35").join(name)).unwrap()).unwrap();
@@ -88,7 +88,7 @@ fn phi_3_5_index_matches_tensor_list() {
     assert_eq!((shapes.len(), weights + norms), (195, 3_821_079_552));
 }
 
-/// A module of somebody else's that holds a projection.
+/// A user's module with a projection.
 struct Own {
     head: Projection,
 }

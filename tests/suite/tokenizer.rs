@@ -1,4 +1,4 @@
-//! Phi-3.5's tokenizer and chat template, against what Transformers makes of the same texts.
+//! Phi-3.5's tokenizer and chat template, against Transformers on the same texts.
 
 use std::fs;
 

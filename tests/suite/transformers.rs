@@ -1,5 +1,5 @@
-//! An exported checkpoint says in Transformers what the encoded one says here. The logits come from a file that
-//! `tools/export/logits.py` wrote; its head says how, and where it is not named, the test says that it was left out.
+//! An exported checkpoint in Transformers gives the logits of the encoded one here. Those logits are from a file that
+//! `tools/export/logits.py` writes (see there); without one, the test prints that it is skipped.
 
 use std::{fs, path::PathBuf};
 
@@ -9,14 +9,14 @@ use safetensors::SafeTensors;
 
 use crate::common::{device, floats, max_abs_diff, values};
 
-/// Of logits of some tens, in FP32, after the sums of all blocks in another order.
+/// For FP32 logits of some tens, with another order of summation in all blocks.
 const BOUND: f32 = 1e-3;
 
 #[test]
 fn exported_checkpoint_in_transformers_equals_encoded_here() {
     let [encoded, logits] = ["QINS_EXPORT_ENCODED", "QINS_EXPORT_LOGITS"].map(std::env::var_os);
     let (Some(encoded), Some(logits)) = (encoded, logits) else {
-        eprintln!("left out: set QINS_EXPORT_ENCODED and QINS_EXPORT_LOGITS as tools/export/logits.py says");
+        eprintln!("skipped: set QINS_EXPORT_ENCODED and QINS_EXPORT_LOGITS as described in tools/export/logits.py");
         return;
     };
     let checkpoint = Checkpoint::open(Files::Directory(PathBuf::from(encoded))).unwrap();
@@ -33,7 +33,7 @@ fn exported_checkpoint_in_transformers_equals_encoded_here() {
         let off = max_abs_diff(&found, &expected);
         eprintln!("prompt {n}: {} tokens, largest difference {off:.1e}", ids.len());
         assert!(off <= BOUND, "prompt {n}: {off}");
-        // The control: the logits of the position before are further away than that.
+        // Control: the logits of the preceding position differ by more.
         let vocabulary = expected.len() / ids.len();
         let shifted = max_abs_diff(&found[vocabulary..], &expected[..expected.len() - vocabulary]);
         assert!(shifted > 1000.0 * BOUND, "prompt {n}: the control passed, {shifted}");

@@ -1,4 +1,4 @@
-"""Writes what Transformers itself continues: goldens.json, goldens.safetensors and prompts.jsonl.
+"""Writes Transformers' continuations and logits: goldens.json, goldens.safetensors and prompts.jsonl.
 
     python goldens.py --model ../../crates/qins/assets/atlas
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What Transformers makes of an exported checkpoint, to be compared with what this project makes of the encoded one.
+"""Write the logits of an exported checkpoint in Transformers, to compare them with those of the encoded one in qins.
 
   python3 -m venv VENV && VENV/bin/pip install torch transformers safetensors
   cargo xtask convert --model MODEL --scheme q8 --targets all --out ENCODED

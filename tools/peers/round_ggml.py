@@ -2,8 +2,8 @@
 """Round a checkpoint's linears to a ggml type and back, so that `qins validate --candidate OUT` can compare it.
 
 The linears of the blocks, and with --full the embedding and head too, are quantised and dequantised by the reference code of
-llama.cpp's own `gguf` package and stored as float32; everything else is copied. The weights are those that llama.cpp would
-multiply by; that it also rounds activations is left out, so the figures are its best.
+llama.cpp's own `gguf` package and stored as float32; everything else is copied. These are the weights that llama.cpp multiplies
+by; its rounding of activations is not included, so the figures are an upper bound of its fidelity.
 
   python3 -m venv VENV && VENV/bin/pip install numpy gguf safetensors ml_dtypes
   VENV/bin/python round_ggml.py MODEL OUT --type Q8_0          # Q8_0, Q5_0, Q4_0, ...: what gguf.quants can quantise

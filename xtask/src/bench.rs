@@ -1,4 +1,4 @@
-//! `cargo xtask bench …`: what is measured rather than tested.
+//! `cargo xtask bench …`.
 
 use std::{
     ffi::OsString,
@@ -23,23 +23,23 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    /// One model, or the shapes of one: `qins bench`
+    /// Speed and memory of one model, or of random weights in its shapes: `qins bench`
     Model(Arguments),
-    /// What each scheme keeps of its weights, against the bits it costs, beside the formats in common use
+    /// SQNR against bits per weight, of every scheme and of formats in common use
     Quality(Arguments),
-    /// What the embedded model says under every scheme and the formats in common use, as a plot of KL divergence over bits per weight
+    /// KL divergence on the embedded model against bits per weight, of every scheme and of formats in common use, as a plot
     Fidelity,
-    /// Tokens a second and memory of every scheme at the shapes of Phi-3.5-mini, as a table and a plot
+    /// Tokens/s and memory of every scheme at Phi-3.5-mini's shapes, as a table and a plot
     Speed(Arguments),
-    /// As `speed`, with llama.cpp beside it: `--python` names a Python with what benches/peers/requirements.txt lists
+    /// As `speed`, with llama.cpp too: `--python` names a Python with the packages of benches/peers/requirements.txt
     Peers(Arguments),
-    /// Memory and time as a context grows, for every form of the cache of keys and values, as a table and a plot
+    /// Memory and time by context length, for every KV cache scheme, as a table and a plot
     Context(Arguments),
-    /// Bytes of weights a second of every kernel, on every instruction set of this machine
+    /// Bytes of weights per second of every kernel, on every instruction set of this machine
     Kernels(Arguments),
 }
 
-/// Everything after the benchmark's name is for its program, which also answers `--help`.
+/// Everything after the benchmark's name is passed to its program, `--help` included.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 struct Arguments {
@@ -67,7 +67,7 @@ impl Arguments {
     }
 }
 
-/// Rounds the embedded model to other formats, compares all of them with its plain weights, and draws the report.
+/// Rounds the embedded model to other formats, compares all of them with its plain weights, and plots the report.
 fn fidelity() -> Outcome {
     let out = cargo::root().join("target/bench");
     let quality = |option: &str, path: &Path| {
@@ -95,12 +95,12 @@ fn fidelity() -> Outcome {
     Ok(compared)
 }
 
-/// Runs a benchmark that is a program.
+/// Runs a benchmark that is a binary.
 fn program(package: &str, arguments: &[OsString]) -> Outcome {
     run(cargo::cargo("run"), package, arguments)
 }
 
-/// Runs a benchmark of Criterion's, in the one profile there is.
+/// Runs a Criterion benchmark, in the workspace's one profile.
 fn criterion(package: &str, arguments: &[OsString]) -> Outcome {
     let mut bench = cargo::cargo("bench");
     bench.args(["--profile", "dev"]);

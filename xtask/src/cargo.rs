@@ -6,7 +6,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// What a command gives: how the process exits, or why it could not run.
+/// The result of a command: the exit code, or why it could not run.
 pub(crate) type Outcome = Result<ExitCode, String>;
 
 /// The workspace's root.
@@ -15,27 +15,27 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().map(PathBuf::from).unwrap_or(xtask)
 }
 
-/// The cargo that runs this program, with the lock file as it is committed.
+/// The cargo that runs this program, with `--locked`.
 pub(crate) fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([command, "--locked"]);
     cargo
 }
 
-/// As [`cargo`], running the program `qins`: features and its arguments are still to come.
+/// As [`cargo`], running the program `qins`; the caller adds features and arguments.
 pub(crate) fn qins() -> Command {
     let mut run = cargo("run");
     run.args(["--package", "qins"]).arg("--manifest-path").arg(root().join("Cargo.toml"));
     run
 }
 
-/// Whether a program was built before: then cargo need not tell what it compiles.
+/// Whether a program was built before, so that cargo may be quiet.
 pub(crate) fn is_built(program: &str) -> bool {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     target.join("debug").join(program).with_extension(env::consts::EXE_EXTENSION).exists()
 }
 
-/// Runs a command to its end; its exit code becomes ours.
+/// Runs a command, and returns its exit code.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
     let code = status.code().ok_or_else(|| format!("{}: {status}", command.get_program().to_string_lossy()))?;

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: hostile bytes for every reader of files, led by the code they reach.
+//! `cargo xtask fuzz`: coverage-guided fuzzing of every reader of files.
 //!
-//! The targets are the programs of the package `fuzz`, which is no member of the workspace: all that it links is compiled
-//! with the flags that `cargo fuzz` would set, by the toolchain that is there.
+//! The targets are the binaries of the package `fuzz`, which is not a member of the workspace: everything it links is compiled
+//! with the flags that `cargo fuzz` would set, by the installed toolchain.
 
 use std::{
     env, fs,
@@ -18,13 +18,13 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
 
-/// Where AddressSanitizer comes with the toolchain. Its flag is none of a stable compiler, but for `RUSTC_BOOTSTRAP`.
+/// The host whose toolchain includes AddressSanitizer. A stable compiler accepts its flag only with `RUSTC_BOOTSTRAP`.
 const WITH_ASAN: &str = "x86_64-unknown-linux-gnu";
 
-/// An input is bytes at most, seconds at most, and so many MiB for all the process.
+/// Limits: bytes of an input, seconds per input, and MiB of the process.
 const LIMITS: [&str; 3] = ["-max_len=8192", "-timeout=10", "-rss_limit_mb=2048"];
 
-/// What `--help` says beneath the options.
+/// The end of `--help`.
 const HELP: &str = "Every target begins with the inputs in fuzz/corpus and with those that earlier runs kept beside the \
     build, and alters them, led by the code they reach. An input that crashes is kept in fuzz/artifacts, and the command \
     is printed that runs it again; the exit code is 1 then. `control` has a planted fault: it fails when nothing is found. \
@@ -52,7 +52,7 @@ pub(crate) struct Fuzz {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// A planted fault, to see that faults are found
+    /// A control with a planted fault, which must be found
     Control,
     /// A shard: its header, its checksums, its tensors
     Header,
@@ -70,7 +70,7 @@ impl Target {
     }
 }
 
-/// What was built, and where.
+/// The build, and where it is.
 struct Built {
     target_dir: PathBuf,
     host: String,
@@ -132,14 +132,14 @@ impl Built {
         command
     }
 
-    /// Fuzzes, and says what came of it; whether that is what should.
+    /// Fuzzes a target, and prints the result; returns whether it is as expected.
     fn fuzz(&self, target: Target, seconds: u32) -> Result<bool, String> {
         let name = target.name();
         let fuzz_dir = cargo::root().join("fuzz");
-        // The control begins with nothing each time, and leaves nothing.
+        // The control starts without inputs, and keeps none.
         let (corpus, artifacts) = match target {
             Target::Control => (Vec::new(), self.target_dir.join("control")),
-            // What is new is kept in the first folder.
+            // New inputs are kept in the first folder.
             _ => (
                 vec![self.target_dir.join("corpus").join(&name), fuzz_dir.join("corpus").join(&name)],
                 fuzz_dir.join("artifacts").join(&name),
@@ -173,14 +173,14 @@ impl Built {
     }
 }
 
-/// How many inputs there were, by what libFuzzer tells in the end.
+/// The number of inputs and the speed, from libFuzzer's final output.
 fn summary(text: &str) -> String {
     let stat = |name: &str| text.lines().rev().find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim();
     let [inputs, speed] = ["stat::number_of_executed_units:", "stat::average_exec_per_sec:"].map(stat);
     format!("{inputs} inputs, {speed} a second; none crashed")
 }
 
-/// What went wrong, and how to see it again.
+/// The failure, and the command that repeats it.
 fn report(text: &str, target: &str) -> String {
     let mut lines = Vec::new();
     let mut all = text.lines();

@@ -1,6 +1,6 @@
 //! The project's commands: `cargo xtask validate`, `cargo xtask test` and their like.
 //!
-//! This program parses, chooses and spawns; it links nothing of what it starts.
+//! This program parses, chooses and spawns; it links none of the programs it starts.
 
 mod bench;
 mod cargo;
@@ -13,7 +13,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// The project's commands. Everything they need is built on the first call, which takes some minutes.
+/// The project's commands. The first call builds what they need, which takes some minutes.
 ///
 /// Every command of the program `qins` is one too: validate, sweep, generate, chat, logits, convert, inspect, verify, export, synth and
 /// doctor; `cargo xtask validate --help` explains its options.
@@ -28,9 +28,9 @@ struct Cli {
 enum Command {
     /// Run the tests
     Test(test::Test),
-    /// Feed hostile bytes to every reader of files
+    /// Fuzz every reader of files
     Fuzz(fuzz::Fuzz),
-    /// Measure
+    /// Run a benchmark
     Bench(bench::Bench),
     /// Check the layering and the house rules
     Tidy,

@@ -1,4 +1,4 @@
-//! The commands of the program `qins`, built with the backend that is asked for.
+//! The commands of the program `qins`, built with the requested backend.
 
 use std::ffi::OsString;
 
@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Outcome {
     cargo::run(run.arg("--").args(arguments))
 }
 
-/// The cargo feature of `--backend NAME`; the default backend is always there.
+/// The cargo features of `--backend NAME`; the default backend is always built in.
 fn features(arguments: &[OsString]) -> Vec<String> {
     let texts: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
     let after = texts.iter().position(|a| *a == "--backend").and_then(|i| texts.get(i + 1));

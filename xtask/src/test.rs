@@ -12,7 +12,7 @@ use crate::{
 /// Run the tests: the house rules, then every test and doctest of the workspace.
 #[derive(Debug, Args)]
 pub(crate) struct Test {
-    /// Run the cross-backend tests on this backend instead: ndarray, or wgpu, which needs a graphics card or one in software
+    /// Run the cross-backend tests on this backend instead: ndarray, or wgpu, which needs a graphics card or a software Vulkan driver
     #[arg(long, value_parser = ["flex", "ndarray", "wgpu"], default_value = "flex")]
     backend: String,
     /// Passed on to the test programs, after `--`
@@ -33,13 +33,13 @@ impl Test {
         }
         let tests = cargo::run(self.cargo_test().arg("--workspace").arg("--").args(&self.arguments))?;
         eprintln!(
-            "left out: the tests on a graphics card, which `cargo xtask test --backend wgpu` runs where there is one, or one in \
-             software: Debian's packages libvulkan1 and mesa-vulkan-drivers"
+            "skipped: the GPU tests; `cargo xtask test --backend wgpu` runs them on a graphics card or a software Vulkan driver \
+            (Debian's packages libvulkan1 and mesa-vulkan-drivers)"
         );
         Ok(tests)
     }
 
-    /// On another one, if it can be used.
+    /// On another backend, if it is usable.
     fn across_backends(&self) -> Outcome {
         let features = ["--features", &self.backend];
         let mut doctor = cargo::qins();
@@ -50,7 +50,7 @@ impl Test {
         let mut test = self.cargo_test();
         test.args(["--package", "qins-tests"]).args(features).env("QINS_TEST_BACKEND", &self.backend);
         if self.backend == "wgpu" && std::env::var_os("RUST_TEST_THREADS").is_none() {
-            // There is one card, and in software two tests at once take each other's processor.
+            // There is one card; and on a software driver, concurrent tests would compete for the processor.
             test.env("RUST_TEST_THREADS", "1");
         }
         cargo::run(test.arg("--").args(&self.arguments))

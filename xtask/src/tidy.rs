@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the layering and the house rules, so that nobody has to remember them.
+//! `cargo xtask tidy`: checks the layering and the house rules.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("xtask", &[]),
 ];
 
-/// Where `unsafe` may stand, each use with its reason: kernels, the one place that maps a file, and the fault that
+/// Where `unsafe` is allowed, each use with its reason: kernels, the one place that maps a file, and the fault that
 /// fuzzing must find.
 const UNSAFE: [&str; 4] = [
     "crates/qins-quant/src/kernel/",
@@ -35,7 +35,7 @@ const UNSAFE: [&str; 4] = [
     "fuzz/targets/control.rs",
 ];
 
-/// A file longer than this is usually two.
+/// The maximum length of a file in lines.
 const LONGEST: usize = 400;
 
 /// Runs every check; prints what it finds.
@@ -89,7 +89,7 @@ fn house_rules(name: &str, text: &str) -> Vec<String> {
     if lines > LONGEST {
         findings.push(format!("{name}: {lines} lines, more than {LONGEST}"));
     }
-    // Spelled in two parts, so that this file keeps its own rules.
+    // Split, so that this file does not match itself.
     let forbidden =
         [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("dbg", "!("), concat!("#[ign", "ore]")];
     let may_be_unsafe = UNSAFE.iter().any(|place| name.starts_with(place));

@@ -1,5 +1,5 @@
-//! The product with one of Phi-3.5's matrices: bytes of weights a second with one row of activations, weights a second with
-//! many; first what the machine reads. A name as an argument keeps to what has it: `q8`, `avx2`, `vector`.
+//! The product with one of Phi-3.5-mini's matrices: bytes of weights per second with one row of activations, weights per second
+//! with many; first the memory bandwidth. An argument filters by name: `q8`, `avx2`, `vector`.
 
 use std::{hint::black_box, time::Duration};
 
@@ -9,13 +9,13 @@ use qins_quant::{
     kernel::{Rows, Simd, linear_on, read},
 };
 
-/// Rows and columns: of `gate_proj` and `up_proj`, twice over, so that no cache holds them.
+/// Rows and columns: twice those of `gate_proj` and `up_proj`, so that the matrix does not fit a cache.
 const SHAPE: [usize; 2] = [16_384, 3072];
 
 /// Rows of activations of a prompt.
 const PROMPT: usize = 128;
 
-/// Numbers like a trained matrix's: the sum of four uniform ones, from a linear congruential generator.
+/// Numbers distributed like trained weights: sums of four uniform ones, from a linear congruential generator.
 fn numbers(n: usize) -> Vec<f32> {
     let mut state = 1_u64;
     let mut uniform = || {

@@ -1,10 +1,10 @@
-//! Open a model, encode it, continue a text: `cargo run --package qins-burn --example encode_and_generate [MODEL]`.
+//! Opens a model, encodes it, and continues a text: `cargo run --package qins-burn --example encode_and_generate [MODEL]`.
 
 use std::io::{Write, stdout};
 
 use qins_burn::{Error, Model, Scheme};
 
-/// Five lines from a model to its text.
+/// From a model to generated text.
 pub fn continue_text(model: &str, prompt: &str, mut write: impl FnMut(&str)) -> Result<(), Error> {
     let model = Model::open(model)?.encode(Scheme::Q8)?;
     for piece in model.stream(prompt)? {

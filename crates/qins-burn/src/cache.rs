@@ -1,4 +1,4 @@
-//! Keys and values of the tokens read so far.
+//! The KV cache.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_model::ModelConfig;
@@ -8,7 +8,7 @@ use crate::device::floats;
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
 
-/// The cache of a sequence, which grows as tokens come. Its bookkeeping is the same however keys and values rest.
+/// The KV cache of a sequence; it grows with the tokens. Its bookkeeping is the same for every scheme.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -22,21 +22,21 @@ pub(crate) struct LayerCache {
     len: usize,
 }
 
-/// How keys and values rest.
+/// How keys and values are stored.
 #[derive(Clone, Debug)]
 enum Store {
     /// Plain, on the device: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use. `None`
-    /// only while an append has them.
+    /// only during an append.
     Plain { keys: Option<Tensor<3>>, values: Option<Tensor<3>> },
-    /// In another form, on the host.
+    /// In another scheme, on the host.
     Encoded(Heads),
-    /// In any form, on a GPU.
+    /// In any scheme, on a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuHeads),
 }
 
 impl KvCache {
-    /// An empty cache with room for `capacity` tokens, which rest as `scheme` says.
+    /// An empty cache in `scheme` with capacity for `capacity` tokens.
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
@@ -50,27 +50,27 @@ impl KvCache {
         Self { layers, len: 0 }
     }
 
-    /// Tokens in the cache.
+    /// The number of tokens in the cache.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether what queries see must be said to Burn's own attention.
+    /// Whether Burn's own attention is used, which needs an explicit mask.
     pub(crate) fn is_plain(&self) -> bool {
         self.layers.iter().any(|layer| matches!(layer.store, Store::Plain { .. }))
     }
 
-    /// Whether it holds no token.
+    /// Whether it has no tokens.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of the keys and values in it; what is allocated ahead of them is not counted.
+    /// Bytes of its keys and values, without unused capacity.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(LayerCache::bytes).sum()
     }
 
-    /// Forgets all tokens, and keeps the memory.
+    /// Removes all tokens; keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
         for layer in &mut self.layers {
@@ -84,22 +84,22 @@ impl KvCache {
         }
     }
 
-    /// The layers, each about to be given `n` more tokens.
+    /// The layers, to append `n` tokens to each.
     pub(crate) fn layers_mut(&mut self, n: usize) -> impl Iterator<Item = &mut LayerCache> {
         self.len += n;
         self.layers.iter_mut()
     }
 }
 
-/// What attention finds in the cache.
+/// What attention reads of the cache.
 pub(crate) enum KvView<'a> {
-    /// Keys and values, `[kv_heads, positions, head_dim]`, from the first position that is seen.
+    /// Keys and values, `[kv_heads, positions, head_dim]`, from the first visible position on.
     Plain(Tensor<3>, Tensor<3>),
-    /// All of them, in their own form.
+    /// All keys and values, encoded.
     Encoded(EncodedKv<'a>),
 }
 
-/// Keys and values in their own form.
+/// Encoded keys and values.
 pub(crate) enum EncodedKv<'a> {
     Host(&'a Heads),
     #[cfg(feature = "gpu")]
@@ -107,7 +107,7 @@ pub(crate) enum EncodedKv<'a> {
 }
 
 impl LayerCache {
-    /// Adds `[kv_heads, n, head_dim]` keys and values; gives all of them, plain ones from position `first` on.
+    /// Appends `[kv_heads, n, head_dim]` keys and values; returns all of them, plain ones from position `first` on.
     pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> KvView<'_> {
         let start = self.len;
         self.len += k.dims()[1];
@@ -155,12 +155,12 @@ impl EncodedKv<'_> {
     }
 }
 
-/// What a CPU backend has at hand anyway.
+/// The elements on the host; without a transfer on CPU backends.
 fn host(tensor: Tensor<3>) -> Vec<f32> {
     floats(&tensor.into_data())
 }
 
-/// Writes `new` at `start` and gives positions `first..len`.
+/// Writes `new` at `start`; returns positions `first..len`.
 fn append(cache: &mut Option<Tensor<3>>, new: Tensor<3>, start: usize, (first, len): (usize, usize)) -> Tensor<3> {
     let [heads, n, dim] = new.dims();
     // Taken out, the tensor has one owner, and the backend writes in place.

@@ -1,4 +1,4 @@
-//! How large the inputs of each linear are, by which an error in one of its weights weighs more than in another.
+//! Calibration: the mean squares of each linear's inputs, which weight the errors of its columns.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{
 /// Mean square of each linear's inputs over all positions of all texts, `[in]` per linear, by the names that
 /// [`linears`](qins_model::linears) gives them.
 ///
-/// A text is a sequence of token ids, read by itself and in one go. Its tokens are looked up in the embedding, which
-/// therefore has no inputs and is absent, unless it is the head as well: then `model.embed_tokens` has those of the head.
-/// `progress` is called with texts read and texts in all.
+/// A text is a sequence of token ids, read by itself in one pass. The embedding has no inputs, since tokens are looked up in
+/// it, and is absent, unless the head is tied to it: then `model.embed_tokens` has the inputs of the head.
+/// `progress` is called with the number of texts read and their total.
 ///
 /// # Errors
-/// Before anything is read: when there are no texts, one of them is empty, longer than the model's context or has an id
-/// outside the vocabulary, or a linear is encoded. Afterwards: when a mean square is not finite, or the device failed. The model is left as it
-/// was in any case.
+/// Before reading: when there are no texts, when a text is empty, longer than the model's context or has an id
+/// outside the vocabulary, or when a linear is encoded. After reading: when a mean square is not finite, or the device failed.
+/// The model is left unchanged in any case.
 pub fn calibrate(
     model: &mut dyn CausalLm,
     texts: &[Vec<u32>],
@@ -30,7 +30,7 @@ pub fn calibrate(
     }
     texts.iter().try_for_each(|ids| expect_readable(model.config(), 0, ids))?;
     let read = start_recording(model).and_then(|()| read(model, texts, progress));
-    // Whatever came of it: with a stats in place every later token would be paid for.
+    // On errors too: otherwise every later token would be recorded.
     let all_stats = stop_recording(model)?;
     read?;
     let mut seen = BTreeMap::new();
@@ -47,7 +47,7 @@ pub fn calibrate(
 fn read(model: &dyn CausalLm, texts: &[Vec<u32>], mut progress: impl FnMut(usize, usize)) -> Result<(), Error> {
     for (done, ids) in texts.iter().enumerate() {
         progress(done, texts.len());
-        // All logits, so that the head is given all positions.
+        // All logits, so that the head gets all positions.
         Session::new(model, ids.len()).extend(ids, Logits::All)?;
     }
     progress(texts.len(), texts.len());
@@ -64,7 +64,7 @@ fn start_recording(module: &mut (impl Projections + ?Sized)) -> Result<(), Error
     })
 }
 
-/// In the order of the computation, so that an overflow is reported where it began.
+/// In computation order, so that an overflow is reported where it first occurs.
 fn stop_recording(module: &mut (impl Projections + ?Sized)) -> Result<Vec<(String, ActivationStats)>, Error> {
     let mut all_stats = Vec::new();
     module.visit_projections("model", &mut |_, name, projection| {

@@ -1,26 +1,26 @@
-//! What can go wrong between a checkpoint and a generated token.
+//! Errors of loading and running a model.
 
 use qins_quant::Scheme;
 
-/// An error a user can act on, in one sentence.
+/// An error of loading or running a model, with a message of one sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model's files cannot be read, or describe no model that is built here.
+    /// The model's files cannot be read, or the model is not supported.
     #[error(transparent)]
     Model(#[from] qins_model::Error),
-    /// A sequence is longer than the model can read.
+    /// A sequence is longer than the model's context.
     #[error("expected at most {limit} tokens, the model's context, found {found}")]
     ContextFull {
         /// The model's limit.
         limit: usize,
-        /// Tokens asked for.
+        /// The requested length.
         found: usize,
     },
     /// A sequence is empty.
     #[error("expected at least one token, found an empty sequence")]
     Empty,
-    /// The model's arithmetic overflowed.
+    /// No logit is finite.
     #[error("expected finite logits, found none: the model overflows")]
     NotFinite,
     /// A token is outside the vocabulary.
@@ -42,15 +42,15 @@ pub enum Error {
     /// There is nothing to calibrate on.
     #[error("expected at least one text to calibrate on, found none")]
     NoTexts,
-    /// A linear to calibrate is encoded already.
+    /// A linear to calibrate is already encoded.
     #[error("`{module}`: expected plain weights to calibrate, found them encoded as {scheme}")]
     Encoded {
         /// The projection's name.
         module: String,
-        /// How its weights rest.
+        /// Its scheme.
         scheme: Scheme,
     },
-    /// What a linear is given overflows.
+    /// The inputs of a linear overflow.
     #[error("`{module}`: expected inputs with a finite mean square, found {found} in channel {channel}")]
     Inputs {
         /// The projection's name.
@@ -63,7 +63,7 @@ pub enum Error {
     /// A device failed.
     #[error("the device failed: {0}")]
     Device(String),
-    /// A backend is not at hand.
+    /// A backend is not available.
     #[error("{0}")]
     Backend(String),
 }

@@ -1,4 +1,4 @@
-//! Reading and writing text, token by token.
+//! Prefill, decoding and scoring of sequences.
 
 use std::{borrow::BorrowMut, marker::PhantomData, ops::ControlFlow};
 
@@ -11,7 +11,7 @@ use crate::{
     device,
 };
 
-/// Tokens that are read at a time: scores of all against all of a long prompt would take memory with its square.
+/// Tokens per prefill pass: the attention scores of a whole long prompt would take memory quadratic in its length.
 const PREFILL_CHUNK: usize = 512;
 
 /// A sequence being read by a model.
@@ -25,18 +25,18 @@ pub struct Session<'m> {
 }
 
 impl<'m> Session<'m> {
-    /// An empty sequence, with memory for `capacity` tokens, or for the model's context where that is less.
+    /// An empty sequence, with memory for `capacity` tokens, or for the model's context if that is less.
     pub fn new(model: &'m dyn CausalLm, capacity: usize) -> Self {
         let capacity = capacity.min(model.config().max_position_embeddings);
         Self { model, cache: model.cache(capacity), regime: RopeRegime::Short, ids: Vec::new(), piece: PREFILL_CHUNK }
     }
 
-    /// Reads at most so many tokens at a time, 512 where nothing is said: the fewer, the less memory the scores take.
+    /// Sets the maximum of tokens per prefill pass (default 512): fewer take less memory for attention scores.
     ///
     /// # Panics
     /// When `tokens` is 0.
     pub fn with_prefill_chunk(self, tokens: usize) -> Self {
-        assert_ne!(tokens, 0, "with_prefill_chunk: a piece has tokens");
+        assert_ne!(tokens, 0, "with_prefill_chunk: expected at least 1 token, found 0");
         Self { piece: tokens, ..self }
     }
 
@@ -50,10 +50,10 @@ impl<'m> Session<'m> {
         &self.ids
     }
 
-    /// Reads more tokens: logits of `[as many as are wanted, vocabulary]`. A long sequence is read in pieces.
+    /// Reads more tokens; returns the requested logits, `[positions, vocabulary]`. Long sequences are read in chunks.
     ///
-    /// When the sequence grows past the length where LongRoPE changes its frequencies, what was cached under the old
-    /// ones is dropped and the whole sequence read again.
+    /// When the sequence grows past the length where LongRoPE changes its frequencies, the cache is dropped and the whole
+    /// sequence read again.
     ///
     /// # Errors
     /// When `ids` is empty, an id is outside the vocabulary, or the model's context is full.
@@ -77,14 +77,14 @@ impl<'m> Session<'m> {
         let ids = &self.ids[self.ids.len() - n..];
         let rows = logits.rows(n);
         let mut pieces = Vec::new();
-        // As one of the threads that compute: to hand each product over to them and wait would cost a token as much again
-        // as a block does.
+        // Runs within the thread pool: handing each product over to it and waiting would cost as much time per token as
+        // another block.
         rayon::scope(|_| {
             let mut left = n;
             for piece in ids.chunks(self.piece) {
                 left -= piece.len();
                 let wanted = rows.saturating_sub(left).min(piece.len());
-                // A piece of which nothing is wanted is read for the cache; one row of logits is the least a model gives.
+                // A chunk without requested logits is read for the cache only; a model returns at least one row of logits.
                 let logits = model.forward(piece, regime, cache, Logits::Tail(wanted.max(1)));
                 if wanted > 0 {
                     pieces.push(logits);
@@ -95,7 +95,7 @@ impl<'m> Session<'m> {
     }
 }
 
-/// What [`Session::extend`] asks of `ids` after `read` tokens.
+/// Checks the requirements of [`Session::extend`] on `ids` after `read` tokens.
 pub(crate) fn expect_readable(config: &ModelConfig, read: usize, ids: &[u32]) -> Result<(), Error> {
     let len = read + ids.len();
     if ids.is_empty() {
@@ -110,12 +110,12 @@ pub(crate) fn expect_readable(config: &ModelConfig, read: usize, ids: &[u32]) ->
     Ok(())
 }
 
-/// How a text is continued, and ends.
+/// How a text is continued, and when it ends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generator {
-    /// Tokens at most.
+    /// Maximum number of tokens.
     pub max_new_tokens: usize,
-    /// Tokens that end the text; the one that does is part of the result.
+    /// Stop tokens; the one that ends the text is part of the result.
     pub stop_ids: Vec<u32>,
     /// How each token is chosen.
     pub sampler: Sampler,
@@ -126,7 +126,7 @@ pub struct Generator {
 pub struct Step<'a> {
     /// The token.
     pub id: u32,
-    /// The logits it was chosen by, over the vocabulary.
+    /// The logits from which it was chosen, over the vocabulary.
     pub logits: &'a [f32],
 }
 
@@ -136,9 +136,9 @@ pub struct Step<'a> {
 pub enum Stop {
     /// A stop token.
     Eos,
-    /// As many tokens as asked for, or as the context holds.
+    /// The maximum number of tokens, or a full context.
     Length,
-    /// The caller's wish.
+    /// The caller stopped it.
     Caller,
 }
 
@@ -147,12 +147,12 @@ pub enum Stop {
 pub struct Generation {
     /// The tokens, the stop token included.
     pub ids: Vec<u32>,
-    /// Why they end.
+    /// Why generation ended.
     pub stop: Stop,
 }
 
 impl Generator {
-    /// With the likeliest token each time.
+    /// Greedy decoding.
     pub fn greedy(max_new_tokens: usize, stop_ids: &[u32]) -> Self {
         Self { max_new_tokens, stop_ids: stop_ids.to_vec(), sampler: Sampler::default() }
     }
@@ -160,7 +160,7 @@ impl Generator {
     /// Continues `prompt`.
     ///
     /// # Errors
-    /// As [`Session::extend`], for the prompt, and when no logit is finite or the device fails. A context that fills up later ends the text.
+    /// As [`Session::extend`] for the prompt; also when no logit is finite, or the device fails. A full context later ends the text.
     pub fn generate(
         &self,
         model: &dyn CausalLm,
@@ -169,12 +169,12 @@ impl Generator {
     ) -> Result<Generation, Error> {
         let limit = model.config().max_position_embeddings;
         let room = self.max_new_tokens.min(limit.saturating_sub(prompt.len()));
-        // Room for what is likely; a longer text finds more on the way, and one that ends early took none in vain.
+        // Capacity for a likely length; it grows for longer texts.
         let mut session = Session::new(model, prompt.len() + room.min(1024));
         self.extend(&mut session, prompt, on_step)
     }
 
-    /// Reads `prompt` after what the session has read, and continues. The last token generated is not read.
+    /// Reads `prompt` after the tokens of the session, and continues. The last generated token is not read.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -197,7 +197,7 @@ impl Generator {
     }
 }
 
-/// A generated token, and the logits it was chosen by, over the vocabulary.
+/// A generated token, and the logits from which it was chosen, over the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token.
@@ -206,23 +206,23 @@ pub struct Token {
     pub logits: Vec<f32>,
 }
 
-/// The tokens that follow a prompt, each computed when it is asked for.
+/// An iterator over the tokens after a prompt, each computed on demand.
 #[derive(Debug)]
 pub struct Tokens<'m, S> {
     session: S,
     choice: TokenChoice,
     stop_ids: Vec<u32>,
-    /// Tokens to be read before the next is chosen.
+    /// Tokens to read before the next is chosen.
     unread: Vec<u32>,
-    /// Tokens that may still follow.
+    /// Remaining number of tokens.
     left: usize,
-    /// Why the text ended, once it has.
+    /// Why the text ended, if it has.
     stop: Stop,
     model: PhantomData<&'m dyn CausalLm>,
 }
 
 impl<'m, S: BorrowMut<Session<'m>>> Tokens<'m, S> {
-    /// After `prompt`, which is read behind what `session` has read.
+    /// Continues after `prompt`, which is read after the tokens of `session`.
     ///
     /// # Errors
     /// When the model cannot read the prompt: as [`Session::extend`].
@@ -268,14 +268,14 @@ impl<'m, S: BorrowMut<Session<'m>>> Iterator for Tokens<'m, S> {
     }
 }
 
-/// Teacher forcing: the logits by which each token of `continuation` is predicted after `prompt` and the tokens before
+/// Teacher forcing: the logits that predict each token of `continuation` after `prompt` and the tokens before
 /// it, `[continuation.len(), vocabulary]` row-major.
 ///
-/// All is read as one sequence, so that a continuation which crosses LongRoPE's original length is read throughout with the
-/// frequencies of its full length, where generation changed to them on the way.
+/// The whole is read as one sequence, so a continuation past LongRoPE's original length is read with the
+/// frequencies of the full length from its start, whereas generation switched to them on the way.
 ///
 /// # Errors
-/// As [`Session::extend`], and when the device fails; an empty prompt predicts nothing.
+/// As [`Session::extend`], and when the device fails; also for an empty prompt.
 pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     if prompt.is_empty() {
         return Err(Error::Empty);
@@ -286,7 +286,7 @@ pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Resu
     device::read(Session::new(model, ids.len()).extend(&ids, Logits::Tail(continuation.len()))?)
 }
 
-/// As [`score`], the continuation read token by token, as when it is written.
+/// As [`score`], but the continuation is read token by token, as in decoding.
 ///
 /// # Errors
 /// As [`score`].

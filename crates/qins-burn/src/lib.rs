@@ -1,8 +1,8 @@
-//! Language models in Burn whose linears stay encoded.
+//! Language models in Burn with weight-only quantisation: linears stay encoded in memory.
 //!
-//! A [`Projection`] is a linear map whose weights are plain or encoded; [`decoder::Decoder`] is built of them, and so can any
-//! other module be: [`convert_linear_to_qins`] encodes the projections of everything that implements [`Projections`].
-//! The device is chosen at run time among the backends compiled in ([`Backend`]).
+//! A [`Projection`] is a linear map whose weights are plain or encoded; [`decoder::Decoder`] is built of them, and any
+//! other module can be: [`convert_linear_to_qins`] encodes the projections of every module that implements [`Projections`].
+//! The device is chosen at run time among the backends of the build ([`Backend`]).
 
 #![recursion_limit = "256"]
 

@@ -1,5 +1,5 @@
-//! From a checkpoint to a model, one matrix at a time: the plain model is never whole in memory when an encoded one is
-//! asked for.
+//! Loads a checkpoint, one matrix at a time: when a model is encoded while loading, the plain model is never in memory as
+//! a whole.
 
 use std::{
     cell::RefCell,
@@ -24,43 +24,43 @@ use crate::{
     device::one_stream,
 };
 
-/// What became of the checkpoint's tensors.
+/// What was loaded of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Tensors that are now in the model.
+    /// Tensors in the model.
     pub applied: usize,
-    /// Tensors the model has no use for.
+    /// Tensors that the model does not use.
     pub unused: Vec<String>,
-    /// Linears that rest encoded in the checkpoint, or were encoded on the way.
+    /// Linears that were encoded in the checkpoint or while loading.
     pub encoded: Vec<String>,
     /// Weights in encoded linears.
     pub encoded_weights: usize,
     /// Bytes in a file of the encoded linears, parameters included.
     pub encoded_bytes: usize,
-    /// Bytes at rest of everything else, in the checkpoint's own types.
+    /// Bytes of all other tensors, in the checkpoint's types.
     pub plain_bytes: usize,
-    /// Bytes at rest of an embedding that is not also the head: of all weights, what is not read for every token.
+    /// Bytes of an embedding that is not tied to the head: the only weights that are not read for every token.
     pub embedding_bytes: usize,
 }
 
 impl LoadReport {
-    /// Bytes at rest of all weights.
+    /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
         self.encoded_bytes + self.plain_bytes
     }
 
-    /// Bytes at rest of the weights that are read for every token.
+    /// Bytes of the weights that are read for every token.
     pub fn bytes_per_token(&self) -> usize {
         self.weight_bytes() - self.embedding_bytes
     }
 
-    /// Bits per encoded weight, parameters included; none when nothing is encoded.
+    /// Bits per encoded weight, parameters included; `None` if nothing is encoded.
     pub fn bits_per_weight(&self) -> Option<f64> {
         (self.encoded_weights > 0).then(|| self.encoded_bytes as f64 * 8.0 / self.encoded_weights as f64)
     }
 }
 
-/// A model and how it came to be.
+/// A loaded model and its report.
 #[derive(Debug)]
 pub struct Loaded {
     /// The model.
@@ -69,12 +69,12 @@ pub struct Loaded {
     pub report: LoadReport,
 }
 
-/// Loads a model; plain linears are encoded on the way where `policy` says so, and without one taken as they are.
-/// `progress` is called with linears done and linears in all.
+/// Loads a model, and encodes plain linears by `policy`, if given.
+/// `progress` is called with the number of linears loaded and their total.
 ///
 /// # Errors
-/// When the configuration is of another kind of model, a tensor is missing, of the wrong shape or not finite, or when
-/// there is a policy and the checkpoint is encoded already.
+/// When the model is not supported, a tensor is missing, of the wrong shape or not finite, or when
+/// there is a policy and the checkpoint is already encoded.
 pub fn load(
     checkpoint: &Checkpoint,
     policy: Option<&Policy>,
@@ -103,7 +103,7 @@ pub fn load(
     Ok(Loaded { model, report })
 }
 
-/// Puts a model together from its linears and norms, asked for in the order of the computation.
+/// Assembles a model from its linears and norms.
 pub(crate) fn assemble(
     config: ModelConfig,
     mut linear: impl FnMut(&LinearSpec) -> Result<Projection, Error>,
@@ -123,7 +123,7 @@ pub(crate) fn assemble(
         }
     }
     progress(total, total);
-    // The list has whatever the blocks are made of: both follow from one configuration.
+    // The list has every tensor of the blocks, since both follow from the same configuration.
     let mut linear = |module: &str| linears.remove(module).expect("a linear of the model's own list of tensors");
     let mut norm = |module: &str| norms.remove(module).expect("a norm of the model's own list of tensors");
     let block = |layer: usize| {
@@ -152,7 +152,7 @@ struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     policy: Option<&'a Policy>,
     device: &'a Device,
-    /// Whether the embedding is the head too.
+    /// Whether the embedding is tied to the head.
     tied: bool,
     /// Of every norm.
     epsilon: f64,
@@ -192,14 +192,14 @@ impl Loader<'_> {
         Ok(Projection::new(encoded, self.device))
     }
 
-    /// A linear that rests encoded, and its bytes there.
+    /// A linear that is encoded in the checkpoint, and its bytes there.
     fn encoded(&mut self, spec: &LinearSpec) -> Result<(EncodedTensor, usize), Error> {
         let (checkpoint, module) = (self.checkpoint, &spec.module);
-        // Before anything of that shape is made.
+        // Before anything of that shape is allocated.
         spec.expect_encoded_shape(checkpoint)?;
         self.used.extend(checkpoint.tensors_of_module(module)?);
         let encoded = checkpoint.encoded(module)?;
-        // Every other scheme decodes to numbers, whatever its codes.
+        // Every other scheme decodes to finite weights, whatever its codes.
         if encoded.scheme() == Scheme::Lossless {
             let tensor = format!("{module}.weight_packed");
             let source = encoded.source();
@@ -217,7 +217,7 @@ impl Loader<'_> {
     }
 
     /// # Errors
-    /// When the checkpoint has a bias: a model without it would run, and say something else.
+    /// When the checkpoint has a bias: without it the model would run, but give other results.
     fn finish(mut self) -> Result<LoadReport, Error> {
         let (used, unused): (Vec<_>, Vec<_>) = self.checkpoint.tensors().partition(|name| self.used.contains(*name));
         if let Some(bias) = unused.iter().find(|name| name.ends_with(".bias")) {
@@ -236,7 +236,7 @@ fn finite(plain: &Plain<'_>, name: &str) -> Result<Vec<f32>, Error> {
     Ok(plain.widen())
 }
 
-/// One NaN in a weight makes every word the model says NaN.
+/// One NaN in a weight would make every logit NaN.
 fn expect_finite(dtype: FloatDtype, bytes: &[u8], path: &Path, name: &str) -> Result<(), Error> {
     match dtype.first_non_finite(bytes) {
         None => Ok(()),

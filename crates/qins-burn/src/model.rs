@@ -1,4 +1,4 @@
-//! A model, from its files to its text.
+//! A model with its tokenizer.
 
 use std::{fmt, sync::OnceLock};
 
@@ -10,9 +10,9 @@ use qins_quant::Recipe;
 
 use crate::{Backend, Error, Session, Tokens, decoder::Decoder, load};
 
-/// A language model with its tokenizer: opened, encoded, asked for text.
+/// A language model with its tokenizer: open it, encode it, generate text.
 ///
-/// Weights are read when they are first needed, one matrix at a time: a model that is encoded is never in memory as plain weights.
+/// Weights are loaded on first use, one matrix at a time: an encoded model is never in memory as plain weights.
 ///
 /// ```
 /// use qins_burn::{Model, Scheme};
@@ -40,11 +40,11 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TextOptions {
-    /// Tokens at most.
+    /// Maximum number of tokens.
     pub max_new_tokens: usize,
-    /// Tokens that end a text; those that the model's files name, unless they are changed.
+    /// Stop tokens; by default those of the model's files.
     pub stop_ids: Vec<u32>,
-    /// How each token is chosen; the likeliest, unless it is changed.
+    /// How each token is chosen; by default greedily.
     pub sampler: Sampler,
 }
 
@@ -53,12 +53,12 @@ impl Model {
     /// on the hub, `owner/name[@revision]`, fetched into its cache once.
     ///
     /// # Errors
-    /// When there is no such model, it is of a kind that is not built here, or lacks a tensor or a tokenizer.
+    /// When the model does not exist, is not supported, or lacks a tensor or a tokenizer.
     pub fn open(model: impl AsRef<str>) -> Result<Self, Error> {
         Self::from_source(ModelSource::open(model.as_ref())?, &Backend::default().device()?)
     }
 
-    /// As [`open`](Self::open), of files that are open, on a given device.
+    /// As [`open`](Self::open), from open files, on a given device.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -71,18 +71,18 @@ impl Model {
         Ok(Self { source, config, reader, device: device.clone(), options, decoder: OnceLock::new() })
     }
 
-    /// The model with every linear of its blocks encoded: a [`Scheme`](crate::Scheme), or a [`Recipe`] with all that can be said.
+    /// The model with every linear of its blocks encoded, by a [`Scheme`](crate::Scheme) or a [`Recipe`].
     ///
     /// # Errors
-    /// When the checkpoint is encoded already, or a weight cannot be encoded.
+    /// When the checkpoint is already encoded, or a weight cannot be encoded.
     pub fn encode(self, recipe: impl Into<Recipe>) -> Result<Self, Error> {
         self.encode_as(&Policy::new(Targets::All, recipe))
     }
 
-    /// The model encoded by a policy: which linears, and how each.
+    /// The model encoded by a policy.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and when the policy names no linear.
+    /// As [`encode`](Self::encode), and when the policy matches no linear.
     pub fn encode_as(self, policy: &Policy) -> Result<Self, Error> {
         check_plain(&self.source.checkpoint, &self.config)?;
         policy.check(&self.config)?;
@@ -100,17 +100,17 @@ impl Model {
         &self.reader
     }
 
-    /// How texts are continued.
+    /// The options of generation.
     pub fn options(&self) -> &TextOptions {
         &self.options
     }
 
-    /// The same, to be changed.
+    /// The options of generation, mutable.
     pub fn options_mut(&mut self) -> &mut TextOptions {
         &mut self.options
     }
 
-    /// The decoder, for all that is done with token ids; it is loaded now if it was not before.
+    /// The decoder, which works on token ids; loaded on the first call.
     ///
     /// # Errors
     /// When the weights cannot be read.
@@ -122,7 +122,7 @@ impl Model {
         Ok(self.decoder.get_or_init(|| loaded))
     }
 
-    /// Continues a text, piece by piece as it is written.
+    /// Continues a text, as a stream of pieces.
     ///
     /// # Errors
     /// When the model has no tokenizer, the prompt is empty or longer than its context, or the weights cannot be read.
@@ -130,10 +130,10 @@ impl Model {
         self.stream_ids(&self.reader.encode(prompt)?)
     }
 
-    /// Answers a conversation, written out by the model's own chat template.
+    /// Answers a conversation, rendered by the model's chat template.
     ///
     /// # Errors
-    /// As [`stream`](Self::stream), and when the template refuses the messages.
+    /// As [`stream`](Self::stream), and when the template rejects the messages.
     pub fn chat(&self, messages: &[Message]) -> Result<TextStream<'_>, Error> {
         self.stream_ids(&self.reader.encode_chat(messages)?)
     }
@@ -146,7 +146,7 @@ impl Model {
     }
 }
 
-/// A text as it is written: each item is what a token adds to it, once that is whole characters.
+/// A text in generation: each item is the text that a token adds, in whole characters.
 pub struct TextStream<'m> {
     tokens: Tokens<'m, Session<'m>>,
     decode: Box<dyn FnMut(u32) -> Result<Option<String>, qins_model::Error> + 'm>,

@@ -1,4 +1,4 @@
-//! The linears of any module, and the exchange of plain ones for encoded ones.
+//! The projections of any module, and encoding them in place.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ pub trait Projections {
     /// Calls `visit` with the role, name and place of every projection.
     ///
     /// # Errors
-    /// The first that `visit` gives.
+    /// The first error of `visit`.
     fn visit_projections(&mut self, name: &str, visit: &mut Visit<'_>) -> Result<(), Error>;
 }
 
-/// What is done with each projection.
+/// A visitor of projections.
 pub type Visit<'a> = dyn FnMut(LinearKind, &str, &mut Projection) -> Result<(), Error> + 'a;
 
 projections!(Attention { q_proj: Q, k_proj: K, v_proj: V, o_proj: O });
@@ -40,7 +40,7 @@ impl Projections for Decoder {
     }
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConvertReport {
     /// Names of the projections now encoded.
@@ -49,10 +49,10 @@ pub struct ConvertReport {
     pub plain: Vec<String>,
 }
 
-/// Encodes the projections of `module` that `targets` names, each in turn, so that never more than one is there twice.
+/// Encodes the projections of `module` that `targets` selects, one at a time, so that at most one is in memory twice.
 ///
 /// # Errors
-/// When a weight cannot be encoded; projections converted before stay so.
+/// When a weight cannot be encoded; projections encoded before it stay encoded.
 pub fn convert_linear_to_qins(
     module: &mut impl Projections,
     targets: &Targets,
@@ -73,10 +73,10 @@ pub fn convert_linear_to_qins(
     Ok(report)
 }
 
-/// Encodes the plain linears of a model in memory as `policy` says; gives what they were, by name, for [`restore`].
+/// Encodes the plain linears of a model in memory by `policy`; returns the original linears by name, for [`restore`].
 ///
 /// # Errors
-/// When a weight cannot be encoded; the model is then left as it was.
+/// When a weight cannot be encoded; then the model is left unchanged.
 pub fn apply(policy: &Policy, model: &mut dyn CausalLm) -> Result<BTreeMap<String, Projection>, Error> {
     let specs: BTreeMap<String, LinearSpec> =
         linears(model.config()).into_iter().map(|spec| (spec.module.clone(), spec)).collect();
@@ -98,7 +98,7 @@ pub fn apply(policy: &Policy, model: &mut dyn CausalLm) -> Result<BTreeMap<Strin
     }
 }
 
-/// Gives a model's linears back what they were before [`apply`].
+/// Restores a model's linears to those before [`apply`].
 pub fn restore(model: &mut dyn CausalLm, mut before: BTreeMap<String, Projection>) {
     // Nothing that is done to a projection here can fail.
     let _ = model.visit_projections("model", &mut |_, name, projection| {

@@ -1,9 +1,9 @@
-//! A short way to name the projections of a module.
+//! A macro that implements [`Projections`](crate::Projections).
 
 /// Implements [`Projections`](crate::Projections) for a module: each field of it with its role, a [`LinearKind`](crate::LinearKind).
 ///
 /// `field: Role` is a [`Projection`](crate::Projection), `field?: Role` an optional one; `field` alone is a module that implements
-/// `Projections` itself, and `field[..]` a list of such. Fields that are not named are left as they are.
+/// `Projections` itself, and `field[..]` a list of such. Fields that are not listed are ignored.
 ///
 /// ```
 /// use burn::module::Module;

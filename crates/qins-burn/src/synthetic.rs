@@ -1,4 +1,4 @@
-//! Models of random weights, of any shape, for what depends on shapes alone: speed and memory.
+//! Models with random weights of any shapes, to measure speed and memory.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use qins_quant::{EncodedTensor, FloatDtype, Recipe, Scheme};
 
 use crate::{Error, LoadReport, Loaded, Projection, load::assemble};
 
-/// Rows that are drawn and encoded; a matrix repeats them. Its memory is its own all the same, and no cache holds it.
+/// Rows that are drawn and encoded; a matrix repeats them. Its memory is not shared, so that it does not fit a cache.
 const BAND: usize = 64;
 
-/// A model of random weights; linears are encoded where `policy` says so, and rest as `plain` otherwise. `progress` is called
-/// with linears done and linears in all.
+/// A model with random weights, encoded by `policy`; linears that it does not select are plain, of type `plain`. `progress` is called
+/// with the number of linears made and their total.
 ///
 /// # Errors
-/// When weights cannot be encoded as the policy says.
+/// When weights cannot be encoded by the policy.
 pub fn synthetic(
     config: ModelConfig,
     policy: Option<&Policy>,
@@ -42,7 +42,7 @@ pub fn synthetic(
             }
             Some(recipe) => {
                 let encoded = encoded(&mut bands, spec, &recipe, plain)?;
-                let n = encoded.file_bytes(false).map_err(|source| refused(spec, source))?;
+                let n = encoded.file_bytes(false).map_err(|source| encode_error(spec, source))?;
                 report.encoded.push(spec.module.clone());
                 report.encoded_weights += rows * cols;
                 report.encoded_bytes += n;
@@ -70,21 +70,21 @@ fn encoded(
 ) -> Result<EncodedTensor, Error> {
     let [rows, cols] = spec.shape;
     if !bands.contains_key(&(recipe.scheme, cols)) {
-        // No importance: it would be one linear's, and the rows are everyone's.
+        // No importance: that belongs to one linear, but the rows are shared.
         let recipe = Recipe { importance: None, ..recipe.clone() };
         let band = EncodedTensor::encode_as(&weights(cols), [BAND, cols], source, &recipe);
-        bands.insert((recipe.scheme, cols), band.map_err(|e| refused(spec, e))?);
+        bands.insert((recipe.scheme, cols), band.map_err(|e| encode_error(spec, e))?);
     }
     let band = &bands[&(recipe.scheme, cols)];
     let specs = band.format().parts();
     let parts = specs.iter().zip(band.parts()).map(|(spec, words)| {
-        // What is the whole matrix's has no rows.
+        // Parts of the whole matrix have no rows.
         if spec.by_rows() { repeat(words, rows) } else { words.clone() }
     });
-    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| refused(spec, e))
+    EncodedTensor::from_parts(band.format(), rows, parts.collect()).map_err(|e| encode_error(spec, e))
 }
 
-fn refused(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {
+fn encode_error(spec: &LinearSpec, source: qins_quant::EncodeError) -> Error {
     Error::Encode { module: spec.module.clone(), source }
 }
 

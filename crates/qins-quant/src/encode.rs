@@ -88,7 +88,7 @@ impl EncodedTensor {
                 if rows.checked_mul(cols) != Some(found) || !bytes.len().is_multiple_of(source.size()) {
                     return Err(EncodeError::Length { expected: [rows, cols], found });
                 }
-                // What is refused of the recipe is refused of no weights as well.
+                // An invalid recipe is rejected even without weights.
                 Self::encode_as(&[], [0, cols], source, recipe)?;
                 Self::from_parts(format, rows, parts)
             }
@@ -114,7 +114,7 @@ impl Recipe {
 
     /// The recipe with its step or curves resolved from a [`sample`](Self::sample) of the matrix.
     pub(crate) fn resolve(&self, mut sample: Vec<f32>, cols: usize) -> Result<Self, EncodeError> {
-        // What is refused of the recipe is refused of no weights as well.
+        // An invalid recipe is rejected even without weights.
         EncodedTensor::encode_as(&[], [0, cols], FloatDtype::F32, self)?;
         let importance = self.importance.as_deref();
         sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, importance));

@@ -173,13 +173,13 @@ fn decode_block<T: Number, const N: usize>(
     let mut out = out.as_chunks_mut::<N>().0;
     let expected = out.len();
     let mut numbers = [T::default(); PIECE];
-    let (file, mut rest) = FileDecompressor::new(coded).map_err(says)?;
+    let (file, mut rest) = FileDecompressor::new(coded).map_err(message)?;
     while let Some(mut chunk) = next_chunk::<T>(&file, rest)? {
         let Some((these, after)) = out.split_at_mut_checked(chunk.n()) else {
             return Err(format!("expected {expected} numbers, found more"));
         };
         for out in these.chunks_mut(PIECE) {
-            chunk.read(&mut numbers).map_err(says)?;
+            chunk.read(&mut numbers).map_err(message)?;
             out.iter_mut().zip(&numbers).for_each(|(out, number)| *out = bytes(*number));
         }
         (out, rest) = (after, chunk.into_src());
@@ -200,13 +200,13 @@ fn next_chunk<'a, T: Number>(
     if let [1..=255, _, _, _, 1..=255, ..] = rest {
         return Err("expected classic mode without delta encoding, found another".to_owned());
     }
-    match file.chunk_decompressor(rest).map_err(says)? {
+    match file.chunk_decompressor(rest).map_err(message)? {
         DecompressorItem::Chunk(chunk) => Ok(Some(chunk)),
         DecompressorItem::EndOfData(_) => Ok(None),
     }
 }
 
-fn says(error: PcoError) -> String {
+fn message(error: PcoError) -> String {
     error.to_string()
 }
 
@@ -258,21 +258,21 @@ mod tests {
         let Coded { stream, blocks } = coded(&bytes, Element::U8, 1);
         let shape = [bytes.len(), 1];
         assert_eq!(decode(&stream, &blocks, Element::U8, shape), Ok(bytes));
-        let refused = |stream: &[u8], blocks: &[u32], shape, says: &str| {
+        let rejected = |stream: &[u8], blocks: &[u32], shape, part: &str| {
             let error = decode(stream, blocks, Element::U8, shape).unwrap_err();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(part), "{error}");
         };
-        refused(&stream[1..], &blocks, shape, "blocks");
-        refused(&stream, &blocks[..1], shape, "blocks");
-        refused(&stream, &[blocks[0] + 1, blocks[1] - 1], shape, "block 1");
-        refused(&stream, &[u32::MAX; 2], shape, "blocks");
-        refused(&stream, &blocks, [shape[0] + 1, 1], "block 1: expected 262147 numbers, found 262146");
-        refused(&stream, &blocks, [usize::MAX, usize::MAX], "1/1024");
-        refused(&stream, &blocks, [1 << 40, 1], "1/1024");
+        rejected(&stream[1..], &blocks, shape, "blocks");
+        rejected(&stream, &blocks[..1], shape, "blocks");
+        rejected(&stream, &[blocks[0] + 1, blocks[1] - 1], shape, "block 1");
+        rejected(&stream, &[u32::MAX; 2], shape, "blocks");
+        rejected(&stream, &blocks, [shape[0] + 1, 1], "block 1: expected 262147 numbers, found 262146");
+        rejected(&stream, &blocks, [usize::MAX, usize::MAX], "1/1024");
+        rejected(&stream, &blocks, [1 << 40, 1], "1/1024");
         // A stream with more numbers than expected.
-        refused(&stream, &blocks, [shape[0] - 1, 1], "block 0: expected 262146 numbers, found more");
+        rejected(&stream, &blocks, [shape[0] - 1, 1], "block 0: expected 262146 numbers, found more");
         let mut other = stream.clone();
         other[0] ^= 1;
-        refused(&other, &blocks, shape, "block 0");
+        rejected(&other, &blocks, shape, "block 0");
     }
 }

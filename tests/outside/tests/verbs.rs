@@ -1,4 +1,4 @@
-//! What the functions give.
+//! Tests of the functions.
 
 use std::path::Path;
 

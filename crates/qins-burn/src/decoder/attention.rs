@@ -14,8 +14,8 @@ use crate::{
     cache::{KvView, LayerCache},
 };
 
-/// Attention of one block. The fused `qkv_proj` of a checkpoint comes apart by rows when it is loaded, so that queries,
-/// keys and values can each rest in their own form.
+/// Attention of one block. The fused `qkv_proj` of a checkpoint is split by rows when it is loaded, so that q, k and v
+/// can have different schemes.
 #[derive(Module, Debug)]
 pub struct Attention {
     /// `[heads·head_dim, hidden]`.
@@ -86,19 +86,19 @@ impl Attention {
     }
 }
 
-/// What the tokens of one forward may see.
+/// Which positions the tokens of one forward pass attend to.
 pub(super) struct Mask {
     /// The position of the first of them.
     start: usize,
-    /// The first cached position any of them sees.
+    /// The first cached position that any of them attends to.
     first: usize,
-    /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; none when all of it is seen, or nobody asks for it.
+    /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; `None` if all positions are visible, or no mask is needed.
     bias: Option<Tensor<4>>,
 }
 
 impl Mask {
-    /// For positions `start..start + n`: each sees itself and what precedes it, at most `window` positions in all. With a
-    /// bias where there is a device for it.
+    /// For positions `start..start + n`: each attends to itself and the positions before it, at most `window` in total. With a
+    /// mask if `device` is given.
     pub(super) fn new(start: usize, n: usize, window: Option<usize>, device: Option<&Device>) -> Self {
         let window = window.unwrap_or(usize::MAX);
         let oldest = |position: usize| (position + 1).saturating_sub(window);

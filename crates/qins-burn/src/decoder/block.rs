@@ -5,7 +5,7 @@ use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
 use super::{Attention, Mlp, Precision, attention::Mask, rope::Rotation};
 use crate::{cache::LayerCache, kernel::norm};
 
-/// What one forward has in common for all blocks.
+/// What all blocks share in one forward pass.
 pub(super) struct Pass {
     pub(super) rotation: Rotation,
     pub(super) mask: Mask,

@@ -1,4 +1,4 @@
-//! A decoder-only transformer, put together from its configuration: Phi-3, and Llama without biases.
+//! A decoder-only transformer, built from its configuration: Phi-3, and Llama without biases.
 
 mod attention;
 mod block;

@@ -50,17 +50,17 @@ impl Decoder {
         &self.config
     }
 
-    /// Its rotations.
+    /// Its rotary position embedding.
     pub fn rope(&self) -> &Rope {
         &self.rope
     }
 
-    /// Rounds the results of its operations from now on.
+    /// Sets the precision to which results of operations are rounded.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
 
-    /// How the keys and values of sequences rest that are read from now on.
+    /// Sets the KV cache scheme of new sequences.
     pub fn set_kv(&mut self, scheme: KvScheme) {
         self.kv = scheme;
     }

@@ -1,17 +1,17 @@
-//! What results are rounded to.
+//! Precision of intermediate results.
 
 use burn::tensor::Tensor;
 
 use crate::kernel;
 
-/// What the results of a model's operations are rounded to.
+/// The precision to which the results of a model's operations are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Not at all: they stay in `f32`.
+    /// No rounding: results are `f32`.
     #[default]
     F32,
-    /// To bf16, after each operation, as a model does whose activations rest in that type: every product is summed in
-    /// `f32`, and its result rounded. It costs time rather than saving it; it is here to measure what that type changes.
+    /// Rounded to bf16 after each operation, as in a model with bf16 activations: every product is summed in
+    /// `f32`, and its result rounded. It is slower than `f32`, and serves to measure the effect of that type.
     Bf16,
 }
 

@@ -1,11 +1,11 @@
-//! Rotary position embedding: halves rotated against each other, tables in `f32`.
+//! Rotary position embedding: half-split rotation, tables in `f32`.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_model::{Rope, RopeRegime};
 
 use crate::kernel;
 
-/// The rotations of some consecutive positions.
+/// The rotations of consecutive positions.
 #[derive(Clone, Debug)]
 pub(super) struct Rotation {
     cos: Tensor<3>,

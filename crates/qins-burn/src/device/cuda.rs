@@ -6,7 +6,7 @@ use burn::tensor::{Device, DeviceType};
 
 use crate::Error;
 
-/// The device, which is opened once.
+/// The device, opened once.
 pub(super) fn device() -> Result<Device, Error> {
     static OPENED: OnceLock<Result<Device, String>> = OnceLock::new();
     OPENED.get_or_init(open).clone().map_err(|found| {
@@ -16,7 +16,7 @@ pub(super) fn device() -> Result<Device, Error> {
 
 fn open() -> Result<Device, String> {
     let device = Device::enumerate(DeviceType::Cuda).into_iter().next().ok_or("none")?;
-    // What fails when a card is opened, such as that another process has it to itself, CubeCL tells by a panic.
+    // CubeCL panics when opening a card fails, such as when another process uses it exclusively.
     let opened = catch_unwind(|| device.identity().is_some()).map_err(|_| "one that cannot be opened")?;
     if opened { Ok(device) } else { Err("one that does not name itself".to_owned()) }
 }

@@ -1,4 +1,4 @@
-//! How often a GPU is started.
+//! Counting GPU kernel launches.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ impl LaunchObserver for Counts {
     }
 }
 
-/// The kernels that this process launches while `f` runs, and how often each.
+/// The kernels that this process launches while `f` runs, and the number of launches of each.
 pub(super) fn count<R>(f: impl FnOnce() -> R) -> (R, BTreeMap<String, usize>) {
     let counts = Arc::new(Counts::default());
     let observation = LaunchObservation::new(counts.clone());

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Error;
 
-/// A Burn backend. Which ones a program can use is decided by its cargo features, which one it uses at run time.
+/// A Burn backend. Cargo features decide which are built in; one of those is chosen at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Burn's CPU backend, the reference (feature `flex`).
@@ -27,7 +27,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// All there are, in this build or not.
+    /// All backends, built in or not.
     pub const ALL: [Self; 4] = [Self::Flex, Self::NdArray, Self::Wgpu, Self::Cuda];
 
     /// The name on the command line, and of the cargo feature.
@@ -40,7 +40,7 @@ impl Backend {
         }
     }
 
-    /// Whether the program was built with it.
+    /// Whether this build has it.
     pub const fn is_built(self) -> bool {
         match self {
             Self::Flex => cfg!(feature = "flex"),
@@ -53,7 +53,7 @@ impl Backend {
     /// The backend's default device.
     ///
     /// # Errors
-    /// When the program was built without the backend, or it finds no graphics card.
+    /// When the backend is not built in, or finds no graphics card.
     pub fn device(self) -> Result<Device, Error> {
         one_stream();
         match self {
@@ -61,7 +61,7 @@ impl Backend {
             Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
             #[allow(deprecated)]
-            // Burn prefers flex, and so do we; ndarray is a promise to those who use it.
+            // As in Burn, flex is preferred; ndarray is for those who request it.
             Self::NdArray => Ok(Device::ndarray()),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => wgpu::device(),
@@ -74,7 +74,7 @@ impl Backend {
         }
     }
 
-    /// The graphics card it computes on, as that names itself; `None` of a CPU, and where there is none.
+    /// The name of the graphics card it computes on; `None` for CPU backends, and if there is no card.
     pub fn card(self) -> Option<String> {
         #[cfg(feature = "gpu")]
         if let Self::Wgpu | Self::Cuda = self {
@@ -84,17 +84,17 @@ impl Backend {
     }
 }
 
-/// Has all work of this process done in the order it was asked for, whichever thread asked.
+/// Executes all work of this process in the order of submission, from whichever thread.
 ///
-/// Else every thread has a stream of work, and Burn's fused kernels are in another one than those around them. CubeCL has a
-/// stream wait for the one that *allocated* what it reads, not for the one that wrote it last: where a fused kernel wrote in place,
-/// it was read before that, and now and then a sequence read in pieces came out wrong.
+/// Otherwise every thread has its own stream, and Burn's fused kernels are in another stream than the operations around them. In
+/// CubeCL a stream waits for the one that *allocated* what it reads, not for the one that wrote it last: what a fused kernel wrote
+/// in place could be read too early, and chunked prefill sometimes gave wrong results.
 pub(crate) fn one_stream() {
     #[cfg(feature = "gpu")]
     burn_std::stream::set_policy(burn_std::stream::StreamPolicy::Single);
 }
 
-/// The first of those in this build.
+/// The first backend of this build.
 impl Default for Backend {
     fn default() -> Self {
         Self::ALL.into_iter().find(|backend| backend.is_built()).unwrap_or(Self::Flex)
@@ -117,30 +117,30 @@ impl FromStr for Backend {
     }
 }
 
-/// A graphics card, or what plays one, as `wgpu` sees it.
+/// A graphics card, or a software driver, as reported by `wgpu`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Adapter {
-    /// As it names itself.
+    /// Its name.
     pub name: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub kind: &'static str,
-    /// The interface it is reached by: `vulkan`, `metal` or `dx12`.
+    /// Its graphics API: `vulkan`, `metal` or `dx12`.
     pub api: String,
     /// Its driver's name and version.
     pub driver: String,
-    /// Whether it computes in f16.
+    /// Whether it supports arithmetic in f16.
     pub f16: bool,
-    /// Whether units can sum among each other.
+    /// Whether it supports subgroup operations.
     pub subgroups: bool,
-    /// Bytes of the largest tensor: no weight matrix may be larger.
+    /// Bytes of the largest buffer, and so of the largest weight matrix.
     pub largest_tensor_bytes: u64,
-    /// Bytes that the units of a cube share.
+    /// Bytes of shared memory of a workgroup.
     pub shared_memory_bytes: u64,
-    /// Whether it is what [`Backend::Wgpu`] computes on.
+    /// Whether [`Backend::Wgpu`] computes on it.
     pub used: bool,
 }
 
-/// The adapters of this machine; none where the program was built without `wgpu`.
+/// The adapters of this machine; none in a build without `wgpu`.
 pub fn adapters() -> Vec<Adapter> {
     #[cfg(feature = "wgpu")]
     let adapters = wgpu::adapters();
@@ -152,39 +152,39 @@ pub fn adapters() -> Vec<Adapter> {
 /// A tensor's elements, row-major, on the host.
 ///
 /// # Errors
-/// When the device failed at what the tensor was to be computed from: it ran out of memory, or was lost.
+/// When the device failed while computing the tensor: it ran out of memory, or was lost.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
     let data = tensor.try_into_data().map_err(|error| Error::Device(root(&error.to_string())))?;
     Ok(floats(&data))
 }
 
-/// The elements of what was read, as `f32`.
+/// The elements as `f32`.
 pub(crate) fn floats(data: &TensorData) -> Vec<f32> {
     data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
 }
 
-/// What a report of failures begins with: all that follows failed because of it.
+/// The first failure in a report, which caused the others.
 fn root(report: &str) -> String {
     let ends = ["Backtrace:", "No backtrace", "Asked at:"];
     let causes = report.split("Caused by:").map(|cause| {
         let end = ends.iter().filter_map(|end| cause.find(end)).min().unwrap_or(cause.len());
         cause[..end].trim()
     });
-    let told = causes.filter(|cause| !cause.is_empty() && !cause.contains("skipped `"));
-    told.last().unwrap_or(report).lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let causes = causes.filter(|cause| !cause.is_empty() && !cause.contains("skipped `"));
+    causes.last().unwrap_or(report).lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// Bytes of a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// In tensors.
+    /// In use by tensors.
     pub in_use: u64,
-    /// Taken from the device for tensors: what is not in use is kept for the next ones.
+    /// Reserved by the allocator, including what is kept for later tensors.
     pub reserved: u64,
 }
 
-/// The kernels that GPUs launch for this process while `f` runs, and how often each; none of a CPU. What was asked for but is
-/// not read by then may not have been launched yet.
+/// The GPU kernels that this process launches while `f` runs, and the number of launches of each; none on a CPU. Work that was
+/// submitted but not read back may not have been launched by then.
 pub fn count_launches<R>(f: impl FnOnce() -> R) -> (R, BTreeMap<String, usize>) {
     #[cfg(feature = "gpu")]
     let counted = launches::count(f);
@@ -193,8 +193,8 @@ pub fn count_launches<R>(f: impl FnOnce() -> R) -> (R, BTreeMap<String, usize>) 
     counted
 }
 
-/// Bytes a second that a GPU moves when it copies its memory, those read and those written; `None` of a CPU, and where it
-/// cannot be measured.
+/// The copy bandwidth of a GPU's memory in bytes per second, read and written; `None` for a CPU, and if it cannot be
+/// measured.
 pub fn copy_bandwidth(device: &Device) -> Option<f64> {
     #[cfg(feature = "gpu")]
     {
@@ -210,7 +210,7 @@ pub fn copy_bandwidth(device: &Device) -> Option<f64> {
     }
 }
 
-/// The memory that a GPU has given to this process; `None` of a CPU.
+/// The GPU memory of this process; `None` for a CPU.
 pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
     let usage = device.memory_pool_usage()?;
     Some(DeviceMemory { in_use: usage.bytes_in_use, reserved: usage.bytes_reserved })

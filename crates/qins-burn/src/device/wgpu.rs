@@ -1,4 +1,4 @@
-//! Adapters, and the one that is computed on.
+//! The adapters, and the one to compute on.
 
 use std::sync::OnceLock;
 
@@ -14,17 +14,17 @@ use burn_cubecl::cubecl::future::block_on;
 use super::Adapter;
 use crate::Error;
 
-/// The interfaces asked for adapters: on Linux Vulkan alone, as OpenGL has less than is needed here.
+/// The graphics APIs to search for adapters: on Linux only Vulkan, as OpenGL lacks required features.
 const BACKENDS: wgpu::Backends =
     if cfg!(target_os = "linux") { wgpu::Backends::VULKAN } else { wgpu::Backends::PRIMARY };
 
-/// The variable by which CubeCL is told which card to take.
+/// The environment variable with which CubeCL selects the card.
 const CHOICE: &str = "CUBECL_WGPU_DEFAULT_DEVICE";
 
-/// Bytes that the units of a cube must share: the tiles of a product with many vectors take 18,432, and its table the rest.
+/// Bytes of shared memory that a workgroup needs: the tiles of a matrix product take 18,432, and its table the rest.
 const SHARED_MEMORY: u32 = 20_480;
 
-/// The default device, which is set up once.
+/// The default device, set up once.
 pub(super) fn device() -> Result<Device, Error> {
     opened().clone().map(|(device, _)| device).map_err(Error::Backend)
 }
@@ -39,12 +39,12 @@ fn open() -> Result<(Device, WgpuSetup), String> {
     let options = if cfg!(target_os = "linux") { options.graphics_api(WgpuBackend::Vulkan) } else { options };
     let (device, setup) = options.init_with_setup().map_err(|error| match (error, std::env::var(CHOICE)) {
         (WgpuInitError::AdapterUnavailable { .. } | WgpuInitError::InvalidConfiguration { .. }, Ok(choice)) => format!(
-            "expected {CHOICE} to name a card that is there, as DiscreteGpu(N), IntegratedGpu(N), VirtualGpu(N), Other(N) or \
+            "expected {CHOICE} to name an existing card, as DiscreteGpu(N), IntegratedGpu(N), VirtualGpu(N), Other(N) or \
              Cpu, found `{choice}`"
         ),
         (error @ WgpuInitError::AdapterUnavailable { .. }, _) => format!(
-            "expected a graphics card that Vulkan, Metal or DX12 reaches, found none to use: {error}. Debian's packages \
-             libvulkan1 and mesa-vulkan-drivers have one in software"
+            "expected a graphics card with Vulkan, Metal or DX12, found no usable one: {error}. Debian's packages \
+             libvulkan1 and mesa-vulkan-drivers have a software Vulkan driver"
         ),
         (error, _) => error.to_string(),
     })?;
@@ -58,7 +58,7 @@ fn open() -> Result<(Device, WgpuSetup), String> {
 
 pub(super) fn adapters() -> Vec<Adapter> {
     let opened = opened().as_ref().ok().map(|(_, setup)| setup);
-    // Asked of the instance that is there; of another one only where none could be opened.
+    // From the open instance; a new one is created only if none could be opened.
     let instance = opened.map_or_else(
         || {
             wgpu::Instance::new(wgpu::InstanceDescriptor {

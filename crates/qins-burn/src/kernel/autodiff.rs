@@ -1,4 +1,4 @@
-//! Gradients. Encoded weights are frozen, and let those of their inputs through; plain `f32` is a parameter like any other.
+//! Gradients. Encoded weights are frozen and pass gradients to their inputs; plain `f32` weights are ordinary parameters.
 
 use burn::{
     backend::{
@@ -17,7 +17,7 @@ use qins_quant::{FloatDtype, Form, MatrixFormat};
 
 use super::backend::{PartOf, QinsBackend, Weight};
 
-/// Rows of weights that are decoded at a time.
+/// Rows of weights decoded at a time.
 const ROWS: usize = 1024;
 
 impl<B: QinsBackend, C: CheckpointStrategy> QinsBackend for Autodiff<B, C> {
@@ -42,7 +42,7 @@ impl<B: QinsBackend, C: CheckpointStrategy> QinsBackend for Autodiff<B, C> {
     }
 }
 
-/// Weights in words, of which there are no gradients.
+/// Weights in words, which have no gradients.
 #[derive(Clone, Debug)]
 struct Frozen<B: burn::backend::Backend> {
     format: MatrixFormat,
@@ -56,7 +56,7 @@ impl<B: burn::backend::Backend> From<Frozen<B>> for Weight<B> {
     }
 }
 
-/// Plain `f32` as the tensor it is, or else what is frozen.
+/// A plain `f32` tensor, or else the frozen weight.
 fn parameter<B: QinsBackend, C: CheckpointStrategy>(
     weight: Weight<Autodiff<B, C>>,
 ) -> Result<FloatTensor<Autodiff<B, C>>, Frozen<B>> {
@@ -74,7 +74,7 @@ fn parameter<B: QinsBackend, C: CheckpointStrategy>(
     Err(Frozen { format, rows, parts: words })
 }
 
-/// Of y = x·Wᵀ the gradient of x is that of y, times W.
+/// For y = x·Wᵀ, the gradient of x is the gradient of y times W.
 #[derive(Debug)]
 struct Linear;
 

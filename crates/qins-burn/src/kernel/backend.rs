@@ -1,4 +1,4 @@
-//! What the model asks of a backend beyond Burn's own operations.
+//! The operations that the model needs beyond Burn's own.
 
 use burn::backend::{
     ExtensionType, TensorMetadata, backend_extension,
@@ -13,7 +13,7 @@ use qins_quant::MatrixFormat;
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "gpu"))]
 pub enum PartOf<B: burn::backend::Backend> {
-    /// None: this form has fewer.
+    /// None: the form has fewer parts.
     Absent,
     /// `[rows, words]`.
     Words(IntTensor<B>),
@@ -21,7 +21,7 @@ pub enum PartOf<B: burn::backend::Backend> {
     Floats(FloatTensor<B>),
 }
 
-/// [`super::Matrix`] with a backend's own tensors. (Burn takes no lists of them.)
+/// [`super::Matrix`] with a backend's own tensors. (Burn's extensions take no lists of tensors.)
 #[derive(ExtensionType)]
 #[extension_type(fusion: cfg(feature = "gpu"))]
 #[allow(missing_docs)]
@@ -41,12 +41,12 @@ pub struct Weight<B: burn::backend::Backend> {
 }
 
 impl<B: burn::backend::Backend> Weight<B> {
-    /// Of parts in the order of the format, of which none has more than five.
+    /// From parts in the format's order, at most five.
     pub(super) fn new(format: MatrixFormat, rows: usize, parts: impl IntoIterator<Item = PartOf<B>>) -> Self {
         let mut parts = parts.into_iter();
         let mut next = || parts.next().unwrap_or(PartOf::Absent);
         let [first, second, third, fourth, fifth] = [next(), next(), next(), next(), next()];
-        assert!(parts.next().is_none(), "a weight has room for five parts");
+        assert!(parts.next().is_none(), "expected at most five parts");
         Self { format, rows, first, second, third, fourth, fifth }
     }
 
@@ -57,7 +57,7 @@ impl<B: burn::backend::Backend> Weight<B> {
     }
 }
 
-/// What a backend must be able to do beyond Burn's own operations.
+/// The operations of a backend beyond Burn's own.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -74,8 +74,8 @@ pub trait QinsBackend: burn::backend::Backend {
     #[fusion(dtype = DType::F32, shape = [ids[0], weight.format.cols()].into())]
     fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
 
-    /// `x[n, heads·dim]` as `[heads, n, dim]`, the first numbers of each head rotated: halves against each other, by cos and sin
-    /// `[1, n, pairs]`. The rest passes through.
+    /// `x[n, heads·dim]` as `[heads, n, dim]`, with half-split rotation of the first 2·pairs elements of each head by cos and sin
+    /// `[1, n, pairs]`; the other elements are unchanged.
     #[fusion(dtype = x, shape = [*heads, x[0], x[1] / heads].into())]
     fn qins_rotate(
         x: FloatTensor<Self>,
@@ -101,7 +101,7 @@ pub trait QinsBackend: burn::backend::Backend {
         Self::float_cat(parts, 2)
     }
 
-    /// `x[n, width]`, each row over the root of its mean square, times `gamma[width]`.
+    /// RMSNorm of `x[n, width]`: each row over the root of its mean square, times `gamma[width]`.
     #[fusion(dtype = x, shape = x)]
     fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
         let width = gamma.shape()[0];
@@ -111,13 +111,13 @@ pub trait QinsBackend: burn::backend::Backend {
         Self::float_mul(normal, Self::float_reshape(gamma, [1, width].into()))
     }
 
-    /// silu(gate)·up, of one shape.
+    /// silu(gate)·up, of equal shape.
     #[fusion(dtype = gate, shape = gate)]
     fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_mul(Self::float_mul(gate.clone(), Self::sigmoid(gate)), up)
     }
 
-    /// Rounded to bf16, as `f32` still.
+    /// Rounded to bf16, stored as `f32`.
     #[fusion(dtype = x, shape = x)]
     fn qins_bf16(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_cast(Self::float_cast(x, FloatDType::BF16), FloatDType::F32)

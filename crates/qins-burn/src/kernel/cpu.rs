@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::backend::{PartOf, QinsBackend, Weight};
 
-/// `x[m, cols] · wᵀ`; gives `[m, rows]`.
+/// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
 fn product(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
     let mut y = vec![0.0; m * rows];
     kernel::linear(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
@@ -140,7 +140,7 @@ mod ndarray {
         row_major(storage.into_shared())
     }
 
-    /// Shared, not copied, where it is row-major already.
+    /// Shared, not copied, if it is row-major.
     fn row_major<E: Clone>(array: SharedArray<E>) -> SharedArray<E> {
         if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned().into_shared() }
     }

@@ -8,7 +8,7 @@ use qins_quant::{MatrixFormat, PartSpec};
 
 use super::backend::{PartOf, Weight};
 
-/// A `[rows, cols]` matrix on a device, in the form it is stored in. What it holds was checked: kernels read no lengths.
+/// A `[rows, cols]` matrix on a device, in its stored form. Its parts are checked, since kernels read no lengths.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     format: MatrixFormat,
@@ -16,13 +16,13 @@ pub struct Matrix {
     parts: Vec<Part>,
 }
 
-/// A part of a matrix, `[rows, words]` as [`PartSpec::memory_shape`] says.
+/// A part of a matrix, of shape [`PartSpec::memory_shape`].
 #[derive(Clone, Debug)]
 pub enum Part {
-    /// Unsigned integers of 32 bits, in which rows of bytes lie little-endian, and floats as their bits. (WGSL has no bytes, and
-    /// on a CPU the words read as bytes again.)
+    /// 32-bit unsigned integers, with rows of bytes packed little-endian, and floats as their bits. (WGSL has no bytes, and
+    /// a CPU reads the words as bytes.)
     Words(Tensor<2, Int>),
-    /// The same of plain `f32`, which are numbers to Burn.
+    /// Plain `f32` weights, as a float tensor.
     Floats(Tensor<2>),
 }
 
@@ -43,10 +43,10 @@ impl Part {
 }
 
 impl Matrix {
-    /// A matrix of `rows` rows, of parts in the order of the format.
+    /// A matrix of `rows` rows from its parts, in the format's order.
     ///
     /// # Panics
-    /// When the format is one of files alone, or a part is missing or not of its shape or type.
+    /// When the format is storage-only, or a part is missing or has the wrong shape or type.
     pub fn new(format: MatrixFormat, rows: usize, parts: Vec<Part>) -> Self {
         assert_eq!(format.in_memory(), format, "expected a format that is kept in memory, found {format}");
         let specs = format.parts();
@@ -68,9 +68,9 @@ impl Matrix {
         [self.rows, self.format.cols()]
     }
 
-    /// Where it is.
+    /// Its device.
     pub fn device(&self) -> Device {
-        // No format is without parts.
+        // Every format has parts.
         self.parts[0].device()
     }
 }

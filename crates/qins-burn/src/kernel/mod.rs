@@ -1,6 +1,6 @@
-//! The product of activations with weights that stay as they are stored.
+//! Products of activations with weights in their stored form.
 //!
-//! Operations of our own, on every backend: CPUs decode a tile of rows into cache and multiply it there, GPUs into registers or
+//! Extensions of every backend: CPUs decode a tile of rows into cache and multiply it there, GPUs decode into registers or
 //! shared memory.
 
 #[cfg(feature = "autodiff")]
@@ -29,14 +29,14 @@ pub use matrix::{Matrix, Part};
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
 ///
 /// # Panics
-/// When x has not as many columns as the matrix.
+/// When x does not have as many columns as the matrix.
 pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     let ([m, width], [rows, cols]) = (x.dims(), w.shape());
     assert_eq!(width, cols, "expected x to have the {cols} columns of the matrix, found {width}");
     #[cfg(not(feature = "autodiff"))]
     assert!(!x.is_autodiff(), "expected no gradients through a projection without qins-burn's feature `autodiff`");
     if m * rows * cols == 0 {
-        // There is nothing to launch.
+        // Nothing to launch.
         return Tensor::zeros([m, rows], (&x.device(), x.dtype()));
     }
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), w.into()))
@@ -45,7 +45,7 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
 /// Rows of the weights, decoded: `[ids.len(), cols]`.
 ///
 /// # Panics
-/// When there is no such row.
+/// When a row does not exist.
 pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
     let [rows, cols] = w.shape();
     assert!(ids.iter().all(|&id| (id as usize) < rows), "rows: the matrix has {rows}");
@@ -57,14 +57,14 @@ pub fn rows(w: Matrix, ids: &[u32]) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_rows(ids.into_dispatch(), w.into()))
 }
 
-/// `x[n, heads·dim]` as `[heads, n, dim]`, the first 2·pairs numbers of each head rotated, halves against each other, by cos and
+/// `x[n, heads·dim]` as `[heads, n, dim]`, with half-split rotation of the first 2·pairs elements of each head by cos and
 /// sin `[1, n, pairs]`.
 pub(crate) fn rotate(x: Tensor<2>, cos: Tensor<3>, sin: Tensor<3>, heads: usize) -> Tensor<3> {
     let [x, cos, sin] = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
     Tensor::from_dispatch(Dispatch::qins_rotate(x, cos, sin, heads))
 }
 
-/// Each row of `x[n, width]` normalised.
+/// RMSNorm of each row of `x[n, width]`.
 pub(crate) fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
     let (x, gamma) = (x.into_dispatch(), norm.gamma.val().into_dispatch());
     Tensor::from_dispatch(Dispatch::qins_norm(x, gamma, norm.epsilon as f32))
@@ -80,7 +80,7 @@ pub(crate) fn bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::qins_bf16(x.into_dispatch()))
 }
 
-/// Whether a device computes with the kernels on slices.
+/// Whether a device uses the CPU kernels.
 #[cfg(feature = "gpu")]
 pub(crate) fn on_cpu(device: &burn::tensor::Device) -> bool {
     match device.as_dispatch() {

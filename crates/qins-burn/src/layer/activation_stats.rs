@@ -1,4 +1,4 @@
-//! What passes into a linear, summed up on the way.
+//! Statistics of a linear's inputs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,28 +6,28 @@ use burn::tensor::Tensor;
 
 use crate::{Error, device::read};
 
-/// Sums the squares of a linear's inputs, per channel. Clones share one sum: a module can be cloned, and so must its parts.
+/// Sums of the squares of a linear's inputs, per channel. Clones share the sums, so that clones of a module record together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ActivationStats(Arc<Mutex<Sums>>);
 
 #[derive(Debug, Default)]
 struct Sums {
     positions: usize,
-    /// One per input channel; none before the first input.
+    /// One per input channel; empty before the first input.
     squares: Vec<f64>,
-    /// What kept an input from being read.
+    /// The first error of reading an input.
     failure: Option<Error>,
 }
 
 impl ActivationStats {
-    /// Takes in `x[m, in]`.
+    /// Adds `x[m, in]`.
     pub(super) fn add(&self, x: &Tensor<2>) {
         let [m, channels] = x.dims();
         let x = read(x.clone());
         let mut sums = self.sums();
         let x = match x {
             Ok(x) => x,
-            // The first is told, as later ones come of it.
+            // The first error is kept, since it may cause later ones.
             Err(error) => return sums.failure = sums.failure.take().or(Some(error)),
         };
         sums.positions += m;
@@ -39,10 +39,10 @@ impl ActivationStats {
         }
     }
 
-    /// The mean square of each channel; `None` when nothing came in.
+    /// The mean square of each channel; `None` without inputs.
     ///
     /// # Errors
-    /// When the device failed at an input.
+    /// When an input could not be read from the device.
     pub(crate) fn mean_squares(&self) -> Result<Option<Vec<f32>>, Error> {
         let mut sums = self.sums();
         if let Some(error) = sums.failure.take() {
@@ -52,7 +52,7 @@ impl ActivationStats {
         Ok((sums.positions > 0).then(|| sums.squares.iter().map(mean).collect()))
     }
 
-    /// Sums are whole at any time, also after a thread that held them has panicked.
+    /// The sums are consistent even after a panic of a thread that held the lock.
     fn sums(&self) -> MutexGuard<'_, Sums> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

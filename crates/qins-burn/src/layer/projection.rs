@@ -13,8 +13,8 @@ use crate::{device::read, kernel};
 /// y = x·Wᵀ + b with W `[out, in]`, row-major as Hugging Face stores it: a row is the unit that kernels read, that an
 /// embedding looks up and that encoding acts on. (Burn's own [`Linear`] stores `[in, out]`.)
 ///
-/// The weights are plain or encoded. Plain ones keep the type they came in, encoded ones their codes: both are decoded inside the
-/// product, never resident as anything else.
+/// Plain weights keep their type, encoded weights their codes; both are widened or decoded inside the
+/// product, and never kept in memory in another form.
 ///
 /// ```
 /// use burn::{module::Module, nn::LinearConfig, tensor::Tensor};
@@ -29,7 +29,7 @@ use crate::{device::read, kernel};
 /// assert_eq!(encoded.forward(x.clone()).dims(), [2, 5, 64]);
 /// assert_eq!((encoded.num_weights(), encoded.num_params()), (64 * 256, 64 * 256 + 64));
 ///
-/// // A record goes into a module of the same format and shape, and into no other.
+/// // A record loads only into a module of the same format and shape.
 /// let empty = || Projection::empty(encoded.format(), 64, &device);
 /// let record = encoded.clone().with_bias(None).into_record();
 /// let loaded = empty().load_record(record);
@@ -41,20 +41,20 @@ use crate::{device::read, kernel};
 pub struct Projection {
     weight: Weights,
     bias: Option<Param<Tensor<1>>>,
-    /// Set for the length of a calibration.
+    /// Set during a calibration.
     #[module(skip)]
     pub(crate) stats: Option<ActivationStats>,
 }
 
 impl Projection {
-    /// An encoded matrix, `[out, in]`, as it is kept in memory: encoded, unless its scheme is for files alone.
+    /// From an encoded matrix, `[out, in]`; if its scheme is storage-only, as plain weights.
     pub fn new(encoded: EncodedTensor, device: &Device) -> Self {
         let rows = encoded.shape()[0];
         let (format, parts) = encoded.into_memory();
         Self::of(Weights::new(format, rows, parts, device))
     }
 
-    /// Plain weights, `[out, in]` row-major, numbers of the type `source`, to which they are rounded.
+    /// Plain weights, `[out, in]` row-major, rounded to the type `source`.
     ///
     /// # Panics
     /// When the length does not match the shape.
@@ -76,8 +76,8 @@ impl Projection {
         Self::of(Weights::new(format, rows, format.read([bytes]), device))
     }
 
-    /// A map of `rows` outputs whose weights are zeros until a record is loaded into it. Of a scheme that is for files alone it is
-    /// plain, as in memory.
+    /// A map of `rows` outputs whose weights are zeros until a record is loaded into it. If the scheme is storage-only, it is
+    /// plain.
     pub fn empty(format: MatrixFormat, rows: usize, device: &Device) -> Self {
         Self::of(Weights::zeros(format.in_memory(), rows, device))
     }
@@ -86,7 +86,7 @@ impl Projection {
         Self { weight, bias: None, stats: None }
     }
 
-    /// The same with a bias, `[out]`, that is added to what comes out, or without one.
+    /// The same map with a bias `[out]`, or without one.
     ///
     /// # Panics
     /// When its length is not the number of rows.
@@ -101,7 +101,7 @@ impl Projection {
     /// `x[.., in] → [.., out]`.
     ///
     /// # Panics
-    /// When x has another last dimension.
+    /// When the last dimension of x is not `in`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let [rows, cols] = self.shape();
         let mut shape = x.dims();
@@ -109,7 +109,7 @@ impl Projection {
         assert_eq!(width, cols, "expected the last dimension of x to be {cols}, found {width}");
         let m: usize = shape[..D - 1].iter().product();
         let y = if m * rows * cols == 0 {
-            // Of a shape, Burn takes a 0 for a dimension that stays as it is.
+            // In `reshape`, Burn reads a 0 as an unchanged dimension.
             Tensor::zeros(shape, (&x.device(), x.dtype()))
         } else {
             let x = x.reshape([m, cols]);
@@ -143,7 +143,7 @@ impl Projection {
         self.weight.shape()
     }
 
-    /// How the weights are stored.
+    /// The format of the weights.
     pub fn format(&self) -> MatrixFormat {
         self.weight.format()
     }
@@ -158,21 +158,21 @@ impl Projection {
         self.bias.as_ref().map(Param::val)
     }
 
-    /// How many weights there are, encoded or not; without the bias.
+    /// The number of weights, encoded or not, without the bias.
     pub fn num_weights(&self) -> usize {
         Module::num_params(&self.weight)
     }
 
-    /// The same map with its weights encoded, or, of a scheme for files alone, as they are read from one. A map that is
-    /// in this scheme already is given back as it is; one in another is decoded first, and loses what both schemes lose.
+    /// The same map with its weights encoded; with a storage-only scheme, as plain weights with its rounding. A map already
+    /// in this scheme is returned unchanged; one in another is decoded first, and has the errors of both schemes.
     ///
     /// # Errors
-    /// When a weight is not finite or beyond the range of a scale, or the device they are on fails.
+    /// When a weight is not finite or beyond the range of a scale, or the device fails.
     pub fn encode(self, scheme: Scheme, options: &EncodeOptions) -> Result<Self, EncodeError> {
         self.encode_as(&Recipe::new(scheme, *options))
     }
 
-    /// As [`encode`](Self::encode), with all that can be said of how.
+    /// As [`encode`](Self::encode), by a recipe.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
@@ -191,10 +191,10 @@ impl Projection {
 impl From<Linear> for Projection {
     fn from(linear: Linear) -> Self {
         let transposed = linear.weight.val().transpose().cast(DType::F32);
-        // Copied once: a transposed view would be made contiguous at every product.
+        // Copied once: a transposed view would be made contiguous in every product.
         let [rows, cols] = transposed.dims();
         let weights = Tensor::empty([rows, cols], (&transposed.device(), DType::F32));
-        // A parameter of its own, not a result of the other.
+        // A new parameter, not a result in the graph of the other.
         let weights = weights.slice_assign([0..rows, 0..cols], transposed).detach();
         Self::of(Weights::plain(weights)).with_bias(linear.bias)
     }

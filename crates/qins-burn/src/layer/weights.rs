@@ -1,4 +1,4 @@
-//! A stored matrix as a module of Burn's.
+//! A stored matrix as a Burn module.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ use crate::{
     kernel::{Matrix, Part},
 };
 
-/// What visitors are told the module is.
+/// The module's type name for visitors.
 const CONTAINER: &str = "Struct:Weights";
 
-/// `[rows, cols]` weights in the form they are stored in. A record has each part by its name, below the name of the format: one
-/// of another format has other tensors, so that Burn refuses it.
+/// `[rows, cols]` weights in their stored form. A record has each part by name, under the name of the format: a record
+/// of another format has other tensors, so Burn rejects it.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     format: MatrixFormat,
@@ -30,14 +30,14 @@ pub(super) struct Weights {
 #[derive(Clone, Debug)]
 enum PartParam {
     Words(Param<Tensor<2, Int>>),
-    /// Plain `f32`: the only numbers that Burn may train, cast or adapt. Those of an encoded matrix, its scales too, mean
-    /// nothing without its codes.
+    /// Plain `f32`, the only weights that Burn may train, cast or adapt. The numbers of an encoded matrix, its scales too, are
+    /// meaningless without its codes.
     Floats(Param<Tensor<2>>),
 }
 
 impl Weights {
     /// # Panics
-    /// When a part has not the length that the format asks for.
+    /// When a part does not have the length that the format requires.
     pub(super) fn new(format: MatrixFormat, rows: usize, parts: Vec<Vec<u32>>, device: &Device) -> Self {
         one_stream();
         let part = |(spec, words): (PartSpec, Vec<u32>)| {
@@ -52,7 +52,7 @@ impl Weights {
         Self { format, rows, parts: format.parts().into_iter().zip(parts).map(part).collect() }
     }
 
-    /// Zeros, for a record to fill in.
+    /// Zeros, to load a record into.
     pub(super) fn zeros(format: MatrixFormat, rows: usize, device: &Device) -> Self {
         one_stream();
         let part = |spec: PartSpec| {
@@ -65,7 +65,7 @@ impl Weights {
         Self { format, rows, parts: format.parts().into_iter().map(part).collect() }
     }
 
-    /// Plain `f32` that are on a device.
+    /// Plain `f32` on a device.
     pub(super) fn plain(weights: Tensor<2>) -> Self {
         let [rows, cols] = weights.dims();
         let format = MatrixFormat::new(Form::Plain, FloatDtype::F32, cols);
@@ -89,24 +89,24 @@ impl Weights {
         Matrix::new(self.format, self.rows, self.parts.iter().map(part).collect())
     }
 
-    /// What the format is called in a record, where a dot would end a name.
+    /// The format's name in a record's path, in which a dot is a separator.
     fn key(&self) -> String {
         self.format.to_string().replace('.', "_")
     }
 
-    /// The same with other parameters.
+    /// The same weights with other parameters.
     fn with(self, change: impl FnMut((PartSpec, PartParam)) -> PartParam) -> Self {
         let specs = self.format.parts();
         Self { parts: specs.into_iter().zip(self.parts).map(change).collect(), ..self }
     }
 }
 
-/// Whether Burn is to see numbers.
+/// Whether the part is a float tensor to Burn.
 fn is_floats(format: &MatrixFormat) -> bool {
     format.form() == Form::Plain && format.source() == FloatDtype::F32
 }
 
-/// Does the same to a parameter of either kind.
+/// Applies the same to a parameter of either kind.
 macro_rules! each_kind {
     ($part:expr, $param:ident => $body:expr) => {
         match $part {
@@ -144,7 +144,7 @@ impl Module for Weights {
         mapped
     }
 
-    /// All weights, encoded ones too.
+    /// The number of weights, encoded ones included.
     fn num_params(&self) -> usize {
         self.rows * self.format.cols()
     }

@@ -1,4 +1,4 @@
-//! What a killed process left behind is tidied up by the next one, and nothing else is.
+//! A build removes what killed processes left, and nothing else.
 
 use std::fs::{self, File};
 
@@ -13,13 +13,13 @@ fn abandoned_build_directories_are_removed() {
         fs::create_dir_all(home.path(name)).unwrap();
         home.path(name)
     };
-    // Killed amid the work, before it, and before it had a lock or after it had removed it.
+    // Killed while building, before building, and before creating or after removing the lock.
     fs::write(dir(".qins-amid/checkpoint").join("model.safetensors"), "begun").unwrap();
     for name in [".qins-amid", ".qins-before"] {
         File::create(dir(name).join("lock")).unwrap();
     }
     dir(".qins-empty");
-    // Somebody else's, and another's who is still at work.
+    // A directory that is not a build directory, and one of a process that is still building.
     fs::write(dir(".qins-mine").join("notes"), "mine").unwrap();
     fs::write(dir(".qins-busy/checkpoint").join("model.safetensors"), "begun").unwrap();
     let lock = File::create(home.path(".qins-busy/lock")).unwrap();

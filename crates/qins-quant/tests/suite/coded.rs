@@ -1,4 +1,4 @@
-//! Entropy-coded files: they hold the same codes in fewer bytes, and whoever spoils them is told so.
+//! Entropy-coded files: the same codes in fewer bytes, and damage is detected.
 
 use std::{fs, path::Path};
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::common::{Random, Tensor, bits, edit_header, edit_json, edit_tensor, nmse, open, write_shard};
 
-/// Rows and columns that fill no block, no band and no group.
+/// Rows and columns that are not a whole number of blocks, bands or groups.
 const SHAPE: [usize; 2] = [1031, 517];
 
 fn weights() -> Vec<f32> {
@@ -66,7 +66,7 @@ fn coded_file_holds_the_same_matrix_in_fewer_bytes() {
 
 #[test]
 fn lossless_round_trips_every_bit_under_eleven_bits_per_weight() {
-    // Student-t weights have more exponents in use than those of a trained model, and still.
+    // Student-t weights use more exponents than trained weights.
     let weights = weights();
     for (dtype, most) in [(FloatDtype::Bf16, 11.0), (FloatDtype::F16, 14.5), (FloatDtype::F32, 11.1)] {
         let home = home(&weights, dtype);
@@ -87,7 +87,7 @@ fn lossless_round_trips_every_bit_under_eleven_bits_per_weight() {
         let bits = 8.0 * out.tensor_bytes() as f64 / weights.len() as f64;
         println!("{dtype:?}: {bits:.3} bits");
         assert!(bits <= most, "{dtype:?}: {bits} bits");
-        // Any other scheme refuses them.
+        // Every other scheme rejects them.
         let parts = |_: &str, _: &[usize]| {
             Some(vec![Part { module: "m".into(), rows: 0..SHAPE[0], recipe: Some(Scheme::Rate.into()) }])
         };
@@ -112,7 +112,7 @@ fn rate_costs_the_requested_bits_and_rounds_to_uniform_steps() {
         for ((w, d), q) in weights.iter().zip(&decoded).zip(codes) {
             assert!((w - d).abs() <= 0.5001 * step && *d == step * *q as f32, "{rate}: {w} became {d}");
         }
-        // What the codes' own entropy would cost: the coder is to be near it.
+        // The entropy of the codes, to which the coder must be near.
         let mut counts = std::collections::HashMap::new();
         codes.iter().for_each(|q| *counts.entry(q).or_insert(0_u32) += 1);
         let share = |n: &u32| f64::from(*n) / codes.len() as f64;
@@ -167,7 +167,7 @@ fn conversion_in_bands_is_byte_identical_to_whole_and_repeatable() {
     }
 }
 
-/// A way to spoil a coded checkpoint, and what the refusal must say.
+/// A name, a way to damage a coded checkpoint, and what the error must contain.
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 const PACKED: &str = "m.weight_packed";
@@ -188,7 +188,7 @@ fn damaged_coded_parts_are_rejected() {
     let cases: [Case; 15] = [
         ("another coder", |dir| config(dir, "coding", "zip"), &["config.json", "zip"]),
         (
-            "no coder, where the scheme needs one",
+            "no coding, which the scheme requires",
             |dir| {
                 edit_json(&dir.join("config.json"), |c| {
                     let group = &mut c["quantization_config"]["config_groups"]["group_0"];
@@ -203,7 +203,7 @@ fn damaged_coded_parts_are_rejected() {
         ("other columns", |dir| shape(dir, [1031, 516]), &[PACKED, "block"]),
         ("negative rows", |dir| shape(dir, [-1, 517]), &["m.weight_shape", "at least 0"]),
         ("an absurd shape", |dir| shape(dir, [1, 1 << 50]), &[BLOCKS, "expected U32 of shape [1]"]),
-        ("an endless shape", |dir| shape(dir, [i64::MAX, i64::MAX]), &[BLOCKS, "expected U32"]),
+        ("an overflowing shape", |dir| shape(dir, [i64::MAX, i64::MAX]), &[BLOCKS, "expected U32"]),
         ("a block longer", |dir| shard(dir, BLOCKS, |b| b[0] ^= 1), &[PACKED, "blocks"]),
         (
             "blocks cut elsewhere",
@@ -216,7 +216,7 @@ fn damaged_coded_parts_are_rejected() {
         ),
         ("no magic", |dir| shard(dir, PACKED, |b| b[0] ^= 1), &[PACKED, "block 0"]),
         (
-            "damage, with the checksum of what was",
+            "damage under the original checksum",
             |dir| {
                 let path = dir.join("model.safetensors");
                 let mut file = fs::read(&path).unwrap();
@@ -231,7 +231,7 @@ fn damaged_coded_parts_are_rejected() {
             &["m.weight_shape", "expected a checksum"],
         ),
         (
-            "checksums that are none",
+            "invalid checksums",
             |dir| edit_header(&dir.join("model.safetensors"), |h| h["__metadata__"]["qins"] = json!("[]")),
             &["model.safetensors", "metadata `qins`"],
         ),
@@ -246,13 +246,13 @@ fn damaged_coded_parts_are_rejected() {
     let dir = home.path().join("out");
     let good: Vec<(&str, Vec<u8>)> =
         ["config.json", "model.safetensors"].map(|name| (name, fs::read(dir.join(name)).unwrap())).into();
-    for (name, spoil, says) in cases {
+    for (name, damage, parts) in cases {
         good.iter().for_each(|(file, bytes)| fs::write(dir.join(file), bytes).unwrap());
         open(&dir).unwrap().encoded("m").unwrap();
-        spoil(&dir);
+        damage(&dir);
         let error = open(&dir).and_then(|c| c.encoded("m")).expect_err(name).to_string();
         assert!(error.starts_with(dir.to_str().unwrap()), "{name}: {error}");
-        for part in says {
+        for part in parts {
             assert!(error.contains(part), "{name}: no {part:?} in {error:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Numbers to draw, and a small model to write, convert and read.
+//! Random numbers, and a small model to write, convert and read.
 
 use std::{
     fs,
@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-/// The error of `decoded` as a share of the energy of `weights`.
+/// The NMSE of `decoded`.
 pub(crate) fn nmse(weights: &[f32], decoded: &[f32]) -> f64 {
     assert_eq!(weights.len(), decoded.len());
     let square = |x: f64| x * x;
@@ -97,7 +97,7 @@ pub(crate) fn write_shard(path: &Path, tensors: &[Tensor]) {
     serialize_to_file(views, None, path).unwrap();
 }
 
-/// A plain model of one layer: a fused matrix of three linears, two whole ones, and tensors that are no linear.
+/// A plain model of one layer: a fused matrix of three linears, two other linears, and tensors that are not linears.
 pub(crate) fn plain_model(dtype: FloatDtype) -> Vec<Tensor> {
     let mut random = Random(7);
     vec![
@@ -129,7 +129,7 @@ pub(crate) fn parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     })
 }
 
-/// As [`parts`], with the encoded ones in groups: k becomes `q3`, q and o `q5`.
+/// As [`parts`], but with grouped schemes: k becomes `q3`, q and o `q5`.
 pub(crate) fn grouped_parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> {
     let mut parts = parts(tensor, shape)?;
     for part in &mut parts {
@@ -139,7 +139,7 @@ pub(crate) fn grouped_parts(tensor: &str, shape: &[usize]) -> Option<Vec<Part>> 
     Some(parts)
 }
 
-/// The bytes of a part that is stored in words, without what fills up its rows.
+/// The bytes of a part stored in words, without the padding of rows.
 pub(crate) fn bytes_of(encoded: &EncodedTensor, name: &str) -> Vec<u8> {
     let part = encoded.format().parts().into_iter().find(|part| part.name == name).unwrap();
     let row = part.width() * part.element.size();
@@ -147,11 +147,11 @@ pub(crate) fn bytes_of(encoded: &EncodedTensor, name: &str) -> Vec<u8> {
     bytes.chunks(row.next_multiple_of(4).max(1)).flat_map(|bytes| &bytes[..row]).copied().collect()
 }
 
-/// The modules [`parts`] encodes.
+/// The modules that [`parts`] encodes.
 pub(crate) const ENCODED: [(&str, [usize; 2]); 3] =
     [("layer.q_proj", [4, 8]), ("layer.k_proj", [2, 8]), ("layer.o_proj", [3, 8])];
 
-/// How many shards a model is written to.
+/// The number of shards of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shards {
     One,
@@ -160,7 +160,7 @@ pub(crate) enum Shards {
 
 type FilesByName = Vec<(String, Vec<u8>)>;
 
-/// Directories in a place of their own: `plain`, and `encoded` where it was asked for.
+/// A temporary directory with the checkpoint `plain`, and `encoded` if requested.
 pub(crate) struct Home(TempDir);
 
 impl Home {
@@ -184,7 +184,7 @@ impl Home {
         home
     }
 
-    /// Also `encoded`, as converted from `plain`: once, because a conversion waits for the disk.
+    /// With `encoded`, converted from `plain`; only once per process, since a conversion flushes to disk.
     pub(crate) fn encoded(shards: Shards) -> Self {
         static FILES: [OnceLock<FilesByName>; 2] = [const { OnceLock::new() }; 2];
         Self::copy(&FILES[shards as usize], shards, &parts)
@@ -223,13 +223,13 @@ impl Home {
         convert::convert(&open(&self.path(from))?, &self.path(to), parts, &|_| {})
     }
 
-    /// Everything that lies here, hidden things too.
+    /// All entries, hidden ones included.
     pub(crate) fn list(&self) -> Vec<String> {
         list(self.0.path())
     }
 }
 
-/// Numbers a rewrite could bend: many digits, large integers, exponents.
+/// Numbers that rewriting could change: many digits, large integers, exponents.
 pub(crate) const CONFIG: &str = r#"{
   "architectures": ["Tiny"], "rope_theta": 10000.0, "eps": 1e-05, "window": null, "big": 18446744073709551615,
   "factors": [1.190238070557007, 0.1, 1.0299999713897705, 64.76000000000001, 5e-324, 1.7976931348623157e308],
@@ -247,7 +247,7 @@ pub(crate) fn open(dir: &Path) -> Result<Checkpoint, Error> {
     Checkpoint::open(Files::Directory(dir.to_owned()))
 }
 
-/// Opens a checkpoint and reads all there is: encoded modules decoded, other tensors as bytes.
+/// Opens a checkpoint and reads all of it: encoded modules decoded, other tensors as bytes.
 pub(crate) fn read(dir: &Path) -> Result<(), Error> {
     let checkpoint = open(dir)?;
     for (module, shape) in ENCODED {

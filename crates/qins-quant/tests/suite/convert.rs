@@ -1,4 +1,4 @@
-//! A checkpoint converted, reopened, and compared with what it was made of.
+//! A checkpoint converted, reopened, and compared with its source.
 
 use std::{cell::Cell, fs, thread};
 
@@ -60,7 +60,7 @@ fn other_tensors_are_copied_bit_for_bit() {
         for name in ["embed.weight", "lm_head.weight", "norm.weight", "positions"] {
             assert_eq!(encoded.raw(name), plain.raw(name), "{what} {name}");
         }
-        // A plain part of a matrix that was split.
+        // A plain linear of a fused matrix that was split.
         let fused = plain.plain_rows("layer.qkv_proj.weight", [8, 8], 6..8).unwrap();
         assert_eq!(encoded.plain("layer.v_proj.weight").unwrap().bytes, fused.bytes, "{what}");
         let mut names: Vec<&str> = encoded.tensors().collect();
@@ -113,7 +113,7 @@ fn config_keeps_its_entries_and_lists_encoded_modules() {
 #[test]
 fn config_numbers_keep_every_digit() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
-    // Shortest decimals of doubles: those a parser that is off by one bit in a thousand would bend.
+    // Shortest decimals of doubles, some of which an inexact parser would change.
     let mut state = 1_u64;
     let numbers: Vec<f64> = (0..20_000)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! One matrix, encoded and decoded.
+//! Encoding and decoding one matrix.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn q8(encoded: &EncodedTensor) -> (Vec<u8>, &[f32], &[f32]) {
     (bytes_of(encoded, "packed"), encoded.floats("scale").unwrap(), encoded.floats("curvature").unwrap())
 }
 
-/// How far each weight lies from its decoded value, in steps of its row's code: ½ is what rounding may leave.
+/// The distance of each weight from its decoded value, in steps of its row's code: at most ½ by rounding.
 fn steps_off(weights: &[f32], encoded: &EncodedTensor) -> Vec<f64> {
     let (codes, scale, curvature) = q8(encoded);
     let cols = encoded.shape()[1];
@@ -51,9 +51,9 @@ fn q8_error_is_at_most_half_a_step() {
     let weights = Random(1).normals(64 * 300, 0.02);
     let encoded = encode(&weights, [64, 300], Scheme::Q8).unwrap();
     let worst = steps_off(&weights, &encoded).into_iter().fold(0.0, f64::max);
-    // The lower end shows that the measure sees what rounding leaves: a code one off would be at ½ and beyond.
+    // The lower end shows that the measurement works: a code that is off by one would be at ½ or more.
     assert!((0.49..=HALF).contains(&worst), "{worst}");
-    // And what was measured in steps is what decoding gives.
+    // The measurement in steps agrees with decoding.
     let (codes, scale, curvature) = q8(&encoded);
     for (i, decoded) in decode(&encoded).into_iter().enumerate() {
         let (q, k, s) = (f64::from(codes[i] & 0x7f), f64::from(curvature[i / 300]), f64::from(scale[i / 300]));
@@ -80,12 +80,12 @@ proptest! {
 
     #[test]
     fn reencoding_decoded_weights_gives_the_same_codes((weights, shape) in matrix([5, 40], 15.99), alpha in -10.0..10.0_f32) {
-        // Under a fixed α the whole of it, parameters included.
+        // With a fixed α the whole matrix, parameters included.
         let recipe = with_alpha(Scheme::Q8, alpha.exp2());
         let once = EncodedTensor::encode_as(&weights, shape, FloatDtype::F32, &recipe).unwrap();
         let again = EncodedTensor::encode_as(&decode(&once), shape, FloatDtype::F32, &recipe).unwrap();
         prop_assert_eq!(&again, &once);
-        // A fitted curvature is fitted anew, so here the codes under the row's own.
+        // The curvature would be fitted again, so the codes are compared under the row's own.
         let once = encode(&weights, shape, Scheme::Q8).unwrap();
         let (codes, scale, curvature) = q8(&once);
         let cols = shape[1].max(1);
@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// Every value of a two-byte type that is finite and within the domain the codec documents.
+/// Every finite value of a two-byte type within the domain that the codec documents.
 fn all(dtype: FloatDtype, limit: f32) -> Vec<f32> {
     (0..=u16::MAX)
         .map(|bits| match dtype {
@@ -128,7 +128,7 @@ fn companded_f32_round_trips_bf16_and_f16_exactly() {
             let recipe = with_alpha(Scheme::CompandedF32, alpha);
             let through = |source| decode(&EncodedTensor::encode_as(&weights, shape, source, &recipe).unwrap());
             assert!(bits(&through(dtype)) == bits(&weights), "α = {alpha}: some {dtype:?} came back different");
-            // It is the rounding to the source type that does it.
+            // Only the rounding to the source type makes it exact.
             assert!(bits(&through(FloatDtype::F32)) != bits(&weights), "α = {alpha}: {dtype:?} was never at risk");
         }
     }
@@ -151,7 +151,7 @@ fn matrices_without_rows_or_columns_round_trip() {
             // The largest weight of a group is not exactly a level: its scale is a whole number of steps of its block's.
             let slack = match scheme.form() {
                 Form::Grouped(_) => 0.002,
-                // A coder has no 4 bits per weight for so few.
+                // So few weights cannot be coded in 4 bits each.
                 Form::Rate => 0.2,
                 Form::Plain | Form::CompandedFloat(_) | Form::CompandedRow | Form::Lossless => 0.0,
             };
@@ -204,7 +204,7 @@ fn companded_f32_overflow_names_its_weight() {
             assert!(error.to_string().contains("row 1, column 0"), "{error}");
         }
     }
-    // It is α·|x| that counts.
+    // The limit is on α·|x|.
     let recipe = |alpha| with_alpha(Scheme::CompandedF32, alpha);
     let encode = |alpha| EncodedTensor::encode_as(&[1e7], [1, 1], FloatDtype::F32, &recipe(alpha));
     assert!(encode(1.0).is_ok() && encode(8.0).is_err());
@@ -255,9 +255,9 @@ fn invalid_stored_parts_are_rejected() {
         let error = make(6, &[1.0, 1.0], &[bad, 0.0]).unwrap_err().to_string();
         assert!(error.contains("curvature") && error.contains("row 0"), "{error}");
     }
-    // Beyond what the codec decodes: never silently another curve.
+    // Beyond the codec's range; must not silently become another curve.
     assert!(make(6, &[1.0, 1.0], &[0.0, 65_537.0]).is_err());
-    // Parts that are missing, one too many, and those of no scheme.
+    // Missing parts, one too many, and plain weights.
     let parts = make(6, &[1.0, 1.0], &[0.0, 0.0]).unwrap().parts().to_vec();
     let error = |parts, format| EncodedTensor::from_parts(format, 2, parts).unwrap_err();
     for found in [0, 2, 4] {

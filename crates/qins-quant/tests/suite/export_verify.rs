@@ -1,4 +1,4 @@
-//! Export gives a plain checkpoint back, and verification finds what is not as it was.
+//! Export to a plain checkpoint, and verification.
 
 use std::{cell::Cell, fs};
 
@@ -51,7 +51,7 @@ fn export_of_lossless_is_byte_identical() {
 #[test]
 fn export_of_lossy_equals_decoded_weights_in_the_requested_dtype() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
-    // q and o as q8, k as floats, v plain: all of one matrix again.
+    // q as q8, k as floats, v plain: joined in one matrix again.
     home.convert("plain", "out").unwrap();
     fs::write(home.path("out/config.json"), {
         let mut config: Value = serde_json::from_slice(&fs::read(home.path("out/config.json")).unwrap()).unwrap();
@@ -132,7 +132,7 @@ fn verify_finds_a_different_source() {
         let faults = check(&home, Some("plain")).faults;
         faults.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    for (tensor, says) in [
+    for (tensor, named) in [
         ("layer.qkv_proj.weight", "layer.q_proj.weight_packed"),
         ("lm_head.weight", "lm_head.weight_packed"),
         ("embed.weight", "embed.weight"),
@@ -140,12 +140,12 @@ fn verify_finds_a_different_source() {
         ("positions", "positions"),
     ] {
         let found = fault(Scheme::Lossless, tensor);
-        assert!(found.len() == 1 && found[0].contains(says), "{tensor}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains(named), "{tensor}: {found:?}");
     }
-    // Of rounding schemes only what they copy can be asked to be the same.
+    // With lossy schemes only copied tensors must be identical.
     assert_eq!(fault(Scheme::Q8, "lm_head.weight"), [""; 0]);
     assert_eq!(fault(Scheme::Q8, "norm.weight").len(), 1);
-    // Rows left plain of a matrix that was taken apart.
+    // Plain rows of a split matrix.
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     home.convert("plain", "out").unwrap();
     edit_tensor(&home.path("plain/model.safetensors"), "layer.qkv_proj.weight", |bytes| {

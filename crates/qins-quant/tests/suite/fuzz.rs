@@ -1,4 +1,4 @@
-//! Bytes nobody meant: whatever they are, an answer and never a panic.
+//! Mutated files: a result or an error, never a panic.
 
 use std::{fs, path::Path};
 
@@ -7,13 +7,13 @@ use qins_quant::{FloatDtype, checkpoint::FORMAT_VERSION};
 
 use crate::common::{Home, Shards, read};
 
-/// What is done to a file.
+/// A mutation of a file.
 #[derive(Clone, Debug)]
 pub(crate) enum Edit {
     Flip(Index, u8),
     Insert(Index, u8),
     Remove(Index),
-    /// A run of digits becomes another number: bytes flipped at random rarely make one.
+    /// Replaces a run of digits with another number, which random byte flips rarely produce.
     Number(Index, u64),
 }
 
@@ -42,7 +42,7 @@ fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
     }
 }
 
-/// Rewrites the header, with its length put right, so that the edits reach what lies behind that check.
+/// Mutates the header and corrects its length, so that mutations get past that check.
 pub(crate) fn edit_header_bytes(path: &Path, edits: &[Edit]) {
     let file = fs::read(path).unwrap();
     let (header, data) = file[8..].split_at(u64::from_le_bytes(file[..8].try_into().unwrap()) as usize);
@@ -87,7 +87,7 @@ proptest! {
         let path = home.path("plain/model.safetensors");
         if in_header { edit_header_bytes(&path, &edits) } else { edit_file(&path, &edits) }
         match home.convert("plain", "out") {
-            // A linear may have lost its name; what is there can be read.
+            // A linear may have been renamed; the result must be readable.
             Ok(()) => {
                 let out = crate::common::open(&home.path("out")).unwrap();
                 prop_assert_eq!(out.quantization().unwrap().format_version, FORMAT_VERSION);

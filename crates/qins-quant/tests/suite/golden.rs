@@ -1,4 +1,4 @@
-//! The format as it was first written, byte for byte.
+//! The file format, byte for byte.
 
 use std::fs;
 
@@ -15,9 +15,9 @@ const CONFIG: &[u8] = include_bytes!("../golden/config.json");
 const MODEL: &[u8] = include_bytes!("../golden/model.safetensors");
 
 const IF_MEANT: &str = "checkpoints written before can no longer be read as they were: if this is meant, raise \
-    FORMAT_VERSION, then write the golden files anew with `cargo test -p qins-quant -- --ignored write_golden`";
+    FORMAT_VERSION, then rewrite the golden files with `cargo test -p qins-quant -- --ignored write_golden`";
 
-/// One module for each form a matrix can rest in, and a norm that is copied. All are bf16 numbers, so that nothing
+/// One module for each encoded form, and a norm that is copied. All are bf16 numbers, so that nothing
 /// depends on rounding.
 const MODULES: [(&str, Scheme, bool); 5] = [
     ("a", Scheme::Q8, false),
@@ -30,7 +30,7 @@ const MODULES: [(&str, Scheme, bool); 5] = [
 fn source() -> [Tensor; 6] {
     let bf16 = |name, shape: &[usize], values: &[f32]| Tensor::float(name, FloatDtype::Bf16, shape, values);
     let mut c = bf16("c.weight", &[2, 3], &B);
-    // A NaN that carries something, and is to carry it for ever.
+    // A NaN with a payload, which must be preserved.
     c.bytes[..2].copy_from_slice(&0xffa5_u16.to_le_bytes());
     [
         bf16("a.weight", &[3, 4], &A.concat()),
@@ -53,7 +53,7 @@ const DECODED: [&[u32]; 5] = [
         0xc2c0_0000, 0x3fda_7506, 0x0000_0000, 0x40de_7394,
     ],
     &[0x0000_0000, 0x8000_0000, 0x3c80_0000, 0xbf40_0000, 0x4040_0000, 0xc47a_0000],
-    // As a number a NaN becomes a quiet one.
+    // Conversion to a number makes the NaN quiet.
     &[0xffe5_0000, 0x8000_0000, 0x3c80_0000, 0xbf40_0000, 0x4040_0000, 0xc47a_0000],
     &[
         0x3f80_0000, 0x0000_0000, 0x0000_0000, 0x0000_0000,
@@ -101,7 +101,7 @@ fn golden_checkpoint_decodes_to_golden_weights() {
     let found = decoded(&golden);
     assert!(found.iter().map(Vec::as_slice).eq(DECODED), "{found:#010x?}: {IF_MEANT}");
     assert_eq!(golden.plain("norm.weight").unwrap().widen(), [1.0, 0.5, -2.0, 0.0]);
-    // The float form is the source itself, and so is what is lossless.
+    // `companded-f32` and `lossless` equal the source.
     assert_eq!(found[1], bits(&B));
     assert_eq!((found[2][0], &found[2][1..]), (0xffe5_0000, &bits(&B)[1..]));
     assert_eq!(golden.encoded("c").unwrap().bytes_of_rows(0..2), source()[2].bytes);

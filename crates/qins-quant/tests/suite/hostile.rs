@@ -1,4 +1,4 @@
-//! What fuzzing found: files with valid checksums that somebody made to do harm.
+//! Cases found by fuzzing: malicious files with valid checksums.
 
 use std::collections::BTreeMap;
 
@@ -93,11 +93,11 @@ fn companded_f32_value_decoding_to_infinity_is_rejected() {
         assert!(matches!(found, Err(EncodeError::Value { row: 1, col: 0, .. })), "{u} {source:?}: {found:?}");
     }
     assert_eq!(value(below_one, Alpha::ONE, FloatDtype::F32).unwrap().decode()[1], 16_777_215.0);
-    // The largest f16 is none that comes back: the values around it decode to ones that round to ∞.
+    // The largest f16 does not round-trip: values near it decode to numbers that round to ∞.
     let encode = |x| EncodedTensor::encode_as(&[x], [1, 1], FloatDtype::F16, &Scheme::CompandedF32.into());
-    let lost = (0..1024).map(|i| 65504.0 - 32.0 * i as f32).filter(|x| encode(*x).is_err()).count();
+    let rejected = (0..1024).map(|i| 65504.0 - 32.0 * i as f32).filter(|x| encode(*x).is_err()).count();
     let finite = (0..1024).filter_map(|i| encode(65504.0 - 32.0 * i as f32).ok()).all(|e| e.decode()[0].is_finite());
-    assert!(finite && lost < 8, "{lost}");
+    assert!(finite && rejected < 8, "{rejected}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn huge_row_count_without_columns_takes_no_time() {
     let place = tempdir().unwrap();
     export(&encoded, &place.path().join("out"), None, &|_| {}).unwrap();
 
-    // Together they are as many, to 64 bits, as this matrix has.
+    // Their sum, modulo 2⁶⁴, equals the rows of this matrix.
     let whole = checkpoint(&[empty("whole.weight", rows.wrapping_mul(3))], None, &json!({}));
     let found = verify(&encoded, Some(&whole), &|_| {}).unwrap();
     assert_eq!((found.modules.len(), found.faults.len()), (0, 3));
@@ -130,7 +130,7 @@ fn huge_row_count_without_columns_takes_no_time() {
 
 #[test]
 fn huge_column_count_without_rows_does_not_overflow() {
-    // A row's bytes are more than there are numbers; the fuzzer's build checks that none is computed.
+    // A row's bytes would overflow; the fuzzer's build has overflow checks.
     let parts = vec![Vec::new(); 2];
     let format = MatrixFormat::new(Form::Lossless, FloatDtype::F32, usize::MAX);
     let encoded = EncodedTensor::from_parts(format, 0, parts).unwrap();

@@ -1,4 +1,4 @@
-//! Checkpoints that are none: each is refused with a sentence that names the file, what was expected and what was found.
+//! Invalid checkpoints: each is rejected with a sentence that names the file, what was expected and what was found.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Home, Shards, edit_header, edit_json, edit_tensor, list, read};
 
-/// A way to spoil a good checkpoint, and what the refusal must say.
+/// A name, a way to damage a valid checkpoint, and what the error must contain.
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 fn check(shards: Shards, cases: &[Case]) {
@@ -15,14 +15,14 @@ fn check(shards: Shards, cases: &[Case]) {
 }
 
 fn check_copies_of(home: impl Fn() -> Home, cases: &[Case]) {
-    for (name, spoil, says) in cases {
+    for (name, damage, parts) in cases {
         let home = home();
         let dir = home.path("encoded");
-        read(&dir).unwrap_or_else(|e| panic!("{name}: refused before it was spoilt: {e}"));
-        spoil(&dir);
+        read(&dir).unwrap_or_else(|e| panic!("{name}: rejected before it was damaged: {e}"));
+        damage(&dir);
         let error = read(&dir).expect_err(name).to_string();
         assert!(error.starts_with(dir.to_str().unwrap()), "{name}: no path in {error:?}");
-        for part in *says {
+        for part in *parts {
             assert!(error.contains(part), "{name}: no {part:?} in {error:?}");
         }
     }
@@ -51,7 +51,7 @@ fn index(dir: &Path, edit: impl FnOnce(&mut Value)) {
     edit_json(&dir.join("model.safetensors.index.json"), |index| edit(&mut index["weight_map"]));
 }
 
-/// Moves a tensor out of the way of its name.
+/// Renames a tensor.
 fn rename(dir: &Path, from: &str, to: &str) {
     header(dir, |header| {
         let info = header.as_object_mut().unwrap().remove(from).unwrap();
@@ -122,7 +122,11 @@ fn truncated_and_inconsistent_safetensors_are_rejected() {
             ("offsets negative", |dir| header(dir, |h| h[Q]["data_offsets"][0] = json!(-1)), &[]),
             ("overlapping tensors", |dir| header(dir, |h| h[Q]["data_offsets"] = h[K]["data_offsets"].clone()), &[]),
             ("a gap", |dir| header(dir, |h| drop(h.as_object_mut().unwrap().remove(K))), &["InvalidOffset"]),
-            ("endless shape", |dir| header(dir, |h| h[Q]["shape"] = json!([1_u64 << 40, 1_u64 << 40])), &["Overflow"]),
+            (
+                "overflowing shape",
+                |dir| header(dir, |h| h[Q]["shape"] = json!([1_u64 << 40, 1_u64 << 40])),
+                &["Overflow"],
+            ),
             ("wrapping shape", |dir| header(dir, |h| h[K]["shape"] = json!([1_u64 << 62, 16])), &["Overflow"]),
             ("unknown dtype", |dir| header(dir, |h| h[Q]["dtype"] = json!("Q8")), &["model.safetensors"]),
         ],
@@ -365,7 +369,7 @@ fn unreadable_file_is_named() {
         let home = Home::encoded(Shards::One);
         let path = home.path("encoded").join(file);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-        // Root may read it all the same.
+        // Root can read it anyway.
         if fs::File::open(&path).is_err() {
             let error = read(&home.path("encoded")).unwrap_err().to_string();
             assert!(error.contains(file) && error.contains("denied"), "{error}");

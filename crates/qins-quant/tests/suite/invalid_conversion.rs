@@ -1,4 +1,4 @@
-//! Conversions that cannot be: each is refused by name, and leaves nothing at its target nor beside it.
+//! Invalid conversions: each is rejected by name, and leaves nothing at or beside its target.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::common::{Home, Shards, Tensor, edit_json, edit_tensor, list, open, parts, plain_model, write_shard};
 
-/// A way to spoil a plain model, and what the refusal must say.
+/// A name, a way to damage a plain model, and what the error must contain.
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 fn weights(dir: &Path, edit: impl FnOnce(&mut Vec<Tensor>)) {
@@ -104,13 +104,13 @@ fn invalid_source_is_rejected_and_leaves_nothing() {
             &["layer.o_proj.weight_packed", "expected once"],
         ),
     ];
-    for (name, spoil, says) in cases {
+    for (name, damage, parts) in cases {
         let home = Home::new(FloatDtype::Bf16, Shards::One);
-        spoil(&home.path("plain"));
+        damage(&home.path("plain"));
         for out in ["out", "empty"] {
             let _ = fs::create_dir(home.path("empty"));
             let error = home.convert("plain", out).expect_err(name).to_string();
-            for part in says {
+            for part in parts {
                 assert!(error.contains(part), "{name}: no {part:?} in {error:?}");
             }
             assert_eq!(home.list(), ["empty", "plain"], "{name}");
@@ -172,11 +172,11 @@ fn occupied_and_impossible_targets_are_rejected() {
     fs::create_dir(home.path("full")).unwrap();
     fs::write(home.path("full/file"), "mine").unwrap();
     fs::write(home.path("file"), "mine").unwrap();
-    for (out, says) in
+    for (out, message) in
         [("full", "empty"), ("plain", "empty"), ("file", "file"), ("file/out", "file"), ("file/a/b", "file")]
     {
         let error = home.convert("plain", out).expect_err(out).to_string();
-        assert!(error.contains(out.split('/').next().unwrap()) && error.contains(says), "{out}: {error}");
+        assert!(error.contains(out.split('/').next().unwrap()) && error.contains(message), "{out}: {error}");
         assert_eq!(home.list(), ["encoded", "file", "full", "plain"], "{out}");
         assert_eq!(list(&home.path("full")), ["file"], "{out}");
     }
@@ -193,7 +193,7 @@ fn unwritable_parent_is_named() {
     let home = Home::new(FloatDtype::Bf16, Shards::One);
     fs::create_dir(home.path("locked")).unwrap();
     fs::set_permissions(home.path("locked"), fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write there all the same.
+    // Root can write there anyway.
     if fs::write(home.path("locked/probe"), "").is_err() {
         let error = home.convert("plain", "locked/out").unwrap_err().to_string();
         assert!(error.contains("locked") && error.contains("denied"), "{error}");
@@ -230,22 +230,22 @@ fn shard_writer_rejects_undeclared_and_incomplete_tensors() {
     let begin = |specs: Vec<TensorSpec>| {
         Directory::create(&home.path("out")).unwrap().shard("s.safetensors", specs, Vec::new())
     };
-    let says = |error: Error, tensor: &str| {
+    let names = |error: Error, tensor: &str| {
         let error = error.to_string();
         assert!(error.contains("s.safetensors") && error.contains(tensor), "{error}");
     };
     let mut writer = begin(vec![spec("a", &[2]), spec("b", &[1])]).unwrap();
-    says(writer.write("c", &[]).unwrap_err(), "`c`");
+    names(writer.write("c", &[]).unwrap_err(), "`c`");
     writer.write("b", &[0; 2]).unwrap();
-    says(writer.write("b", &[0; 2]).unwrap_err(), "`b`");
-    says(writer.finish().unwrap_err(), "`a`");
+    names(writer.write("b", &[0; 2]).unwrap_err(), "`b`");
+    names(writer.finish().unwrap_err(), "`a`");
     let mut writer = begin(vec![spec("a", &[2])]).unwrap();
-    says(writer.write("a", &[0; 5]).unwrap_err(), "`a`");
+    names(writer.write("a", &[0; 5]).unwrap_err(), "`a`");
     writer.write("a", &[0; 3]).unwrap();
-    says(writer.finish().unwrap_err(), "`a`");
-    says(begin(vec![spec("a", &[2]), spec("a", &[2])]).unwrap_err(), "a");
-    for endless in [[1 << 60, 1 << 60], [1 << 60, 16], [1 << 63, 1]] {
-        says(begin(vec![spec("a", &endless)]).unwrap_err(), "Overflow");
+    names(writer.finish().unwrap_err(), "`a`");
+    names(begin(vec![spec("a", &[2]), spec("a", &[2])]).unwrap_err(), "a");
+    for overflowing in [[1 << 60, 1 << 60], [1 << 60, 16], [1 << 63, 1]] {
+        names(begin(vec![spec("a", &overflowing)]).unwrap_err(), "Overflow");
     }
     assert_eq!(home.list(), ["plain"]);
 }

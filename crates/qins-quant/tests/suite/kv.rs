@@ -1,4 +1,4 @@
-//! Encoded keys and values, and attention over them, against plain loops in `f64`.
+//! The encoded KV cache and attention over it, against plain loops in `f64`.
 
 use qins_quant::kv::{AttentionSpan, Heads, KvScheme};
 

@@ -1,4 +1,4 @@
-//! One matrix by itself: its product, and its file.
+//! One matrix: its product, and its file.
 
 use std::{fs, path::Path};
 
@@ -69,7 +69,7 @@ fn saved_matrix_loads_equal_and_replaces_an_existing_file() {
         let recipe = Recipe::new(Scheme::CompandedF32, options);
         let w = EncodedTensor::encode_as(&weights, shape, FloatDtype::F16, &recipe).unwrap();
         let (dir, _) = saved(&w);
-        // Where there is no directory yet, one is made.
+        // A missing directory is created.
         let path = dir.path().join("a/b/w");
         w.save(&path).unwrap();
         assert_eq!(EncodedTensor::load(&path).unwrap(), w, "{shape:?}");
@@ -108,7 +108,7 @@ fn config(path: &Path, edit: impl FnOnce(&mut Value)) {
     own_metadata(path, |own| edit(&mut own["quantization_config"]));
 }
 
-/// A way to spoil a good file, and what the refusal must say.
+/// A name, a way to damage a valid file, and what the error must contain.
 type Case = (&'static str, fn(&Path), &'static [&'static str]);
 
 #[test]
@@ -191,12 +191,12 @@ fn invalid_matrix_file_is_rejected() {
             &["expected a finite scale"],
         ),
     ];
-    for (name, spoil, says) in cases {
+    for (name, damage, parts) in cases {
         let (_dir, path) = saved(&encoded(Scheme::Q4, FloatDtype::F32));
-        spoil(&path);
+        damage(&path);
         let error = EncodedTensor::load(&path).expect_err(name).to_string();
         assert!(error.starts_with(path.to_str().unwrap()), "{name}: no path in {error:?}");
-        for part in *says {
+        for part in *parts {
             assert!(error.contains(part), "{name}: no {part:?} in {error:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What the schemes keep of a signal, against the int8 anybody would use in place of `q8`.
+//! SQNR of the schemes, and of int8 as the alternative to `q8`.
 
 use qins_quant::{Alpha, Curves, EncodeOptions, EncodedTensor, FloatDtype, Form, Layout, Recipe, Scheme};
 
@@ -24,7 +24,7 @@ fn decoded(weights: &[f32], scheme: Scheme) -> Vec<f32> {
     decoded
 }
 
-/// Symmetric integers of so many bits, with the largest magnitude of so many weights as their scale.
+/// Symmetric integers with a scale per group, the group's largest magnitude.
 fn integers(weights: &[f32], bits: usize, group: usize) -> Vec<f32> {
     let encode = |group: &[f32]| {
         let largest = ((1 << (bits - 1)) - 1) as f32;
@@ -65,7 +65,7 @@ fn fixed_alpha_collapses_codes_of_small_weights() {
     assert!(one < fitted - 20.0, "α = 1 keeps {one:.2} dB, a fitted curvature {fitted:.2} dB");
     let hundredth = q8(&weights, Some(0.01));
     assert!(hundredth.iter().all(|d| *d == 0.0), "α = 0.01 sends every weight below 0.39 to zero");
-    // An α of their own size serves them: it is not the fixing that fails.
+    // An α that suits their size works: fixing it is not the problem.
     let own = decibels(&weights, &q8(&weights, Some(50.0)));
     println!("α = 50: {own:.2} dB");
     assert!(own > one + 10.0, "α = 50 keeps {own:.2} dB, α = 1 {one:.2} dB");
@@ -85,13 +85,13 @@ fn grouped_schemes_reach_their_sqnr() {
         let keeps = |weights| decibels(weights, &decoded(weights, scheme));
         let (g, t) = (keeps(&gaussian), keeps(&student));
         let Form::Grouped(layout) = scheme.form() else { panic!("not grouped") };
-        // Integers in the same groups, whose f32 scales cost more than twice what groups cost here.
+        // Integers in the same groups, whose f32 scales take more than twice the bits of the parameters here.
         let linear = |weights| decibels(weights, &integers(weights, layout.width().bits(), Layout::GROUP));
         let (lg, lt) = (linear(&gaussian), linear(&student));
         println!("{scheme}: Gaussian {g:.2} dB, Student-t(5) {t:.2} dB; integers {lg:.2} dB, {lt:.2} dB");
         assert!(g >= of_gaussian && t >= of_student, "{scheme} keeps {g:.2} dB and {t:.2} dB");
         assert!(g >= lg + 1.3 && t >= lt + 2.0, "{scheme}: integers keep {lg:.2} dB and {lt:.2} dB");
-        // No more than so many bits can keep of a Gaussian signal: 6.02 dB each.
+        // The rate–distortion bound of a Gaussian signal: 6.02 dB per bit.
         let bits =
             EncodedTensor::encode(&gaussian, SHAPE, scheme).unwrap().bytes() as f64 * 8.0 / gaussian.len() as f64;
         assert!(g < 6.03 * bits, "{scheme}");
@@ -100,7 +100,7 @@ fn grouped_schemes_reach_their_sqnr() {
 
 #[test]
 fn grouped_fit_chooses_the_better_curves() {
-    // Weights that were whole steps of their groups once, as of a checkpoint that was 4-bit before.
+    // Weights that were quantised in groups before, as of a former 4-bit checkpoint.
     let stepped: Vec<f32> = gaussian().chunks(32).flat_map(|group| integers(group, 4, 32)).collect();
     for (name, weights, linear) in [("whole steps", stepped, true), ("Student-t(5)", student(), false)] {
         for scheme in [Scheme::Q8g, Scheme::Q6] {

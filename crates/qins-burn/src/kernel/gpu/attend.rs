@@ -1,6 +1,6 @@
-//! Attention over vectors that rest encoded, decoded into shared memory a few tokens at a time, with the running maximum and
-//! sum of each query (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). The tokens are divided among
-//! cubes, so that a few queries of a long context keep a device busy; their results are then combined.
+//! Attention over encoded vectors, decoded into shared memory a few tokens at a time, with the running maximum and
+//! sum of each query (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). The tokens are split among
+//! cubes, so that few queries of a long context still occupy the device; the partial results are then combined.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -10,10 +10,10 @@ use super::kv::{Form, Vectors, number};
 /// Units of a cube.
 pub(super) const UNITS: usize = 128;
 
-/// What a kernel of attention is compiled for.
+/// The compile-time parameters of an attention kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
-    /// Numbers of a vector.
+    /// Elements of a vector.
     pub(super) dim: u32,
     /// Queries of a cube.
     pub(super) queries: u32,
@@ -24,8 +24,8 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// So many queries, up to `most`, and tokens that `bytes` of shared memory hold them: first fewer queries, down to eight, then fewer
-    /// tokens, as all that is decoded serves all queries.
+    /// The number of queries, up to `most`, and of tokens that fit `bytes` of shared memory: first queries are reduced, down to eight,
+    /// then tokens, since decoded vectors serve all queries.
     pub(super) fn within(bytes: usize, most: u32, dim: u32, keys: Form, values: Form) -> Self {
         let mut shape = Self { dim, queries: most, step: 32, keys, values };
         while shape.shared() > bytes && (shape.queries > 1 || shape.step > 1) {
@@ -44,7 +44,7 @@ impl Shape {
     }
 }
 
-/// Which tokens the queries see: query i of `n` is at `start + i`, and sees so many tokens at most, the last of them its own.
+/// Which tokens the queries attend to: query i of `n` is at `start + i`, and attends to at most this many tokens, the last its own.
 #[derive(CubeLaunch, CubeType)]
 pub(super) struct Seen {
     start: u32,
@@ -52,8 +52,8 @@ pub(super) struct Seen {
     window: u32,
 }
 
-/// Queries `[heads, rows, dim]`, row i of which is query i mod n; results `[parts, heads, rows, dim]` not divided by their sums yet,
-/// and `[parts, heads, rows, 2]`: the largest score, and the sum. A cube takes some queries of a head, and `share` tokens.
+/// Queries `[heads, rows, dim]`, row i of which is query i mod n; results `[parts, heads, rows, dim]` not yet divided by their sums,
+/// and `[parts, heads, rows, 2]`: the largest score, and the sum. A cube handles some queries of a head, and `share` tokens.
 #[cube(launch_unchecked)]
 pub(super) fn attend(
     queries: &[f32],
@@ -68,7 +68,7 @@ pub(super) fn attend(
     #[comptime] shape: Shape,
 ) {
     let (dim, tile, many) = (comptime!(shape.dim), comptime!(shape.queries), comptime!(shape.step));
-    // Rows of shared memory, one more apart than they are long: in different banks.
+    // Rows of shared memory, padded by one element to avoid bank conflicts.
     let stride = comptime!(dim + 1);
     let (part, head, first) = (CUBE_POS_X, CUBE_POS_Z, CUBE_POS_Y * tile);
     let len = seen.start + seen.n;
@@ -77,12 +77,12 @@ pub(super) fn attend(
     let mut query = Shared::<[f32]>::new_slice(comptime!((tile * dim) as usize));
     let mut vectors = Shared::<[f32]>::new_slice(comptime!((many * stride) as usize));
     let mut scores = Shared::<[f32]>::new_slice(comptime!((tile * many) as usize));
-    // Of each query: the largest score, the sum, and what earlier results shrink by.
+    // For each query: the largest score, the sum, and the rescaling factor of earlier results.
     let mut state = Shared::<[f32]>::new_slice(comptime!((3 * tile) as usize));
 
     let mut i = unit;
     while i < comptime!(tile * dim) {
-        // A row beyond the last is not written; what is read in its place matters to nothing.
+        // A row beyond the last is not written, so what is read in its place does not matter.
         let row = (first + i / dim).min(rows - 1);
         query[i as usize] = queries[((head * rows + row) * dim + i % dim) as usize] * scale;
         i += comptime!(UNITS as u32);
@@ -98,7 +98,7 @@ pub(super) fn attend(
         sum[i] = 0.0;
     }
 
-    // The first token that any query of the cube sees. A row of another head of the group begins anew.
+    // The first token that any query of the cube attends to. Rows of another head of the group start over.
     let last = (first + tile).min(rows) - 1;
     let one_head = first / seen.n == last / seen.n;
     let earliest = seen.start + select(one_head, first % seen.n, 0u32) + 1;
@@ -177,7 +177,7 @@ pub(super) fn attend(
     }
 }
 
-/// Whether a query at `position` sees `token`.
+/// Whether a query at `position` attends to `token`.
 #[cube]
 fn visible(position: u32, token: u32, window: u32) -> bool {
     token <= position && position - token.min(position) < window
@@ -203,7 +203,7 @@ fn fill(
     }
 }
 
-/// One result of `parts`: `[heads·rows, dim]`.
+/// Combines `parts` partial results: `[heads·rows, dim]`.
 #[cube(launch_unchecked)]
 pub(super) fn combine(results: &[f32], tops: &[f32], out: &mut [f32], rows: u32, parts: u32, #[comptime] dim: u32) {
     let at = ABSOLUTE_POS as u32;

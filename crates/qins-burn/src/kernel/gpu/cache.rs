@@ -1,4 +1,4 @@
-//! The cache of a block on a GPU: appended to and read where it is.
+//! The KV cache of a block on a GPU.
 
 use burn::{
     backend::{
@@ -16,17 +16,17 @@ use super::{
     kv::{self, BLOCK, Form, VectorsLaunch},
 };
 
-/// Cubes that keep a large device busy: where queries are few, their tokens are divided into parts.
+/// The number of cubes that occupies a large device: with few queries, their tokens are split into parts.
 const CUBES: usize = 1024;
-/// Vectors a launch appends at most.
+/// Maximum number of vectors that a launch appends.
 const MOST: usize = 65_535;
-/// Tokens of a part at least.
+/// Minimum number of tokens in a part.
 const SHARE: usize = 128;
 
 /// Keys and values of a block, `[kv_heads, …]`, in words.
 #[derive(Clone, Debug)]
 pub(crate) struct Heads {
-    /// Keys and values; none only while an append has them.
+    /// Keys and values; `None` only during an append.
     vectors: Option<[Vectors; 2]>,
     heads: usize,
     dim: usize,
@@ -39,21 +39,21 @@ struct Vectors {
     form: Form,
     words: Tensor<2, Int>,
     scales: Tensor<2>,
-    /// `[heads · recent · dim]`: kernels reckon with no gaps.
+    /// `[heads · recent · dim]`: kernels assume no gaps.
     recent: Tensor<1>,
 }
 
 impl Heads {
-    /// Empty, with room for `capacity` tokens.
+    /// An empty cache with capacity for `capacity` tokens.
     pub(crate) fn new(scheme: KvScheme, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
-        // Whole blocks, so that one is never without its end.
+        // Whole blocks, so that the last one is complete.
         let capacity = capacity.max(1).next_multiple_of(BLOCK);
         let forms = [scheme.keys(), scheme.values()];
         let vectors = forms.map(|form| Vectors::new(form.into(), heads, dim, capacity, device));
         Self { vectors: Some(vectors), heads, dim, capacity, len: 0 }
     }
 
-    /// Forgets all tokens, and keeps the memory.
+    /// Removes all tokens; keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
     }
@@ -61,7 +61,7 @@ impl Heads {
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |form: Form| {
-            // Of a block that is not full, its vectors as they are.
+            // The vectors of an incomplete block are stored in `f32`.
             let closed = if let Form::PerChannel { .. } = form { self.len / BLOCK * BLOCK } else { self.len };
             let [words, scales, _] = form.sizes(self.dim, closed);
             4 * self.heads * (words + scales + (self.len - closed) * self.dim)
@@ -69,11 +69,11 @@ impl Heads {
         self.vectors.iter().flatten().map(|vectors| bytes(vectors.form)).sum()
     }
 
-    /// Adds `[heads, n, dim]` keys and values.
+    /// Appends `[heads, n, dim]` keys and values.
     pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>) {
         let [_, n, _] = k.dims();
         let (start, len) = (self.len, self.len + n);
-        // Taken out, the tensors have one owner, and are written in place.
+        // Taken out, the tensors have one owner, so that they are written in place.
         let [mut keys, mut values] = self.vectors.take().expect("no append was cut short");
         if len > self.capacity {
             self.capacity = len.max(2 * self.capacity).next_multiple_of(BLOCK);
@@ -146,10 +146,10 @@ pub struct Encoded<B: burn::backend::Backend> {
     recent: FloatTensor<B>,
 }
 
-/// What a GPU does with a cache.
+/// The cache operations of a GPU backend.
 #[backend_extension(Cube, Fusion)]
 pub trait CacheBackend: burn::backend::Backend {
-    /// Adds vectors `[heads, n, dim]` after `start` of them.
+    /// Appends vectors `[heads, n, dim]` after the first `start`.
     #[fusion(meta = |_, cache, _| cache.clone())]
     fn qins_append(new: FloatTensor<Self>, #[extension_type] cache: Encoded<Self>, start: usize) -> Encoded<Self>;
 
@@ -170,7 +170,7 @@ impl CacheBackend for CubeBackend {
         let new = floats(new);
         let shape = new.shape();
         let (heads, n, dim) = (shape[0], shape[1], shape[2]);
-        // Written in place, unless somebody else has them too.
+        // Written in place, unless the tensor is shared.
         let own = |tensor: CubeTensor| if tensor.can_mut() { tensor } else { tensor.copy() };
         let (form, client) = (cache.form, new.client.clone());
         let (words, scales, recent) = (own(cache.words), own(cache.scales), own(cache.recent));
@@ -179,7 +179,7 @@ impl CacheBackend for CubeBackend {
         let mut done = 0;
         while done < n {
             let at = start + done;
-            // A block of channels is closed before the next one is begun; some devices have no more cubes in a row than `MOST`.
+            // A block is encoded before the next one begins; some devices allow at most `MOST` cubes in one dimension.
             let room = if let Form::PerChannel { .. } = form { BLOCK - at % BLOCK } else { MOST };
             let more = room.min(n - done);
             // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
@@ -242,7 +242,7 @@ impl CacheBackend for CubeBackend {
         let most = if rows == 1 { 1 } else { 16 };
         let tile = Shape::within(shared, most, dim as u32, keys.form, values.form);
         let tiles = rows.div_ceil(tile.queries as usize);
-        // As many parts as keep the device busy, of whole steps.
+        // As many parts as occupy the device, each a whole number of steps.
         let len = start + n;
         let parts = CUBES.div_ceil(heads * tiles).min(len.div_ceil(SHARE)).max(1);
         let share = len.div_ceil(parts).next_multiple_of(tile.step as usize);

@@ -1,4 +1,4 @@
-//! Activations: as the products read them, and what lies between products.
+//! Activations: reading them, and the operations between products.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -8,11 +8,11 @@ use super::{
     matrix::{Four, widened},
 };
 
-/// Units of a cube that takes numbers one by one.
+/// Units of a cube in elementwise kernels.
 pub(super) const UNITS: u32 = 128;
 
-/// Four numbers of a row of `cols` from column `at` on; beyond the last column, 0. `x` is in vectors of four where rows are
-/// whole multiples of 32, and else of one.
+/// Four elements of a row of `cols` from column `at` on; beyond the last column, 0. `x` is in vectors of four if `cols` is
+/// a multiple of 32, else of one.
 #[cube]
 pub(super) fn load<F: Float, N: Size>(x: &[Vector<F, N>], row: u32, at: u32, cols: u32) -> Four {
     let width = N::value();
@@ -34,7 +34,7 @@ pub(super) fn load<F: Float, N: Size>(x: &[Vector<F, N>], row: u32, at: u32, col
 /// Units of a cube that normalises a row.
 pub(super) const NORM_UNITS: usize = 256;
 
-/// Rows `x[n, width]`, each over the root of its mean square, times `gamma[width]`; a cube takes one.
+/// RMSNorm of rows `x[n, width]`: each over the root of its mean square, times `gamma[width]`; one cube per row.
 #[cube(launch_unchecked)]
 pub(super) fn norm(x: &[f32], gamma: &[f32], y: &mut [f32], n: u32, width: u32, epsilon: f32) {
     let row = CUBE_POS as u32;
@@ -50,7 +50,7 @@ pub(super) fn norm(x: &[f32], gamma: &[f32], y: &mut [f32], n: u32, width: u32, 
         }
         squares[unit] = sum;
         sync_cube();
-        // Sixteen of sixteen, in two meetings.
+        // Sixteen sums of sixteen, with two barriers.
         let mut some = Shared::<[f32]>::new_slice(16usize);
         if unit < 16 {
             let mut part = 0.0f32;
@@ -75,7 +75,7 @@ pub(super) fn norm(x: &[f32], gamma: &[f32], y: &mut [f32], n: u32, width: u32, 
     }
 }
 
-/// silu(gate)·up of `n` numbers.
+/// silu(gate)·up of `n` elements.
 #[cube(launch_unchecked)]
 pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32) {
     let at = ABSOLUTE_POS as u32;
@@ -85,7 +85,7 @@ pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32) {
     }
 }
 
-/// `n` numbers rounded to bf16, which not every device has a type for.
+/// `n` elements rounded to bf16, a type that not every device has.
 #[cube(launch_unchecked)]
 pub(super) fn bf16(x: &[f32], y: &mut [f32], n: u32) {
     let at = ABSOLUTE_POS as u32;
@@ -94,7 +94,7 @@ pub(super) fn bf16(x: &[f32], y: &mut [f32], n: u32) {
     }
 }
 
-/// `x[n, heads·dim]` as `y[heads, n, dim]`: the first 2·`half` numbers of each head rotated, half against half, by tables
+/// `x[n, heads·dim]` as `y[heads, n, dim]`, with half-split rotation of the first 2·`half` elements of each head by tables
 /// `[n, half]`.
 #[cube(launch_unchecked)]
 pub(super) fn rotate(x: &[f32], cos: &[f32], sin: &[f32], y: &mut [f32], n: u32, heads: u32, dim: u32, half: u32) {

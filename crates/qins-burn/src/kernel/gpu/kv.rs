@@ -1,4 +1,4 @@
-//! Vectors of the cache as kernels write and read them, in words: forms and curves are those of `qins_quant::kv`.
+//! Writing and reading vectors of the cache in kernels, in words; forms and curves are those of `qins_quant::kv`.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -12,27 +12,27 @@ pub(super) const BLOCK: usize = kv::BLOCK;
 /// Units of a cube that encodes.
 pub(super) const UNITS: u32 = 32;
 
-/// How the vectors of a cache rest: kernels are compiled for each.
+/// How the vectors of a cache are stored; kernels are compiled for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// A word each.
+    /// One word each.
     Float,
-    /// Two a word.
+    /// Two per word.
     Half {
-        /// Or else f16.
+        /// Otherwise f16.
         bf16: bool,
     },
-    /// Four codes a word, and a scale for each vector.
+    /// Four codes per word, and a scale for each vector.
     PerToken {
         /// The bits of the curvature.
         k: u32,
     },
-    /// Eight codes of a channel a word, and a scale for each channel of a block of tokens.
+    /// Eight codes of a channel per word, and a scale for each channel of a block of tokens.
     PerChannel {
         /// The bits of the curvature.
         k: u32,
     },
-    /// Eight codes a word, and a scale for each group of a vector.
+    /// Eight codes per word, and a scale for each group of a vector.
     PerGroup {
         /// The bits of the curvature.
         k: u32,
@@ -52,7 +52,7 @@ impl From<kv::Form> for Form {
 }
 
 impl Form {
-    /// Words and scales of a head's vectors of `dim` numbers, and vectors in `f32` beside them: for `tokens` tokens.
+    /// The number of words, of scales, and of `f32` elements of a head, for `tokens` tokens of `dim` elements.
     pub(super) fn sizes(self, dim: usize, tokens: usize) -> [usize; 3] {
         match self {
             Self::Float => [tokens * dim, 0, 0],
@@ -78,7 +78,7 @@ pub(super) struct Vectors {
     scales_stride: u32,
 }
 
-/// Number `c` of the vector of token `token`, of `len`.
+/// Element `c` of the vector of token `token`, of `len`.
 #[cube]
 pub(super) fn number(
     vectors: &Vectors,
@@ -110,7 +110,7 @@ pub(super) fn number(
         }
         Form::PerChannel { k } => {
             let (block, within) = (token / comptime!(BLOCK as u32), token % comptime!(BLOCK as u32));
-            // What is not a whole block yet was not encoded.
+            // An incomplete block is not encoded.
             if block * comptime!(BLOCK as u32) + comptime!(BLOCK as u32) <= len {
                 let channel = block * dim + c;
                 let word = vectors.words[(words + channel * comptime!(BLOCK as u32 / 8) + within / 8) as usize];
@@ -144,7 +144,7 @@ fn code4(t: f32, #[comptime] k: u32) -> f32 {
     (8.0 * v).round().clamp(-8.0, 7.0)
 }
 
-/// Keys or values of `n` more tokens, `[heads, n, dim]`, of which those from `first` on go to `start` on; a cube takes one
+/// Appends keys or values of `n` more tokens, `[heads, n, dim]`, those from `first` on to `start` on; one cube per
 /// vector.
 #[cube(launch_unchecked)]
 pub(super) fn append(
@@ -185,7 +185,7 @@ pub(super) fn append(
             }
         }
         Form::PerToken { k } => {
-            // Of numbers without their signs, the order of the bits is that of the numbers, and a NaN is the largest.
+            // Without the sign bit, bits order as the numbers do, and a NaN is the largest.
             let mut largest = Shared::<[u32]>::new_slice(comptime!(UNITS as usize));
             let mut mine = 0u32;
             let mut c = unit;
@@ -199,7 +199,7 @@ pub(super) fn append(
             for i in 0..UNITS {
                 most = most.max(largest[i as usize]);
             }
-            // The next number with the 11 bits of an f16.
+            // The next number with the 11-bit precision of f16.
             let scale = f32::reinterpret(select(most > 0x7f80_0000, most, (most + 0x1fff) & 0xffff_e000));
             let inverse = select(most == 0, 0.0, 1.0 / scale);
             if unit == 0 {
@@ -248,7 +248,7 @@ pub(super) fn append(
     }
 }
 
-/// Encodes the block of tokens that has become full, channel by channel: a cube takes a head.
+/// Encodes a completed block of tokens, channel by channel; one cube per head.
 #[cube(launch_unchecked)]
 pub(super) fn close(
     recent: &[f32],
@@ -273,10 +273,10 @@ pub(super) fn close(
     }
 }
 
-/// The scale of `count` numbers, `step` apart, under which 4 bits keep most of them.
+/// The scale of `count` numbers, `step` apart, with the least error in 4 bits.
 #[cube]
 fn fitted(numbers: &[f32], from: u32, step: u32, count: u32, #[comptime] k: u32) -> f32 {
-    // As with one for each vector; its sign turns the largest to where there is one level more.
+    // As with a scale per vector; its sign puts the largest on the side with one more level.
     let mut largest = 0u32;
     for i in 0..count {
         let bits = f32_bits(numbers[(from + i * step) as usize]);
@@ -302,7 +302,7 @@ fn fitted(numbers: &[f32], from: u32, step: u32, count: u32, #[comptime] k: u32)
     best
 }
 
-/// Codes of 4 bits of `count` numbers, `step` apart, eight a word.
+/// The 4-bit codes of `count` numbers, `step` apart, eight per word.
 #[cube]
 fn pack(numbers: &[f32], from: u32, step: u32, count: u32, scale: f32, words: &mut [u32], at: u32, #[comptime] k: u32) {
     let inverse = select(scale == 0.0, 0.0, 1.0 / scale);
@@ -320,16 +320,16 @@ fn pack(numbers: &[f32], from: u32, step: u32, count: u32, scale: f32, words: &m
     }
 }
 
-/// x with the 11 bits of an f16, to nearest; what that type could not hold for its size stays.
+/// x rounded to the 11-bit precision of f16, to nearest; beyond the range of f16, unchanged.
 #[cube]
 fn f16_bits(x: f32) -> f32 {
     let bits = f32_bits(x);
     let rounded = (bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000;
-    // What is no number stays none.
+    // NaN stays NaN.
     f32::reinterpret(select((bits & 0x7fff_ffff) > 0x7f80_0000, bits, rounded))
 }
 
-/// The bits of a number in a type of 16 bits, to nearest, ties to even.
+/// The bits of a number in a 16-bit type, rounded to nearest, ties to even.
 #[cube]
 pub(super) fn narrowed(x: f32, #[comptime] bf16: bool) -> u32 {
     let bits = f32_bits(x);
@@ -339,7 +339,7 @@ pub(super) fn narrowed(x: f32, #[comptime] bf16: bool) -> u32 {
         let rounded = (rest + 0x7fff + (rest >> 16 & 1)) >> 16;
         sign | select(nan, 0x7fc0u32, rounded)
     } else {
-        // Below 2⁻¹⁴ they count 2⁻²⁴; from 65,520 on they are infinite.
+        // Below 2⁻¹⁴ they are multiples of 2⁻²⁴; from 65,520 on they are infinite.
         let small = u32::cast_from((x.abs() * 16_777_216.0).round());
         let normal = (rest + 0xfff + (rest >> 13 & 1) - 0x3800_0000) >> 13;
         let finite = select(rest < 0x3880_0000, small, normal);

@@ -1,4 +1,4 @@
-//! Products with many vectors: tiles of weights are decoded into shared memory.
+//! Products with many vectors (gemm): tiles of weights are decoded into shared memory.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -11,16 +11,16 @@ use super::{
 /// Rows and vectors of a cube's tile of products.
 pub(super) const TILE: usize = 64;
 
-/// Units of a cube: a unit decodes eight of the 32 columns of a row, and sums up 4 × 4 products.
+/// Units of a cube: a unit decodes eight of the 32 columns of a row, and accumulates 4 × 4 products.
 pub(super) const UNITS: usize = 256;
 
-/// Products of a unit, either way.
+/// Products of a unit, in either dimension.
 const SIDE: usize = 4;
 
-/// Fours from a row of a tile to the next: the eight of its columns, and one so that rows lie in different banks.
+/// Vectors of four from a row of a tile to the next: eight for its columns, and one of padding to avoid bank conflicts.
 const STRIDE: usize = 9;
 
-/// `y[m, rows] = x[m, cols] · wᵀ`, 64 × 64 of it a cube, 32 columns at a time.
+/// `y[m, rows] = x[m, cols] · wᵀ`, a tile of 64 × 64 per cube, 32 columns at a time.
 #[cube(launch_unchecked)]
 pub(super) fn matmul<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -37,12 +37,12 @@ pub(super) fn matmul<F: Float, N: Size>(
     let mut weights = Shared::<[Four]>::new_slice(comptime!(TILE * STRIDE));
     let mut vectors = Shared::<[Four]>::new_slice(comptime!(TILE * STRIDE));
 
-    // What the unit fills of either tile.
+    // The part of either tile that the unit fills.
     let (mine, quarter) = (UNIT_POS / 4, UNIT_POS % 4);
     let row = (first_row + mine).min(rows - 1);
     let vector = (first_vector + mine).min(m - 1);
     let slot = mine as usize * STRIDE + quarter as usize;
-    // What it sums up.
+    // Its accumulators.
     let (across, down) = (UNIT_POS as usize % 16, UNIT_POS as usize / 16);
     let mut sum = Array::<f32>::new(comptime!(SIDE * SIDE));
     #[unroll]

@@ -1,7 +1,7 @@
-//! Encoded weights as kernels read them: eight at a time, decoded into registers.
+//! Reading encoded weights in kernels: eight at a time, decoded into registers.
 //!
-//! A unit takes a quarter of 32 columns: four from 4·q on and four from 16 + 4·q on, for q = 0..4. In the planes of a group
-//! those are the fields of the same words, and neighbouring units read neighbouring words.
+//! A unit handles a quarter of 32 columns: four from 4·q on and four from 16 + 4·q on, for q = 0..4. In the planes of a group
+//! their fields share words, and neighbouring units read neighbouring words.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -10,24 +10,24 @@ use qins_quant::Width;
 /// Four numbers.
 pub(super) type Four = Vector<f32, Const<4>>;
 
-/// How the weights of a matrix rest: a kernel is compiled for each.
+/// How the weights of a matrix are stored; a kernel is compiled for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     /// Plain, `f32`.
     Float,
-    /// Plain, two a word.
+    /// Plain, two per word.
     Half {
-        /// Or else f16.
+        /// Otherwise f16.
         bf16: bool,
     },
-    /// The complement form.
+    /// Companded floats, in the complement form.
     Companded {
         /// The bits of α.
         alpha: u32,
-        /// Bits of the mantissa that the type has not which a weight is rounded to.
+        /// The number of mantissa bits that rounding to the source's type removes.
         spare: u32,
     },
-    /// Bytes, a scale and a curve for each row.
+    /// Bytes, with a scale and a curvature per row.
     Q8,
     /// Codes in groups.
     Grouped {
@@ -37,8 +37,8 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// Levels in the table that a kernel makes first, 0 where it computes each. A look-up is one step where a level is a
-    /// division and, of 5 bits and fewer, a rounding; but the larger the table, the more of its look-ups meet in one bank.
+    /// The number of levels in the table that a kernel makes first; 0 if it computes each level. A look-up replaces a
+    /// division and, for 5 bits and fewer, a rounding; but the larger the table, the more bank conflicts.
     pub(super) fn table(self) -> usize {
         match self {
             Self::Grouped { width } => match width {
@@ -49,12 +49,12 @@ impl Form {
         }
     }
 
-    /// Bits per code of a grouped form, else 0.
+    /// Bits per code of a grouped form, otherwise 0.
     fn bits(self) -> usize {
         self.width().map_or(0, Width::bits)
     }
 
-    /// Whether levels are whole multiples of 1/127.
+    /// Whether levels are multiples of 1/127.
     fn has_byte_levels(self) -> bool {
         self.width().is_some_and(Width::has_byte_levels)
     }
@@ -67,7 +67,7 @@ impl Form {
     }
 }
 
-/// The parts of a matrix. What a form has not is never read, and may be anything.
+/// The parts of a matrix. Those that the form does not have are arbitrary and never read.
 #[derive(CubeLaunch, CubeType)]
 pub(super) struct Parts {
     words: Box<[u32]>,
@@ -75,7 +75,7 @@ pub(super) struct Parts {
     curvature: Box<[f32]>,
     group_scale: Box<[u32]>,
     selector: Box<[u32]>,
-    /// Elements from a row to the next, of each part that has rows.
+    /// The row stride in elements, of each part that has rows.
     words_stride: u32,
     scale_stride: u32,
     curvature_stride: u32,
@@ -83,7 +83,7 @@ pub(super) struct Parts {
     selector_stride: u32,
 }
 
-/// Eight weights but for the scale they share.
+/// Eight weights without their common scale.
 #[derive(CubeType)]
 pub(super) struct Eight {
     /// Columns 4·q to 4·q + 3 of the 32.
@@ -93,7 +93,7 @@ pub(super) struct Eight {
     pub(super) scale: f32,
 }
 
-/// Makes the table of a form; every unit of the cube must come by.
+/// Fills the table of a form; every unit of the cube must call it.
 #[cube]
 pub(super) fn levels(w: &Parts, #[comptime] form: Form) -> Shared<[f32]> {
     let entries = comptime!(form.table());
@@ -218,10 +218,11 @@ pub(super) fn widened(bits: u32, #[comptime] bf16: bool) -> f32 {
         f32::reinterpret(bits << 16)
     } else {
         let (sign, rest) = ((bits & 0x8000) << 16, bits & 0x7fff);
-        // Below 2⁻¹⁴ they count 2⁻²⁴, as f32 which a device may take for zero; else the exponent has another bias.
+        // Below 2⁻¹⁴ numbers are multiples of 2⁻²⁴; above, only the exponent's bias differs. (Shifted, the former would be f32
+        // subnormals, which a device may flush to zero.)
         let small = f32::cast_from(rest) * 5.960_464_5e-8;
-        let endless = select(rest < 0x7c00, 0u32, 0x7f80_0000u32);
-        let large = f32::reinterpret(((rest << 13) + 0x3800_0000) | endless);
+        let infinity = select(rest < 0x7c00, 0u32, 0x7f80_0000u32);
+        let large = f32::reinterpret(((rest << 13) + 0x3800_0000) | infinity);
         let magnitude = select(rest < 0x400, small, large);
         f32::reinterpret(f32_bits(magnitude) | sign)
     }
@@ -232,7 +233,7 @@ pub(super) fn f32_bits(x: f32) -> u32 {
     u32::reinterpret(x)
 }
 
-/// x = u / (α·(1 − |u|)), rounded to nearest, ties to even, where the type it came from has fewer bits.
+/// x = u / (α·(1 − |u|)), rounded to nearest, ties to even, if the source's type has fewer bits.
 #[cube]
 fn expanded(u: Four, #[comptime] alpha: u32, #[comptime] spare: u32) -> Four {
     let alpha = comptime!(f32::from_bits(alpha));
@@ -275,7 +276,7 @@ fn level(code: Four, k: f32, #[comptime] bits: usize, #[comptime] byte_levels: b
     if comptime!(byte_levels) { (t * Four::new(127.0)).round() * Four::new(1.0 / 127.0) } else { t }
 }
 
-/// The codes of one half of a quarter, one a byte, from the planes of the group at `at`.
+/// The codes of one half of a quarter, one per byte, from the planes of the group at `at`.
 #[cube]
 fn codes(w: &Parts, at: u32, quarter: u32, #[comptime] half: u32, #[comptime] bits: usize) -> u32 {
     let mut codes = 0u32;
@@ -286,7 +287,7 @@ fn codes(w: &Parts, at: u32, quarter: u32, #[comptime] half: u32, #[comptime] bi
         codes |= w.words[(at + quarter) as usize] >> (4 * half) & 0x0f0f_0f0f;
     }
     if comptime!(bits & 2 != 0) {
-        // Eight fields a stripe: two quarters.
+        // Eight fields per stripe: two quarters.
         let plane = comptime!((bits & 12) as u32);
         let fields = w.words[(at + plane + quarter % 2) as usize] >> (4 * half + 2 * (quarter / 2)) & 0x0303_0303;
         codes |= fields << plane;
@@ -309,7 +310,7 @@ fn four(bytes: u32) -> Four {
     numbers
 }
 
-/// What the table has at four bytes, from `first` on.
+/// The table's levels for four bytes, from `first` on.
 #[cube]
 fn found(table: &Shared<[f32]>, first: u32, bytes: u32) -> Four {
     let mut numbers = Four::empty();

@@ -1,4 +1,4 @@
-//! Products with few vectors: every weight is read once, and decoded once for all of them.
+//! Products with few vectors (gemv): every weight is read and decoded once for all of them.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -8,17 +8,17 @@ use super::{
     matrix::{Form, Parts, eight, levels},
 };
 
-/// Vectors at most.
+/// Maximum number of vectors.
 pub(super) const VECTORS: usize = 4;
 
-/// Units of a cube. They share the columns of its rows.
+/// Units of a cube, among which the columns of its rows are divided.
 pub(super) const UNITS: usize = 64;
 
-/// Rows of a cube: what a unit reads of a vector it multiplies with all of them.
+/// Rows of a cube: a unit multiplies each vector element that it reads with all of them.
 pub(super) const ROWS: usize = 4;
 
-/// `y[m, rows] = x[m, cols] · wᵀ`, four rows a cube; m ≤ `room`. Units and their sums have one order on every
-/// device; within four products it is the driver's.
+/// `y[m, rows] = x[m, cols] · wᵀ`, four rows per cube; m ≤ `room`. The order of summation is the same on every
+/// device, except within four products, where the driver chooses it.
 #[cube(launch_unchecked)]
 pub(super) fn matvec<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -45,12 +45,12 @@ pub(super) fn matvec<F: Float, N: Size>(
         let at = 32 * group + 4 * quarter;
         #[unroll]
         for r in 0..ROWS {
-            // A row beyond the last is not written; what is read in its place matters to nothing.
+            // A row beyond the last is not written, so what is read in its place does not matter.
             let row = (first + comptime!(r as u32)).min(rows - 1);
             let weights = eight(&w, &table, row, group, quarter, cols, form);
             #[unroll]
             for i in 0..room {
-                // Nor is what comes of a vector beyond the last.
+                // The same applies to vectors beyond the last.
                 let vector = comptime!(i as u32).min(m - 1);
                 let low = load(x, vector, at, cols);
                 let high = load(x, vector, at + 16, cols);
@@ -61,7 +61,7 @@ pub(super) fn matvec<F: Float, N: Size>(
         part += comptime!(UNITS as u32);
     }
 
-    // The sums of all units, eight at a time: two meetings of the units, where halving them would take six.
+    // The sums of all units, eight at a time: two barriers, where a binary tree would take six.
     let unit = UNIT_POS as usize;
     let mut shared = Shared::<[f32]>::new_slice(comptime!(sums * UNITS));
     let mut eighths = Shared::<[f32]>::new_slice(comptime!(sums * UNITS / 8));

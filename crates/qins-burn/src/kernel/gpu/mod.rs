@@ -1,4 +1,4 @@
-//! The operations on GPUs: kernels that decode in registers and shared memory.
+//! The operations on GPUs: kernels that decode into registers and shared memory.
 #![allow(unsafe_code)] // Kernels are launched without checks of bounds, which they keep themselves.
 
 mod attend;
@@ -41,7 +41,7 @@ impl QinsBackend for CubeBackend {
         if m <= matvec::VECTORS {
             let cubes = spread(rows.div_ceil(matvec::ROWS));
             let units = CubeDim::new_1d(matvec::UNITS as u32);
-            // Two kernels, not one for each number of vectors.
+            // Two kernels, instead of one per number of vectors.
             let room = if m == 1 { 1 } else { matvec::VECTORS };
             // SAFETY: the kernel reads no element beyond `rows` and `cols`, which `kernel::linear` has compared, by the tensors' own
             // strides; none of them is 0.
@@ -209,7 +209,7 @@ impl Matrix {
             PartOf::Words(part) | PartOf::Floats(part) => Some(by_rows(part)),
         };
         let parts: Vec<CubeTensor> = weight.into_parts().into_iter().filter_map(part).collect();
-        // In the order of the format's parts.
+        // In the format's order.
         let (form, [scale, curvature, group_scale, selector]) = match format.form() {
             qins_quant::Form::Plain => match format.source() {
                 FloatDtype::F32 => (Form::Float, [0; 4]),
@@ -254,12 +254,12 @@ impl Matrix {
     }
 }
 
-/// A tensor whose rows are contiguous, however far apart: some devices align them.
+/// A tensor whose rows are contiguous, with any stride, as some devices align rows.
 fn by_rows(tensor: CubeTensor) -> CubeTensor {
     if tensor.meta.strides().last() == Some(&1) { tensor } else { into_contiguous(tensor) }
 }
 
-/// What kernels of `f32` read: contiguous, and of that type, which the model computes in.
+/// The input of `f32` kernels: contiguous, and of that type.
 fn floats(tensor: CubeTensor) -> CubeTensor {
     assert_eq!(tensor.dtype, DType::F32, "the model computes in f32");
     into_contiguous(tensor)
@@ -273,7 +273,7 @@ fn elem_type(dtype: DType) -> ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
 }
 
-/// So many cubes at least, over two dimensions: one has 65,535 at most.
+/// At least this many cubes, in two dimensions, as one dimension has at most 65,535.
 fn spread(cubes: usize) -> CubeCount {
     let across = cubes.clamp(1, 32_768);
     CubeCount::Static(across as u32, cubes.div_ceil(across) as u32, 1)

@@ -1,4 +1,4 @@
-//! Rows of a matrix, decoded: the look-up of an embedding.
+//! Decodes rows of a matrix, for embedding lookups.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -8,7 +8,7 @@ use super::matrix::{Form, Parts, eight, levels};
 /// Units of a cube.
 pub(super) const UNITS: usize = 64;
 
-/// `y[n, cols]`: row `ids[i]` of the matrix, one cube for each.
+/// `y[n, cols]`: row `ids[i]` of the matrix, one cube per row.
 #[cube(launch_unchecked)]
 pub(super) fn rows<I: Int>(
     ids: &[I],

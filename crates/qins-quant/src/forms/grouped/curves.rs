@@ -45,7 +45,7 @@ const fn bent(layout: Layout) -> [f32; Layout::CURVES] {
 }
 
 /// Chooses the curves with the smaller error on `sample`, which is some rows of the matrix. A sample that cannot be encoded
-/// counts as without error: encoding the matrix then fails, and says where.
+/// counts as without error: encoding the matrix then fails with its position.
 ///
 /// Up to 5 bits always the bent ones. On SmolLM2 at 4 bits the flat ones have an SQNR that is 0.5 dB higher, but a worse mean KL
 /// divergence (0.116 instead of 0.105); at 6 bits they are better in both.

@@ -5,7 +5,7 @@ use qins_codec::Curvature;
 use super::{Layout, Width, planes, with_bits};
 use crate::forms::stride;
 
-/// A borrowed grouped matrix. Rows of bytes are padded to 32-bit words; [`Layout`] says how many are used.
+/// A borrowed grouped matrix. Rows of bytes are padded to 32-bit words; [`Layout`] has the number of bytes in use.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupedRows<'a> {
     /// The layout of a row.
