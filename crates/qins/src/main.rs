@@ -31,6 +31,11 @@ use crate::commands::{completions, convert, export, inspect, man, synth, verify}
 ///
 /// Every command works on a Hugging Face directory (`--model DIR`), or by default on the small reference model that is part of
 /// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error.
+/// Large buffers come and go with every product: their pages are kept.
+#[cfg(feature = "burn")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(name = "qins", version, max_term_width = 110)]
 struct Cli {
