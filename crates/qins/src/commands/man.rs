@@ -26,9 +26,7 @@ pub(crate) struct Manual {
 impl Manual {
     pub(crate) fn run(self, mut program: Command) -> Outcome {
         let Some(out) = self.out else {
-            let mut page = Vec::new();
-            Man::new(program).render(&mut page)?;
-            io::stdout().write_all(&page)?;
+            io::stdout().write_all(&page(program, "qins")?)?;
             return Ok(ExitCode::SUCCESS);
         };
         program.build();
@@ -38,10 +36,17 @@ impl Manual {
         for command in commands.collect::<Vec<_>>().into_iter().chain([program.clone()]) {
             let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
             let path = out.join(format!("{name}.1"));
-            let mut page = Vec::new();
-            Man::new(command).title(name.to_uppercase()).render(&mut page)?;
-            fs::write(&path, page).map_err(|e| named(&path, e))?;
+            fs::write(&path, page(command, &name)?).map_err(|e| named(&path, e))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    Man::new(command)
+        .title(name.to_uppercase())
+        .source(concat!("qins ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)?;
+    Ok(page)
 }

@@ -93,6 +93,32 @@ fn help_states_the_guarantees() {
     }
 }
 
+#[test]
+fn completions_name_every_command_and_an_unknown_shell_is_an_error() {
+    let home = Home::new("e_tied/f32");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = home.run(&["completions", shell]).done();
+        assert!(["validate", "convert", "--override"].iter().all(|word| script.contains(word)), "{shell}");
+    }
+    home.qins("completions tcsh").rejected("tcsh", &["'tcsh'", "bash, elvish, fish"]);
+}
+
+#[test]
+fn manual_pages_are_printed_or_written_one_for_each_command() {
+    let home = Home::new("e_tied/f32");
+    assert!(home.qins("man").done().contains(".TH QINS 1"));
+    home.qins("man --out man1").done();
+    let page = |name: &str| std::fs::read_to_string(home.path(&format!("man1/{name}.1"))).unwrap();
+    for command in ["generate", "validate", "convert", "doctor", "man"] {
+        assert!(
+            page(&format!("qins-{command}")).contains(&format!(".TH QINS-{} 1", command.to_uppercase())),
+            "{command}"
+        );
+    }
+    assert!(page("qins").contains(".TH QINS 1"));
+    home.qins("man --out prompts.jsonl").rejected("a file", &["prompts.jsonl"]);
+}
+
 /// The flags and arguments of a help, each of which must be explained: beside it, or below.
 fn explained(help: &str) -> Vec<&str> {
     let mut flags = Vec::new();
