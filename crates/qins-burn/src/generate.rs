@@ -186,7 +186,7 @@ impl Generator {
     ) -> Result<Generation, Error> {
         let mut tokens = Tokens::new(session, prompt, self.max_new_tokens, self.stop_ids.clone(), self.sampler)?;
         let mut ids = Vec::new();
-        while let Some(token) = tokens.next() {
+        for token in tokens.by_ref() {
             let Token { id, logits } = token?;
             ids.push(id);
             if on_step(Step { id, logits: &logits }).is_break() {
