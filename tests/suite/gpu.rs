@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_burn::{Backend, Projection, Session, adapters, decoder::Decoder, load, read, scores};
 use qins_model::{Policy, Targets};
-use qins_quant::{EncodeOptions, Scheme, checkpoint::Checkpoint, checkpoint::Files, kv::KvScheme};
 use qins_quant::{EncodedTensor, FloatDtype};
+use qins_quant::{Scheme, checkpoint::Checkpoint, checkpoint::Files, kv::KvScheme};
 
 use crate::common::{fixture, values};
 

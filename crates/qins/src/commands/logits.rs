@@ -15,7 +15,7 @@ use crate::{
 
 /// Write a model's logits after each token of a text, so that metrics can be recomputed with other tools.
 ///
-/// The file is in safetensors: `input_ids` I64 [n], and `logits` F32 [n, vocabulary]; row i has the logits of the token after
+/// The file is in safetensors: `input_ids` I64 `[n]`, and `logits` F32 `[n, vocabulary]`; row i has the logits of the token after
 /// tokens 0 to i. All tokens are computed in one forward pass, and no special token is added. The metadata name the model and
 /// its variant.
 #[derive(Debug, Args)]
