@@ -1,9 +1,6 @@
 //! Progress bars and notes on stderr.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -27,6 +24,8 @@ fn bar(length: u64, message: String, template: &str) -> ProgressBar {
 /// Prints a note to stderr.
 #[cfg(any(feature = "burn", feature = "hub"))]
 pub(crate) fn note(text: &str) {
+    use std::io::{Write, stderr};
+
     // If stderr is closed, there is nowhere to print.
-    let _ = writeln!(io::stderr(), "note: {text}");
+    let _ = writeln!(stderr(), "note: {text}");
 }

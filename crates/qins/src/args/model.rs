@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// The model.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
     /// A Phi-3 or Llama model (without biases) in safetensors: a directory, or `owner/name[@revision]` on the Hugging Face
     /// hub, downloaded into its cache once [default: the embedded model]
@@ -20,7 +20,11 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// The model of this name.
     pub(crate) fn named(model: Option<PathBuf>) -> Self {
-        Self { model, ..Self::default() }
+        Self {
+            model,
+            #[cfg(feature = "hub")]
+            force_download: false,
+        }
     }
 
     /// Whether files are downloaded even if they are in the cache.
