@@ -98,7 +98,7 @@ fn completions_name_every_command_and_an_unknown_shell_is_an_error() {
     let home = Home::new("e_tied/f32");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = home.run(&["completions", shell]).done();
-        assert!(["validate", "convert", "--override"].iter().all(|word| script.contains(word)), "{shell}");
+        assert!(["validate", "convert", "override"].iter().all(|word| script.contains(word)), "{shell}");
     }
     home.qins("completions tcsh").rejected("tcsh", &["'tcsh'", "bash, elvish, fish"]);
 }
