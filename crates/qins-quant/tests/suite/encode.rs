@@ -266,3 +266,10 @@ fn invalid_stored_parts_are_rejected() {
     }
     assert_eq!(error(parts, MatrixFormat::new(Form::Plain, FloatDtype::Bf16, 3)), EncodeError::Plain);
 }
+
+#[test]
+fn matrix_without_columns_has_no_bytes_however_many_rows() {
+    let rows = 1 << 60;
+    let encoded = EncodedTensor::encode_as(&[], [rows, 0], FloatDtype::Bf16, &Scheme::Lossless.into()).unwrap();
+    assert!(encoded.bytes_of_rows(0..rows).is_empty() && encoded.decode().is_empty());
+}
