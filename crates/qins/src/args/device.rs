@@ -26,13 +26,19 @@ pub(crate) struct KvArgs {
 }
 
 impl DeviceArgs {
-    /// Sets up the threads and opens the device.
+    /// Sets up the threads and opens the device: once in a process.
     pub(crate) fn device(&self) -> Result<qins_burn::Device, Box<dyn Error>> {
+        self.set_up()?;
+        Ok(self.backend.device()?)
+    }
+
+    /// Sets up the threads: once in a process, and before they are used.
+    pub(crate) fn set_up(&self) -> Result<(), Box<dyn Error>> {
         // An invalid QINS_SIMD is reported here, before any work.
         Simd::chosen()?;
         if let Some(threads) = self.threads {
             rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
         }
-        Ok(self.backend.device()?)
+        Ok(())
     }
 }

@@ -49,7 +49,10 @@ impl Convert {
         let recipe = self.encode.recipe(self.scheme)?.ok_or("expected a --scheme, found none")?;
         let source = model::open(&self.model)?;
         #[cfg(feature = "burn")]
-        let engine = Engine::of(&self.device);
+        let engine = {
+            self.device.set_up()?;
+            Engine::of(self.device.backend)
+        };
         #[cfg(not(feature = "burn"))]
         let engine = Engine::none();
         let policy = policy(&self.encode, recipe, &source, &engine)?;

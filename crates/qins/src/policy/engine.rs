@@ -2,13 +2,12 @@
 
 use std::{error::Error, fs, path::Path};
 
-use qins_burn::{Device, calibrate};
+use qins_burn::{Backend, Device, calibrate};
 use qins_eval::Search;
 use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy, TextReader};
 use qins_quant::mixture::{Matrix, Mixture};
 
 use crate::{
-    args::DeviceArgs,
     load::{Loader, load_model, own_prompts},
     stages::{Bars, stage},
 };
@@ -21,7 +20,7 @@ pub(crate) struct Engine<'a>(Where<'a>);
 
 enum Where<'a> {
     Device(&'a Device),
-    Args(&'a DeviceArgs),
+    Backend(Backend),
 }
 
 impl<'a> Engine<'a> {
@@ -30,15 +29,15 @@ impl<'a> Engine<'a> {
         Self(Where::Device(device))
     }
 
-    /// On the device that the arguments name.
-    pub(crate) fn of(args: &'a DeviceArgs) -> Self {
-        Self(Where::Args(args))
+    /// On the device of a backend.
+    pub(crate) fn of(backend: Backend) -> Self {
+        Self(Where::Backend(backend))
     }
 
     fn device(&self) -> Result<Device, Box<dyn Error>> {
         match self.0 {
             Where::Device(device) => Ok(device.clone()),
-            Where::Args(args) => args.device(),
+            Where::Backend(backend) => Ok(backend.device()?),
         }
     }
 

@@ -79,3 +79,11 @@ fn encoded_kv_cache_is_judged_by_its_own_thresholds() {
     assert!(run.out.contains("\nKV cache\n"), "{}", run.out);
     home.qins("generate --prompt-ids 5 --kv q7").rejected("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
 }
+
+#[test]
+fn one_thread_count_serves_calibration_and_search_of_one_conversion() {
+    let home = Home::new("e_tied/f32");
+    home.write("text.txt", "The capital of France is Paris. ".repeat(8));
+    // Both run the model, and the threads can be set up once in a process.
+    home.qins("convert --target kl=0.5 --calibrate text.txt --threads 1 --out out").done();
+}
