@@ -63,6 +63,8 @@ fn every_flag_has_a_description() {
         ("bench", [&bench[..], &["--json", "--help"]].concat()),
     ];
     let summary = home.qins("--help").done();
+    assert!(summary.starts_with("Run, convert, verify and evaluate language models"), "{summary}");
+    assert!(summary.contains("Exit codes: 0 success"), "{summary}");
     for (command, flags) in cases {
         let short = summary.lines().find_map(|line| line.trim().strip_prefix(command)).unwrap();
         assert!(short.trim().len() > 10, "{command}: {summary}");
