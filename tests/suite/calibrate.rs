@@ -106,7 +106,7 @@ fn every_linear_with_inputs_is_listed() {
 #[test]
 fn linears_with_shared_input_have_equal_statistics() {
     let mut model = open("b_gqa");
-    let layers = model.config().num_hidden_layers;
+    let layers = model.config().layers.len();
     let found = means(&mut model, &[&SHORT, &LONG]);
     for layer in 0..layers {
         let of = |last: &str| &found[&format!("model.layers.{layer}.{last}")];
@@ -190,7 +190,7 @@ fn encoded_linear_is_rejected_by_name() {
 #[test]
 fn overflow_names_the_first_linear() {
     let mut model = open("a_mha");
-    let norm = &mut model.layers[1].input_layernorm;
+    let norm = &mut model.layers[1].attention_norms.before.as_mut().unwrap();
     norm.gamma = burn::module::Param::from_tensor(Tensor::full([norm.gamma.val().dims()[0]], 1e30, &device()));
     let error = calibrate(&mut model, &[SHORT.to_vec()], |_, _| {}).unwrap_err();
     assert!(matches!(&error, Error::Inputs { module, .. } if module == "model.layers.1.self_attn.q_proj"), "{error}");

@@ -6,6 +6,7 @@ mod autodiff;
 mod calibrate;
 mod common;
 mod export;
+mod families;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod kernel;

@@ -46,7 +46,7 @@ impl KvCache {
             KvScheme::F32 => Store::Plain { keys: empty(), values: empty() },
             scheme => Store::Encoded(Heads::new(scheme, heads, dim, capacity)),
         };
-        let layers = (0..config.num_hidden_layers).map(|_| LayerCache { store: store(), len: 0 }).collect();
+        let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), len: 0 }).collect();
         Self { layers, len: 0 }
     }
 

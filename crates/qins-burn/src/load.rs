@@ -12,7 +12,7 @@ use burn::{
     nn::RmsNorm,
     tensor::{Device, Tensor, TensorData},
 };
-use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, NormSpec, Policy, tensors};
+use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, VectorSpec, tensors};
 use qins_quant::{
     EncodedTensor, Error as QuantError, FloatDtype, Scheme,
     checkpoint::{Checkpoint, Plain},
@@ -20,7 +20,7 @@ use qins_quant::{
 
 use crate::{
     Error, Projection,
-    decoder::{Attention, Block, Decoder, Mlp},
+    decoder::{Attention, Block, Decoder, Mlp, Norms},
     device::one_stream,
 };
 
@@ -92,60 +92,85 @@ pub fn load(
         policy,
         device,
         tied: config.tie_word_embeddings,
-        epsilon: config.rms_norm_eps,
         used: BTreeSet::new(),
         report: LoadReport::default(),
     };
     let loader = RefCell::new(loader);
     let model =
-        assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().norm(spec), progress)?;
+        assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
     let report = loader.into_inner().finish()?;
     Ok(Loaded { model, report })
 }
 
-/// Assembles a model from its linears and norms.
+/// Assembles a model from its linears and vectors, which are biases and the stored weights of norms.
 pub(crate) fn assemble(
     config: ModelConfig,
     mut linear: impl FnMut(&LinearSpec) -> Result<Projection, Error>,
-    mut norm: impl FnMut(&NormSpec) -> Result<RmsNorm, Error>,
+    mut vector: impl FnMut(&VectorSpec) -> Result<Tensor<1>, Error>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Decoder, Error> {
-    let (mut linears, mut norms) = (HashMap::new(), HashMap::new());
     let all = tensors(&config);
     let total = all.iter().filter(|tensor| matches!(tensor, ModelTensor::Linear(_))).count();
+    let mut parts = Parts { linears: HashMap::new(), norms: HashMap::new() };
     for tensor in &all {
         match tensor {
             ModelTensor::Linear(spec) => {
-                progress(linears.len(), total);
-                linears.insert(spec.module.as_str(), linear(spec)?);
+                progress(parts.linears.len(), total);
+                parts.linears.insert(format!("{}.weight", spec.module), linear(spec)?);
             }
-            ModelTensor::Norm(spec) => drop(norms.insert(spec.module.as_str(), norm(spec)?)),
+            ModelTensor::Bias(spec) => {
+                let (name, bias) = (format!("{}.weight", spec.name.trim_end_matches(".bias")), vector(spec)?);
+                parts.linears.entry(name).and_modify(|linear| {
+                    *linear = linear.clone().with_bias(Some(Param::from_tensor(bias)));
+                });
+            }
+            ModelTensor::Norm(spec) => {
+                let weight = vector(spec)?;
+                let gamma = Param::from_tensor(if config.norm_plus_one { weight.add_scalar(1.0) } else { weight });
+                parts.norms.insert(spec.name.clone(), RmsNorm { gamma, epsilon: config.rms_norm_eps });
+            }
         }
     }
     progress(total, total);
-    // The list has every tensor of the blocks, since both follow from the same configuration.
-    let mut linear = |module: &str| linears.remove(module).expect("a linear of the model's own list of tensors");
-    let mut norm = |module: &str| norms.remove(module).expect("a norm of the model's own list of tensors");
-    let block = |layer: usize| {
-        let name = |last: &str| format!("model.layers.{layer}.{last}");
-        Block {
-            input_layernorm: norm(&name("input_layernorm")),
-            self_attn: Attention::new(
-                &config,
-                ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| linear(&name(&format!("self_attn.{last}")))),
-            ),
-            post_attention_layernorm: norm(&name("post_attention_layernorm")),
-            mlp: Mlp::new(
-                &config,
-                ["gate_proj", "up_proj", "down_proj"].map(|last| linear(&name(&format!("mlp.{last}")))),
-            ),
-        }
-    };
-    let layers = (0..config.num_hidden_layers).map(block).collect();
-    let embed_tokens = linear("model.embed_tokens");
-    let lm_head = (!config.tie_word_embeddings).then(|| linear("lm_head"));
-    let last = norm("model.norm");
+    let layers = (0..config.layers.len()).map(|layer| parts.block(&config, layer)).collect();
+    let embed_tokens = parts.linear("model.embed_tokens");
+    let lm_head = (!config.tie_word_embeddings).then(|| parts.linear("lm_head"));
+    let last = parts.norms.remove("model.norm.weight").expect("the last norm of the model's own list of tensors");
     Ok(Decoder::new(config, embed_tokens, layers, last, lm_head))
+}
+
+/// A model's linears and norms by the names of their weights, as far as they are not yet in place.
+struct Parts {
+    linears: HashMap<String, Projection>,
+    norms: HashMap<String, RmsNorm>,
+}
+
+impl Parts {
+    fn linear(&mut self, module: &str) -> Projection {
+        // The list has every linear of the blocks, since both follow from the same configuration.
+        self.linears.remove(&format!("{module}.weight")).expect("a linear of the model's own list of tensors")
+    }
+
+    fn block(&mut self, config: &ModelConfig, layer: usize) -> Block {
+        let name = |last: &str| format!("model.layers.{layer}.{last}");
+        let mut norm = |last: &str| self.norms.remove(&format!("{}.weight", name(last)));
+        let qk_norms = ["self_attn.q_norm", "self_attn.k_norm"].map(&mut norm);
+        let (attention, mlp) = config.norms.names();
+        let [attention_norms, mlp_norms] = [attention, mlp].map(|names| {
+            let [before, after] = names.map(|name| name.and_then(&mut norm));
+            Norms { before, after }
+        });
+        let attention =
+            ["q_proj", "k_proj", "v_proj", "o_proj"].map(|last| self.linear(&name(&format!("self_attn.{last}"))));
+        let mlp = ["gate_proj", "up_proj", "down_proj"].map(|last| self.linear(&name(&format!("mlp.{last}"))));
+        Block {
+            attention_norms,
+            self_attn: Attention::new(config, config.layers[layer], attention, qk_norms),
+            mlp_norms,
+            mlp: Mlp::new(config, mlp),
+            factor: config.factors.residual,
+        }
+    }
 }
 
 struct Loader<'a> {
@@ -154,8 +179,6 @@ struct Loader<'a> {
     device: &'a Device,
     /// Whether the embedding is tied to the head.
     tied: bool,
-    /// Of every norm.
-    epsilon: f64,
     /// Stored tensors read so far.
     used: BTreeSet<String>,
     report: LoadReport,
@@ -208,21 +231,21 @@ impl Loader<'_> {
         Ok((encoded, checkpoint.bytes_of_module(module)?))
     }
 
-    fn norm(&mut self, spec: &NormSpec) -> Result<RmsNorm, Error> {
-        let (name, plain) = (spec.tensor(), spec.plain(self.checkpoint)?);
-        let gamma = Tensor::from_data(TensorData::new(finite(&plain, &name)?, [spec.width]), self.device);
+    fn vector(&mut self, spec: &VectorSpec) -> Result<Tensor<1>, Error> {
+        let plain = spec.plain(self.checkpoint)?;
+        let vector = Tensor::from_data(TensorData::new(finite(&plain, &spec.name)?, [spec.width]), self.device);
         self.report.plain_bytes += plain.bytes.len();
-        self.used.insert(name);
-        Ok(RmsNorm { gamma: Param::from_tensor(gamma), epsilon: self.epsilon })
+        self.used.insert(spec.name.clone());
+        Ok(vector)
     }
 
     /// # Errors
-    /// When the checkpoint has a bias: without it the model would run, but give other results.
+    /// When the checkpoint has a bias or a norm that the model has not: without it the model would run, but give other results.
     fn finish(mut self) -> Result<LoadReport, Error> {
         let (used, unused): (Vec<_>, Vec<_>) = self.checkpoint.tensors().partition(|name| self.used.contains(*name));
-        if let Some(bias) = unused.iter().find(|name| name.ends_with(".bias")) {
-            let message = "expected linears and norms without biases, found one";
-            return Err(QuantError::tensor(self.checkpoint.path_of(bias), *bias, message).into());
+        if let Some(part) = unused.iter().find(|name| name.ends_with(".bias") || name.ends_with("norm.weight")) {
+            let message = "expected no bias or norm but those of the model that config.json describes, found this";
+            return Err(QuantError::tensor(self.checkpoint.path_of(part), *part, message).into());
         }
         self.report.applied = used.len();
         self.report.unused = unused.into_iter().map(str::to_owned).collect();

@@ -2,12 +2,8 @@
 
 use std::collections::HashMap;
 
-use burn::{
-    module::Param,
-    nn::RmsNorm,
-    tensor::{Device, Tensor},
-};
-use qins_model::{LinearKind, LinearSpec, ModelConfig, NormSpec, Policy, random_weights};
+use burn::tensor::{Device, Tensor};
+use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, VectorSpec, random_weights, tensors};
 use qins_quant::{EncodedTensor, FloatDtype, Recipe, Scheme};
 
 use crate::{Error, LoadReport, Loaded, Projection, load::assemble};
@@ -29,7 +25,12 @@ pub fn synthetic(
 ) -> Result<Loaded, Error> {
     let (mut bands, mut report) = (HashMap::new(), LoadReport::default());
     let tied = config.tie_word_embeddings;
-    let norms = (2 * config.num_hidden_layers + 1) * config.hidden_size * plain.size();
+    let vectors = tensors(&config).into_iter().map(|tensor| match tensor {
+        ModelTensor::Linear(_) => 0,
+        ModelTensor::Bias(spec) | ModelTensor::Norm(spec) => spec.width * plain.size(),
+    });
+    let vector_bytes: usize = vectors.sum();
+    let plus_one = config.norm_plus_one;
     let linear = |spec: &LinearSpec| {
         let recipe = policy.and_then(|policy| policy.recipe(spec));
         let [rows, cols] = spec.shape;
@@ -54,10 +55,13 @@ pub fn synthetic(
         }
         Ok(projection)
     };
-    let epsilon = config.rms_norm_eps;
-    let norm = |spec: &NormSpec| Ok(RmsNorm { gamma: Param::from_tensor(Tensor::ones([spec.width], device)), epsilon });
-    let model = assemble(config, linear, norm, progress)?;
-    report.plain_bytes += norms;
+    // Norms scale by 1, and biases are 0.
+    let vector = |spec: &VectorSpec| {
+        let is_one = spec.name.ends_with(".weight") && !plus_one;
+        Ok(Tensor::full([spec.width], if is_one { 1.0 } else { 0.0 }, device))
+    };
+    let model = assemble(config, linear, vector, progress)?;
+    report.plain_bytes += vector_bytes;
     Ok(Loaded { model, report })
 }
 

@@ -255,7 +255,7 @@ impl Comparison<'_> {
 
 /// Bytes of a KV cache of 1,000 tokens.
 fn kv_bytes(kv: KvScheme, config: &ModelConfig) -> u64 {
-    let heads = config.num_hidden_layers * config.num_key_value_heads;
+    let heads = config.layers.len() * config.num_key_value_heads;
     (heads * kv.bytes(config.head_dim, 1000)) as u64
 }
 

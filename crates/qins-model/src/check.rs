@@ -12,7 +12,7 @@ pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error>
     tensors(config).iter().try_for_each(|tensor| match tensor {
         ModelTensor::Linear(spec) if checkpoint.is_encoded(&spec.module) => spec.expect_encoded_shape(checkpoint),
         ModelTensor::Linear(spec) => spec.plain(checkpoint).map(drop),
-        ModelTensor::Norm(spec) => spec.plain(checkpoint).map(drop),
+        ModelTensor::Bias(spec) | ModelTensor::Norm(spec) => spec.plain(checkpoint).map(drop),
     })
 }
 

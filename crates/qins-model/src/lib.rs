@@ -14,6 +14,7 @@ mod check;
 mod config;
 mod conversion;
 mod error;
+mod families;
 mod goal;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -34,9 +35,13 @@ mod tokenizer;
 #[cfg(feature = "text")]
 pub use chat::{ChatTemplate, Message};
 pub use check::{check, check_plain};
-pub use config::{Activation, LongRope, ModelConfig, RopeScaling};
+pub use config::{
+    Activation, Biases, Factors, LayerConfig, LayerRope, Llama3, LongRope, ModelConfig, NormPlacement, QkNorm,
+    RopeScaling, RopeSettings, Softcaps, Yarn,
+};
 pub use conversion::{Conversion, Converted};
 pub use error::Error;
+pub use families::families;
 pub use goal::OutputGoal;
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, Hub, HubBuilder, HubError, HubName, HubProgress, ModelLocation, NameError};
@@ -48,7 +53,7 @@ pub use sampler::{Sampler, TokenChoice};
 pub use source::ModelSource;
 pub use stop::stop_ids;
 pub use targets::Targets;
-pub use tensors::{ModelTensor, NormSpec, linears, tensors};
+pub use tensors::{ModelTensor, VectorSpec, linears, tensors};
 #[cfg(feature = "text")]
 pub use text::TextReader;
 #[cfg(feature = "text")]

@@ -15,7 +15,7 @@ use crate::{Error, ModelConfig, ModelTensor, tensors};
 const BAND: usize = 1 << 22;
 
 /// Writes a checkpoint of random weights for `config`, the content of a `config.json`: in bf16, in shards of at most
-/// `shard_bytes`, with fused matrices for Phi-3. It appears complete or not at all. `progress` is called with the bytes written
+/// `shard_bytes`, with fused matrices where the family has them. It appears complete or not at all. `progress` is called with the bytes written
 /// and the total. The same configuration gives the same bytes.
 ///
 /// # Errors
@@ -27,7 +27,9 @@ pub fn write_random_checkpoint(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), Error> {
     let parsed = ModelConfig::parse(config, &out.join("config.json"))?;
-    let tensors = stored(&parsed, config["model_type"] == "phi3");
+    let tensors = stored(&parsed);
+    // The weight of a norm that scales by 1.
+    let one = if parsed.norm_plus_one { 0.0 } else { 1.0 };
     let total: usize = tensors.iter().map(TensorSpec::bytes).sum();
     let shards = shards(tensors, shard_bytes);
     let directory = Directory::create(out)?;
@@ -45,8 +47,10 @@ pub fn write_random_checkpoint(
             let band = (BAND / cols).max(1);
             for first in (0..rows).step_by(band) {
                 let n = band.min(rows - first);
-                let bytes: Vec<u8> =
-                    (0..n).into_par_iter().flat_map_iter(|r| row(tensor, cols, seed + (first + r) as u64)).collect();
+                let bytes: Vec<u8> = (0..n)
+                    .into_par_iter()
+                    .flat_map_iter(|r| row(tensor, cols, one, seed + (first + r) as u64))
+                    .collect();
                 writer.write(&tensor.name, &bytes)?;
                 written += bytes.len();
                 progress(written, total);
@@ -65,24 +69,25 @@ pub fn write_random_checkpoint(
     directory.commit().map_err(|e: QuantError| e.into())
 }
 
-/// The bytes of a row: random for a matrix, ones for a norm.
-fn row(tensor: &TensorSpec, cols: usize, seed: u64) -> Vec<u8> {
-    let values = if tensor.shape.len() == 1 { vec![1.0; cols] } else { random_weights(cols, cols, seed) };
+/// The bytes of a row: random for a matrix or a bias, `one` for a norm.
+fn row(tensor: &TensorSpec, cols: usize, one: f32, seed: u64) -> Vec<u8> {
+    let is_norm = tensor.shape.len() == 1 && tensor.name.ends_with(".weight");
+    let values = if is_norm { vec![one; cols] } else { random_weights(cols, cols, seed) };
     FloatDtype::Bf16.narrow(&values)
 }
 
-/// Every stored tensor: first the linears, in computation order, then the norms.
-fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
+/// Every stored tensor: first the linears, in computation order, then the biases and norms.
+fn stored(config: &ModelConfig) -> Vec<TensorSpec> {
     let stored = |name: String, shape: &[usize]| TensorSpec {
         name,
         dtype: FloatDtype::Bf16.safetensors(),
         shape: shape.to_vec(),
     };
-    let (mut linears, mut norms): (Vec<TensorSpec>, Vec<TensorSpec>) = (Vec::new(), Vec::new());
+    let (mut linears, mut vectors): (Vec<TensorSpec>, Vec<TensorSpec>) = (Vec::new(), Vec::new());
     for tensor in tensors(config) {
         match tensor {
             ModelTensor::Linear(spec) => {
-                let place = spec.fused.as_ref().filter(|_| fused);
+                let place = spec.fused.as_ref().filter(|_| config.fused);
                 let (module, rows) = place.map_or((&spec.module, spec.shape[0]), |(module, rows, _)| (module, *rows));
                 let next = stored(format!("{module}.weight"), &[rows, spec.shape[1]]);
                 // The linears of a fused matrix are adjacent.
@@ -90,10 +95,10 @@ fn stored(config: &ModelConfig, fused: bool) -> Vec<TensorSpec> {
                     linears.push(next);
                 }
             }
-            ModelTensor::Norm(spec) => norms.push(stored(spec.tensor(), &[spec.width])),
+            ModelTensor::Bias(spec) | ModelTensor::Norm(spec) => vectors.push(stored(spec.name, &[spec.width])),
         }
     }
-    linears.extend(norms);
+    linears.extend(vectors);
     linears
 }
 
@@ -139,7 +144,7 @@ mod tests {
         let config: Value = serde_json::from_str(include_str!("../../qins/assets/phi-3.5-mini.json")).unwrap();
         let published = include_str!("../../../tests/fixtures/phi35/tensor_shapes.json");
         let published: BTreeMap<String, Vec<usize>> = serde_json::from_str(published).unwrap();
-        let tensors = stored(&ModelConfig::parse(&config, Path::new("config.json")).unwrap(), true);
+        let tensors = stored(&ModelConfig::parse(&config, Path::new("config.json")).unwrap());
         assert_eq!(tensors.len(), 195);
         assert_eq!(tensors.iter().map(TensorSpec::bytes).sum::<usize>(), 7_642_159_104);
         assert_eq!(shards(tensors.clone(), 5_000_000_000).len(), 2);

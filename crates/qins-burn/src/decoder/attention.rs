@@ -1,17 +1,19 @@
-//! Self-attention with grouped heads, a cache and an optional sliding window.
+//! Self-attention with grouped heads and a cache; a sliding window, norms of queries and keys, and a soft cap where the model has them.
 
 use burn::{
     module::Module,
+    nn::RmsNorm,
     tensor::{Device, Tensor, TensorData, activation::softmax},
 };
 
-use qins_model::ModelConfig;
+use qins_model::{LayerConfig, ModelConfig};
 use qins_quant::kv::AttentionSpan;
 
-use super::block::Pass;
+use super::{Precision, block::Pass};
 use crate::{
     Projection,
     cache::{KvView, LayerCache},
+    kernel::norm,
 };
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint is split by rows when it is loaded, so that q, k and v
@@ -26,54 +28,87 @@ pub struct Attention {
     pub v_proj: Projection,
     /// `[hidden, heads·head_dim]`.
     pub o_proj: Projection,
+    /// Of queries, before their rotation: of each head, or of all together, as its width says.
+    pub q_norm: Option<RmsNorm>,
+    /// Of keys.
+    pub k_norm: Option<RmsNorm>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    sliding_window: Option<usize>,
+    #[module(skip)]
+    layer: LayerConfig,
+    /// Of q·k, beyond 1/√head_dim.
+    factor: f32,
+    softcap: Option<f32>,
 }
 
 impl Attention {
-    pub(crate) fn new(config: &ModelConfig, [q_proj, k_proj, v_proj, o_proj]: [Projection; 4]) -> Self {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        layer: LayerConfig,
+        [q_proj, k_proj, v_proj, o_proj]: [Projection; 4],
+        [q_norm, k_norm]: [Option<RmsNorm>; 2],
+    ) -> Self {
         Self {
             q_proj,
             k_proj,
             v_proj,
             o_proj,
+            q_norm,
+            k_norm,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
-            sliding_window: config.sliding_window,
+            layer,
+            factor: config.factors.attention * (config.head_dim as f32).sqrt(),
+            softcap: config.softcaps.attention,
         }
     }
 
     /// `x[n, hidden] → [n, hidden]`; appends the keys and values of x to the cache.
     pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
-        let Pass { rotation, mask, precision } = pass;
+        let (precision, mask) = (pass.precision, pass.mask(self.layer.window));
         let [n, _] = x.dims();
-        let rotated = |y: Tensor<2>, heads: usize| precision.round(rotation.apply(precision.round(y), heads));
-        let q = rotated(self.q_proj.forward(x.clone()), self.heads);
-        let k = rotated(self.k_proj.forward(x.clone()), self.kv_heads);
+        let q = self.prepared(self.q_proj.forward(x.clone()), &self.q_norm, self.heads, pass);
+        let k = self.prepared(self.k_proj.forward(x.clone()), &self.k_norm, self.kv_heads, pass);
         let v = precision.round(self.v_proj.forward(x)).reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
-        let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
+        let q = precision.scale(q, self.factor).reshape([self.kv_heads, group * n, self.head_dim]);
         let y = match cache.append(k, v, mask.first) {
-            KvView::Plain(k, v) => self.over_plain(q, k, v, pass),
+            KvView::Plain(k, v) => self.over_plain(q, k, v, mask, precision),
             KvView::Encoded(heads) => {
-                precision.round(heads.attend(q, AttentionSpan { start: mask.start, n, window: self.sliding_window }))
+                let span = AttentionSpan { start: mask.start, n, window: self.layer.window, softcap: self.softcap };
+                precision.round(heads.attend(q, span))
             }
         };
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
         precision.round(self.o_proj.forward(y))
     }
 
+    /// Queries or keys `x[n, heads·head_dim]`, normed and rotated: `[heads, n, head_dim]`.
+    fn prepared(&self, x: Tensor<2>, weights: &Option<RmsNorm>, heads: usize, pass: &Pass) -> Tensor<3> {
+        let Pass { precision, .. } = pass;
+        let [n, width] = x.dims();
+        let mut x = precision.round(x);
+        if let Some(weights) = weights {
+            let [of] = weights.gamma.dims();
+            x = precision.round(norm(weights, x.reshape([n * width / of, of]))).reshape([n, width]);
+        }
+        match pass.rotation(self.layer.rope) {
+            Some(rotation) => precision.round(rotation.apply(x, heads)),
+            None => x.reshape([n, heads, self.head_dim]).swap_dims(0, 1),
+        }
+    }
+
     /// Queries `[kv_heads, group·n, head_dim]` over keys and values `[kv_heads, positions, head_dim]`.
-    fn over_plain(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, Pass { mask, precision, .. }: &Pass) -> Tensor<3> {
+    fn over_plain(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, mask: &Mask, precision: Precision) -> Tensor<3> {
         let [_, rows, _] = q.dims();
         let group = self.heads / self.kv_heads;
         let n = rows / group;
         let scale = 1.0 / (self.head_dim as f32).sqrt();
-        let mut scores = precision.round(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale));
+        let scores = precision.round(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale));
+        let mut scores = precision.softcap(scores, self.softcap);
         if let Some(bias) = &mask.bias {
             let [_, _, len] = scores.dims();
             scores = (scores.reshape([self.kv_heads, group, n, len]) + bias.clone()).reshape([
@@ -90,6 +125,7 @@ impl Attention {
 pub(super) struct Mask {
     /// The position of the first of them.
     start: usize,
+    window: Option<usize>,
     /// The first cached position that any of them attends to.
     first: usize,
     /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; `None` if all positions are visible, or no mask is needed.
@@ -100,8 +136,7 @@ impl Mask {
     /// For positions `start..start + n`: each attends to itself and the positions before it, at most `window` in total. With a
     /// mask if `device` is given.
     pub(super) fn new(start: usize, n: usize, window: Option<usize>, device: Option<&Device>) -> Self {
-        let window = window.unwrap_or(usize::MAX);
-        let oldest = |position: usize| (position + 1).saturating_sub(window);
+        let oldest = |position: usize| (position + 1).saturating_sub(window.unwrap_or(usize::MAX));
         let first = oldest(start);
         let len = start + n - first;
         let bias = device.filter(|_| n > 1).map(|device| {
@@ -113,6 +148,10 @@ impl Mask {
                 (0..n * len).map(|i| if visible(i / len, i % len) { 0.0 } else { f32::NEG_INFINITY }).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, n, len]), device)
         });
-        Self { start, first, bias }
+        Self { start, window, first, bias }
+    }
+
+    pub(super) fn window(&self) -> Option<usize> {
+        self.window
     }
 }

@@ -1,6 +1,7 @@
 //! One decoder block.
 
 use burn::{module::Module, nn::RmsNorm, tensor::Tensor};
+use qins_model::LayerRope;
 
 use super::{Attention, Mlp, Precision, attention::Mask, rope::Rotation};
 use crate::{cache::LayerCache, kernel::norm};
@@ -8,29 +9,69 @@ use crate::{cache::LayerCache, kernel::norm};
 /// What all blocks share in one forward pass.
 pub(super) struct Pass {
     pub(super) rotation: Rotation,
-    pub(super) mask: Mask,
+    /// Of blocks with [`LayerRope::Local`].
+    pub(super) local_rotation: Option<Rotation>,
+    /// One for each window.
+    pub(super) masks: Vec<Mask>,
     pub(super) precision: Precision,
 }
 
-/// x + attention(norm(x)), then + mlp(norm(·)).
+impl Pass {
+    pub(super) fn rotation(&self, rope: LayerRope) -> Option<&Rotation> {
+        match rope {
+            LayerRope::Global => Some(&self.rotation),
+            LayerRope::Local => self.local_rotation.as_ref(),
+            LayerRope::None => None,
+        }
+    }
+
+    pub(super) fn mask(&self, window: Option<usize>) -> &Mask {
+        self.masks.iter().find(|mask| mask.window() == window).expect("a mask for every window of the model's blocks")
+    }
+}
+
+/// The norms around an attention or MLP.
+#[derive(Module, Debug)]
+pub struct Norms {
+    /// Of its input.
+    pub before: Option<RmsNorm>,
+    /// Of its output.
+    pub after: Option<RmsNorm>,
+}
+
+impl Norms {
+    /// after(f(before(x))).
+    fn around(&self, x: Tensor<2>, precision: Precision, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let normed = |norms: &Option<RmsNorm>, x| match norms {
+            Some(weights) => precision.round(norm(weights, x)),
+            None => x,
+        };
+        normed(&self.after, f(normed(&self.before, x)))
+    }
+}
+
+/// x + attention(x), then + mlp(·), each with its norms and times a factor.
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Before the attention.
-    pub input_layernorm: RmsNorm,
+    /// Around the attention.
+    pub attention_norms: Norms,
     /// The attention.
     pub self_attn: Attention,
-    /// Before the MLP.
-    pub post_attention_layernorm: RmsNorm,
+    /// Around the MLP.
+    pub mlp_norms: Norms,
     /// The MLP.
     pub mlp: Mlp,
+    /// Of what is added.
+    pub(crate) factor: f32,
 }
 
 impl Block {
     pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
-        let round = |x| pass.precision.round(x);
-        let attention = self.self_attn.forward(round(norm(&self.input_layernorm, x.clone())), pass, cache);
-        let x = round(x + attention);
-        let mlp = self.mlp.forward(round(norm(&self.post_attention_layernorm, x.clone())), pass.precision);
-        round(x + mlp)
+        let precision = pass.precision;
+        let plus = |x: Tensor<2>, y| precision.round(x + precision.scale(y, self.factor));
+        let attention = self.attention_norms.around(x.clone(), precision, |x| self.self_attn.forward(x, pass, cache));
+        let x = plus(x, attention);
+        let mlp = self.mlp_norms.around(x.clone(), precision, |x| self.mlp.forward(x, precision));
+        plus(x, mlp)
     }
 }

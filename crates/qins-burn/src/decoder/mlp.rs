@@ -1,16 +1,16 @@
 //! The gated MLP.
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, activation::silu},
-};
+use burn::{module::Module, tensor::Tensor};
 
 use qins_model::{Activation, ModelConfig};
 
 use super::Precision;
-use crate::{Projection, kernel::gated};
+use crate::{
+    Projection,
+    kernel::{activate, gated},
+};
 
-/// down(silu(gate(x)) · up(x)).
+/// down(activation(gate(x)) · up(x)).
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[intermediate, hidden]`.
@@ -32,9 +32,9 @@ impl Mlp {
         let round = |x| precision.round(x);
         let gate = round(self.gate_proj.forward(x.clone()));
         let up = round(self.up_proj.forward(x));
-        let gated = match (self.activation, precision) {
-            (Activation::Silu, Precision::F32) => gated(gate, up),
-            (Activation::Silu, Precision::Bf16) => round(round(silu(gate)) * up),
+        let gated = match precision {
+            Precision::F32 => gated(gate, up, self.activation),
+            Precision::Bf16 => round(round(activate(gate, self.activation)) * up),
         };
         round(self.down_proj.forward(gated))
     }

@@ -1,4 +1,4 @@
-//! A decoder-only transformer, built from its configuration: Phi-3, and Llama without biases.
+//! A decoder-only transformer, built from its configuration.
 
 mod attention;
 mod block;
@@ -9,7 +9,7 @@ mod precision;
 mod rope;
 
 pub use attention::Attention;
-pub use block::Block;
+pub use block::{Block, Norms};
 pub use causal_lm::{CausalLm, Logits};
 pub use mlp::Mlp;
 pub use model::Decoder;

@@ -1,5 +1,7 @@
 //! The whole model: ids in, logits out.
 
+use std::collections::BTreeSet;
+
 use burn::{
     module::Module,
     nn::RmsNorm,
@@ -28,6 +30,8 @@ pub struct Decoder {
     #[module(skip)]
     rope: Rope,
     #[module(skip)]
+    local_rope: Option<Rope>,
+    #[module(skip)]
     precision: Precision,
     #[module(skip)]
     kv: KvScheme,
@@ -41,8 +45,17 @@ impl Decoder {
         norm: RmsNorm,
         lm_head: Option<Projection>,
     ) -> Self {
-        let rope = Rope::new(&config);
-        Self { embed_tokens, layers, norm, lm_head, config, rope, precision: Precision::F32, kv: KvScheme::F32 }
+        Self {
+            embed_tokens,
+            layers,
+            norm,
+            lm_head,
+            rope: Rope::new(&config.rope),
+            local_rope: config.local_rope.as_ref().map(Rope::new),
+            config,
+            precision: Precision::F32,
+            kv: KvScheme::F32,
+        }
     }
 
     /// Its shapes and limits.
@@ -86,11 +99,15 @@ impl CausalLm for Decoder {
     fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
         let device = self.device();
         let (start, n) = (cache.len(), ids.len());
-        let precision = self.precision;
-        let mut x = precision.round(self.embed_tokens.rows(ids));
+        let (precision, config) = (self.precision, &self.config);
+        let mut x = precision.scale(precision.round(self.embed_tokens.rows(ids)), config.factors.embedding);
+        let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
+        let explicit = cache.is_plain().then_some(&device);
+        let rotation = |rope: &Rope| Rotation::new(rope, regime, start, n, &device);
         let pass = Pass {
-            rotation: Rotation::new(&self.rope, regime, start, n, &device),
-            mask: Mask::new(start, n, self.config.sliding_window, cache.is_plain().then_some(&device)),
+            rotation: rotation(&self.rope),
+            local_rotation: self.local_rope.as_ref().map(rotation),
+            masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
             precision,
         };
         for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
@@ -101,6 +118,7 @@ impl CausalLm for Decoder {
             x = x.narrow(0, n - rows, rows);
         }
         let x = precision.round(norm(&self.norm, x));
-        precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(x))
+        let y = precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(x));
+        precision.softcap(precision.scale(y, 1.0 / config.factors.logits), config.softcaps.logits)
     }
 }

@@ -16,6 +16,19 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Times a factor, if it is not 1.
+    pub(super) fn scale<const D: usize>(self, x: Tensor<D>, factor: f32) -> Tensor<D> {
+        if factor == 1.0 { x } else { self.round(x.mul_scalar(factor)) }
+    }
+
+    /// c·tanh(x/c), if there is a c.
+    pub(super) fn softcap<const D: usize>(self, x: Tensor<D>, cap: Option<f32>) -> Tensor<D> {
+        match cap {
+            Some(cap) => self.round(x.div_scalar(cap).tanh().mul_scalar(cap)),
+            None => x,
+        }
+    }
+
     pub(super) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,

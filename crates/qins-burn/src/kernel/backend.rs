@@ -7,7 +7,12 @@ use burn::backend::{
 #[cfg(feature = "gpu")]
 use burn::tensor::DType;
 use burn::tensor::FloatDType;
+use qins_model::Activation;
 use qins_quant::MatrixFormat;
+
+/// √(2/π) and the coefficient of x³ in the approximation of GELU (Hendrycks and Gimpel, 2016).
+pub(super) const GELU_SCALE: f32 = 0.797_884_6;
+pub(super) const GELU_CUBIC: f32 = 0.044_715;
 
 /// [`super::Part`] with a backend's own tensors.
 #[derive(ExtensionType)]
@@ -111,10 +116,20 @@ pub trait QinsBackend: burn::backend::Backend {
         Self::float_mul(normal, Self::float_reshape(gamma, [1, width].into()))
     }
 
-    /// silu(gate)·up, of equal shape.
+    /// activation(gate)·up, of equal shape.
     #[fusion(dtype = gate, shape = gate)]
-    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_mul(Self::float_mul(gate.clone(), Self::sigmoid(gate)), up)
+    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        let activated = match activation {
+            Activation::Silu => Self::float_mul(gate.clone(), Self::sigmoid(gate)),
+            Activation::GeluTanh => {
+                // √(2/π)·(x + 0.044715·x³), and half of x times 1 + its tanh.
+                let cube = Self::float_mul(Self::float_mul(gate.clone(), gate.clone()), gate.clone());
+                let sum = Self::float_add(gate.clone(), Self::float_mul_scalar(cube, GELU_CUBIC.into()));
+                let tanh = Self::float_tanh(Self::float_mul_scalar(sum, GELU_SCALE.into()));
+                Self::float_mul(Self::float_mul_scalar(gate, 0.5.into()), Self::float_add_scalar(tanh, 1.0.into()))
+            }
+        };
+        Self::float_mul(activated, up)
     }
 
     /// Rounded to bf16, stored as `f32`.

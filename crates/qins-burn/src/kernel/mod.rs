@@ -18,8 +18,13 @@ mod matrix;
 use burn::{
     backend::Dispatch,
     nn::RmsNorm,
-    tensor::{DType, Int, Tensor, TensorData},
+    tensor::{
+        DType, Int, Tensor, TensorData,
+        activation::{gelu_approximate, silu},
+    },
 };
+
+use qins_model::Activation;
 
 use backend::QinsBackend;
 #[cfg(feature = "gpu")]
@@ -70,9 +75,17 @@ pub(crate) fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_norm(x, gamma, norm.epsilon as f32))
 }
 
-/// silu(gate)·up.
-pub(crate) fn gated(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::qins_gated(gate.into_dispatch(), up.into_dispatch()))
+/// activation(gate)·up.
+pub(crate) fn gated(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::qins_gated(gate.into_dispatch(), up.into_dispatch(), activation))
+}
+
+/// activation(x), for each element.
+pub(crate) fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::GeluTanh => gelu_approximate(x),
+    }
 }
 
 /// Rounded to bf16, on any backend.

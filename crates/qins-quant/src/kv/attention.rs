@@ -19,7 +19,7 @@ pub struct Heads {
 
 /// The tokens that causal attention covers: query `i` of `n` is at position `start + i` and attends to itself and the tokens
 /// before it, at most `window` tokens in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionSpan {
     /// The position of the first query.
     pub start: usize,
@@ -27,9 +27,15 @@ pub struct AttentionSpan {
     pub n: usize,
     /// The most tokens that a query attends to; `None` for all.
     pub window: Option<usize>,
+    /// c of a soft cap of the scores, c·tanh(score/c); `None` for none.
+    pub softcap: Option<f32>,
 }
 
 impl AttentionSpan {
+    fn capped(self, score: f32) -> f32 {
+        self.softcap.map_or(score, |cap| cap * (score / cap).tanh())
+    }
+
     /// The tokens that a query attends to.
     fn tokens(self, query: usize) -> Range<usize> {
         let position = self.start + query;
@@ -121,7 +127,7 @@ fn attend(keys: &Vectors, values: &Vectors, queries: &[f32], dim: usize, span: A
             let attended = span.tokens(row % span.n);
             let mut max = largest[row];
             for (token, score) in tokens.clone().zip(scores.iter_mut()) {
-                *score = if attended.contains(&token) { *score * scale } else { f32::NEG_INFINITY };
+                *score = if attended.contains(&token) { span.capped(*score * scale) } else { f32::NEG_INFINITY };
                 max = if max.is_nan() || score.is_nan() { f32::NAN } else { max.max(*score) };
             }
             // The query attends to no token of this block, nor of those before.

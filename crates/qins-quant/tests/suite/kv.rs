@@ -44,7 +44,8 @@ fn naive(queries: &[f32], k: &[f32], v: &[f32], heads: usize, span: AttentionSpa
         let (head, position) = (i / rows, span.start + i % rows % span.n);
         let first = (position + 1).saturating_sub(span.window.unwrap_or(usize::MAX));
         let at = |all: &[f32], t: usize| all[(head * tokens + t) * DIM..][..DIM].to_vec();
-        let scores: Vec<f64> = (first..=position).map(|t| dot(q, &at(k, t)) / (DIM as f64).sqrt()).collect();
+        let capped = |score: f64| span.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
+        let scores: Vec<f64> = (first..=position).map(|t| capped(dot(q, &at(k, t)) / (DIM as f64).sqrt())).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
         let sum: f64 = weights.iter().sum();
@@ -71,8 +72,8 @@ fn attention_over_f32_cache_matches_definition() {
     let (cache, k, v) = filled(KvScheme::F32, heads, tokens, &[1, 70, 7]);
     for (start, n) in [(0, 1), (0, 200), (63, 1), (64, 1), (199, 1), (100, 65), (1, 3)] {
         for window in [None, Some(1), Some(5), Some(64), Some(130)] {
-            for group in [1, 3] {
-                let span = AttentionSpan { start, n, window };
+            for (group, softcap) in [(1, None), (3, None), (3, Some(0.7))] {
+                let span = AttentionSpan { start, n, window, softcap };
                 let queries = gaussian(heads * group * n * DIM, 3);
                 let found = cache.attend(&queries, span);
                 let error = nmse(&naive(&queries, &k, &v, heads, span), &found);
@@ -80,18 +81,19 @@ fn attention_over_f32_cache_matches_definition() {
             }
         }
     }
-    // Control: another window gives another result.
-    let span = AttentionSpan { start: 100, n: 9, window: Some(20) };
+    // Controls: another window or cap gives another result.
+    let span = AttentionSpan { start: 100, n: 9, window: Some(20), softcap: Some(0.7) };
     let queries = gaussian(heads * 9 * DIM, 3);
-    let other = naive(&queries, &k, &v, heads, AttentionSpan { window: Some(21), ..span });
-    assert!(nmse(&other, &cache.attend(&queries, span)) > 1e-6);
+    for other in [AttentionSpan { window: Some(21), ..span }, AttentionSpan { softcap: None, ..span }] {
+        assert!(nmse(&naive(&queries, &k, &v, heads, other), &cache.attend(&queries, span)) > 1e-6, "{other:?}");
+    }
 }
 
 /// The NMSE of attention that each scheme may cause, and the bits per element that it may take.
 #[test]
 fn attention_over_encoded_cache_is_within_error_bound() {
     let (heads, tokens) = (2, 300);
-    let span = AttentionSpan { start: 0, n: tokens, window: None };
+    let span = AttentionSpan { start: 0, n: tokens, window: None, softcap: None };
     let queries: Vec<f32> = gaussian(heads * tokens * DIM, 4).iter().map(|q| q * 0.3).collect();
     let mut before = 0.0;
     for (scheme, bound, bits) in [
@@ -134,8 +136,9 @@ fn non_finite_values_stay_non_finite_and_zeros_are_exact() {
         let mut cache = Heads::new(scheme, 1, DIM, 0);
         let zeros = vec![0.0; 64 * DIM];
         cache.append(&zeros, &zeros);
-        let attend =
-            |cache: &Heads, at: usize| cache.attend(&[1.0; DIM], AttentionSpan { start: at, n: 1, window: Some(1) });
+        let attend = |cache: &Heads, at: usize| {
+            cache.attend(&[1.0; DIM], AttentionSpan { start: at, n: 1, window: Some(1), softcap: None })
+        };
         assert_eq!(attend(&cache, 63), vec![0.0; DIM], "{scheme}");
         for bad in [f32::NAN, f32::INFINITY] {
             cache.clear();

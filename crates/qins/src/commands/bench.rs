@@ -172,7 +172,7 @@ impl Bench {
         let measured = Measured {
             name: "qins",
             model: name,
-            blocks: model.config().num_hidden_layers,
+            blocks: model.config().layers.len(),
             scheme: policy.as_ref().map_or(format!("none ({})", self.dtype), |policy| policy.recipe.scheme.to_string()),
             targets: policy.map_or("none".to_owned(), |policy| policy.targets.to_string()),
             threads: environment.threads,

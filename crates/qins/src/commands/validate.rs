@@ -272,7 +272,7 @@ impl Validate {
 fn expect_same_shape(source: &ModelSource, other: &ModelSource) -> Result<(), Box<dyn Error>> {
     let config = |source: &ModelSource| ModelConfig::of(&source.checkpoint);
     let (expected, found) = (config(source)?, config(other)?);
-    let shape = |c: &ModelConfig| [c.vocab_size, c.hidden_size, c.num_hidden_layers, c.intermediate_size];
+    let shape = |c: &ModelConfig| [c.vocab_size, c.hidden_size, c.layers.len(), c.intermediate_size];
     if shape(&expected) != shape(&found) {
         let names = "vocabulary, hidden size, blocks and MLP";
         let (expected, found) = (shape(&expected), shape(&found));

@@ -5,7 +5,10 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::kv::{Form, Vectors, number};
+use super::{
+    input::tanh,
+    kv::{Form, Vectors, number},
+};
 
 /// Units of a cube.
 pub(super) const UNITS: usize = 128;
@@ -53,7 +56,7 @@ pub(super) struct Seen {
 }
 
 /// Queries `[heads, rows, dim]`, row i of which is query i mod n; results `[parts, heads, rows, dim]` not yet divided by their sums,
-/// and `[parts, heads, rows, 2]`: the largest score, and the sum. A cube handles some queries of a head, and `share` tokens.
+/// and `[parts, heads, rows, 2]`: the largest score, and the sum. A `softcap` of 0 is none. A cube handles some queries of a head, and `share` tokens.
 #[cube(launch_unchecked)]
 pub(super) fn attend(
     queries: &[f32],
@@ -65,6 +68,7 @@ pub(super) fn attend(
     rows: u32,
     share: u32,
     scale: f32,
+    softcap: f32,
     #[comptime] shape: Shape,
 ) {
     let (dim, tile, many) = (comptime!(shape.dim), comptime!(shape.queries), comptime!(shape.step));
@@ -118,7 +122,8 @@ pub(super) fn attend(
                 for c in 0..dim {
                     score += query[(row * dim + c) as usize] * vectors[(token * stride + c) as usize];
                 }
-                scores[pair as usize] = score;
+                scores[pair as usize] =
+                    select(softcap > 0.0, softcap * tanh(score / softcap.max(f32::MIN_POSITIVE)), score);
             }
             pair += comptime!(UNITS as u32);
         }

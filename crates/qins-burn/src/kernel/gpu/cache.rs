@@ -87,8 +87,7 @@ impl Heads {
     pub(crate) fn attend(&self, queries: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
         let [keys, values] = self.vectors.clone().expect("no append was cut short");
         let (keys, values) = (keys.into(), values.into());
-        let window = span.window.unwrap_or(usize::MAX);
-        Tensor::from_dispatch(Dispatch::qins_attend(queries.into_dispatch(), keys, values, span.start, span.n, window))
+        Tensor::from_dispatch(Dispatch::qins_attend(queries.into_dispatch(), keys, values, span))
     }
 }
 
@@ -153,15 +152,13 @@ pub trait CacheBackend: burn::backend::Backend {
     #[fusion(meta = |_, cache, _| cache.clone())]
     fn qins_append(new: FloatTensor<Self>, #[extension_type] cache: Encoded<Self>, start: usize) -> Encoded<Self>;
 
-    /// Attention of queries `[heads, group·n, dim]`, the first of which is at `start`.
+    /// Attention of queries `[heads, group·n, dim]`.
     #[fusion(dtype = queries, shape = queries)]
     fn qins_attend(
         queries: FloatTensor<Self>,
         #[extension_type] keys: Encoded<Self>,
         #[extension_type] values: Encoded<Self>,
-        start: usize,
-        n: usize,
-        window: usize,
+        span: AttentionSpan,
     ) -> FloatTensor<Self>;
 }
 
@@ -230,9 +227,7 @@ impl CacheBackend for CubeBackend {
         queries: FloatTensor<Self>,
         keys: Encoded<Self>,
         values: Encoded<Self>,
-        start: usize,
-        n: usize,
-        window: usize,
+        AttentionSpan { start, n, window, softcap }: AttentionSpan,
     ) -> FloatTensor<Self> {
         let queries = floats(queries);
         let shape = queries.shape();
@@ -258,7 +253,11 @@ impl CacheBackend for CubeBackend {
                 [encoded.words, encoded.scales, encoded.recent].map(CubeTensor::into_buffer_arg);
             VectorsLaunch::new(words, scales, recent, strides.0, strides.1)
         };
-        let seen = SeenLaunch::new(start as u32, n as u32, u32::try_from(window).unwrap_or(u32::MAX));
+        let seen = SeenLaunch::new(
+            start as u32,
+            n as u32,
+            window.and_then(|window| u32::try_from(window).ok()).unwrap_or(u32::MAX),
+        );
         // SAFETY: the kernel reads the vectors of `start + n` tokens, which were appended, and writes each part's results.
         unsafe {
             attend::attend::launch_unchecked(
@@ -274,6 +273,8 @@ impl CacheBackend for CubeBackend {
                 rows as u32,
                 share as u32,
                 1.0 / (dim as f32).sqrt(),
+                // Without a cap, no score is beyond it.
+                softcap.unwrap_or(0.0),
                 tile,
             );
         }

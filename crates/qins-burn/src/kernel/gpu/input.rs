@@ -3,7 +3,10 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
+use qins_model::Activation;
+
 use super::{
+    super::backend::{GELU_CUBIC, GELU_SCALE},
     kv::narrowed,
     matrix::{Four, widened},
 };
@@ -75,14 +78,24 @@ pub(super) fn norm(x: &[f32], gamma: &[f32], y: &mut [f32], n: u32, width: u32, 
     }
 }
 
-/// silu(gate)·up of `n` elements.
+/// activation(gate)·up of `n` elements.
 #[cube(launch_unchecked)]
-pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32) {
+pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32, #[comptime] activation: Activation) {
     let at = ABSOLUTE_POS as u32;
     if at < n {
         let g = gate[at as usize];
-        y[at as usize] = g / (1.0 + (-g).exp()) * up[at as usize];
+        let activated = match comptime!(activation) {
+            Activation::Silu => g / (1.0 + (-g).exp()),
+            Activation::GeluTanh => 0.5 * g * (1.0 + tanh(GELU_SCALE * (g + GELU_CUBIC * g * g * g))),
+        };
+        y[at as usize] = activated * up[at as usize];
     }
+}
+
+/// tanh(x), also where a driver's own overflows: from 10 on it is 1 in `f32`.
+#[cube]
+pub(super) fn tanh(x: f32) -> f32 {
+    x.max(-10.0).min(10.0).tanh()
 }
 
 /// `n` elements rounded to bf16, a type that not every device has.

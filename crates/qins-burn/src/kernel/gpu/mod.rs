@@ -22,6 +22,7 @@ use burn_cubecl::{
     CubeBackend, cubecl::prelude::*, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
+use qins_model::Activation;
 use qins_quant::{CompandedFloat, FloatDtype};
 
 use super::backend::{PartOf, QinsBackend, Weight};
@@ -157,7 +158,7 @@ impl QinsBackend for CubeBackend {
         y
     }
 
-    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let [gate, up] = [gate, up].map(floats);
         let n = gate.shape().num_elements();
         let y = empty(&gate, gate.shape(), gate.dtype);
@@ -173,6 +174,7 @@ impl QinsBackend for CubeBackend {
                 up,
                 out,
                 n as u32,
+                activation,
             );
         }
         y

@@ -1,0 +1,215 @@
+//! Fields of `config.json` that all families have.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    Activation, Biases, Factors, LayerConfig, LayerRope, ModelConfig, NormPlacement, QkNorm, Softcaps,
+    rope::{RopeDefaults, RopeFields, RopeSettings},
+};
+
+/// Fields of `config.json` that all families have.
+#[derive(Clone, Deserialize)]
+pub(crate) struct Fields {
+    pub(crate) model_type: String,
+    vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    intermediate_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    pub(crate) head_dim: Option<usize>,
+    pub(crate) max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    hidden_act: Option<String>,
+    hidden_activation: Option<String>,
+    pub(crate) tie_word_embeddings: Option<bool>,
+    pub(crate) attention_bias: Option<bool>,
+    pub(crate) mlp_bias: Option<bool>,
+    pub(crate) sliding_window: Option<usize>,
+    layer_types: Option<Vec<LayerType>>,
+    eos_token_id: Option<OneOrMany>,
+    /// Read from the same object, and separately: flattened, errors would not name the field.
+    #[serde(skip)]
+    pub(crate) rope: RopeFields,
+}
+
+/// A block's attention, as `layer_types` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LayerType {
+    FullAttention,
+    SlidingAttention,
+}
+
+/// A token id, or a list of them.
+#[derive(Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a token id or a list of them")]
+pub(crate) enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl OneOrMany {
+    pub(crate) fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+/// Some fields of `config.json`.
+///
+/// # Errors
+/// Naming the field that is missing or of the wrong type, which serde alone does not.
+pub(crate) fn fields<T: DeserializeOwned>(config: &Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(config).map_err(|e| e.to_string())
+}
+
+/// A number that must be positive.
+///
+/// # Errors
+/// When it is not, or not finite.
+pub(crate) fn positive(name: &str, value: f64) -> Result<f32, String> {
+    if value > 0.0 && value.is_finite() {
+        Ok(value as f32)
+    } else {
+        Err(format!("expected a positive {name}, found {value}"))
+    }
+}
+
+impl Fields {
+    /// The fields of a `config.json`.
+    ///
+    /// # Errors
+    /// When one is missing, of the wrong type or out of range.
+    pub(crate) fn of(config: &Value) -> Result<Self, String> {
+        let all = Self { rope: fields(config)?, ..fields(config)? };
+        all.check().map(|()| all)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        // Products of two sizes must not overflow, and a list of all layers must fit in memory; real models are far below.
+        for (name, n, bits) in [
+            ("vocab_size", self.vocab_size, 28),
+            ("hidden_size", self.hidden_size, 28),
+            ("intermediate_size", self.intermediate_size, 28),
+            ("num_hidden_layers", self.num_hidden_layers, 12),
+            ("num_attention_heads", self.num_attention_heads, 28),
+            ("max_position_embeddings", self.max_position_embeddings, 28),
+            ("head_dim", self.head_dim.unwrap_or(1), 20),
+            ("sliding_window", self.sliding_window.unwrap_or(1), 28),
+        ] {
+            if n == 0 || n > 1 << bits {
+                return Err(format!("expected {name} from 1 to 2^{bits}, found {n}"));
+            }
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
+            return Err(format!("expected a positive rms_norm_eps, found {}", self.rms_norm_eps));
+        }
+        Ok(())
+    }
+
+    /// The model that these fields describe, as Llama has it: norms before, no biases, and every block attends to everything.
+    ///
+    /// # Errors
+    /// When a field contradicts another.
+    pub(crate) fn model(&self, rope: RopeSettings) -> Result<ModelConfig, String> {
+        let heads = self.num_attention_heads;
+        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(format!("expected num_key_value_heads to divide {heads} heads, found {kv_heads}"));
+        }
+        let head_dim = self.head_dim()?;
+        let layer = LayerConfig { window: None, rope: LayerRope::Global };
+        Ok(ModelConfig {
+            model_type: self.model_type.clone(),
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            activation: self.activation()?,
+            layers: vec![layer; self.num_hidden_layers],
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim,
+            norms: NormPlacement::Before,
+            qk_norm: QkNorm::None,
+            norm_plus_one: false,
+            rms_norm_eps: self.rms_norm_eps,
+            biases: Biases::default(),
+            factors: Factors { embedding: 1.0, attention: 1.0 / (head_dim as f32).sqrt(), residual: 1.0, logits: 1.0 },
+            softcaps: Softcaps::default(),
+            rope,
+            local_rope: None,
+            max_position_embeddings: self.max_position_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
+            fused: false,
+            eos_token_ids: self.eos_token_id.clone().map(OneOrMany::into_vec).unwrap_or_default(),
+        })
+    }
+
+    /// The rope settings of all blocks; `theta` is the family's base of the frequencies.
+    ///
+    /// # Errors
+    /// As [`RopeFields::settings`].
+    pub(crate) fn rope(&self, theta: f64) -> Result<RopeSettings, String> {
+        self.rope.settings(self.rope_defaults(theta)?)
+    }
+
+    /// What the rope settings are where `config.json` is silent.
+    ///
+    /// # Errors
+    /// When the width of a head does not follow from the other fields.
+    pub(crate) fn rope_defaults(&self, theta: f64) -> Result<RopeDefaults, String> {
+        let longest = self.max_position_embeddings;
+        Ok(RopeDefaults { theta, head_dim: self.head_dim()?, longest, original: longest })
+    }
+
+    fn head_dim(&self) -> Result<usize, String> {
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        match self.head_dim {
+            Some(dim) => Ok(dim),
+            None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
+            None => Err(format!("expected hidden_size to be a multiple of {heads} heads, found {hidden}")),
+        }
+    }
+
+    /// `hidden_activation` has precedence: Gemma's older files have another function in `hidden_act`, which is not used.
+    fn activation(&self) -> Result<Activation, String> {
+        let name = self.hidden_activation.as_deref().or(self.hidden_act.as_deref());
+        match name {
+            Some("silu" | "swish") => Ok(Activation::Silu),
+            Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+            _ => {
+                let found = name.unwrap_or("none");
+                Err(format!("expected hidden_act `silu` or `gelu_pytorch_tanh`, found `{found}`"))
+            }
+        }
+    }
+
+    /// Biases of q, k, v and the attention's output together, as `attention_bias` says, and of the MLP, as `mlp_bias` does.
+    pub(crate) fn biases(&self) -> Biases {
+        let attention = self.attention_bias.unwrap_or(false);
+        Biases { qkv: attention, output: attention, mlp: self.mlp_bias.unwrap_or(false) }
+    }
+
+    /// The blocks with their windows: those of type sliding in `layer_types`, or, where that is not given, those that `slides`.
+    ///
+    /// # Errors
+    /// When `layer_types` is not one for each block, or a block slides without a `sliding_window`.
+    pub(crate) fn windows(&self, slides: impl Fn(usize) -> bool) -> Result<Vec<LayerConfig>, String> {
+        let layers = self.num_hidden_layers;
+        let types = self.layer_types.as_deref();
+        if let Some(types) = types.filter(|types| types.len() != layers) {
+            return Err(format!("expected layer_types of {layers} blocks, found {}", types.len()));
+        }
+        let slides =
+            |layer: usize| types.map_or_else(|| slides(layer), |types| types[layer] == LayerType::SlidingAttention);
+        let layer = |layer| match (slides(layer), self.sliding_window) {
+            (true, None) => Err(format!("expected a sliding_window for block {layer}, found none")),
+            (slides, window) => Ok(LayerConfig { window: window.filter(|_| slides), rope: LayerRope::Global }),
+        };
+        (0..layers).map(layer).collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! What Gemma 2 and 3 have in common.
+
+use serde::Deserialize;
+
+use crate::{
+    Biases, Factors, ModelConfig, NormPlacement, RopeSettings,
+    config::{Fields, positive},
+};
+
+/// Fields of both.
+#[derive(Deserialize)]
+pub(super) struct Gemma {
+    query_pre_attn_scalar: Option<f64>,
+    pub(super) attn_logit_softcapping: Option<f64>,
+    pub(super) final_logit_softcapping: Option<f64>,
+    use_bidirectional_attention: Option<bool>,
+}
+
+impl Gemma {
+    /// Sets the width of a head and the tying of embeddings that Transformers assumes.
+    pub(super) fn head<'f>(&self, fields: &'f mut Fields) -> &'f Fields {
+        fields.head_dim.get_or_insert(256);
+        fields.tie_word_embeddings.get_or_insert(true);
+        fields
+    }
+
+    /// Norms before and after with 1 + w, embeddings times √hidden_size.
+    pub(super) fn model(&self, fields: &Fields, rope: RopeSettings) -> Result<ModelConfig, String> {
+        if self.use_bidirectional_attention == Some(true) {
+            return Err("expected a model that attends to earlier tokens, found use_bidirectional_attention".to_owned());
+        }
+        let scalar = self.query_pre_attn_scalar.unwrap_or(256.0);
+        positive("query_pre_attn_scalar", scalar)?;
+        let model = fields.model(rope)?;
+        let factors = Factors {
+            embedding: (model.hidden_size as f32).sqrt(),
+            attention: scalar.powf(-0.5) as f32,
+            ..model.factors
+        };
+        let biases = Biases { mlp: false, ..fields.biases() };
+        Ok(ModelConfig { biases, factors, norms: NormPlacement::BeforeAndAfter, norm_plus_one: true, ..model })
+    }
+}

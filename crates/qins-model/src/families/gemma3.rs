@@ -1,0 +1,49 @@
+//! Gemma 3, text: Gemma 2 with norms of each head of queries and keys in the place of soft caps, five blocks in six with a sliding window and
+//! a rotation of its own.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    LayerRope, ModelConfig, QkNorm, Softcaps,
+    config::{self, Fields, RopeFields, positive},
+    families::gemma::Gemma,
+};
+
+/// What Gemma 3 has for itself.
+#[derive(Deserialize)]
+struct Local {
+    sliding_window_pattern: Option<usize>,
+    #[serde(rename = "_sliding_window_pattern")]
+    saved_pattern: Option<usize>,
+    rope_local_base_freq: Option<f64>,
+}
+
+pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
+    fields.sliding_window.get_or_insert(4096);
+    let own: Gemma = config::fields(config)?;
+    let given: Local = config::fields(config)?;
+    // Transformers saves it with an underscore.
+    let every = given.sliding_window_pattern.or(given.saved_pattern).unwrap_or(6).max(1);
+    let mut layers = fields.windows(|layer| !(layer + 1).is_multiple_of(every))?;
+    for layer in layers.iter_mut().filter(|layer| layer.window.is_some()) {
+        layer.rope = LayerRope::Local;
+    }
+    own.head(&mut fields);
+    let global = fields.rope_defaults(1_000_000.0)?;
+    let local = fields.rope_defaults(given.rope_local_base_freq.unwrap_or(10_000.0))?;
+    let rope = match fields.rope.of_type("full_attention", global)? {
+        Some(rope) => rope,
+        None => fields.rope.settings(global)?,
+    };
+    let local_rope = match fields.rope.of_type("sliding_attention", local)? {
+        Some(rope) => rope,
+        None => RopeFields::default().settings(local)?,
+    };
+    let softcaps = Softcaps {
+        attention: own.attn_logit_softcapping.map(|cap| positive("attn_logit_softcapping", cap)).transpose()?,
+        logits: own.final_logit_softcapping.map(|cap| positive("final_logit_softcapping", cap)).transpose()?,
+    };
+    let model = own.model(&fields, rope)?;
+    Ok(ModelConfig { layers, softcaps, qk_norm: QkNorm::PerHead, local_rope: Some(local_rope), ..model })
+}

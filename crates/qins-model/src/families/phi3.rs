@@ -1,0 +1,15 @@
+//! Phi-3, Phi-3.5 and Phi-4-mini: q, k and v are stored as one matrix, gate and up as one, and LongRoPE extends the context.
+
+use serde_json::Value;
+
+use crate::{
+    ModelConfig,
+    config::{Fields, RopeDefaults},
+};
+
+pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
+    let layers = fields.windows(|_| fields.sliding_window.is_some())?;
+    // The context before extension that Transformers assumes.
+    let rope = fields.rope.settings(RopeDefaults { original: 4096, ..fields.rope_defaults(10_000.0)? })?;
+    Ok(ModelConfig { layers, fused: true, ..fields.model(rope)? })
+}

@@ -1,0 +1,44 @@
+//! SmolLM3: Llama with every fourth block without rotation.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    LayerRope, ModelConfig,
+    config::{self, Fields},
+    families::qwen2::Window,
+};
+
+/// Which blocks have no rotation.
+#[derive(Deserialize)]
+struct NoRope {
+    no_rope_layers: Option<Vec<u8>>,
+    #[serde(default = "fourth")]
+    no_rope_layer_interval: usize,
+}
+
+/// What Transformers assumes.
+fn fourth() -> usize {
+    4
+}
+
+pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
+    let NoRope { no_rope_layers, no_rope_layer_interval } = config::fields(config)?;
+    let slides = Window::of(config, &mut fields)?.use_sliding_window;
+    let n = fields.num_hidden_layers;
+    if no_rope_layers.as_ref().is_some_and(|layers| layers.len() != n) {
+        let found = no_rope_layers.map_or(0, |layers| layers.len());
+        return Err(format!("expected no_rope_layers of {n} blocks, found {found}"));
+    }
+    // A 1 is a block with rotation, despite the name.
+    let rotates = |layer: usize| match &no_rope_layers {
+        Some(layers) => layers[layer] != 0,
+        None => !(layer + 1).is_multiple_of(no_rope_layer_interval),
+    };
+    let mut layers = fields.windows(|layer| slides && rotates(layer))?;
+    for (_, layer) in layers.iter_mut().enumerate().filter(|(i, _)| !rotates(*i)) {
+        layer.rope = LayerRope::None;
+    }
+    fields.tie_word_embeddings.get_or_insert(true);
+    Ok(ModelConfig { layers, biases: fields.biases(), ..fields.model(fields.rope(2_000_000.0)?)? })
+}
