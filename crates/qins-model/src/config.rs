@@ -1,12 +1,16 @@
-//! `config.json`, in the hub's style (`rope_theta`, `rope_scaling`) and the newer one (`rope_parameters`).
+//! `config.json`.
 
 use std::path::Path;
 
-use qins_quant::checkpoint::Checkpoint;
+use qins_quant::{checkpoint::Checkpoint, json};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::Error;
+use crate::{
+    Error, Rope, RopeScaling,
+    rope_settings::{RopeFields, RopeModel, RopeSettings},
+    stop::token_ids,
+};
 
 /// A model's `config.json`, validated: the shapes of its tensors and the structure of its blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,29 +58,6 @@ pub enum Activation {
     Silu,
 }
 
-/// Scaling of the frequencies of rotary position embedding (RoPE).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum RopeScaling {
-    /// No scaling: θ^(−2i/d).
-    None,
-    /// LongRoPE: divided by factors that depend on the sequence length.
-    LongRope(LongRope),
-}
-
-/// Two sets of frequency divisors, one up to the original length and one beyond.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LongRope {
-    /// Divisors while the sequence has at most `original_max_position_embeddings` tokens.
-    pub short_factor: Vec<f32>,
-    /// Divisors, for all positions, once it has more.
-    pub long_factor: Vec<f32>,
-    /// The context length before extension.
-    pub original_max_position_embeddings: usize,
-    /// Factor of cos and sin, for both sets.
-    pub attention_factor: f32,
-}
-
 #[derive(Deserialize)]
 struct Raw {
     model_type: String,
@@ -88,47 +69,14 @@ struct Raw {
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
     max_position_embeddings: usize,
-    original_max_position_embeddings: Option<usize>,
     rms_norm_eps: f64,
     hidden_act: String,
     tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
     sliding_window: Option<usize>,
-    eos_token_id: Option<OneOrMany>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-    rope_scaling: Option<RawRope>,
-    rope_parameters: Option<RawRope>,
-}
-
-#[derive(Deserialize, Default)]
-struct RawRope {
-    rope_type: Option<String>,
-    r#type: Option<String>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-    original_max_position_embeddings: Option<usize>,
-    short_factor: Option<Vec<f32>>,
-    long_factor: Option<Vec<f32>>,
-    attention_factor: Option<f32>,
-}
-
-/// A token id, or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a token id or a list of them")]
-pub(crate) enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl OneOrMany {
-    pub(crate) fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
+    #[serde(default)]
+    eos_token_id: Value,
 }
 
 impl ModelConfig {
@@ -150,14 +98,13 @@ impl ModelConfig {
         if !["phi3", "llama"].contains(&model_type) {
             return Err(error(format!("expected model_type `phi3` or `llama`, found `{model_type}`")));
         }
-        // Names the invalid field, which serde alone does not.
-        let raw: Raw = serde_path_to_error::deserialize(value).map_err(|e| error(e.to_string()))?;
-        raw.check().map_err(error)
+        let read = || json::typed::<Raw>(value)?.check(&json::typed(value)?);
+        read().map_err(error)
     }
 }
 
 impl Raw {
-    fn check(self) -> Result<ModelConfig, String> {
+    fn check(self, rope: &RopeFields) -> Result<ModelConfig, String> {
         let is_phi3 = self.model_type == "phi3";
         if self.attention_bias == Some(true) || self.mlp_bias == Some(true) {
             return Err("expected linears without biases, found attention_bias or mlp_bias".to_owned());
@@ -201,49 +148,10 @@ impl Raw {
         if self.sliding_window == Some(0) {
             return Err("expected a sliding_window of at least 1, found 0".to_owned());
         }
-        let rope = self.rope_parameters.or(self.rope_scaling).unwrap_or_default();
-        let theta = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
-        let partial = rope.partial_rotary_factor.or(self.partial_rotary_factor).unwrap_or(1.0);
-        let rotary_dim = (head_dim as f64 * partial) as usize;
-        if !rope.attention_factor.is_none_or(|f| f > 0.0 && f.is_finite()) {
-            return Err(format!("expected a positive attention_factor, found {:?}", rope.attention_factor));
-        }
-        if !(theta > 0.0 && theta.is_finite()) {
-            return Err(format!("expected a positive rope_theta, found {theta}"));
-        }
-        if rotary_dim == 0 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
-            return Err(format!("expected an even number of rotated dimensions up to {head_dim}, found {rotary_dim}"));
-        }
-        let original = rope.original_max_position_embeddings.or(self.original_max_position_embeddings);
-        let rope_scaling = match rope.rope_type.as_deref().or(rope.r#type.as_deref()).unwrap_or("default") {
-            "default" => RopeScaling::None,
-            // The first Phi-3 called it `su`.
-            "longrope" | "su" => {
-                let factors = |name: &str, factors: Option<Vec<f32>>| {
-                    let factors = factors.unwrap_or_default();
-                    if factors.len() == rotary_dim / 2 && factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
-                        Ok(factors)
-                    } else {
-                        Err(format!("expected {} positive numbers in {name}, found {}", rotary_dim / 2, factors.len()))
-                    }
-                };
-                let original = original.unwrap_or(4096);
-                if original < 2 {
-                    return Err(format!("expected original_max_position_embeddings of at least 2, found {original}"));
-                }
-                let extension = self.max_position_embeddings as f64 / original as f64;
-                let default =
-                    if extension <= 1.0 { 1.0 } else { (1.0 + extension.ln() / (original as f64).ln()).sqrt() };
-                RopeScaling::LongRope(LongRope {
-                    short_factor: factors("short_factor", rope.short_factor)?,
-                    long_factor: factors("long_factor", rope.long_factor)?,
-                    original_max_position_embeddings: original,
-                    attention_factor: rope.attention_factor.unwrap_or(default as f32),
-                })
-            }
-            other => return Err(format!("expected rope type `default` or `longrope`, found `{other}`")),
-        };
-        Ok(ModelConfig {
+        let RopeSettings { theta, rotary_dim, scaling } =
+            rope.settings(&RopeModel { is_phi3, head_dim, max_position_embeddings: self.max_position_embeddings })?;
+        let eos_token_ids = token_ids("eos_token_id", &self.eos_token_id, self.vocab_size)?.unwrap_or_default();
+        let config = ModelConfig {
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,
@@ -254,14 +162,19 @@ impl Raw {
             head_dim,
             rotary_dim,
             rope_theta: theta,
-            rope_scaling,
+            rope_scaling: scaling,
             max_position_embeddings: self.max_position_embeddings,
             // Llama's configuration may carry the field, but the model ignores it.
             sliding_window: self.sliding_window.filter(|_| is_phi3),
             rms_norm_eps: self.rms_norm_eps,
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
-            eos_token_ids: self.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+            eos_token_ids,
             model_type: self.model_type,
-        })
+        };
+        // Each setting may be valid by itself, and their quotient beyond f32.
+        match Rope::new(&config).all_frequencies().find(|f| !f.is_finite()) {
+            None => Ok(config),
+            Some(found) => Err(format!("expected finite rotation frequencies, found {found} with rope_theta {theta}")),
+        }
     }
 }

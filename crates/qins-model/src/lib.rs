@@ -21,6 +21,7 @@ mod linears;
 mod policy;
 mod random;
 mod rope;
+mod rope_settings;
 mod sampler;
 mod source;
 mod stop;
@@ -33,8 +34,8 @@ mod tokenizer;
 
 #[cfg(feature = "text")]
 pub use chat::{ChatTemplate, Message};
-pub use check::{check, check_plain};
-pub use config::{Activation, LongRope, ModelConfig, RopeScaling};
+pub use check::{Unused, check, check_plain, unused};
+pub use config::{Activation, ModelConfig};
 pub use conversion::{Conversion, Converted};
 pub use error::Error;
 pub use goal::OutputGoal;
@@ -44,6 +45,7 @@ pub use linears::{LinearKind, LinearSpec};
 pub use policy::{Importance, Override, Policy};
 pub use random::{random_weights, write_random_checkpoint};
 pub use rope::{Rope, RopeRegime};
+pub use rope_settings::{LongRope, RopeScaling};
 pub use sampler::{Sampler, TokenChoice};
 pub use source::ModelSource;
 pub use stop::stop_ids;

@@ -1,8 +1,14 @@
 //! The tensors of a model: one list for loading, checking, converting and random checkpoints.
 
+use std::collections::BTreeMap;
+
 use qins_quant::checkpoint::{Checkpoint, Plain};
 
 use crate::{Error, LinearKind, LinearSpec, ModelConfig};
+
+const EMBEDDING: &str = "model.embed_tokens";
+
+const HEAD: &str = "lm_head";
 
 /// A tensor of a model, by its name in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub fn tensors(config: &ModelConfig) -> Vec<ModelTensor> {
         ModelTensor::Linear(LinearSpec { module: module.to_owned(), kind, shape, fused: None })
     };
     let norm = |module: String| ModelTensor::Norm(NormSpec { module, width: hidden });
-    let mut all = vec![table(Embedding, "model.embed_tokens")];
+    let mut all = vec![table(Embedding, EMBEDDING)];
     for layer in 0..config.num_hidden_layers {
         let block = format!("model.layers.{layer}");
         // Each with its rows and columns, in the order of their rows in a fused matrix.
@@ -77,9 +83,16 @@ pub fn tensors(config: &ModelConfig) -> Vec<ModelTensor> {
     }
     all.push(norm("model.norm".to_owned()));
     if !config.tie_word_embeddings {
-        all.push(table(Head, "lm_head"));
+        all.push(table(Head, HEAD));
     }
     all
+}
+
+/// Tensors that a checkpoint may have though the model does not read them, and the one that each must equal: a head that is tied to
+/// the embedding.
+pub(crate) fn copies(config: &ModelConfig) -> BTreeMap<String, String> {
+    let [head, embedding] = [HEAD, EMBEDDING].map(|module| format!("{module}.weight"));
+    config.tie_word_embeddings.then_some((head, embedding)).into_iter().collect()
 }
 
 /// The linears among [`tensors`], in their order.

@@ -1,6 +1,6 @@
 //! One safetensors file.
 
-use std::{ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use safetensors::{
     SafeTensors,
@@ -13,7 +13,7 @@ use super::{
     header::{OwnMetadata, hex},
     layout::QUANT_METHOD,
 };
-use crate::Error;
+use crate::{Error, json};
 
 /// A mapped safetensors file with its parsed header, and checksums if [`ShardWriter`](super::ShardWriter) wrote it.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ impl Shard {
         })?;
         let own = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
             None => OwnMetadata::default(),
-            Some(json) => serde_json::from_str(json)
+            Some(text) => json::parse(text.as_bytes())
+                .and_then(|value| json::typed(&value))
                 .map_err(|e| Error::file(&path, format!("metadata `{QUANT_METHOD}`: expected checksums: {e}")))?,
         };
         Ok(Self { path, data, start: header_len + 8, header, own })
@@ -55,6 +56,12 @@ impl Shard {
         QuantizationConfig::parse(value)
             .map(Some)
             .map_err(|e| Error::file(&self.path, format!("metadata `{QUANT_METHOD}`: quantization_config: {e}")))
+    }
+
+    /// The metadata of its header, without this crate's own.
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        let all = self.header.metadata().iter().flatten().filter(|(key, _)| *key != QUANT_METHOD);
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Its tensors, in file order.
