@@ -8,6 +8,7 @@ mod environment;
 #[cfg(feature = "burn")]
 mod load;
 mod model;
+mod notes;
 #[cfg(feature = "burn")]
 mod output;
 mod policy;

@@ -62,7 +62,6 @@ impl fmt::Display for LeftOut {
 /// What is carried over, as paths in the source, and what is not.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
-    directories: Vec<PathBuf>,
     files: Vec<PathBuf>,
     pub(crate) left_out: Vec<LeftOut>,
 }
@@ -130,9 +129,6 @@ fn walk(root: &Path, written: &BTreeSet<&str>, carried: &mut Carried) -> Result<
                 Err(e) => return Err(Error::io(full)(e)),
             }
         }
-        if below != Path::new("") {
-            carried.directories.push(below);
-        }
     }
     Ok(())
 }
@@ -151,12 +147,10 @@ fn housekeeping(name: &OsStr, dir: &Path) -> Option<&'static str> {
 impl Directory {
     /// Copies files of `source` to the directory, which messages call `target`.
     pub(crate) fn carry(&self, source: &Checkpoint, carried: &Carried, target: &Path) -> Result<(), Error> {
-        for dir in &carried.directories {
-            fs::create_dir_all(self.work().join(dir)).map_err(Error::io(target.join(dir)))?;
-        }
         for path in &carried.files {
             let to = self.work().join(path);
             let copy = |mut content: &mut dyn io::Read| {
+                fs::create_dir_all(to.parent().unwrap_or(self.work()))?;
                 let mut file = File::create(&to)?;
                 io::copy(&mut content, &mut file)?;
                 file.flush()?;
