@@ -126,8 +126,9 @@ impl Raw {
                 return Err(format!("expected {name} from 1 to 2^{bits}, found {n}"));
             }
         }
-        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
-            return Err(format!("expected a positive rms_norm_eps, found {}", self.rms_norm_eps));
+        // It is an f32 in the norm.
+        if !(self.rms_norm_eps as f32 > 0.0 && (self.rms_norm_eps as f32).is_finite()) {
+            return Err(format!("expected a positive rms_norm_eps within f32, found {}", self.rms_norm_eps));
         }
         let heads = self.num_attention_heads;
         let kv_heads = self.num_key_value_heads.unwrap_or(heads);

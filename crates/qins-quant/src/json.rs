@@ -40,6 +40,18 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     Ok(value)
 }
 
+/// The object that a JSON text is.
+///
+/// # Errors
+/// As [`parse`], and when it is another value.
+pub fn object(bytes: &[u8]) -> Result<Value, String> {
+    match parse(bytes)? {
+        object @ Value::Object(_) => Ok(object),
+        Value::Array(items) if !items.is_empty() => Err("expected a JSON object, found a list".to_owned()),
+        other => Err(format!("expected a JSON object, found {other}")),
+    }
+}
+
 /// A value as a type.
 ///
 /// # Errors

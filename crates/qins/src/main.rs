@@ -13,6 +13,7 @@ mod notes;
 mod output;
 mod policy;
 mod progress;
+mod shapes;
 #[cfg(feature = "burn")]
 mod stages;
 

@@ -95,11 +95,9 @@ impl Files {
     /// # Errors
     /// When it is missing, unreadable or not JSON of this form, naming the field.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
-        let read = |bytes: &[u8]| match json::parse(bytes)? {
-            object @ serde_json::Value::Object(_) => json::typed(&object),
-            _ => Err("expected a JSON object, found another value".to_owned()),
-        };
-        read(&self.read(name)?).map_err(|message| Error::file(self.path(name), message))
+        json::object(&self.read(name)?)
+            .and_then(|object| json::typed(&object))
+            .map_err(|message| Error::file(self.path(name), message))
     }
 
     /// A large file, memory-mapped.

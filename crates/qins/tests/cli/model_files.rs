@@ -106,9 +106,8 @@ fn linear_stored_fused_and_by_itself_is_rejected_by_both_names() {
 fn unused_tensors_are_named_by_convert_as_by_generate() {
     let home = Home::new("e_tied/f32");
     edit_tensors(&home.path(FILE), |t| {
-        let extra = || copy_of(&t["model.norm.weight"]);
         for name in ["model.layers.3.input_layernorm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"] {
-            t.insert(name.to_owned(), extra());
+            t.insert(name.to_owned(), copy_of(&t["model.norm.weight"]));
         }
     });
     let note = "note: model: tensors the model does not use: model.layers.3.input_layernorm.weight\n";
