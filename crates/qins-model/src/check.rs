@@ -20,17 +20,15 @@ pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error>
         ModelTensor::Linear(spec) => spec.plain(checkpoint).map(drop),
         ModelTensor::Norm(spec) => spec.plain(checkpoint).map(drop),
     })?;
-    for unused in unused(checkpoint, config)? {
-        match unused {
-            Unused::Copy { tensor, original } => checkpoint.expect_copy(&tensor, &original)?,
-            Unused::Other(bias) if bias.ends_with(".bias") => {
-                let message = "expected linears and norms without biases, found one";
-                return Err(QuantError::tensor(checkpoint.path_of(&bias), bias, message).into());
-            }
-            Unused::Other(_) => {}
+    let is_bias = |unused: &Unused| matches!(unused, Unused::Other(tensor) if tensor.ends_with(".bias"));
+    match unused(checkpoint, config)?.into_iter().find(is_bias) {
+        None => Ok(()),
+        Some(bias) => {
+            let bias = bias.to_string();
+            let message = "expected linears and norms without biases, found one";
+            Err(QuantError::tensor(checkpoint.path_of(&bias), bias, message).into())
         }
     }
-    Ok(())
 }
 
 /// As [`check`], for a checkpoint that will be encoded.
@@ -45,7 +43,8 @@ pub fn check_plain(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), 
     check(checkpoint, config)
 }
 
-/// Checks that no linear is stored by itself and in a fused matrix as well: which of them is meant?
+/// Checks that no weights are stored twice and differently: a linear by itself and in a fused matrix, or a head beside the embedding it
+/// is tied to.
 fn expect_once(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error> {
     let stored = |module: &str| {
         let plain = format!("{module}.weight");
@@ -63,7 +62,8 @@ fn expect_once(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Erro
             return Err(QuantError::tensor(checkpoint.path_of(&own), own, message).into());
         }
     }
-    Ok(())
+    let mut copies = copies(config).into_iter().filter(|(copy, _)| checkpoint.contains(copy));
+    Ok(copies.try_for_each(|(copy, original)| checkpoint.expect_copy(&copy, &original))?)
 }
 
 /// A stored tensor that the model does not read.
