@@ -103,8 +103,13 @@ impl RopeFields {
                     _ if a == b => Ok(a),
                     (RopeScaling::None, RopeScaling::LongRope(_)) => error(&"rope type `default`", &"`longrope`"),
                     (RopeScaling::LongRope(_), RopeScaling::None) => error(&"rope type `longrope`", &"`default`"),
+                    (RopeScaling::LongRope(a), RopeScaling::LongRope(b))
+                        if a.attention_factor != b.attention_factor =>
+                    {
+                        error(&format!("attention factor {}", a.attention_factor), &b.attention_factor)
+                    }
                     (RopeScaling::LongRope(_), RopeScaling::LongRope(_)) | (RopeScaling::None, RopeScaling::None) => {
-                        error(&"one longrope", &"another")
+                        error(&"one short_factor or long_factor", &"another")
                     }
                 }
             }
@@ -151,8 +156,9 @@ impl RopeFields {
         match map.iter().find(|(key, value)| !value.is_null() && known.clone().all(|known| known != key)) {
             None => Ok(RopeSettings { theta, rotary_dim, scaling }),
             Some((key, value)) => {
+                let value = if value.is_number() { format!(" {value}") } else { String::new() };
                 let own = known.by_ref().copied().collect::<Vec<_>>().join(", ");
-                Err(format!("expected in {place} of rope type `{rope_type}` one of {own}, found {key} {value}"))
+                Err(format!("expected in {place} of rope type `{rope_type}` one of {own}, found {key}{value}"))
             }
         }
     }

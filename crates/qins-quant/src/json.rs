@@ -32,6 +32,9 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
                 _ if e.to_string().starts_with("number out of range") => {
                     format!("expected a number that fits 64 bits, found {word} at line {line}")
                 }
+                _ if e.is_eof() => {
+                    format!("expected more JSON, found the end of the file at line {line} column {}", e.column())
+                }
                 _ => e.to_string(),
             },
         )
@@ -62,7 +65,12 @@ pub fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
 }
 
 fn at_field(field: &str, message: String) -> String {
-    if matches!(field, "." | "?") { message } else { format!("{field}: {message}") }
+    // A field a hundred lists deep has no name of use.
+    match field.char_indices().nth(100) {
+        _ if matches!(field, "." | "?") => message,
+        None => format!("{field}: {message}"),
+        Some((end, _)) => format!("{}…: {message}", &field[..end]),
+    }
 }
 
 /// The number or word of `text` at which an error is.
@@ -162,7 +170,7 @@ mod tests {
     fn errors_name_the_field_and_what_was_found() {
         let cases: [(&str, &str); 17] = [
             ("\u{feff}{}", "without a byte order mark"),
-            ("", "EOF while parsing a value at line 1"),
+            ("", "expected more JSON, found the end of the file at line 1"),
             ("{\"a\": NaN}", "a: expected a finite number, found NaN at line 1"),
             ("{\"a\":\n {\"b\": [1, -Infinity]}}", "a.b[1]: expected a finite number, found -Infinity at line 2"),
             ("{\"a\": Infinity, \"b\": 1}", "a: expected a finite number, found Infinity"),
@@ -173,8 +181,8 @@ mod tests {
             ("{\"a\": 1, \"a\": 2}", "expected each key once, found `a` twice"),
             ("{\"a\": {\"b\": 1, \"c\": 2, \"b\": 1}}", "a: expected each key once, found `b` twice"),
             ("{\"a\": None}", "a: expected value"),
-            ("{\"a\": \"x", "a: EOF"),
-            ("{\"a\": 1", "EOF"),
+            ("{\"a\": \"x", "a: expected more JSON"),
+            ("{\"a\": 1", "expected more JSON"),
             ("{} {}", "trailing characters"),
             ("{\"a\": 'x'}", "a: expected value"),
             ("{\"a\": 1,}", "trailing comma"),
@@ -186,7 +194,7 @@ mod tests {
         let error = parse(b"\xff\xfe{").unwrap_err();
         assert_eq!(error, "expected JSON in UTF-8, found other bytes at byte 0");
         // Nesting has a limit, and is an error beyond it.
-        assert!(parse("[".repeat(100_000).as_bytes()).is_err());
+        assert!(parse("[".repeat(100_000).as_bytes()).unwrap_err().len() < 400);
     }
 
     #[test]

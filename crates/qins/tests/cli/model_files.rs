@@ -145,7 +145,11 @@ fn json_that_is_not_plain_is_named_by_file_and_field() {
         ("a huge number", |json| format!("{{\"x\": 1e999,{}", &json[1..]), &["x: expected a number", "1e999"]),
         ("a key twice", |json| format!("{{\"x\": 1, \"x\": 2,{}", &json[1..]), &["each key once", "`x`"]),
         ("a list", |json| format!("[{json}]"), &["expected a JSON object"]),
-        ("the end missing", |json| json[..json.len() - 1].to_owned(), &["EOF"]),
+        (
+            "the end missing",
+            |json| json[..json.len() - 1].to_owned(),
+            &["expected more JSON, found the end of the file"],
+        ),
     ];
     for (what, edit, messages) in cases {
         for (file, rejecting) in [
