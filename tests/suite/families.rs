@@ -68,7 +68,7 @@ fn checkpoint(dir: &Path) -> Checkpoint {
 
 fn model(name: &str) -> Decoder {
     let loaded = load(&checkpoint(&fixture("families").join(name)), None, &device(), |_, _| {}).unwrap();
-    assert_eq!(loaded.report.unused, Vec::<String>::new(), "{name}");
+    assert_eq!(loaded.report.unused, [], "{name}");
     loaded.model
 }
 
@@ -267,7 +267,7 @@ fn every_family_is_converted_and_exported() {
         let ids = &goldens(name)[0].input_ids;
         let logits = |checkpoint: &Checkpoint| {
             let loaded = load(checkpoint, None, &device(), |_, _| {}).unwrap();
-            assert_eq!(loaded.report.unused, Vec::<String>::new(), "{name}");
+            assert_eq!(loaded.report.unused, [], "{name}");
             prefill(&loaded.model, ids)
         };
         let plain = logits(&source);

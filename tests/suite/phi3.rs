@@ -48,7 +48,7 @@ fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Dec
     fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
     let checkpoint = Checkpoint::open(Files::Directory(copy.path().to_owned())).unwrap();
     let loaded = load(&checkpoint, None, &device(), |_, _| {}).unwrap();
-    assert_eq!(loaded.report.unused, Vec::<String>::new());
+    assert_eq!(loaded.report.unused, []);
     (copy, loaded.model)
 }
 

@@ -44,7 +44,7 @@ fn all_ways_to_encode_give_the_same_model() {
                 assert_eq!(loaded.report.encoded, report.encoded, "{what}");
                 assert_eq!(loaded.report.encoded, reopened.report.encoded, "{what}");
                 assert_eq!(loaded.report.weight_bytes(), reopened.report.weight_bytes(), "{what}");
-                assert_eq!(reopened.report.unused, Vec::<String>::new(), "{what}");
+                assert_eq!(reopened.report.unused, [], "{what}");
                 let expected = ids(&loaded.model);
                 assert_eq!(ids(&swapped), expected, "{what}: encoded after loading");
                 assert_eq!(ids(&reopened.model), expected, "{what}: converted");

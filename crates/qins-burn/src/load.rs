@@ -1,18 +1,16 @@
 //! Loads a checkpoint, one matrix at a time: when a model is encoded while loading, the plain model is never in memory as
 //! a whole.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-    path::Path,
-};
+use std::{cell::RefCell, collections::HashMap, path::Path};
 
 use burn::{
     module::Param,
     nn::RmsNorm,
     tensor::{Device, Tensor, TensorData},
 };
-use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, VectorSpec, tensors};
+use qins_model::{
+    LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, Unused, VectorSpec, check, tensors, unused,
+};
 use qins_quant::{
     EncodedTensor, Error as QuantError, FloatDtype, Scheme,
     checkpoint::{Checkpoint, Plain},
@@ -27,10 +25,8 @@ use crate::{
 /// What was loaded of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Tensors in the model.
-    pub applied: usize,
     /// Tensors that the model does not use.
-    pub unused: Vec<String>,
+    pub unused: Vec<Unused>,
     /// Linears that were encoded in the checkpoint or while loading.
     pub encoded: Vec<String>,
     /// Weights in encoded linears.
@@ -87,18 +83,14 @@ pub fn load(
         let message = "expected a plain checkpoint to encode, found one that is encoded already";
         return Err(QuantError::file(checkpoint.config_path(), message).into());
     }
-    let loader = Loader {
-        checkpoint,
-        policy,
-        device,
-        tied: config.tie_word_embeddings,
-        used: BTreeSet::new(),
-        report: LoadReport::default(),
-    };
+    // Before any weight is read.
+    check(checkpoint, &config)?;
+    let unused = unused(checkpoint, &config)?;
+    let loader = Loader { checkpoint, policy, device, tied: config.tie_word_embeddings, report: LoadReport::default() };
     let loader = RefCell::new(loader);
     let model =
         assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
-    let report = loader.into_inner().finish()?;
+    let report = LoadReport { unused, ..loader.into_inner().report };
     Ok(Loaded { model, report })
 }
 
@@ -179,8 +171,6 @@ struct Loader<'a> {
     device: &'a Device,
     /// Whether the embedding is tied to the head.
     tied: bool,
-    /// Stored tensors read so far.
-    used: BTreeSet<String>,
     report: LoadReport,
 }
 
@@ -199,7 +189,6 @@ impl Loader<'_> {
             self.encoded(spec)?
         } else {
             let (name, plain) = spec.plain(self.checkpoint)?;
-            self.used.insert(name.clone());
             let Some(recipe) = self.policy.and_then(|policy| policy.recipe(spec)) else {
                 expect_finite(plain.dtype, plain.bytes, plain.path, &name)?;
                 self.report.plain_bytes += plain.bytes.len();
@@ -220,7 +209,6 @@ impl Loader<'_> {
         let (checkpoint, module) = (self.checkpoint, &spec.module);
         // Before anything of that shape is allocated.
         spec.expect_encoded_shape(checkpoint)?;
-        self.used.extend(checkpoint.tensors_of_module(module)?);
         let encoded = checkpoint.encoded(module)?;
         // Every other scheme decodes to finite weights, whatever its codes.
         if encoded.scheme() == Scheme::Lossless {
@@ -235,21 +223,7 @@ impl Loader<'_> {
         let plain = spec.plain(self.checkpoint)?;
         let vector = Tensor::from_data(TensorData::new(finite(&plain, &spec.name)?, [spec.width]), self.device);
         self.report.plain_bytes += plain.bytes.len();
-        self.used.insert(spec.name.clone());
         Ok(vector)
-    }
-
-    /// # Errors
-    /// When the checkpoint has a bias or a norm that the model has not: without it the model would run, but give other results.
-    fn finish(mut self) -> Result<LoadReport, Error> {
-        let (used, unused): (Vec<_>, Vec<_>) = self.checkpoint.tensors().partition(|name| self.used.contains(*name));
-        if let Some(part) = unused.iter().find(|name| name.ends_with(".bias") || name.ends_with("norm.weight")) {
-            let message = "expected no bias or norm but those of the model that config.json describes, found this";
-            return Err(QuantError::tensor(self.checkpoint.path_of(part), *part, message).into());
-        }
-        self.report.applied = used.len();
-        self.report.unused = unused.into_iter().map(str::to_owned).collect();
-        Ok(self.report)
     }
 }
 

@@ -68,8 +68,18 @@ impl Baseline {
     ) -> Result<Self, Error> {
         let error = |message: String| Error::input(path.display(), message);
         let (folder, file) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-        let logits = Shard::open(&Files::Directory(folder.to_owned()), &file.to_string_lossy())?;
-        let damaged = logits.names().into_iter().find(|tensor| logits.is_intact(tensor) != Some(true));
+        let (files, file) = (Files::Directory(folder.to_owned()), file.to_string_lossy());
+        let names = Shard::names_in(&files, &file)?;
+        if !names.iter().any(|name| name == "run") {
+            let found = match &names[..] {
+                names if names.iter().any(|name| name == "logits") => "the scores that `qins logits` writes".to_owned(),
+                names if names.iter().any(|name| name.contains(".weight")) => "a model's weights".to_owned(),
+                names => format!("a file of {} other tensors", names.len()),
+            };
+            return Err(error(format!("expected a baseline that `qins validate` wrote, found {found}")));
+        }
+        let logits = Shard::open(&files, &file)?;
+        let damaged = names.into_iter().find(|tensor| logits.is_intact(tensor) != Some(true));
         if let Some(tensor) = damaged {
             return Err(error(format!("`{tensor}`: expected bytes that match their checksum, found others")));
         }

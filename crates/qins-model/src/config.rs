@@ -8,9 +8,9 @@ use std::path::Path;
 use qins_quant::checkpoint::Checkpoint;
 use serde_json::Value;
 
-pub(crate) use fields::{Fields, OneOrMany, fields, positive};
+pub(crate) use fields::{Fields, positive};
 pub use rope::{Llama3, LongRope, RopeScaling, RopeSettings, Yarn};
-pub(crate) use rope::{RopeDefaults, RopeFields};
+pub(crate) use rope::RopeFields;
 
 use crate::{Error, families};
 

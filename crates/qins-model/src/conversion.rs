@@ -4,16 +4,16 @@ use std::path::Path;
 
 use qins_quant::{
     Recipe,
-    checkpoint::{Checkpoint, Files},
-    convert::convert,
+    checkpoint::{Checkpoint, Files, LeftOut},
+    convert::convert_without,
 };
 
-use crate::{Error, ModelConfig, Override, Policy, Targets, check_plain};
+use crate::{Error, ModelConfig, Override, Policy, Targets, Unused, check_plain, unused};
 
 /// The conversion of a plain checkpoint into an encoded one, as a builder. Defaults: scheme `q8`, [`Targets::Safe`].
 ///
 /// The result is a Hugging Face directory: encoded linears are stored as `<module>.weight_packed` with their parameters, all other
-/// tensors are copied bit for bit, and `quantization_config` in `config.json` lists the scheme of each linear. It appears complete or
+/// tensors are copied bit for bit, but for a head that equals the embedding it is tied to, and `quantization_config` in `config.json` lists the scheme of each linear. It appears complete or
 /// not at all.
 ///
 /// ```no_run
@@ -33,13 +33,17 @@ pub struct Conversion<'a> {
 }
 
 /// The result of a conversion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Converted {
     /// Bytes of all tensors of the source.
     pub bytes_before: usize,
     /// Bytes of all tensors of the result.
     pub bytes_after: usize,
+    /// Tensors that the model does not read: copied, except copies of others.
+    pub unused: Vec<Unused>,
+    /// Files of the source that were not copied.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl<'a> Conversion<'a> {
@@ -92,8 +96,15 @@ impl<'a> Conversion<'a> {
     pub fn write(self, out: impl AsRef<Path>) -> Result<Converted, Error> {
         let (checkpoint, out) = (self.checkpoint, out.as_ref());
         self.policy.check(&self.config)?;
-        convert(checkpoint, out, &self.policy.parts(&self.config), &*self.progress)?;
+        let unused = unused(checkpoint, &self.config)?;
+        let copies = unused.iter().filter_map(|unused| match unused {
+            Unused::Copy { tensor, original } => Some((tensor.clone(), original.clone())),
+            Unused::Other(_) => None,
+        });
+        let parts = self.policy.parts(&self.config);
+        let left_out = convert_without(checkpoint, out, &parts, &copies.collect(), &*self.progress)?;
         let written = Checkpoint::open(Files::Directory(out.to_owned()))?;
-        Ok(Converted { bytes_before: checkpoint.tensor_bytes(), bytes_after: written.tensor_bytes() })
+        let (bytes_before, bytes_after) = (checkpoint.tensor_bytes(), written.tensor_bytes());
+        Ok(Converted { bytes_before, bytes_after, unused, left_out })
     }
 }

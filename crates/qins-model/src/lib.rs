@@ -34,7 +34,7 @@ mod tokenizer;
 
 #[cfg(feature = "text")]
 pub use chat::{ChatTemplate, Message};
-pub use check::{check, check_plain};
+pub use check::{Unused, check, check_plain, unused};
 pub use config::{
     Activation, Biases, Factors, LayerConfig, LayerRope, Llama3, LongRope, ModelConfig, NormPlacement, QkNorm,
     RopeScaling, RopeSettings, Softcaps, Yarn,

@@ -66,6 +66,11 @@ impl Rope {
         }
     }
 
+    /// The frequencies of both regimes.
+    pub(crate) fn all_frequencies(&self) -> impl Iterator<Item = f32> {
+        self.short.iter().chain(&self.long).copied()
+    }
+
     /// The factor of cos and sin.
     pub fn scaling(&self) -> f32 {
         self.scaling

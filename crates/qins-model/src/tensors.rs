@@ -1,8 +1,14 @@
 //! The tensors of a model: one list for loading, checking, converting and random checkpoints.
 
+use std::collections::BTreeMap;
+
 use qins_quant::checkpoint::{Checkpoint, Plain};
 
 use crate::{Error, LinearKind, LinearSpec, ModelConfig, NormPlacement, QkNorm};
+
+const EMBEDDING: &str = "model.embed_tokens";
+
+const HEAD: &str = "lm_head";
 
 /// A tensor of a model, by its name in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +52,11 @@ pub fn tensors(config: &ModelConfig) -> Vec<ModelTensor> {
         let shape = [config.vocab_size, config.hidden_size];
         ModelTensor::Linear(LinearSpec { module: module.to_owned(), kind, shape, fused: None })
     };
-    let mut all = vec![table(Embedding, "model.embed_tokens")];
+    let mut all = vec![table(Embedding, EMBEDDING)];
     (0..config.layers.len()).for_each(|layer| BlockTensors { config, layer, all: &mut all }.push());
     all.push(norm("model.norm".to_owned(), config.hidden_size));
     if !config.tie_word_embeddings {
-        all.push(table(Head, "lm_head"));
+        all.push(table(Head, HEAD));
     }
     all
 }
@@ -127,6 +133,13 @@ impl NormPlacement {
             Self::BeforeAndAfter => ([input, attention], [before, after]),
         }
     }
+}
+
+/// Tensors that a checkpoint may have though the model does not read them, and the one that each must equal: a head that is tied to
+/// the embedding.
+pub(crate) fn copies(config: &ModelConfig) -> BTreeMap<String, String> {
+    let [head, embedding] = [HEAD, EMBEDDING].map(|module| format!("{module}.weight"));
+    config.tie_word_embeddings.then_some((head, embedding)).into_iter().collect()
 }
 
 /// The linears among [`tensors`], in their order.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, FloatDtype,
-    checkpoint::{Checkpoint, Directory, Dtype, ShardWriter, TensorSpec},
-    convert::{bands, copy_other_files, pretty, write_index},
+    checkpoint::{Checkpoint, Directory, Dtype, LeftOut, ShardWriter, TensorSpec, list},
+    convert::{bands, pretty, write_index},
     origin::shape_of,
 };
 
@@ -23,16 +23,22 @@ struct Step {
 /// Writes the encoded `source` to `out` with every weight decoded and fused matrices joined again.
 ///
 /// Without a `dtype` every tensor gets the type it had before it was encoded; with one, all floating-point tensors get
-/// that type. `lossless` modules are exported bit for bit. `progress` is called with the bytes read since its
-/// last call.
+/// that type. `lossless` modules are exported bit for bit. The other files are copied, in subdirectories too, except those that
+/// are returned. `progress` is called with the bytes read since its last call.
 ///
 /// # Errors
 /// When `source` is plain or damaged, has a weight that `dtype` cannot represent, or `out` cannot be written. Then nothing
 /// is left at `out`.
-pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progress: &dyn Fn(u64)) -> Result<(), Error> {
+pub fn export(
+    source: &Checkpoint,
+    out: &Path,
+    dtype: Option<FloatDtype>,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<LeftOut>, Error> {
     let Some(quantization) = source.quantization() else {
         return Err(Error::file(source.config_path(), "expected an encoded checkpoint, found a plain one"));
     };
+    let carried = list(source)?;
     let directory = Directory::create(out)?;
     let mut weight_map = BTreeMap::new();
     let mut bytes = 0;
@@ -45,11 +51,11 @@ pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progre
             }
         }
         let specs = steps.iter().map(|step| step.spec.clone()).collect();
-        let mut writer = directory.shard(shard, specs, Vec::new())?;
+        let mut writer = directory.shard_like(source, shard, out, specs, Vec::new())?;
         steps.iter().try_for_each(|step| write(source, step, &mut writer, progress))?;
         bytes += writer.finish()?.values().sum::<usize>();
     }
-    copy_other_files(source, &directory)?;
+    directory.carry(source, &carried, out)?;
     write_index(&directory, source, &weight_map, bytes)?;
     let mut config = source.config().clone();
     if let Value::Object(config) = &mut config {
@@ -61,7 +67,8 @@ pub fn export(source: &Checkpoint, out: &Path, dtype: Option<FloatDtype>, progre
         }
     }
     directory.write("config.json", pretty(&config).as_bytes())?;
-    directory.commit()
+    directory.commit()?;
+    Ok(carried.left_out)
 }
 
 /// The plain tensors of a shard; the linears of a fused matrix become one.

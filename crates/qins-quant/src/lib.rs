@@ -31,6 +31,7 @@ mod forms;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod json;
 pub mod kernel;
 pub mod kv;
 pub mod mixture;

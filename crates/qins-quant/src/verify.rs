@@ -119,12 +119,14 @@ impl Verification {
         }
     }
 
-    /// Checks that every tensor of the source is present: by name, encoded, or split into its linears.
+    /// Checks that every tensor of the source is present: by name, encoded, split into its linears, or as the one it is a copy of.
     fn expect_all(&mut self, checkpoint: &Checkpoint, source: &Checkpoint) {
         let is_fused = |module: &str| checkpoint.quantization().is_some_and(|q| q.fused.contains_key(module));
         for tensor in source.tensors() {
             let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
-            if !checkpoint.contains(tensor) && !checkpoint.is_encoded(module) && !is_fused(module) {
+            if let Some(original) = checkpoint.quantization().and_then(|q| q.copies.get(tensor)) {
+                self.faults.extend(source.expect_copy(tensor, original).err());
+            } else if !checkpoint.contains(tensor) && !checkpoint.is_encoded(module) && !is_fused(module) {
                 let message = format!("expected as {} has it, found no such tensor", source.path_of(tensor).display());
                 self.faults.push(Error::tensor(checkpoint.path_of(tensor), tensor, message));
             }

@@ -28,6 +28,3 @@ pub(crate) fn files() -> Files {
         ),
     }
 }
-
-/// The config.json of Phi-3.5-mini-instruct, without weights.
-pub(crate) const PHI: &str = include_str!("../assets/phi-3.5-mini.json");

@@ -5,10 +5,7 @@ use qins_eval::{BurnModel, EvalLoader, EvalModel, ModelError};
 use qins_model::{ModelSource, Policy};
 use qins_quant::checkpoint::Files;
 
-use crate::{
-    embedded,
-    progress::{note, progress},
-};
+use crate::{embedded, notes::note_unused, progress::progress};
 
 /// Loads a model, with its plain linears encoded by `policy` if there is one.
 pub(crate) fn load_model(
@@ -23,9 +20,7 @@ pub(crate) fn load_model(
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    if !loaded.report.unused.is_empty() {
-        note(&format!("{}: tensors the model does not use: {}", source.name, loaded.report.unused.join(", ")));
-    }
+    note_unused(&source.name, &loaded.report.unused);
     Ok(loaded)
 }
 

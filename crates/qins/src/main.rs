@@ -8,10 +8,12 @@ mod environment;
 #[cfg(feature = "burn")]
 mod load;
 mod model;
+mod notes;
 #[cfg(feature = "burn")]
 mod output;
 mod policy;
 mod progress;
+mod shapes;
 #[cfg(feature = "burn")]
 mod stages;
 

@@ -1,12 +1,14 @@
 //! Fields of `config.json` that all families have.
 
-use serde::{Deserialize, de::DeserializeOwned};
+use qins_quant::json;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Activation, Biases, Factors, LayerConfig, LayerRope, ModelConfig, NormPlacement, QkNorm, Softcaps,
-    rope::{RopeDefaults, RopeFields, RopeSettings},
+    rope::{RopeFields, RopeModel, RopeSettings},
 };
+use crate::stop::token_ids;
 
 /// Fields of `config.json` that all families have.
 #[derive(Clone, Deserialize)]
@@ -28,7 +30,8 @@ pub(crate) struct Fields {
     pub(crate) mlp_bias: Option<bool>,
     pub(crate) sliding_window: Option<usize>,
     layer_types: Option<Vec<LayerType>>,
-    eos_token_id: Option<OneOrMany>,
+    #[serde(default)]
+    eos_token_id: Value,
     /// Read from the same object, and separately: flattened, errors would not name the field.
     #[serde(skip)]
     pub(crate) rope: RopeFields,
@@ -42,40 +45,16 @@ pub(crate) enum LayerType {
     SlidingAttention,
 }
 
-/// A token id, or a list of them.
-#[derive(Clone, Deserialize)]
-#[serde(untagged, expecting = "expected a token id or a list of them")]
-pub(crate) enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl OneOrMany {
-    pub(crate) fn into_vec(self) -> Vec<u32> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
-}
-
-/// Some fields of `config.json`.
-///
-/// # Errors
-/// Naming the field that is missing or of the wrong type, which serde alone does not.
-pub(crate) fn fields<T: DeserializeOwned>(config: &Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(config).map_err(|e| e.to_string())
-}
-
 /// A number that must be positive.
 ///
 /// # Errors
-/// When it is not, or not finite.
+/// When it is not, or not finite in `f32`.
 pub(crate) fn positive(name: &str, value: f64) -> Result<f32, String> {
-    if value > 0.0 && value.is_finite() {
-        Ok(value as f32)
+    let narrow = value as f32;
+    if narrow > 0.0 && narrow.is_finite() {
+        Ok(narrow)
     } else {
-        Err(format!("expected a positive {name}, found {value}"))
+        Err(format!("expected a positive {name} within f32, found {value}"))
     }
 }
 
@@ -85,7 +64,7 @@ impl Fields {
     /// # Errors
     /// When one is missing, of the wrong type or out of range.
     pub(crate) fn of(config: &Value) -> Result<Self, String> {
-        let all = Self { rope: fields(config)?, ..fields(config)? };
+        let all = Self { rope: json::typed(config)?, ..json::typed(config)? };
         all.check().map(|()| all)
     }
 
@@ -105,10 +84,8 @@ impl Fields {
                 return Err(format!("expected {name} from 1 to 2^{bits}, found {n}"));
             }
         }
-        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps.is_finite()) {
-            return Err(format!("expected a positive rms_norm_eps, found {}", self.rms_norm_eps));
-        }
-        Ok(())
+        // It is an f32 in the norm.
+        positive("rms_norm_eps", self.rms_norm_eps).map(drop)
     }
 
     /// The model that these fields describe, as Llama has it: norms before, no biases, and every block attends to everything.
@@ -145,7 +122,7 @@ impl Fields {
             max_position_embeddings: self.max_position_embeddings,
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             fused: false,
-            eos_token_ids: self.eos_token_id.clone().map(OneOrMany::into_vec).unwrap_or_default(),
+            eos_token_ids: token_ids("eos_token_id", &self.eos_token_id, self.vocab_size)?.unwrap_or_default(),
         })
     }
 
@@ -154,16 +131,16 @@ impl Fields {
     /// # Errors
     /// As [`RopeFields::settings`].
     pub(crate) fn rope(&self, theta: f64) -> Result<RopeSettings, String> {
-        self.rope.settings(self.rope_defaults(theta)?)
+        self.rope.settings(self.rope_model(theta)?)
     }
 
-    /// What the rope settings are where `config.json` is silent.
+    /// What the rope settings depend on; `theta` is the family's base.
     ///
     /// # Errors
     /// When the width of a head does not follow from the other fields.
-    pub(crate) fn rope_defaults(&self, theta: f64) -> Result<RopeDefaults, String> {
-        let longest = self.max_position_embeddings;
-        Ok(RopeDefaults { theta, head_dim: self.head_dim()?, longest, original: longest })
+    pub(crate) fn rope_model(&self, theta: f64) -> Result<RopeModel<'_>, String> {
+        let (model_type, longest) = (&self.model_type[..], self.max_position_embeddings);
+        Ok(RopeModel { model_type, theta, head_dim: self.head_dim()?, max_position_embeddings: longest })
     }
 
     fn head_dim(&self) -> Result<usize, String> {

@@ -1,17 +1,18 @@
 //! Gemma 2: norms before and after, soft caps, and every other block with a sliding window.
 
+use qins_quant::json;
 use serde_json::Value;
 
 use crate::{
     ModelConfig, Softcaps,
-    config::{self, Fields, positive},
+    config::{Fields, positive},
     families::gemma::Gemma,
 };
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     fields.sliding_window.get_or_insert(4096);
     let layers = fields.windows(|layer| layer.is_multiple_of(2))?;
-    let own: Gemma = config::fields(config)?;
+    let own: Gemma = json::typed(config)?;
     // Given as null, there is none; not given, there is.
     let cap = |name: &str, given: Option<f64>, default: f32| match given {
         None if config.get(name).is_none() => Ok(Some(default)),

@@ -1,12 +1,13 @@
 //! Gemma 3, text: Gemma 2 with norms of each head of queries and keys in the place of soft caps, five blocks in six with a sliding window and
 //! a rotation of its own.
 
+use qins_quant::json;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     LayerRope, ModelConfig, QkNorm, Softcaps,
-    config::{self, Fields, RopeFields, positive},
+    config::{Fields, RopeFields, positive},
     families::gemma::Gemma,
 };
 
@@ -21,8 +22,8 @@ struct Local {
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     fields.sliding_window.get_or_insert(4096);
-    let own: Gemma = config::fields(config)?;
-    let given: Local = config::fields(config)?;
+    let own: Gemma = json::typed(config)?;
+    let given: Local = json::typed(config)?;
     // Transformers saves it with an underscore.
     let every = given.sliding_window_pattern.or(given.saved_pattern).unwrap_or(6).max(1);
     let mut layers = fields.windows(|layer| !(layer + 1).is_multiple_of(every))?;
@@ -30,8 +31,8 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         layer.rope = LayerRope::Local;
     }
     own.head(&mut fields);
-    let global = fields.rope_defaults(1_000_000.0)?;
-    let local = fields.rope_defaults(given.rope_local_base_freq.unwrap_or(10_000.0))?;
+    let global = fields.rope_model(1_000_000.0)?;
+    let local = fields.rope_model(given.rope_local_base_freq.unwrap_or(10_000.0))?;
     let rope = match fields.rope.of_type("full_attention", global)? {
         Some(rope) => rope,
         None => fields.rope.settings(global)?,

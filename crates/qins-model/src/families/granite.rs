@@ -1,11 +1,12 @@
 //! Granite 3: Llama with four constant factors.
 
+use qins_quant::json;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     Factors, ModelConfig,
-    config::{self, Fields, positive},
+    config::{Fields, positive},
 };
 
 /// The factors' names; each is 1 where it is not given.
@@ -25,7 +26,7 @@ impl Default for Multipliers {
 }
 
 pub(super) fn describe(config: &Value, fields: Fields) -> Result<ModelConfig, String> {
-    let given: Multipliers = config::fields(config)?;
+    let given: Multipliers = json::typed(config)?;
     let factors = Factors {
         embedding: positive("embedding_multiplier", given.embedding_multiplier)?,
         attention: positive("attention_multiplier", given.attention_multiplier)?,

@@ -14,7 +14,7 @@ mod smollm3;
 
 use serde_json::Value;
 
-use crate::{ModelConfig, config::Fields};
+use crate::{ModelConfig, Rope, config::Fields};
 
 /// Describes a model from its `config.json`, whose common fields are read already.
 type Describe = fn(&Value, Fields) -> Result<ModelConfig, String>;
@@ -50,5 +50,14 @@ pub(crate) fn describe(config: &Value) -> Result<ModelConfig, String> {
             "expected one of the model_types {names}, found `{found}` (docs/families.md says how to add one)"
         ));
     };
-    describe(config, Fields::of(config)?)
+    let model = describe(config, Fields::of(config)?)?;
+    // Each setting may be valid by itself, and their quotient beyond f32.
+    let ropes = [Some(&model.rope), model.local_rope.as_ref()];
+    for rope in ropes.into_iter().flatten() {
+        if let Some(found) = Rope::new(rope).all_frequencies().find(|f| !f.is_finite()) {
+            let theta = rope.theta;
+            return Err(format!("expected finite rotation frequencies, found {found} with rope_theta {theta}"));
+        }
+    }
+    Ok(model)
 }

@@ -2,14 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{
-    ModelConfig,
-    config::{Fields, RopeDefaults},
-};
+use crate::{ModelConfig, config::Fields};
 
 pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
     let layers = fields.windows(|_| fields.sliding_window.is_some())?;
-    // The context before extension that Transformers assumes.
-    let rope = fields.rope.settings(RopeDefaults { original: 4096, ..fields.rope_defaults(10_000.0)? })?;
-    Ok(ModelConfig { layers, fused: true, ..fields.model(rope)? })
+    Ok(ModelConfig { layers, fused: true, ..fields.model(fields.rope(10_000.0)?)? })
 }

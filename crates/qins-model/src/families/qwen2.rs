@@ -1,12 +1,10 @@
 //! Qwen2 and Qwen2.5: Llama with biases of q, k and v. The later blocks may have a sliding window.
 
+use qins_quant::json;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    Biases, ModelConfig,
-    config::{self, Fields},
-};
+use crate::{Biases, ModelConfig, config::Fields};
 
 /// Which blocks have a sliding window, where `layer_types` does not say it.
 #[derive(Deserialize)]
@@ -20,7 +18,7 @@ pub(super) struct Window {
 impl Window {
     /// Reads it; without `use_sliding_window` the file's `sliding_window` is not used.
     pub(super) fn of(config: &Value, fields: &mut Fields) -> Result<Self, String> {
-        let window: Self = config::fields(config)?;
+        let window: Self = json::typed(config)?;
         fields.sliding_window = fields.sliding_window.filter(|_| window.use_sliding_window);
         Ok(window)
     }

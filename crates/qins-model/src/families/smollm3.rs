@@ -1,13 +1,10 @@
 //! SmolLM3: Llama with every fourth block without rotation.
 
+use qins_quant::json;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    LayerRope, ModelConfig,
-    config::{self, Fields},
-    families::qwen2::Window,
-};
+use crate::{LayerRope, ModelConfig, config::Fields, families::qwen2::Window};
 
 /// Which blocks have no rotation.
 #[derive(Deserialize)]
@@ -23,7 +20,7 @@ fn fourth() -> usize {
 }
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
-    let NoRope { no_rope_layers, no_rope_layer_interval } = config::fields(config)?;
+    let NoRope { no_rope_layers, no_rope_layer_interval } = json::typed(config)?;
     let slides = Window::of(config, &mut fields)?.use_sliding_window;
     let n = fields.num_hidden_layers;
     if no_rope_layers.as_ref().is_some_and(|layers| layers.len() != n) {

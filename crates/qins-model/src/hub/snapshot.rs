@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use qins_quant::json;
 use serde::Deserialize;
 
 use super::{
@@ -127,7 +128,8 @@ fn weights(dir: &Path, is_sharded: bool) -> Result<BTreeSet<String>, HubFailure>
     }
     let path = dir.join(INDEX);
     let text = fs::read(&path).map_err(|e| HubFailure::io(path, e))?;
-    let Index { weight_map } = serde_json::from_slice(&text).map_err(|e| HubFailure::Index(e.to_string()))?;
+    let index = json::object(&text).and_then(|index| json::typed(&index));
+    let Index { weight_map } = index.map_err(HubFailure::Index)?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
     match names.iter().find(|name| !is_plain(name) || !name.ends_with(".safetensors")) {
         Some(name) => Err(HubFailure::Index(format!("{name:?}"))),

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fs::{self, File},
-    io,
+    io::{self, Read},
     ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +12,7 @@ use std::{
 
 use memmap2::Mmap;
 
-use crate::Error;
+use crate::{Error, json};
 
 /// A model's files by name.
 #[derive(Clone, Debug)]
@@ -63,36 +63,15 @@ impl Files {
         }
     }
 
-    /// Whether the file exists.
+    /// Whether there is an entry of this name. It may be a directory or a link to nothing, which [`read`](Self::read) reports.
     pub fn contains(&self, name: &str) -> bool {
         match self {
-            Self::Directory(dir) => dir.join(name).is_file(),
+            Self::Directory(dir) => {
+                fs::symlink_metadata(dir.join(name)).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |_| true)
+            }
             Self::Embedded { files, .. } => files.iter().any(|(n, _)| *n == name),
             Self::Memory(files) => files.contains_key(name),
         }
-    }
-
-    /// The names of all files, sorted, without subdirectories.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed.
-    pub fn names(&self) -> Result<Vec<String>, Error> {
-        let mut names: Vec<String> = match self {
-            Self::Directory(dir) => fs::read_dir(dir)
-                .and_then(|entries| {
-                    entries
-                        .filter_map(|entry| entry.map(|e| e.path().is_file().then(|| e.file_name())).transpose())
-                        .collect::<io::Result<Vec<_>>>()
-                })
-                .map_err(Error::io(dir))?
-                .into_iter()
-                .filter_map(|name| name.into_string().ok())
-                .collect(),
-            Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
-            Self::Memory(files) => files.keys().cloned().collect(),
-        };
-        names.sort();
-        Ok(names)
     }
 
     /// The content of a small file.
@@ -101,18 +80,24 @@ impl Files {
     /// When it is missing or unreadable.
     pub fn read(&self, name: &str) -> Result<Cow<'static, [u8]>, Error> {
         match self {
-            Self::Directory(dir) => fs::read(dir.join(name)).map(Cow::Owned).map_err(Error::io(dir.join(name))),
+            Self::Directory(dir) => {
+                let (path, mut bytes) = (dir.join(name), Vec::new());
+                regular_file(&path)?.read_to_end(&mut bytes).map_err(Error::io(path))?;
+                Ok(Cow::Owned(bytes))
+            }
             Self::Embedded { files, .. } => self.found(name, embedded(files, name)).map(Cow::Borrowed),
             Self::Memory(files) => self.found(name, files.get(name)).map(|bytes| Cow::Owned(bytes.to_vec())),
         }
     }
 
-    /// A JSON file.
+    /// A JSON file that is an object; see [`json`].
     ///
     /// # Errors
-    /// When it is missing, unreadable or not JSON of this form.
+    /// When it is missing, unreadable or not JSON of this form, naming the field.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
-        serde_json::from_slice(&self.read(name)?).map_err(|e| Error::file(self.path(name), e))
+        json::object(&self.read(name)?)
+            .and_then(|object| json::typed(&object))
+            .map_err(|message| Error::file(self.path(name), message))
     }
 
     /// A large file, memory-mapped.
@@ -124,7 +109,7 @@ impl Files {
         match self {
             Self::Directory(dir) => {
                 let path = dir.join(name);
-                let file = File::open(&path).map_err(Error::io(&path))?;
+                let file = regular_file(&path)?;
                 // SAFETY: the usual caveat of reading weights by mmap: the file must not be truncated while the
                 // program runs. Everything read from it is checked as bytes, never assumed to be valid.
                 let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
@@ -142,6 +127,16 @@ impl Files {
     fn found<T>(&self, name: &str, bytes: Option<T>) -> Result<T, Error> {
         bytes.ok_or_else(|| Error::file(self.path(name), "expected among these files, found none"))
     }
+}
+
+/// Opens a file. Opening a pipe would wait for somebody to write to it.
+pub(crate) fn regular_file(path: &Path) -> Result<File, Error> {
+    let kind = fs::metadata(path).map_err(Error::io(path))?;
+    if !kind.is_file() {
+        let found = if kind.is_dir() { "a directory" } else { "a pipe, socket or device" };
+        return Err(Error::file(path, format!("expected a file, found {found}")));
+    }
+    File::open(path).map_err(Error::io(path))
 }
 
 fn embedded(files: &'static [(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use safetensors::tensor::TensorInfo;
 use serde::{Serialize, Serializer};
 
-use super::layout::QUANT_METHOD;
+use super::layout::{QUANT_METHOD, QuantizationConfig};
 
-/// The value of the key `qins` in a shard's metadata, JSON in one string: with a single key besides `format`, the
-/// bytes of the file are reproducible.
+/// The value of the key `qins` in a shard's metadata, JSON in one string.
 #[derive(Clone, Debug, Default, Serialize, serde::Deserialize)]
 pub(super) struct OwnMetadata {
     /// XXH3 of each tensor's bytes, in 16 hexadecimal digits.
@@ -26,7 +25,7 @@ pub(super) fn hex(hash: u64) -> String {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry<'a> {
-    Metadata(BTreeMap<&'static str, &'a str>),
+    Metadata(BTreeMap<&'a str, &'a str>),
     Tensor(&'a TensorInfo),
 }
 
@@ -38,11 +37,26 @@ impl Serialize for Header<'_> {
     }
 }
 
+/// What a header has besides the tensors and their checksums.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra {
+    /// The source's metadata, which is carried over.
+    pub(super) metadata: BTreeMap<String, String>,
+    /// The encoded modules, in a file without a `config.json`.
+    pub(super) quantization: Option<QuantizationConfig>,
+}
+
 /// The JSON of a header, in the given order.
-pub(super) fn header(tensors: &[(String, TensorInfo)], own: &OwnMetadata) -> serde_json::Result<Vec<u8>> {
+pub(super) fn header(
+    tensors: &[(String, TensorInfo)],
+    metadata: &BTreeMap<String, String>,
+    own: &OwnMetadata,
+) -> serde_json::Result<Vec<u8>> {
     let own = serde_json::to_string(own)?;
-    let metadata = BTreeMap::from([("format", "pt"), (QUANT_METHOD, own.as_str())]);
-    let mut entries = vec![("__metadata__", Entry::Metadata(metadata))];
+    let mut all = BTreeMap::from([("format", "pt")]);
+    all.extend(metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    all.insert(QUANT_METHOD, &own);
+    let mut entries = vec![("__metadata__", Entry::Metadata(all))];
     entries.extend(tensors.iter().map(|(name, info)| (name.as_str(), Entry::Tensor(info))));
     serde_json::to_vec(&Header(entries))
 }

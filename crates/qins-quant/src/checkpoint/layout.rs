@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Dtype, TensorSpec};
-use crate::{FloatDtype, PartSpec, Scheme, entropy::block_count};
+use crate::{FloatDtype, PartSpec, Scheme, entropy::block_count, json};
 
 /// The format version that is written, and the only one that is read.
 pub const FORMAT_VERSION: u32 = 3;
@@ -30,6 +30,9 @@ pub struct QuantizationConfig {
     /// itself.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub fused: BTreeMap<String, Vec<String>>,
+    /// Tensors of the source that are not stored, because each had the bytes of another: copy → original.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub copies: BTreeMap<String, String>,
 }
 
 impl QuantizationConfig {
@@ -45,7 +48,7 @@ impl QuantizationConfig {
             let newer = if version.as_u64() > Some(FORMAT_VERSION.into()) { "; a newer qins may read it" } else { "" };
             return Err(format!("expected format_version {FORMAT_VERSION}, found {version}{newer}"));
         }
-        serde_json::from_value(value.clone()).map_err(|e| e.to_string())
+        json::typed(value)
     }
 }
 

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{Error, FloatDtype};
 
-const CONFIG: &str = "config.json";
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const CONFIG: &str = "config.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// An open checkpoint. Tensors are read on access.
 #[derive(Debug)]
@@ -98,9 +98,6 @@ impl Checkpoint {
     /// encoded by another method or in a newer format.
     pub fn open(files: Files) -> Result<Self, Error> {
         let config: Value = files.read_json(CONFIG)?;
-        if !config.is_object() {
-            return Err(Error::file(files.path(CONFIG), "expected a JSON object, found another value"));
-        }
         let quantization = quantization(&files, &config)?;
         let names = shard_names(&files)?;
         let shards = names.files.iter().map(|name| Ok((name.clone(), Shard::open(&files, name)?)));
@@ -192,6 +189,12 @@ impl Checkpoint {
     /// Any stored tensor: type, shape, bytes.
     pub fn raw(&self, name: &str) -> Option<(Dtype, &[usize], &[u8])> {
         self.shards[*self.tensors.get(name)?].1.get(name)
+    }
+
+    /// The metadata of one shard's header, without `qins`.
+    pub(crate) fn metadata_of(&self, shard: &str) -> BTreeMap<String, String> {
+        let shard = self.shards.iter().find(|(name, _)| name == shard);
+        shard.map(|(_, shard)| shard.metadata()).unwrap_or_default()
     }
 
     /// Whether a tensor of this name exists.

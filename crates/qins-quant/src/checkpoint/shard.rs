@@ -1,6 +1,10 @@
 //! One safetensors file.
 
-use std::{ops::Range, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use safetensors::{
     SafeTensors,
@@ -13,7 +17,7 @@ use super::{
     header::{OwnMetadata, hex},
     layout::QUANT_METHOD,
 };
-use crate::Error;
+use crate::{Error, json};
 
 /// A mapped safetensors file with its parsed header, and checksums if [`ShardWriter`](super::ShardWriter) wrote it.
 #[derive(Debug)]
@@ -34,19 +38,23 @@ impl Shard {
     pub fn open(files: &Files, name: &str) -> Result<Self, Error> {
         let path = files.path(name);
         let data = files.open(name)?;
-        let (header_len, header) = SafeTensors::read_metadata(&data).map_err(|e| {
-            let found = data.len();
-            Error::file(
-                &path,
-                format!("expected a complete safetensors file, found {found} bytes that are not one ({e:?})"),
-            )
-        })?;
+        let (header_len, header) = header(&path, &data)?;
         let own = match header.metadata().as_ref().and_then(|metadata| metadata.get(QUANT_METHOD)) {
             None => OwnMetadata::default(),
-            Some(json) => serde_json::from_str(json)
+            Some(text) => json::parse(text.as_bytes())
+                .and_then(|value| json::typed(&value))
                 .map_err(|e| Error::file(&path, format!("metadata `{QUANT_METHOD}`: expected checksums: {e}")))?,
         };
         Ok(Self { path, data, start: header_len + 8, header, own })
+    }
+
+    /// The names of the tensors of any safetensors file, in file order.
+    ///
+    /// # Errors
+    /// When the file is missing, or not in safetensors.
+    pub fn names_in(files: &Files, name: &str) -> Result<Vec<String>, Error> {
+        let (_, header) = header(&files.path(name), &files.open(name)?)?;
+        Ok(header.offset_keys())
     }
 
     /// The `quantization_config` in its metadata, if there is one.
@@ -55,6 +63,12 @@ impl Shard {
         QuantizationConfig::parse(value)
             .map(Some)
             .map_err(|e| Error::file(&self.path, format!("metadata `{QUANT_METHOD}`: quantization_config: {e}")))
+    }
+
+    /// The metadata of its header, without this crate's own.
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+        let all = self.header.metadata().iter().flatten().filter(|(key, _)| *key != QUANT_METHOD);
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Its tensors, in file order.
@@ -84,4 +98,12 @@ impl Shard {
         let TensorInfo { dtype, shape, .. } = self.header.info(name)?;
         Some((Dtype::of(*dtype), shape, &self.data[self.range(name)?]))
     }
+}
+
+/// The length of a file's header, and the header.
+fn header(path: &Path, data: &[u8]) -> Result<(usize, Metadata), Error> {
+    SafeTensors::read_metadata(data).map_err(|e| {
+        let found = data.len();
+        Error::file(path, format!("expected a complete safetensors file, found {found} bytes that are not one ({e:?})"))
+    })
 }

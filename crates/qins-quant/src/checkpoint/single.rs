@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Checkpoint, Coding, Directory, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, layout::QUANT_METHOD,
-    matrix::MatrixWriter, reader::Contents, shard::Shard,
+    Checkpoint, Coding, Directory, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, header::Extra,
+    layout::QUANT_METHOD, matrix::MatrixWriter, reader::Contents, shard::Shard,
 };
 use crate::{EncodedTensor, Error};
 
@@ -36,16 +36,17 @@ impl EncodedTensor {
             config_groups: [("group_0".to_owned(), group)].into(),
             ignore: Vec::new(),
             fused: Default::default(),
+            copies: Default::default(),
         };
         let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();
         let directory = Directory::beside(path)?;
-        let mut out = ShardWriter::with_quantization(
+        let mut out = ShardWriter::with_extra(
             &directory.work().join(name),
             path.to_owned(),
             tensors,
             streams,
-            Some(&quantization),
+            Extra { quantization: Some(quantization), ..Extra::default() },
         )?;
         matrix.push(self, &mut out)?;
         matrix.finish(&mut out)?;

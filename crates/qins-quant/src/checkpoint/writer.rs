@@ -12,8 +12,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    Dtype, QuantizationConfig,
-    header::{OwnMetadata, header, hex},
+    Dtype,
+    header::{Extra, OwnMetadata, header, hex},
 };
 use crate::Error;
 
@@ -50,6 +50,7 @@ pub struct ShardWriter {
     progress: HashMap<String, Progress>,
     /// Streams not written yet, and the maximum bytes of each.
     streams: HashMap<String, usize>,
+    metadata: BTreeMap<String, String>,
     own: OwnMetadata,
 }
 
@@ -73,16 +74,16 @@ impl ShardWriter {
     /// # Errors
     /// When the file cannot be created, or two tensors have the same name.
     pub fn create(at: &Path, path: PathBuf, tensors: Vec<TensorSpec>, streams: Vec<TensorSpec>) -> Result<Self, Error> {
-        Self::with_quantization(at, path, tensors, streams, None)
+        Self::with_extra(at, path, tensors, streams, Extra::default())
     }
 
-    /// As [`create`](Self::create), for a file with a `quantization_config` in its metadata.
-    pub(super) fn with_quantization(
+    /// As [`create`](Self::create), for a file with more in its metadata.
+    pub(super) fn with_extra(
         at: &Path,
         path: PathBuf,
         mut tensors: Vec<TensorSpec>,
         streams: Vec<TensorSpec>,
-        quantization: Option<&QuantizationConfig>,
+        Extra { metadata, quantization }: Extra,
     ) -> Result<Self, Error> {
         tensors.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
         // The longest possible header: every stream of its maximum size.
@@ -102,7 +103,7 @@ impl ShardWriter {
             ));
         }
         Metadata::new(None, infos.clone()).map_err(|e| Error::file(&path, format!("{e:?}")))?;
-        let room = header(&infos, &longest).map_err(|e| Error::file(&path, e))?.len().next_multiple_of(8);
+        let room = header(&infos, &metadata, &longest).map_err(|e| Error::file(&path, e))?.len().next_multiple_of(8);
         infos.truncate(tensors.len());
         let progress = infos.iter().map(|(name, info)| {
             let (next, end) = info.data_offsets;
@@ -115,6 +116,7 @@ impl ShardWriter {
             progress: progress.collect(),
             tensors: infos,
             streams: streams.into_iter().map(|spec| (spec.name.clone(), spec.bytes())).collect(),
+            metadata,
             own,
         })
     }
@@ -174,7 +176,7 @@ impl ShardWriter {
         }
         let hashes = self.progress.iter().map(|(name, p)| (name.clone(), hex(p.hash.digest())));
         self.own.xxh3.extend(hashes);
-        let mut head = header(&self.tensors, &self.own).map_err(|e| Error::file(&self.path, e))?;
+        let mut head = header(&self.tensors, &self.metadata, &self.own).map_err(|e| Error::file(&self.path, e))?;
         head.resize(self.start - 8, b' ');
         self.write_at(0, &[&(head.len() as u64).to_le_bytes(), &*head].concat())?;
         self.file.sync_all().map_err(Error::io(&self.path))?;

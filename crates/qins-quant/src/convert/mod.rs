@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, Recipe,
-    checkpoint::{Checkpoint, Coding, Directory, FORMAT_VERSION, Group, QuantizationConfig},
+    checkpoint::{
+        Checkpoint, Coding, Directory, FORMAT_VERSION, Group, INDEX, LeftOut, QuantizationConfig, SINGLE, list,
+    },
 };
 
 use plan::{Action, plan};
@@ -34,22 +36,50 @@ pub type Parts<'a> = dyn Fn(&str, &[usize]) -> Option<Vec<Part>> + 'a;
 ///
 /// `parts` gives the linears in a tensor, in the order of their rows (`None`: not a linear, copied unchanged). A
 /// fused matrix is split if any of its linears is encoded; all other tensors are copied bit for bit, and so
-/// are the other files. `progress` is called with the bytes read since its last call.
+/// are the other files, in subdirectories too, except those that are returned. `progress` is called with the bytes read since
+/// its last call.
 ///
 /// # Errors
-/// When `source` is already encoded, a tensor cannot be read or encoded, or `out` cannot be written. Then nothing is left
-/// at `out`.
-pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dyn Fn(u64)) -> Result<(), Error> {
+/// When `source` is already encoded, a file or tensor cannot be read, a tensor cannot be encoded, or `out` cannot be written.
+/// Then nothing is left at `out`.
+pub fn convert(
+    source: &Checkpoint,
+    out: &Path,
+    parts: &Parts<'_>,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<LeftOut>, Error> {
+    convert_without(source, out, parts, &BTreeMap::new(), progress)
+}
+
+/// As [`convert`], without some tensors that have the weights of others: `copies` has the name of each, and of the one it equals.
+///
+/// # Errors
+/// As [`convert`], and when a copy differs from its original.
+pub fn convert_without(
+    source: &Checkpoint,
+    out: &Path,
+    parts: &Parts<'_>,
+    copies: &BTreeMap<String, String>,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<LeftOut>, Error> {
     if source.quantization().is_some() {
         return Err(Error::file(
             source.config_path(),
             "expected a plain checkpoint, found one that is encoded already",
         ));
     }
+    copies.iter().try_for_each(|(copy, original)| source.expect_copy(copy, original))?;
+    let carried = list(source)?;
     let directory = Directory::create(out)?;
     let mut written = Written::default();
     for shard in source.shards() {
-        let plan = plan(source, shard, parts)?;
+        let mut plan = plan(source, shard, parts)?;
+        let steps = plan.len();
+        plan.retain(|step| !copies.contains_key(&step.tensor));
+        // A shard of nothing but copies is not written.
+        if plan.is_empty() && steps > 0 {
+            continue;
+        }
         let (tensors, streams) = plan::specs(&plan);
         for spec in tensors.iter().chain(&streams) {
             if written.weight_map.insert(spec.name.clone(), shard.to_owned()).is_some() {
@@ -57,7 +87,7 @@ pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dy
                 return Err(Error::tensor(source.files().path(shard), &spec.name, message));
             }
         }
-        let mut writer = directory.shard(shard, tensors, streams)?;
+        let mut writer = directory.shard_like(source, shard, out, tensors, streams)?;
         for step in plan {
             write::step(source, &step, &mut writer, progress)?;
             written.note(step.tensor, step.action);
@@ -65,14 +95,15 @@ pub fn convert(source: &Checkpoint, out: &Path, parts: &Parts<'_>, progress: &dy
         written.bytes += writer.finish()?.values().sum::<usize>();
     }
     written.expect_apart(source)?;
-    copy_other_files(source, &directory)?;
+    directory.carry(source, &carried, out)?;
     write_index(&directory, source, &written.weight_map, written.bytes)?;
     let mut config = source.config().clone();
     if let Value::Object(config) = &mut config {
-        config.insert("quantization_config".to_owned(), json!(written.quantization()));
+        config.insert("quantization_config".to_owned(), json!(written.quantization(copies)));
     }
     directory.write("config.json", pretty(&config).as_bytes())?;
-    directory.commit()
+    directory.commit()?;
+    Ok(carried.left_out)
 }
 
 /// The content of the files so far.
@@ -130,7 +161,7 @@ impl Written {
         }
     }
 
-    fn quantization(mut self) -> QuantizationConfig {
+    fn quantization(mut self, copies: &BTreeMap<String, String>) -> QuantizationConfig {
         self.groups.sort_by(|a, b| {
             let key = |g: &Group| (g.scheme, g.source_dtype, g.coding.is_some(), g.alpha.map(f32::to_bits));
             key(a).cmp(&key(b))
@@ -141,35 +172,28 @@ impl Written {
             config_groups: self.groups.into_iter().enumerate().map(|(i, g)| (format!("group_{i}"), g)).collect(),
             ignore: self.ignore,
             fused: self.fused,
+            copies: copies.clone(),
         }
     }
 }
 
-/// Tokenizer, generation settings, licence: every file other than the weights and their index.
-pub(crate) fn copy_other_files(source: &Checkpoint, directory: &Directory) -> Result<(), Error> {
-    let weights = |name: &str| {
-        [".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"].iter().any(|suffix| name.ends_with(suffix))
-    };
-    for name in source.files().names()? {
-        if name != "config.json" && !weights(&name) && source.shards().all(|shard| shard != name) {
-            directory.write(&name, &source.files().read(&name)?)?;
-        }
-    }
-    Ok(())
-}
-
-/// The index, if `source` has more than one shard.
+/// The index, if `source` has more than one shard, with what else that of `source` says.
 pub(crate) fn write_index(
     directory: &Directory,
     source: &Checkpoint,
     weight_map: &BTreeMap<String, String>,
     bytes: usize,
 ) -> Result<(), Error> {
-    if source.shards().eq(["model.safetensors"]) {
+    if source.shards().eq([SINGLE]) {
         return Ok(());
     }
-    let index = json!({ "metadata": { "total_size": bytes }, "weight_map": weight_map });
-    directory.write("model.safetensors.index.json", pretty(&index).as_bytes())
+    let mut index: Value = source.files().read_json(INDEX)?;
+    if !index["metadata"].is_object() {
+        index["metadata"] = json!({});
+    }
+    index["metadata"]["total_size"] = json!(bytes);
+    index["weight_map"] = json!(weight_map);
+    directory.write(INDEX, pretty(&index).as_bytes())
 }
 
 pub(crate) fn pretty(value: &Value) -> String {

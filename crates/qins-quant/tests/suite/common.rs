@@ -220,7 +220,7 @@ impl Home {
     }
 
     pub(crate) fn convert_parts(&self, from: &str, to: &str, parts: &convert::Parts<'_>) -> Result<(), Error> {
-        convert::convert(&open(&self.path(from))?, &self.path(to), parts, &|_| {})
+        convert::convert(&open(&self.path(from))?, &self.path(to), parts, &|_| {}).map(drop)
     }
 
     /// All entries, hidden ones included.

@@ -1,6 +1,7 @@
 //! Tests of stored tensors and checkpoints, one module per subject.
 
 mod abandoned;
+mod carried;
 mod coded;
 mod common;
 mod convert;

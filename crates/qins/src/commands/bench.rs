@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     error::Error,
-    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -24,16 +23,15 @@ use qins_quant::{
     kernel::{Simd, read_bandwidth},
 };
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     Outcome,
     args::{DeviceArgs, KvArgs, ModelArgs, SchemeOrNone},
-    embedded::PHI,
     environment::{environment, peak_rss_bytes},
     load::load_model,
     model,
     progress::progress,
+    shapes::shapes,
 };
 
 /// Measure decode and prefill speed and peak memory, of a model or of random weights of its shapes.
@@ -217,18 +215,12 @@ impl Bench {
             let loaded = load_model(&source, policy, device)?;
             return Ok((source.name, loaded));
         };
-        let shapes = name.trim_start_matches("synthetic:");
-        let mut config: Value = if shapes == "phi-3.5-mini" {
-            serde_json::from_str(PHI)?
-        } else {
-            let text = fs::read_to_string(shapes)
-                .map_err(|e| format!("{shapes}: expected `phi-3.5-mini` or a config.json: {e}"))?;
-            serde_json::from_str(&text).map_err(|e| format!("{shapes}: {e}"))?
-        };
+        let file = Path::new(name.trim_start_matches("synthetic:"));
+        let mut config = shapes(file)?;
         if let Some(blocks) = self.blocks {
             config["num_hidden_layers"] = blocks.into();
         }
-        let config = ModelConfig::parse(&config, Path::new(shapes))?;
+        let config = ModelConfig::parse(&config, file)?;
         let dtype = match &self.dtype[..] {
             "bf16" => FloatDtype::Bf16,
             "f16" => FloatDtype::F16,

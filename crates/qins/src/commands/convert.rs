@@ -12,6 +12,7 @@ use crate::{
     Outcome,
     args::{EncodeArgs, ModelArgs},
     model,
+    notes::{note_left_out, note_unused},
     policy::{Engine, policy},
     progress::bytes_progress,
 };
@@ -19,7 +20,7 @@ use crate::{
 /// Write a checkpoint with encoded linears.
 ///
 /// The result is a Hugging Face directory: encoded linears are stored as `<module>.weight_packed` with their parameters, all
-/// other tensors are copied bit for bit, and `quantization_config` in config.json lists the scheme of each linear. It appears
+/// other tensors are copied bit for bit, but for a head that equals the embedding it is tied to, and `quantization_config` in config.json lists the scheme of each linear. It appears
 /// complete or not at all; a conversion that was killed can be run again.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
@@ -60,6 +61,8 @@ impl Convert {
         let conversion = Conversion::of(&source.checkpoint)?.policy(policy).progress(|bytes| bar.inc(bytes));
         let written = conversion.write(&self.out)?;
         bar.finish_and_clear();
+        note_unused(&source.name, &written.unused);
+        note_left_out(&source.name, &written.left_out);
         let (before, after) = (written.bytes_before, written.bytes_after);
         writeln!(
             std::io::stdout(),

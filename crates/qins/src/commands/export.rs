@@ -3,13 +3,18 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use qins_model::{ModelConfig, check, unused};
 use qins_quant::{
     FloatDtype,
     checkpoint::{Checkpoint, Files},
     export::export,
 };
 
-use crate::{Outcome, model, progress::bytes_progress};
+use crate::{
+    Outcome, model,
+    notes::{note_left_out, note_unused},
+    progress::bytes_progress,
+};
 
 /// Decode an encoded checkpoint into a plain one, which other programs can run.
 ///
@@ -47,10 +52,21 @@ impl From<Dtype> for FloatDtype {
 
 impl Export {
     pub(crate) fn run(self) -> Outcome {
-        let checkpoint = model::open_named(&self.dir)?.checkpoint;
+        let source = model::open_named(&self.dir)?;
+        let checkpoint = source.checkpoint;
+        // Other programs read what is exported; a model that this one does not know is exported as it is.
+        let unused = match ModelConfig::of(&checkpoint) {
+            Ok(config) => {
+                check(&checkpoint, &config)?;
+                unused(&checkpoint, &config)?
+            }
+            Err(_) => Vec::new(),
+        };
         let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());
-        export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
+        let left_out = export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
+        note_unused(&source.name, &unused);
+        note_left_out(&source.name, &left_out);
         let written = Checkpoint::open(Files::Directory(self.out.clone()))?;
         let [before, after] = [&checkpoint, &written].map(|c| indicatif::HumanBytes(c.tensor_bytes() as u64));
         writeln!(std::io::stdout(), "{}: {before} → {after}", self.out.display())?;

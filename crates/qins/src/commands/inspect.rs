@@ -3,10 +3,17 @@
 use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use qins_model::{ModelConfig, check, unused};
 use qins_quant::{Scheme, checkpoint::Checkpoint, expect_source, verify::module_fidelity};
 use serde::Serialize;
 
-use crate::{Outcome, args::ModelArgs, model, progress::bytes_progress};
+use crate::{
+    Outcome,
+    args::ModelArgs,
+    model,
+    notes::note_unused,
+    progress::{bytes_progress, note},
+};
 
 /// Show the scheme, shape and bits per weight of a checkpoint's tensors.
 #[derive(Debug, Args)]
@@ -51,6 +58,13 @@ impl Inspect {
         let source = model::open(&ModelArgs::named(self.dir))?;
         let against = self.against.map(|model| model::open_named(&model)).transpose()?.map(|source| source.checkpoint);
         let inspection = inspect(&source.checkpoint, against.as_ref())?;
+        // Any checkpoint can be inspected, of a model that this program does not know as well.
+        if let Ok(config) = ModelConfig::of(&source.checkpoint) {
+            note_unused(&source.name, &unused(&source.checkpoint, &config)?);
+            if let Err(fault) = check(&source.checkpoint, &config) {
+                note(&fault.to_string());
+            }
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{}", serde_json::to_string(&inspection)?)?;

@@ -1,14 +1,13 @@
 //! `qins synth`.
 
-use std::{error::Error, fs, io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use indicatif::HumanBytes;
 use qins_model::write_random_checkpoint;
 use qins_quant::checkpoint::{Checkpoint, Files};
-use serde_json::Value;
 
-use crate::{Outcome, embedded::PHI, progress::bytes_progress};
+use crate::{Outcome, progress::bytes_progress, shapes::shapes};
 
 /// Write a checkpoint of random weights with the tensors of a model.
 ///
@@ -36,7 +35,7 @@ pub(crate) struct Synth {
 
 impl Synth {
     pub(crate) fn run(self) -> Outcome {
-        let mut config = self.read()?;
+        let mut config = shapes(&self.config)?;
         if let Some(blocks) = self.blocks {
             config["num_hidden_layers"] = blocks.into();
         }
@@ -50,15 +49,5 @@ impl Synth {
         let (bytes, shards) = (HumanBytes(written.tensor_bytes() as u64), written.shards().count());
         writeln!(std::io::stdout(), "{}: {bytes} in {shards} shards", self.out.display())?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn read(&self) -> Result<Value, Box<dyn Error>> {
-        let name = self.config.display();
-        if name.to_string() == "phi-3.5-mini" {
-            return Ok(serde_json::from_str(PHI)?);
-        }
-        let text = fs::read_to_string(&self.config).map_err(|e| format!("{name}: {e}"))?;
-        let value: Value = serde_json::from_str(&text).map_err(|e| format!("{name}: {e}"))?;
-        if value.is_object() { Ok(value) } else { Err(format!("{name}: expected a JSON object, found {value}").into()) }
     }
 }

@@ -67,7 +67,9 @@ fn file_of_other_inputs_or_damaged_is_rejected() {
     let mut weights: Vec<_> = fs::read_dir(home.path("model")).unwrap().map(|entry| entry.unwrap().path()).collect();
     weights.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     home.write("plain.safetensors", fs::read(&weights[0]).unwrap());
-    rejected(kept, &["plain.safetensors", "checksum"]);
+    rejected(kept, &["plain.safetensors", "expected a baseline that `qins validate` wrote", "a model's weights"]);
+    home.qins("logits --model model --prompt-ids 5,7 --out plain.safetensors").done();
+    rejected(kept, &["plain.safetensors", "expected a baseline that `qins validate` wrote", "scores", "`qins logits`"]);
     // Complete, with correct checksums, and inconsistent content.
     let forged = |edit: &dyn Fn(&mut Value)| {
         let length = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
