@@ -12,6 +12,7 @@ mod gpu;
 mod kernel;
 mod phi3;
 mod projection;
+mod real;
 mod smollm2;
 mod swap;
 mod tokenizer;

@@ -280,10 +280,11 @@ impl RopeScaling {
 }
 
 impl Inner {
-    /// The type; the first Phi-3 called LongRoPE `su`.
+    /// The type; early Phi-3 called LongRoPE `su` or `yarn`.
     fn name(&self, place: &str, model: RopeModel<'_>) -> Result<String, String> {
         let named = |name: &Option<String>| {
-            name.clone().map(|n| if n == "su" && model.is_phi3() { "longrope".into() } else { n })
+            let is_alias = |n: &str| model.is_phi3() && ["su", "yarn"].contains(&n);
+            name.clone().map(|n| if is_alias(&n) { "longrope".into() } else { n })
         };
         match (named(&self.rope_type), named(&self.r#type)) {
             (Some(a), Some(b)) if a != b => {

@@ -39,13 +39,14 @@ use crate::{
 #[command(after_long_help = "Examples:
   qins bench --scheme q8
   qins bench --model synthetic:phi-3.5-mini --blocks 4 --scheme q4 --targets full --threads 2
+  qins bench --model synthetic:llama-3.1-8b --scheme q4 --targets full
   qins bench --model DIR --json
 
 Decoding a token reads every weight once, so its speed is bounded by memory bandwidth. The bandwidth is measured in the same run \
 (on a GPU, that of a copy), and the share that decoding uses is printed.")]
 pub(crate) struct Bench {
-    /// A Hugging Face directory, or `synthetic:phi-3.5-mini` or `synthetic:FILE` for random weights of those shapes or of a
-    /// config.json's [default: the embedded model]
+    /// A Hugging Face directory, or `synthetic:NAME` or `synthetic:FILE` for random weights in the shapes of a model that is built
+    /// in, such as `llama-3.1-8b` (an unknown name lists them), or of a config.json [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     model: Option<Model>,
     /// Number of blocks of a synthetic model, instead of all
@@ -216,10 +217,7 @@ impl Bench {
             return Ok((source.name, loaded));
         };
         let file = Path::new(name.trim_start_matches("synthetic:"));
-        let mut config = shapes(file)?;
-        if let Some(blocks) = self.blocks {
-            config["num_hidden_layers"] = blocks.into();
-        }
+        let config = shapes(file, self.blocks)?;
         let config = ModelConfig::parse(&config, file)?;
         let dtype = match &self.dtype[..] {
             "bf16" => FloatDtype::Bf16,

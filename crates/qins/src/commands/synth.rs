@@ -19,7 +19,7 @@ use crate::{Outcome, progress::bytes_progress, shapes::shapes};
   qins synth --config phi-3.5-mini --blocks 2 --out small
   qins convert --model phi-synthetic --scheme q4 --targets full --out phi-synthetic-q4")]
 pub(crate) struct Synth {
-    /// The shapes: `phi-3.5-mini`, or a config.json of a Phi-3 (or Llama without biases)
+    /// The shapes: a config.json, or `phi-3.5-mini`, `llama-3.1-8b` and others that are built in; an unknown name lists them
     #[arg(long, value_name = "CONFIG")]
     config: PathBuf,
     /// Number of blocks, instead of the configuration's
@@ -35,10 +35,7 @@ pub(crate) struct Synth {
 
 impl Synth {
     pub(crate) fn run(self) -> Outcome {
-        let mut config = shapes(&self.config)?;
-        if let Some(blocks) = self.blocks {
-            config["num_hidden_layers"] = blocks.into();
-        }
+        let config = shapes(&self.config, self.blocks)?;
         let bar = bytes_progress(0, "writing".to_owned());
         write_random_checkpoint(&config, &self.out, self.shard_bytes, |done, total| {
             bar.set_length(total as u64);
