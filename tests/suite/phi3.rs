@@ -263,6 +263,32 @@ fn encoded_cache_attends_to_the_same_positions() {
     }
 }
 
+/// The logits do not depend on how many tokens are read at once, beyond the rounding that the plain cache has too: in `q4` a
+/// block of keys is encoded only when its own queries have attended to it.
+#[test]
+fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
+    let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
+    let ids: Vec<u32> = (0..160).map(|i| 3 + i * 29 % 90).collect();
+    let read = |model: &Decoder, piece: usize| {
+        let mut session = Session::new(model, 8).with_prefill_chunk(piece);
+        values(session.extend(&ids, Logits::All).unwrap())
+    };
+    let plain = read(&model, 160);
+    let rounding = [1, 5, 31].map(|piece| max_abs_diff(&read(&model, piece), &plain)).into_iter().fold(0.0, f32::max);
+    for scheme in KvScheme::ALL {
+        model.set_kv(scheme);
+        let whole = read(&model, 160);
+        for piece in [1, 5, 31, 64, 65] {
+            let diff = max_abs_diff(&read(&model, piece), &whole);
+            println!("{scheme}, {piece}: {diff:e}; plain {rounding:e}");
+            assert!(diff <= 10.0 * rounding, "{scheme}, pieces of {piece}: {diff:e}, where rounding is {rounding:e}");
+        }
+        // Control: what the scheme itself changes is far more.
+        let lost = max_abs_diff(&whole, &plain);
+        assert!(scheme == KvScheme::F32 || lost > 100.0 * rounding, "{scheme}: {lost:e}");
+    }
+}
+
 /// Elements of keys or values per token in a cache.
 fn cached_numbers(model: &Decoder) -> usize {
     let config = model.config();

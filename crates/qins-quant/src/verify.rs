@@ -71,7 +71,10 @@ pub fn verify(
     if !encoded || !schemes.all(|scheme| scheme == Some(Scheme::Lossless)) {
         for tensor in checkpoint.tensors().filter(|tensor| !is_part(checkpoint, tensor)) {
             let fault = if faulty.contains(tensor) { None } else { checkpoint.expect_finite(tensor).err() };
-            found.faults.extend(fault.inspect(|_| drop(faulty.insert(tensor))));
+            if let Some(fault) = fault {
+                found.faults.push(fault);
+                faulty.insert(tensor);
+            }
         }
     }
     for (path, tensor) in checkpoint.missing_tensors() {

@@ -6,12 +6,11 @@ use burn::{
 };
 
 use qins_model::ModelConfig;
-use qins_quant::kv::AttentionSpan;
 
 use super::block::Pass;
 use crate::{
     Projection,
-    cache::{KvView, LayerCache},
+    cache::{Appended, LayerCache},
 };
 
 /// Attention of one block. The fused `qkv_proj` of a checkpoint is split by rows when it is loaded, so that q, k and v
@@ -57,11 +56,9 @@ impl Attention {
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = q.reshape([self.kv_heads, group * n, self.head_dim]);
-        let y = match cache.append(k, v, mask.first) {
-            KvView::Plain(k, v) => self.over_plain(q, k, v, pass),
-            KvView::Encoded(heads) => {
-                precision.round(heads.attend(q, AttentionSpan { start: mask.start, n, window: self.sliding_window }))
-            }
+        let y = match cache.append(k, v, q, mask.first, self.sliding_window) {
+            Appended::Plain([k, v, q]) => self.over_plain(q, k, v, pass),
+            Appended::Attended(y) => precision.round(y),
         };
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
         precision.round(self.o_proj.forward(y))
@@ -88,8 +85,6 @@ impl Attention {
 
 /// Which positions the tokens of one forward pass attend to.
 pub(super) struct Mask {
-    /// The position of the first of them.
-    start: usize,
     /// The first cached position that any of them attends to.
     first: usize,
     /// Added to the scores: 0 or −∞, `[1, 1, n, len − first]`; `None` if all positions are visible, or no mask is needed.
@@ -113,6 +108,6 @@ impl Mask {
                 (0..n * len).map(|i| if visible(i / len, i % len) { 0.0 } else { f32::NEG_INFINITY }).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, n, len]), device)
         });
-        Self { start, first, bias }
+        Self { first, bias }
     }
 }

@@ -3,7 +3,7 @@
 use qins_codec::Alpha;
 use rayon::prelude::*;
 
-use super::{EncodeOptions, Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
 use crate::{EncodeError, FloatDtype, range::ScaleRange};
 
 /// Companded values under a common α.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{EncodeOptions, Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, stride_of_halves};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, stride_of_halves};
 use crate::{EncodeError, FloatDtype, Prune, Scheme, range::ScaleRange};
 
 /// 16-bit words rotated left by one bit; the lower halves of `f32` are a separate part.

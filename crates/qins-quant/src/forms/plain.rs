@@ -1,6 +1,6 @@
 //! Plain weights, in the type of the source.
 
-use super::{EncodeOptions, Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
 use crate::{EncodeError, FloatDtype, range::ScaleRange};
 
 pub(super) struct Plain;

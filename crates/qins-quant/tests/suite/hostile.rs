@@ -96,7 +96,8 @@ fn companded_f32_value_decoding_to_infinity_is_rejected() {
     // Not every f16 near the largest round-trips: those that do not are rejected.
     let encode = |x| EncodedTensor::encode_as(&[x], [1, 1], FloatDtype::F16, &Scheme::CompandedF32.into());
     let rejected = (0..1024).map(|i| 65504.0 - 32.0 * i as f32).filter(|x| encode(*x).is_err()).count();
-    let exact = (0..1024).map(|i| 65504.0 - 32.0 * i as f32).all(|x| encode(x).is_err() || encode(x).unwrap().decode() == [x]);
+    let exact =
+        (0..1024).map(|i| 65504.0 - 32.0 * i as f32).all(|x| encode(x).is_err() || encode(x).unwrap().decode() == [x]);
     assert!(exact && (1..1024).contains(&rejected), "{rejected}");
 }
 

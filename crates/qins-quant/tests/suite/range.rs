@@ -43,7 +43,9 @@ fn weights_of_any_magnitude_keep_their_sqnr_or_are_rejected() {
                             accepted += 1;
                         }
                         Err(error) => {
-                            let (Some(row), Some(col)) = place(&error) else { panic!("{scheme}, 1e{power}: {error:?}") };
+                            let (Some(row), Some(col)) = place(&error) else {
+                                panic!("{scheme}, 1e{power}: {error:?}")
+                            };
                             let found = format!("at row {row}, column {col}");
                             assert!(error.to_string().contains(&found.replace("at ", "")), "{error}");
                             assert!(weights[row * SHAPE[1] + col] != 0.0, "{error}");

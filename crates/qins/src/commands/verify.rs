@@ -62,10 +62,10 @@ impl Verify {
         for module in &found.modules {
             let Some(db) = module.fidelity.sqnr_db() else { continue };
             // At 0 dB nothing is left of the weights.
-            if db <= 0.0 && self.min_sqnr >= 0.0 {
-                faults.push(format!("`{}`: expected more than 0 dB, found {db:.2}", module.name));
-            } else if db < self.min_sqnr {
+            if db < self.min_sqnr {
                 faults.push(format!("`{}`: expected {} dB or more, found {db:.2}", module.name, self.min_sqnr));
+            } else if db <= 0.0 && self.min_sqnr >= 0.0 {
+                faults.push(format!("`{}`: expected more than 0 dB, found {db:.2}", module.name));
             }
         }
         let config = ModelConfig::of(&checkpoint);

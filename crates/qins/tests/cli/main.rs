@@ -18,6 +18,7 @@ mod invalid_weights;
 #[cfg(unix)]
 mod killed;
 mod logits;
+mod numbers;
 mod policies;
 mod stored;
 mod sweep;
