@@ -4,19 +4,19 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Generator, Session,
+    Generator, Session, apply,
     decoder::{CausalLm, Decoder, Logits, Precision},
     load,
 };
-use qins_model::{ModelConfig, Rope, RopeRegime};
+use qins_model::{ModelConfig, Policy, Rope, RopeRegime, Targets};
 use qins_quant::checkpoint::{Checkpoint, Files};
-use qins_quant::kv::KvScheme;
+use qins_quant::{Scheme, kv::KvScheme};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{cases, device, fixture, floats, max_abs_diff, values};
+use crate::common::{cases, device, fixture, floats, max_abs_diff, on_cpu, values};
 
 const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
 
@@ -263,11 +263,12 @@ fn encoded_cache_attends_to_the_same_positions() {
     }
 }
 
-/// The logits do not depend on how many tokens are read at once, beyond the rounding that the plain cache has too: in `q4` a
-/// block of keys is encoded only when its own queries have attended to it.
+/// The logits do not depend on how many tokens are read at once: in `q4` a block of keys is encoded only when its own queries have
+/// attended to it. With encoded weights, whose products do not depend on it either.
 #[test]
 fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
+    apply(&Policy::new(Targets::All, Scheme::Q8), &mut model).unwrap();
     let ids: Vec<u32> = (0..160).map(|i| 3 + i * 29 % 90).collect();
     let read = |model: &Decoder, piece: usize| {
         let mut session = Session::new(model, 8).with_prefill_chunk(piece);
@@ -278,14 +279,14 @@ fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
     for scheme in KvScheme::ALL {
         model.set_kv(scheme);
         let whole = read(&model, 160);
+        let lost = max_abs_diff(&whole, &plain);
+        assert!(scheme == KvScheme::F32 || lost > 3.0 * rounding, "{scheme}: {lost:e}, where rounding is {rounding:e}");
         for piece in [1, 5, 31, 64, 65] {
             let diff = max_abs_diff(&read(&model, piece), &whole);
-            println!("{scheme}, {piece}: {diff:e}; plain {rounding:e}");
-            assert!(diff <= 10.0 * rounding, "{scheme}, pieces of {piece}: {diff:e}, where rounding is {rounding:e}");
+            // On a GPU, keys and values differ in their last bits, and so in a few codes: much less than the cache loses.
+            let bound = 5.0 * rounding + if on_cpu() { 0.0 } else { lost / 10.0 };
+            assert!(diff <= bound, "{scheme}, pieces of {piece}: {diff:e}, where {lost:e} is lost");
         }
-        // Control: what the scheme itself changes is far more.
-        let lost = max_abs_diff(&whole, &plain);
-        assert!(scheme == KvScheme::F32 || lost > 100.0 * rounding, "{scheme}: {lost:e}");
     }
 }
 

@@ -28,7 +28,7 @@ impl StoredForm for CompandedFloat {
         // f32 resolves u near 1, and so |x| to one part in 2²⁵/(α|x|): less and less the larger a weight is.
         let decoded = |u: f32| format.source().round(qins_codec::decode_u(u, self.alpha));
         let differs = |(x, u): (&f32, &f32)| match format.source() {
-            FloatDtype::F16 | FloatDtype::Bf16 => decoded(*u) != *x,
+            FloatDtype::F16 | FloatDtype::Bf16 => decoded(*u) != format.source().round(*x),
             FloatDtype::F32 => (decoded(*u) - x).abs() > x.abs() / 256.0,
         };
         if let Some(i) = weights.values.par_iter().zip(&u).position_first(differs) {
