@@ -4,19 +4,19 @@
 use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
-    Generator, Session, apply,
+    Generator, Session,
     decoder::{CausalLm, Decoder, Logits, Precision},
     load,
 };
-use qins_model::{ModelConfig, Policy, Rope, RopeRegime, Targets};
+use qins_model::{ModelConfig, Rope, RopeRegime};
 use qins_quant::checkpoint::{Checkpoint, Files};
-use qins_quant::{Scheme, kv::KvScheme};
+use qins_quant::kv::KvScheme;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{cases, device, fixture, floats, max_abs_diff, on_cpu, values};
+use crate::common::{cases, device, fixture, floats, max_abs_diff, values};
 
 const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
 
@@ -37,7 +37,7 @@ struct Golden {
 }
 
 /// A fixture, its `config.json` put through `edit`.
-fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
+pub(crate) fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -259,33 +259,6 @@ fn encoded_cache_attends_to_the_same_positions() {
             assert!(diff < 0.1, "{name}, in pieces: logits differ by {diff}");
             assert_eq!(session.cache().bytes(), ids.len() * 2 * 2 * cached_numbers(&model), "{name}");
             model.set_kv(KvScheme::F32);
-        }
-    }
-}
-
-/// The logits do not depend on how many tokens are read at once: in `q4` a block of keys is encoded only when its own queries have
-/// attended to it. With encoded weights, whose products do not depend on it either.
-#[test]
-fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
-    let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
-    apply(&Policy::new(Targets::All, Scheme::Q8), &mut model).unwrap();
-    let ids: Vec<u32> = (0..160).map(|i| 3 + i * 29 % 90).collect();
-    let read = |model: &Decoder, piece: usize| {
-        let mut session = Session::new(model, 8).with_prefill_chunk(piece);
-        values(session.extend(&ids, Logits::All).unwrap())
-    };
-    let plain = read(&model, 160);
-    let rounding = [1, 5, 31].map(|piece| max_abs_diff(&read(&model, piece), &plain)).into_iter().fold(0.0, f32::max);
-    for scheme in KvScheme::ALL {
-        model.set_kv(scheme);
-        let whole = read(&model, 160);
-        let lost = max_abs_diff(&whole, &plain);
-        assert!(scheme == KvScheme::F32 || lost > 3.0 * rounding, "{scheme}: {lost:e}, where rounding is {rounding:e}");
-        for piece in [1, 5, 31, 64, 65] {
-            let diff = max_abs_diff(&read(&model, piece), &whole);
-            // On a GPU, keys and values differ in their last bits, and so in a few codes: much less than the cache loses.
-            let bound = 5.0 * rounding + if on_cpu() { 0.0 } else { lost / 10.0 };
-            assert!(diff <= bound, "{scheme}, pieces of {piece}: {diff:e}, where {lost:e} is lost");
         }
     }
 }
