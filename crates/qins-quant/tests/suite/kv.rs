@@ -162,14 +162,16 @@ fn attended(
 fn attention_does_not_depend_on_how_many_tokens_are_read_at_once() {
     for scheme in KvScheme::ALL {
         let in_pieces = |piece| attended(scheme, 160, piece, |tokens| scheme.pieces(tokens).collect());
-        let one_by_one = in_pieces(1);
+        let one_by_one: Vec<f64> = in_pieces(1).into_iter().map(f64::from).collect();
         for piece in [5, 31, 63, 64, 65, 160] {
-            assert!(in_pieces(piece) == one_by_one, "{scheme}, pieces of {piece}");
+            // Products of one query and of several are summed in another order.
+            let error = nmse(&one_by_one, &in_pieces(piece));
+            assert!(error < FLOAT_NMSE, "{scheme}, pieces of {piece}: {error:e}");
         }
+        // Control: in one piece, queries see their own block encoded, where blocks are.
+        let error = nmse(&one_by_one, &attended(scheme, 160, 160, |tokens| vec![tokens]));
+        assert_eq!(error > 1e-4, scheme == KvScheme::Q4, "{scheme}: {error:e}");
     }
-    // Control: without the scheme's pieces, the first queries see their own block encoded.
-    let whole = |piece| attended(KvScheme::Q4, 160, piece, |tokens| vec![tokens]);
-    assert!(whole(160) != whole(1));
 }
 
 #[test]
