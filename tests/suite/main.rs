@@ -3,6 +3,7 @@
 mod atlas;
 #[cfg(feature = "autodiff")]
 mod autodiff;
+mod cache;
 mod calibrate;
 mod common;
 mod export;

@@ -37,7 +37,7 @@ struct Golden {
 }
 
 /// A fixture, its `config.json` put through `edit`.
-fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
+pub(crate) fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -19,6 +19,7 @@ pub struct KvCache {
 #[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
     store: Store,
+    scheme: KvScheme,
     len: usize,
 }
 
@@ -27,9 +28,18 @@ pub(crate) struct LayerCache {
 enum Store {
     /// Plain, on the device: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use. `None`
     /// only during an append.
-    Plain { keys: Option<Tensor<3>>, values: Option<Tensor<3>> },
-    /// In another scheme, on the host.
-    Encoded(Heads),
+    Plain {
+        keys: Option<Tensor<3>>,
+        values: Option<Tensor<3>>,
+    },
+    Encoded(Encoded),
+}
+
+/// Keys and values over which attention is our own.
+#[derive(Clone, Debug)]
+enum Encoded {
+    /// In another scheme than `f32`, on the host.
+    Host(Heads),
     /// In any scheme, on a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuHeads),
@@ -42,11 +52,15 @@ impl KvCache {
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
         let store = || match scheme {
             #[cfg(feature = "gpu")]
-            scheme if !on_cpu(device) => Store::Gpu(GpuHeads::new(scheme, heads, dim, capacity, device)),
+            scheme if !on_cpu(device) => {
+                Store::Encoded(Encoded::Gpu(GpuHeads::new(scheme, heads, dim, capacity, device)))
+            }
             KvScheme::F32 => Store::Plain { keys: empty(), values: empty() },
-            scheme => Store::Encoded(Heads::new(scheme, heads, dim, capacity)),
+            KvScheme::F16 | KvScheme::Bf16 | KvScheme::Q8 | KvScheme::Q4 => {
+                Store::Encoded(Encoded::Host(Heads::new(scheme, heads, dim, capacity)))
+            }
         };
-        let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), len: 0 }).collect();
+        let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), scheme, len: 0 }).collect();
         Self { layers, len: 0 }
     }
 
@@ -70,6 +84,22 @@ impl KvCache {
         self.layers.iter().map(LayerCache::bytes).sum()
     }
 
+    /// The first layer with keys or values that were finite but beyond the range of the scheme, and one of them; `None` also on a
+    /// GPU, from which they would have to be read.
+    pub(crate) fn beyond(&self) -> Option<(usize, f32)> {
+        self.layers.iter().enumerate().find_map(|(layer, cache)| match &cache.store {
+            Store::Encoded(Encoded::Host(heads)) => heads.beyond().map(|found| (layer, found)),
+            #[cfg(feature = "gpu")]
+            Store::Encoded(Encoded::Gpu(_)) => None,
+            Store::Plain { .. } => None,
+        })
+    }
+
+    /// How keys and values are stored.
+    pub(crate) fn scheme(&self) -> KvScheme {
+        self.layers.first().map_or(KvScheme::F32, |layer| layer.scheme)
+    }
+
     /// Removes all tokens; keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -77,9 +107,9 @@ impl KvCache {
             layer.len = 0;
             match &mut layer.store {
                 Store::Plain { .. } => {}
-                Store::Encoded(heads) => heads.clear(),
+                Store::Encoded(Encoded::Host(heads)) => heads.clear(),
                 #[cfg(feature = "gpu")]
-                Store::Gpu(heads) => heads.clear(),
+                Store::Encoded(Encoded::Gpu(heads)) => heads.clear(),
             }
         }
     }
@@ -91,41 +121,61 @@ impl KvCache {
     }
 }
 
-/// What attention reads of the cache.
-pub(crate) enum KvView<'a> {
-    /// Keys and values, `[kv_heads, positions, head_dim]`, from the first visible position on.
-    Plain(Tensor<3>, Tensor<3>),
-    /// All keys and values, encoded.
-    Encoded(EncodedKv<'a>),
+/// How queries attend.
+#[derive(Clone, Copy)]
+pub(crate) struct Attending {
+    /// The first position that any of them attends to.
+    pub(crate) first: usize,
+    /// The most positions of each; `None` for all.
+    pub(crate) window: Option<usize>,
+    /// c of a soft cap of the scores.
+    pub(crate) softcap: Option<f32>,
 }
 
-/// Encoded keys and values.
-pub(crate) enum EncodedKv<'a> {
-    Host(&'a Heads),
-    #[cfg(feature = "gpu")]
-    Gpu(&'a GpuHeads),
+/// What an append gives attention.
+pub(crate) enum Appended {
+    /// Keys and values, `[kv_heads, positions, head_dim]`, from the first visible position on, and the queries, which are still
+    /// to attend to them.
+    Plain([Tensor<3>; 3]),
+    /// The result for the queries, `[kv_heads, group·n, head_dim]`.
+    Attended(Tensor<3>),
 }
 
 impl LayerCache {
-    /// Appends `[kv_heads, n, head_dim]` keys and values; returns all of them, plain ones from position `first` on.
-    pub(crate) fn append(&mut self, k: Tensor<3>, v: Tensor<3>, first: usize) -> KvView<'_> {
+    /// Appends `[kv_heads, n, head_dim]` keys and values. If they are encoded, queries `[kv_heads, group·n, head_dim]` attend to
+    /// them: softmax(q·kᵀ / √dim)·v. Plain ones are returned from the first position that any attends to.
+    pub(crate) fn append(
+        &mut self,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        q: Tensor<3>,
+        Attending { first, window, softcap }: Attending,
+    ) -> Appended {
         let start = self.len;
-        self.len += k.dims()[1];
-        match &mut self.store {
+        let [_, n, _] = k.dims();
+        self.len += n;
+        let store = match &mut self.store {
             Store::Plain { keys, values } => {
                 let view = (first, self.len);
-                KvView::Plain(append(keys, k, start, view), append(values, v, start, view))
+                return Appended::Plain([append(keys, k, start, view), append(values, v, start, view), q]);
             }
-            Store::Encoded(heads) => {
-                heads.append(&host(k), &host(v));
-                KvView::Encoded(EncodedKv::Host(heads))
-            }
-            #[cfg(feature = "gpu")]
-            Store::Gpu(heads) => {
-                heads.append(k, v);
-                KvView::Encoded(EncodedKv::Gpu(heads))
-            }
+            Store::Encoded(store) => store,
+        };
+        let pieces: Vec<_> = self.scheme.pieces(start..start + n).collect();
+        if pieces.len() <= 1 {
+            return Appended::Attended(store.attend(k, v, q, AttentionSpan { start, n, window, softcap }));
         }
+        let [heads, rows, dim] = q.dims();
+        let group = rows / n;
+        let q = q.reshape([heads * group, n, dim]);
+        let attended = pieces.into_iter().map(|piece| {
+            let (tokens, n) = (piece.start - start..piece.end - start, piece.len());
+            let part = |x: &Tensor<3>| x.clone().slice_dim(1, tokens.clone());
+            let q = part(&q).reshape([heads, group * n, dim]);
+            let span = AttentionSpan { start: piece.start, n, window, softcap };
+            store.attend(part(&k), part(&v), q, span).reshape([heads * group, n, dim])
+        });
+        Appended::Attended(Tensor::cat(attended.collect(), 1).reshape([heads, rows, dim]))
     }
 
     fn bytes(&self) -> usize {
@@ -134,23 +184,27 @@ impl LayerCache {
                 let [heads, _, dim] = keys.as_ref().map_or([0; 3], Tensor::dims);
                 2 * size_of::<f32>() * heads * self.len * dim
             }
-            Store::Encoded(heads) => heads.bytes(),
+            Store::Encoded(Encoded::Host(heads)) => heads.bytes(),
             #[cfg(feature = "gpu")]
-            Store::Gpu(heads) => heads.bytes(),
+            Store::Encoded(Encoded::Gpu(heads)) => heads.bytes(),
         }
     }
 }
 
-impl EncodedKv<'_> {
-    /// softmax(q·kᵀ / √dim)·v of queries `[kv_heads, group·n, head_dim]`.
-    pub(crate) fn attend(&self, queries: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
+impl Encoded {
+    /// Appends encoded keys and values, and attends.
+    fn attend(&mut self, k: Tensor<3>, v: Tensor<3>, q: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
         match self {
             Self::Host(heads) => {
-                let (shape, device) = (queries.dims(), queries.device());
-                Tensor::from_data(TensorData::new(heads.attend(&host(queries), span), shape), &device)
+                heads.append(&host(k), &host(v));
+                let (shape, device) = (q.dims(), q.device());
+                Tensor::from_data(TensorData::new(heads.attend(&host(q), span), shape), &device)
             }
             #[cfg(feature = "gpu")]
-            Self::Gpu(heads) => heads.attend(queries, span),
+            Self::Gpu(heads) => {
+                heads.append(k, v);
+                heads.attend(q, span)
+            }
         }
     }
 }

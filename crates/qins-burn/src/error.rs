@@ -1,6 +1,7 @@
 //! Errors of loading and running a model.
 
-use qins_quant::Scheme;
+use qins_model::SamplerError;
+use qins_quant::{Scheme, kv::KvScheme};
 
 /// An error of loading or running a model, with a message of one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +21,36 @@ pub enum Error {
     /// A sequence is empty.
     #[error("expected at least one token, found an empty sequence")]
     Empty,
-    /// No logit is finite.
-    #[error("expected finite logits, found none: the model overflows")]
-    NotFinite,
+    /// A logit is NaN or infinite. −∞ too: no supported model masks its vocabulary, so it is an overflow.
+    #[error(
+        "expected finite logits, found {value} of token id {id} after token {position} of the sequence: the model overflows"
+    )]
+    NotFinite {
+        /// The logit.
+        value: f32,
+        /// The token id that it is of.
+        id: usize,
+        /// The position of the token after which it was computed, from 0.
+        position: usize,
+    },
+    /// A key or value is beyond the range of the KV cache, so that logits are not finite.
+    #[error(
+        "expected keys and values of magnitude 65504 or less for a KV cache in {scheme}, found {found} in layer {layer} by \
+         token {position} of the sequence: a cache in f32 has the range"
+    )]
+    KvRange {
+        /// How keys and values are stored.
+        scheme: KvScheme,
+        /// The first such element of the layer.
+        found: f32,
+        /// The first such layer.
+        layer: usize,
+        /// The position of the token after which logits were not finite, from 0.
+        position: usize,
+    },
+    /// Settings of sampling are out of range.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// A token is outside the vocabulary.
     #[error("expected token ids below {vocabulary}, the model's vocabulary, found {found}")]
     TokenId {

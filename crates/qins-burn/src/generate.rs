@@ -71,6 +71,30 @@ impl<'m> Session<'m> {
         Ok(self.forward(len, Logits::Tail(logits.rows(ids.len()))))
     }
 
+    /// As [`extend`](Self::extend), with the logits read from the device, row-major.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend); when a logit is NaN or infinite, or the device fails.
+    pub fn read(&mut self, ids: &[u32], logits: Logits) -> Result<Vec<f32>, Error> {
+        let read = device::read(self.extend(ids, logits)?)?;
+        // Without an early end, so that it vectorises.
+        if read.iter().fold(true, |all, logit| all & logit.is_finite()) {
+            return Ok(read);
+        }
+        Err(self.overflow(&read))
+    }
+
+    /// The error of logits that are not finite, the last of which are after the last token.
+    fn overflow(&self, logits: &[f32]) -> Error {
+        let vocabulary = self.model.config().vocab_size.max(1);
+        let at = logits.iter().position(|logit| !logit.is_finite()).unwrap_or(0);
+        let position = self.ids.len() - logits.len() / vocabulary + at / vocabulary;
+        match self.cache.beyond() {
+            Some((layer, found)) => Error::KvRange { scheme: self.cache.scheme(), found, layer, position },
+            None => Error::NotFinite { value: logits[at], id: at % vocabulary, position },
+        }
+    }
+
     /// Reads the last `n` ids.
     fn forward(&mut self, n: usize, logits: Logits) -> Tensor<2> {
         let (model, regime, cache) = (self.model, self.regime, &mut self.cache);
@@ -160,7 +184,7 @@ impl Generator {
     /// Continues `prompt`.
     ///
     /// # Errors
-    /// As [`Session::extend`] for the prompt; also when no logit is finite, or the device fails. A full context later ends the text.
+    /// As [`Session::read`]; also when a setting of the sampler is out of range. A full context after the prompt ends the text.
     pub fn generate(
         &self,
         model: &dyn CausalLm,
@@ -225,7 +249,7 @@ impl<'m, S: BorrowMut<Session<'m>>> Tokens<'m, S> {
     /// Continues after `prompt`, which is read after the tokens of `session`.
     ///
     /// # Errors
-    /// When the model cannot read the prompt: as [`Session::extend`].
+    /// When the model cannot read the prompt, as [`Session::extend`], or a setting of the sampler is out of range.
     pub fn new(
         session: S,
         prompt: &[u32],
@@ -237,14 +261,14 @@ impl<'m, S: BorrowMut<Session<'m>>> Tokens<'m, S> {
         if max_new_tokens > 0 {
             expect_readable(read.model.config(), read.ids.len(), prompt)?;
         }
-        let (choice, unread) = (sampler.start(), prompt.to_vec());
+        let (choice, unread) = (sampler.start()?, prompt.to_vec());
         Ok(Self { session, choice, stop_ids, unread, left: max_new_tokens, stop: Stop::Length, model: PhantomData })
     }
 
     fn step(&mut self) -> Result<Token, Error> {
         let session: &mut Session<'m> = self.session.borrow_mut();
-        let logits = device::read(session.extend(&self.unread, Logits::Last)?)?;
-        let id = self.choice.next(&logits, session.ids()).ok_or(Error::NotFinite)?;
+        let logits = session.read(&self.unread, Logits::Last)?;
+        let id = self.choice.next(&logits, session.ids()).ok_or_else(|| session.overflow(&logits))?;
         Ok(Token { id, logits })
     }
 }
@@ -275,7 +299,7 @@ impl<'m, S: BorrowMut<Session<'m>>> Iterator for Tokens<'m, S> {
 /// frequencies of the full length from its start, whereas generation switched to them on the way.
 ///
 /// # Errors
-/// As [`Session::extend`], and when the device fails; also for an empty prompt.
+/// As [`Session::read`]; also for an empty prompt.
 pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     if prompt.is_empty() {
         return Err(Error::Empty);
@@ -283,7 +307,7 @@ pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Resu
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
     let ids = [prompt, read].concat();
     // The last token of the prompt predicts the first of the continuation.
-    device::read(Session::new(model, ids.len()).extend(&ids, Logits::Tail(continuation.len()))?)
+    Session::new(model, ids.len()).read(&ids, Logits::Tail(continuation.len()))
 }
 
 /// As [`score`], but the continuation is read token by token, as in decoding.
@@ -293,9 +317,9 @@ pub fn score(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Resu
 pub fn score_token_by_token(model: &dyn CausalLm, prompt: &[u32], continuation: &[u32]) -> Result<Vec<f32>, Error> {
     let mut session = Session::new(model, prompt.len() + continuation.len());
     let Some((_, read)) = continuation.split_last() else { return Ok(Vec::new()) };
-    let mut logits = device::read(session.extend(prompt, Logits::Last)?)?;
+    let mut logits = session.read(prompt, Logits::Last)?;
     for id in read {
-        logits.extend(device::read(session.extend(&[*id], Logits::Last)?)?);
+        logits.extend(session.read(&[*id], Logits::Last)?);
     }
     Ok(logits)
 }
@@ -303,7 +327,7 @@ pub fn score_token_by_token(model: &dyn CausalLm, prompt: &[u32], continuation: 
 /// The logits after each of `ids`, `[ids.len(), vocabulary]` row-major.
 ///
 /// # Errors
-/// As [`Session::extend`], and when the device fails.
+/// As [`Session::read`].
 pub fn scores(model: &dyn CausalLm, ids: &[u32]) -> Result<Vec<f32>, Error> {
-    device::read(Session::new(model, ids.len()).extend(ids, Logits::All)?)
+    Session::new(model, ids.len()).read(ids, Logits::All)
 }

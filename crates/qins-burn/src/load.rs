@@ -79,6 +79,7 @@ pub fn load(
 ) -> Result<Loaded, Error> {
     one_stream();
     let config = ModelConfig::of(checkpoint)?;
+    check(checkpoint, &config)?;
     if policy.is_some() && checkpoint.quantization().is_some() {
         let message = "expected a plain checkpoint to encode, found one that is encoded already";
         return Err(QuantError::file(checkpoint.config_path(), message).into());

@@ -49,7 +49,7 @@ pub use linears::{LinearKind, LinearSpec};
 pub use policy::{Importance, Override, Policy};
 pub use random::{random_weights, write_random_checkpoint};
 pub use rope::{Rope, RopeRegime};
-pub use sampler::{Sampler, TokenChoice};
+pub use sampler::{Sampler, SamplerError, TokenChoice};
 pub use source::ModelSource;
 pub use stop::stop_ids;
 pub use targets::Targets;

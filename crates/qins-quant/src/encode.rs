@@ -5,7 +5,9 @@ use rayon::prelude::*;
 
 use crate::{
     EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Prune, Recipe, Scheme,
+    fit::relative,
     forms::{Form, MatrixFormat, StoredForm, Weights},
+    range::BelowRange,
     sample,
 };
 
@@ -13,7 +15,8 @@ impl EncodedTensor {
     /// Encodes `weights`, a row-major `[rows, cols]` matrix.
     ///
     /// # Errors
-    /// When the length does not match the shape, or a weight is NaN, infinite or too large for the scheme.
+    /// When the length does not match the shape, a weight is NaN, infinite or too large for the scheme, or the weights are too
+    /// small for its scales.
     pub fn encode(weights: &[f32], shape: [usize; 2], scheme: Scheme) -> Result<Self, EncodeError> {
         Self::encode_as(weights, shape, FloatDtype::F32, &scheme.into())
     }
@@ -31,6 +34,19 @@ impl EncodedTensor {
         source: FloatDtype,
         recipe: &Recipe,
     ) -> Result<Self, EncodeError> {
+        let (encoded, below) = Self::encode_part(weights, shape, source, recipe)?;
+        below.check()?;
+        Ok(encoded)
+    }
+
+    /// As [`encode_as`](Self::encode_as), of some rows of a matrix: whether too much of it is below the range of its scales is
+    /// for the caller to check.
+    fn encode_part(
+        weights: &[f32],
+        shape: [usize; 2],
+        source: FloatDtype,
+        recipe: &Recipe,
+    ) -> Result<(Self, BelowRange), EncodeError> {
         let [rows, cols] = shape;
         let Recipe { scheme, options, importance, .. } = recipe;
         let importance = importance.as_deref();
@@ -48,6 +64,8 @@ impl EncodedTensor {
                 return Err(EncodeError::Importance { col, value: importance[col] });
             }
         }
+        let importance = importance.map(relative);
+        let importance = importance.as_deref();
         let form = recipe.form();
         let stored = form.stored();
         if options.alpha.is_some() && !stored.takes_alpha() {
@@ -67,7 +85,9 @@ impl EncodedTensor {
             resolve(stored, &rows.copied().collect::<Vec<_>>(), cols, importance, &mut options)?;
         }
         let weights = Weights { values, shape, importance, options };
-        Self::encoded(*scheme, MatrixFormat::new(form, source, cols), &weights)
+        let encoded = Self::encoded(*scheme, MatrixFormat::new(form, source, cols), &weights)?;
+        let range = stored.scale_range(cols, &options);
+        Ok((encoded, range.map_or_else(BelowRange::default, |range| BelowRange::of(range, values, cols))))
     }
 
     /// Encodes the little-endian `bytes` of a plain tensor. Unlike the `f32` of
@@ -77,10 +97,22 @@ impl EncodedTensor {
     /// As [`encode_as`](Self::encode_as), except that schemes which keep every bit accept any weight.
     pub fn encode_bytes(
         bytes: &[u8],
-        [rows, cols]: [usize; 2],
+        shape: [usize; 2],
         source: FloatDtype,
         recipe: &Recipe,
     ) -> Result<Self, EncodeError> {
+        let (encoded, below) = Self::encode_band(bytes, shape, source, recipe)?;
+        below.check()?;
+        Ok(encoded)
+    }
+
+    /// As [`encode_bytes`](Self::encode_bytes), of some rows of a matrix; see [`encode_part`](Self::encode_part).
+    pub(crate) fn encode_band(
+        bytes: &[u8],
+        [rows, cols]: [usize; 2],
+        source: FloatDtype,
+        recipe: &Recipe,
+    ) -> Result<(Self, BelowRange), EncodeError> {
         let format = recipe.format(source, cols);
         match format.form().stored().encode_bytes(&format, bytes) {
             Some(parts) => {
@@ -90,9 +122,9 @@ impl EncodedTensor {
                 }
                 // An invalid recipe is rejected even without weights.
                 Self::encode_as(&[], [0, cols], source, recipe)?;
-                Self::from_parts(format, rows, parts)
+                Ok((Self::from_parts(format, rows, parts)?, BelowRange::default()))
             }
-            None => Self::encode_as(&source.widen(bytes), [rows, cols], source, recipe),
+            None => Self::encode_part(&source.widen(bytes), [rows, cols], source, recipe),
         }
     }
 }
@@ -116,7 +148,8 @@ impl Recipe {
     pub(crate) fn resolve(&self, mut sample: Vec<f32>, cols: usize) -> Result<Self, EncodeError> {
         // An invalid recipe is rejected even without weights.
         EncodedTensor::encode_as(&[], [0, cols], FloatDtype::F32, self)?;
-        let importance = self.importance.as_deref();
+        let importance = self.importance.as_deref().map(relative);
+        let importance = importance.as_deref();
         sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, importance));
         let mut options = self.options;
         resolve(self.form().stored(), &sample, cols, importance, &mut options)?;

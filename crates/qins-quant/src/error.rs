@@ -52,6 +52,21 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
+    /// A weight that [`Scheme::CompandedF32`] does not give back: to the bit if the source has 16 bits, within 2⁻⁸ if it is `f32`.
+    #[error(
+        "expected weights that α|x|/(1+α|x|) in f32 gives back, found {value} at row {row}, column {col}, which it decodes \
+         to {decoded}"
+    )]
+    Inexact {
+        /// Row of the first such weight.
+        row: usize,
+        /// Column of the first such weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+        /// What it would be decoded to.
+        decoded: f32,
+    },
     /// A weight is so large that [`Scheme::CompandedF32`] would decode it to ±∞.
     #[error("expected weights below 2^25/α and finite once decoded, found {value} at row {row}, column {col}")]
     Saturated {
@@ -62,13 +77,46 @@ pub enum EncodeError {
         /// The weight.
         value: f32,
     },
-    /// The scale that a row's largest weight, or a fixed α, requires is beyond `f16`.
-    #[error("expected weights within an f16 scale (65504), found a scale of {scale} in row {row}")]
-    Scale {
-        /// The row.
+    /// A weight requires a scale beyond `f16`.
+    #[error(
+        "expected weights of magnitude {most} or less, as an f16 scale ends at 65504, found {value} at row {row}, \
+         column {col}"
+    )]
+    AboveRange {
+        /// Row of the first such weight.
         row: usize,
-        /// The required scale.
-        scale: f32,
+        /// Column of the first such weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+        /// The largest magnitude that the scheme can store.
+        most: f32,
+    },
+    /// Weights are so small that the `f16` scales that they require would be coarse, or zero.
+    #[error(
+        "expected weights of magnitude {least:e} or more, as f16 scales end at 6e-8, found {value:e} as the largest \
+         around row {row}, column {col}: lossless and rate store weights of any size"
+    )]
+    BelowRange {
+        /// Row of the first such weight.
+        row: usize,
+        /// Column of the first such weight.
+        col: usize,
+        /// The largest weight under its scale.
+        value: f32,
+        /// The least magnitude that the largest weight under a scale should have.
+        least: f32,
+    },
+    /// A fixed α is too large.
+    #[error("expected an α whose scale, 2^15/α, is an f16 above 0, found {0}")]
+    LargeAlpha(f32),
+    /// A fixed α suits the weights so badly that none of them is left: SQNR is 0 dB or less.
+    #[error("expected an α that suits the weights, found {alpha} to leave an SQNR of {sqnr_db:.2} dB")]
+    UnsuitableAlpha {
+        /// The α.
+        alpha: f32,
+        /// The SQNR of the decoded weights.
+        sqnr_db: f64,
     },
     /// A fixed α was requested for a scheme that fits its curves.
     #[error("expected no fixed α for {0}, which fits its curves")]
@@ -135,21 +183,30 @@ pub enum EncodeError {
 
 impl EncodeError {
     /// The same error with `first` added to its row, for rows that start there.
-    pub(crate) fn offset_rows(mut self, first: usize) -> Self {
+    pub(crate) fn offset_rows(self, first: usize) -> Self {
+        self.map_row(|row| row + first)
+    }
+
+    /// The same error with its row replaced, for rows taken from elsewhere.
+    pub(crate) fn map_row(mut self, place: impl Fn(usize) -> usize) -> Self {
         match &mut self {
             Self::NonFinite { row, .. }
             | Self::Saturated { row, .. }
-            | Self::Scale { row, .. }
+            | Self::Inexact { row, .. }
+            | Self::AboveRange { row, .. }
+            | Self::BelowRange { row, .. }
             | Self::Step { row, .. }
             | Self::Value { row, .. }
             | Self::Code { row, .. }
-            | Self::Parameter { row, .. } => *row += first,
+            | Self::Parameter { row, .. } => *row = place(*row),
             Self::Unreadable(_)
             | Self::Length { .. }
             | Self::Part { .. }
             | Self::Parts { .. }
             | Self::Plain
             | Self::Alpha(_)
+            | Self::LargeAlpha(_)
+            | Self::UnsuitableAlpha { .. }
             | Self::Prune(_)
             | Self::Coder
             | Self::Importance { .. } => {}

@@ -51,10 +51,24 @@ fn root([m1, m2, m3, m4]: [f64; 4]) -> f64 {
     0.5 * (low + high)
 }
 
-/// The importance scaled to a maximum of 1: only its ratios matter, and so scaled, sums of squares stay finite.
+/// Below this share of the mean importance a column counts as not reached by the calibration, which then says nothing about
+/// its weights; with an importance of 0 they would be stored arbitrarily.
+const UNREACHED: f64 = 1e-6;
+
+/// The importance of such columns as a share of the mean: enough that the columns beside them do not make them saturate.
+const IMPORTANCE_OF_UNREACHED: f64 = 0.25;
+
+/// The importance of columns scaled to a maximum of 1, with that of unreached ones raised; 1 if all are 0. Only its ratios
+/// matter, and so scaled, sums of squares neither overflow nor vanish.
 pub(crate) fn relative(importance: &[f32]) -> Vec<f32> {
-    let most = importance.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(*w));
-    importance.iter().map(|w| w / most).collect()
+    let wide = || importance.iter().map(|w| f64::from(*w));
+    let (most, sum) = (wide().fold(0.0, f64::max), wide().sum::<f64>());
+    if most == 0.0 {
+        return vec![1.0; importance.len()];
+    }
+    let mean = sum / importance.len() as f64;
+    let raised = |w: f64| if w < UNREACHED * mean { IMPORTANCE_OF_UNREACHED * mean } else { w };
+    wide().map(|w| (raised(w) / most) as f32).collect()
 }
 
 /// The smallest `f16` not below `x ≥ 0`, so that the largest weight under that scale has |t| ≤ 1.
@@ -84,6 +98,15 @@ mod tests {
             // A peaked distribution needs curvature; one as heavy above the middle as below needs none.
             assert_eq!(k > 1e-6, power > 1, "power {power}: k = {k}");
         }
+    }
+
+    #[test]
+    fn importance_of_unreached_columns_is_raised() {
+        assert_eq!(relative(&[2.0, 4.0, 1.0, 1e-5]), [0.5, 1.0, 0.25, 0.25e-5]);
+        assert_eq!(relative(&[0.0; 3]), [1.0; 3]);
+        assert_eq!(relative(&[f32::MAX, 0.0, f32::MAX, f32::MAX]), [1.0, 0.75 / 4.0, 1.0, 1.0]);
+        assert_eq!(relative(&[f32::from_bits(1), 0.0]), [1.0, 0.5 / 4.0]);
+        assert!(relative(&[]).is_empty());
     }
 
     #[test]

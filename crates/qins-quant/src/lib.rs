@@ -37,6 +37,7 @@ pub mod kv;
 pub mod mixture;
 mod origin;
 mod prune;
+mod range;
 mod recipe;
 mod sample;
 mod scheme;

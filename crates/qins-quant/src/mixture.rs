@@ -7,7 +7,9 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, sample};
+use crate::{
+    EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, fit::relative, sample,
+};
 
 /// Weights sampled of each matrix.
 const SAMPLE: usize = 1 << 20;
@@ -86,12 +88,14 @@ pub fn measure(source: &Checkpoint, tensor: &str, part: &Part, recipe: &Recipe) 
     let shape = [part.rows.len(), cols];
     let row = cols * plain.dtype.size();
     let mut weights = Vec::new();
-    for r in sample::rows(shape, SAMPLE) {
+    let sampled: Vec<usize> = sample::rows(shape, SAMPLE).collect();
+    for r in &sampled {
         let first = (part.rows.start + r) * row;
         weights.extend(plain.dtype.widen(&source.mapped(tensor, first..first + row)?));
     }
     let choices = SCHEMES.map(|scheme| choice(&weights, cols, plain.dtype, &Recipe { scheme, ..recipe.clone() }));
-    let choices = choices.into_iter().collect::<Result<_, _>>().map_err(|e| error(e.to_string()))?;
+    let place = |row: usize| part.rows.start + sampled.get(row).copied().unwrap_or(row);
+    let choices = choices.into_iter().collect::<Result<_, _>>().map_err(|e| error(e.map_row(place).to_string()))?;
     Ok(Matrix { weights: shape[0] * cols, choices })
 }
 
@@ -99,9 +103,10 @@ fn choice(weights: &[f32], cols: usize, dtype: FloatDtype, recipe: &Recipe) -> R
     let rows = weights.len() / cols.max(1);
     let encoded = EncodedTensor::encode_as(weights, [rows, cols], dtype, recipe)?;
     let bits = 8.0 * encoded.file_bytes(recipe.is_coded())? as f64 / weights.len().max(1) as f64;
+    let importance = recipe.importance.as_deref().map(relative);
     let (mut error, mut energy) = (0.0, 0.0);
     for (i, (w, d)) in weights.iter().zip(encoded.decode()).enumerate() {
-        let importance = recipe.importance.as_ref().map_or(1.0, |all| f64::from(all[i % cols]));
+        let importance = importance.as_ref().map_or(1.0, |all| f64::from(all[i % cols]));
         error += importance * f64::from(w - d).powi(2);
         energy += importance * f64::from(*w).powi(2);
     }

@@ -33,7 +33,8 @@ pub struct Module {
     pub fidelity: Fidelity,
 }
 
-/// Reads a whole checkpoint: compares every tensor with its checksum, if it has one, and decodes every encoded module.
+/// Reads a whole checkpoint: compares every tensor with its checksum, if it has one, and decodes every encoded module. Plain
+/// tensors must be finite, unless everything encoded is [`Scheme::Lossless`].
 /// With a plain `source`, every module is compared with its rows there, and every other tensor with the same
 /// tensor there; for [`Scheme::Lossless`], a single differing bit is a fault. `progress` is called with the bytes
 /// read since its last call: each tensor once, and encoded ones once more.
@@ -65,6 +66,17 @@ pub fn verify(
         }
         progress(checkpoint.raw(tensor).map_or(0, |(_, _, bytes)| bytes.len()) as u64);
     }
+    // An archive keeps every bit, whatever it means.
+    let mut schemes = checkpoint.encoded_modules().map(|module| checkpoint.scheme(module));
+    if !encoded || !schemes.all(|scheme| scheme == Some(Scheme::Lossless)) {
+        for tensor in checkpoint.tensors().filter(|tensor| !is_part(checkpoint, tensor)) {
+            let fault = if faulty.contains(tensor) { None } else { checkpoint.expect_finite(tensor).err() };
+            if let Some(fault) = fault {
+                found.faults.push(fault);
+                faulty.insert(tensor);
+            }
+        }
+    }
     for (path, tensor) in checkpoint.missing_tensors() {
         found.faults.push(Error::tensor(path, tensor, "expected as the file has its checksum, found no such tensor"));
         faulty.insert(tensor);
@@ -88,6 +100,11 @@ pub fn verify(
     Ok(found)
 }
 
+/// Whether a tensor is part of an encoded module.
+fn is_part(checkpoint: &Checkpoint, tensor: &str) -> bool {
+    part_of(tensor).is_some_and(|module| checkpoint.is_encoded(module))
+}
+
 /// The module a tensor is part of, if it is encoded.
 fn part_of(tensor: &str) -> Option<&str> {
     tensor.rsplit_once(".weight_").map(|(module, _)| module)
@@ -100,7 +117,7 @@ impl Verification {
         let split = checkpoint.quantization().map_or(&no_part, |q| &q.ignore);
         for tensor in checkpoint.tensors() {
             let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
-            if faulty.contains(tensor) || part_of(tensor).is_some_and(|module| checkpoint.is_encoded(module)) {
+            if faulty.contains(tensor) || is_part(checkpoint, tensor) {
                 continue;
             }
             let same = if !source.contains(tensor) && split.iter().any(|m| m == module) {

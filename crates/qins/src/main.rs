@@ -16,6 +16,7 @@ mod progress;
 mod shapes;
 #[cfg(feature = "burn")]
 mod stages;
+mod threads;
 
 use std::{
     io::{self, Write},
@@ -75,7 +76,12 @@ enum Command {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = threads::check_environment() {
+        print_error(&format!("error: {error}"));
+        return ExitCode::from(2);
+    }
+    let outcome = match command {
         #[cfg(feature = "burn")]
         Command::Generate(command) => command.run(),
         #[cfg(feature = "burn")]

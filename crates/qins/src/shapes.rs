@@ -22,8 +22,10 @@ pub(crate) fn shapes(name: &Path, blocks: Option<u16>) -> Result<Value, String> 
     let mut config = read(name).map_err(|e| format!("{}: {e}", name.display()))?;
     if let Some(blocks) = blocks {
         config["num_hidden_layers"] = blocks.into();
-        for list in BY_BLOCK.into_iter().filter_map(|field| config.get_mut(field)?.as_array_mut()) {
-            list.truncate(blocks.into());
+        for field in BY_BLOCK {
+            if let Some(list) = config.get_mut(field).and_then(Value::as_array_mut) {
+                list.truncate(blocks.into());
+            }
         }
     }
     Ok(config)

@@ -7,12 +7,11 @@ use burn::{
 };
 
 use qins_model::{LayerConfig, ModelConfig};
-use qins_quant::kv::AttentionSpan;
 
 use super::{Precision, block::Pass};
 use crate::{
     Projection,
-    cache::{KvView, LayerCache},
+    cache::{Appended, Attending, LayerCache},
     kernel::norm,
 };
 
@@ -75,12 +74,10 @@ impl Attention {
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = precision.scale(q, self.factor).reshape([self.kv_heads, group * n, self.head_dim]);
-        let y = match cache.append(k, v, mask.first) {
-            KvView::Plain(k, v) => self.over_plain(q, k, v, mask, precision),
-            KvView::Encoded(heads) => {
-                let span = AttentionSpan { start: mask.start, n, window: self.layer.window, softcap: self.softcap };
-                precision.round(heads.attend(q, span))
-            }
+        let attending = Attending { first: mask.first, window: self.layer.window, softcap: self.softcap };
+        let y = match cache.append(k, v, q, attending) {
+            Appended::Plain([k, v, q]) => self.over_plain(q, k, v, mask, precision),
+            Appended::Attended(y) => precision.round(y),
         };
         let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
         precision.round(self.o_proj.forward(y))
@@ -123,8 +120,6 @@ impl Attention {
 
 /// Which positions the tokens of one forward pass attend to.
 pub(super) struct Mask {
-    /// The position of the first of them.
-    start: usize,
     window: Option<usize>,
     /// The first cached position that any of them attends to.
     first: usize,
@@ -148,7 +143,7 @@ impl Mask {
                 (0..n * len).map(|i| if visible(i / len, i % len) { 0.0 } else { f32::NEG_INFINITY }).collect();
             Tensor::from_data(TensorData::new(values, [1, 1, n, len]), device)
         });
-        Self { start, window, first, bias }
+        Self { window, first, bias }
     }
 
     pub(super) fn window(&self) -> Option<usize> {

@@ -107,7 +107,7 @@ impl EvalModel for Bigram {
         options: &GenerateOptions,
         on_token: &mut dyn FnMut(u32, &[f32]),
     ) -> Result<Vec<u32>, ModelError> {
-        let mut choice = options.sampler.start();
+        let mut choice = options.sampler.start()?;
         let (mut read, mut ids) = (prompt.to_vec(), Vec::new());
         while ids.len() < options.max_new_tokens && ids.last().is_none_or(|id| !options.stop_ids.contains(id)) {
             let logits = self.logits(*read.last().ok_or("empty prompt")?);

@@ -21,6 +21,9 @@ pub(super) const CONFIG: &str = "config.json";
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
+/// Bytes of a tensor that are mapped at a time to look for what is not finite.
+const PIECE: usize = 8 << 20;
+
 /// An open checkpoint. Tensors are read on access.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -218,6 +221,25 @@ impl Checkpoint {
         let float = FloatDtype::from_safetensors(dtype)
             .ok_or_else(|| Error::tensor(path, name, format!("expected F32, F16 or BF16, found {dtype:?}")))?;
         Ok(Plain { dtype: float, shape, bytes, path })
+    }
+
+    /// Checks that all elements of a tensor are finite; one that is not of a floating-point type has no others.
+    ///
+    /// # Errors
+    /// Naming the first NaN or infinity; also when the tensor is missing.
+    pub fn expect_finite(&self, name: &str) -> Result<(), Error> {
+        let (dtype, _, bytes) = self.require(name)?;
+        let Some(float) = FloatDtype::from_safetensors(dtype) else { return Ok(()) };
+        // Piece by piece, so that a large tensor does not stay in memory.
+        for from in (0..bytes.len()).step_by(PIECE) {
+            let piece = self.mapped(name, from..bytes.len().min(from + PIECE))?;
+            if let Some((index, value)) = float.first_non_finite(&piece) {
+                let index = from / float.size() + index;
+                let message = format!("expected finite weights, found {value} at element {index}");
+                return Err(Error::tensor(self.path_of(name), name, message));
+            }
+        }
+        Ok(())
     }
 
     /// Rows `rows` of a plain matrix of `cols` columns.

@@ -4,18 +4,22 @@
 mod plan;
 mod write;
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::Path,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Recipe,
+    Error, Recipe, Scheme,
     checkpoint::{
         Checkpoint, Coding, Directory, FORMAT_VERSION, Group, INDEX, LeftOut, QuantizationConfig, SINGLE, list,
     },
 };
 
-use plan::{Action, plan};
+use plan::{Action, Step, plan};
 pub(crate) use write::bands;
 
 /// The rows of a stored matrix that are one linear, and how to store them.
@@ -36,11 +40,11 @@ pub type Parts<'a> = dyn Fn(&str, &[usize]) -> Option<Vec<Part>> + 'a;
 ///
 /// `parts` gives the linears in a tensor, in the order of their rows (`None`: not a linear, copied unchanged). A
 /// fused matrix is split if any of its linears is encoded; all other tensors are copied bit for bit, and so
-/// are the other files, in subdirectories too, except those that are returned. `progress` is called with the bytes read since
-/// its last call.
+/// are the other files, in subdirectories too, except those that are returned. If anything is encoded other than [`Scheme::Lossless`],
+/// tensors that are copied must be finite, which is checked first. `progress` is called with the bytes read since its last call.
 ///
 /// # Errors
-/// When `source` is already encoded, a file or tensor cannot be read, a tensor cannot be encoded, or `out` cannot be written.
+/// When `source` is already encoded, a file or tensor cannot be read, a tensor is not finite or cannot be encoded, or `out` cannot be written.
 /// Then nothing is left at `out`.
 pub fn convert(
     source: &Checkpoint,
@@ -70,10 +74,16 @@ pub fn convert_without(
     }
     copies.iter().try_for_each(|(copy, original)| source.expect_copy(copy, original))?;
     let carried = list(source)?;
+    let shards: Vec<&str> = source.shards().collect();
+    let plans = shards.iter().map(|shard| plan(source, shard, parts)).collect::<Result<Vec<_>, _>>()?;
+    // An archive keeps every bit, whatever it means. Tensors that are encoded otherwise are checked as they are read.
+    if !plans.iter().flatten().filter_map(Step::scheme).all(|scheme| scheme == Scheme::Lossless) {
+        let copied: BTreeSet<&str> = plans.iter().flatten().filter_map(Step::copied).collect();
+        copied.into_iter().try_for_each(|tensor| source.expect_finite(tensor))?;
+    }
     let directory = Directory::create(out)?;
     let mut written = Written::default();
-    for shard in source.shards() {
-        let mut plan = plan(source, shard, parts)?;
+    for (shard, mut plan) in shards.into_iter().zip(plans) {
         let steps = plan.len();
         plan.retain(|step| !copies.contains_key(&step.tensor));
         // A shard of nothing but copies is not written.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Part, Parts};
 use crate::{
-    Error, FloatDtype, Recipe,
+    Error, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, MatrixWriter, TensorSpec},
 };
 
@@ -12,6 +12,24 @@ use crate::{
 pub(super) struct Step {
     pub(super) tensor: String,
     pub(super) action: Action,
+}
+
+impl Step {
+    /// The tensor, if it is copied, whole or in part.
+    pub(super) fn copied(&self) -> Option<&str> {
+        match self.action {
+            Action::Copy { .. } | Action::CopyRows { .. } => Some(&self.tensor),
+            Action::Encode { .. } => None,
+        }
+    }
+
+    /// The scheme, if it is encoded.
+    pub(super) fn scheme(&self) -> Option<Scheme> {
+        match &self.action {
+            Action::Encode { recipe, .. } => Some(recipe.scheme),
+            Action::Copy { .. } | Action::CopyRows { .. } => None,
+        }
+    }
 }
 
 pub(super) enum Action {

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::plan::{Action, Step};
 use crate::{
-    EncodedTensor, Error, FloatDtype, Recipe,
+    EncodeError, EncodedTensor, Error, Fidelity, FloatDtype, Recipe,
     checkpoint::{self, Checkpoint, MatrixWriter, ShardWriter},
+    range::BelowRange,
     sample,
 };
 
@@ -85,12 +86,24 @@ fn encode(
     let (shape, dtype) = ([matrix.rows.len(), matrix.cols], matrix.dtype);
     let recipe = resolve(matrix, shape, recipe)?;
     let mut out = MatrixWriter::new(module, &recipe.format(dtype, matrix.cols), shape[0], recipe.is_coded());
+    let (mut below, mut kept) = (BelowRange::default(), Fidelity::default());
+    let fixed = recipe.options.alpha;
     for band in bands(shape) {
-        let bytes = matrix.read(band.clone())?;
-        let encoded = EncodedTensor::encode_bytes(&bytes, [band.len(), matrix.cols], dtype, &recipe)
-            .map_err(|e| matrix.error(e.offset_rows(matrix.rows.start + band.start)))?;
+        let (bytes, first) = (matrix.read(band.clone())?, matrix.rows.start + band.start);
+        let (encoded, part) = EncodedTensor::encode_band(&bytes, [band.len(), matrix.cols], dtype, &recipe)
+            .map_err(|e| matrix.error(e.offset_rows(first)))?;
+        below += part.offset_rows(first);
+        if fixed.is_some() {
+            kept += Fidelity::of(&dtype.widen(&bytes), &encoded.decode());
+        }
         out.push(&encoded, writer)?;
         progress(bytes.len() as u64);
+    }
+    below.check().map_err(|e| matrix.error(e))?;
+    if let Some(alpha) = fixed
+        && let Some(sqnr_db) = kept.sqnr_db().filter(|db| *db <= 0.0)
+    {
+        return Err(matrix.error(EncodeError::UnsuitableAlpha { alpha: alpha.get(), sqnr_db }));
     }
     out.finish(writer)
 }
@@ -100,9 +113,11 @@ fn resolve(matrix: &Matrix<'_>, shape: [usize; 2], recipe: &Recipe) -> Result<Re
     let Some(weights) = recipe.sample() else {
         return Ok(recipe.clone());
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut sampled) = (Vec::new(), Vec::new());
     for row in sample::rows(shape, weights) {
         rows.extend(matrix.dtype.widen(&matrix.read(row..row + 1)?));
+        sampled.push(matrix.rows.start + row);
     }
-    recipe.resolve(rows, matrix.cols).map_err(|e| matrix.error(e))
+    let place = |row: usize| sampled.get(row).copied().unwrap_or(row);
+    recipe.resolve(rows, matrix.cols).map_err(|e| matrix.error(e.map_row(place)))
 }

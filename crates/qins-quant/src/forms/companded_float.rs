@@ -3,8 +3,8 @@
 use qins_codec::Alpha;
 use rayon::prelude::*;
 
-use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
-use crate::{EncodeError, FloatDtype};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
+use crate::{EncodeError, FloatDtype, range::ScaleRange};
 
 /// Companded values under a common α.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,13 +20,26 @@ impl StoredForm for CompandedFloat {
 
     fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
         let u: Vec<f32> = weights.values.par_iter().map(|&x| qins_codec::encode_u(x, self.alpha)).collect();
-        match self.first_non_finite(&u, format.source()) {
-            Some(i) => {
-                let cols = format.cols();
-                Err(EncodeError::Saturated { row: i / cols, col: i % cols, value: weights.values[i] })
-            }
-            None => Ok(vec![words_of(u)]),
+        let place = |i: usize| (i / format.cols(), i % format.cols(), weights.values[i]);
+        if let Some(i) = self.first_non_finite(&u, format.source()) {
+            let (row, col, value) = place(i);
+            return Err(EncodeError::Saturated { row, col, value });
         }
+        // f32 resolves u near 1, and so |x| to one part in 2²⁵/(α|x|): less and less the larger a weight is.
+        let decoded = |u: f32| format.source().round(qins_codec::decode_u(u, self.alpha));
+        let differs = |(x, u): (&f32, &f32)| match format.source() {
+            FloatDtype::F16 | FloatDtype::Bf16 => decoded(*u) != format.source().round(*x),
+            FloatDtype::F32 => (decoded(*u) - x).abs() > x.abs() / 256.0,
+        };
+        if let Some(i) = weights.values.par_iter().zip(&u).position_first(differs) {
+            let (row, col, value) = place(i);
+            return Err(EncodeError::Inexact { row, col, value, decoded: decoded(u[i]) });
+        }
+        Ok(vec![words_of(u)])
+    }
+
+    fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
+        None
     }
 
     fn is_lossless(&self) -> bool {

@@ -4,10 +4,14 @@ use half::f16;
 use qins_codec::{Alpha, Code, Curvature};
 use rayon::prelude::*;
 
-use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters, stride, words_of};
+use super::{
+    Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, above_range, check_parameters, stride,
+    words_of,
+};
 use crate::{
     EncodeError, FloatDtype,
-    fit::{f16_at_least, fit_curvature, relative},
+    fit::{f16_at_least, fit_curvature},
+    range::ScaleRange,
 };
 
 /// Curvatures to try: the one in closed form, and this many on either side of it, with this relative spacing.
@@ -36,7 +40,7 @@ impl StoredForm for CompandedRow {
 
     fn encode(&self, _: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
         let [rows, cols] = weights.shape;
-        let mut importance = weights.importance.map_or_else(|| vec![1.0; cols], relative);
+        let mut importance = weights.importance.map_or_else(|| vec![1.0; cols], <[f32]>::to_vec);
         importance.resize(cols.next_multiple_of(LANES), 0.0);
         let mut codes = vec![0_u32; rows * stride(cols) / size_of::<u32>()];
         let parameters = bytemuck::cast_slice_mut::<u32, u8>(&mut codes)
@@ -55,6 +59,11 @@ impl StoredForm for CompandedRow {
     fn check(&self, _: &MatrixFormat, parts: &[&[u32]]) -> Result<(), EncodeError> {
         check_parameters("scale", parts[1], 1, f32::MAX)?;
         check_parameters("curvature", parts[2], 1, Curvature::MAX.get())
+    }
+
+    fn scale_range(&self, cols: usize, options: &EncodeOptions) -> Option<ScaleRange> {
+        // Rounding up to 2⁻²⁰ and more, in steps of 2⁻²⁴, costs half a dB at most. A fixed α has a scale of its own.
+        options.alpha.is_none().then_some(ScaleRange { span: cols, least: 1.0 / f32::from(1_u16 << 10) / 1024.0 })
     }
 
     fn takes_alpha(&self) -> bool {
@@ -76,7 +85,11 @@ fn encode_row(
 ) -> Result<(f32, f32), EncodeError> {
     let (scale, k) = match alpha {
         None => {
-            let scale = f16_at_least(x.iter().fold(0.0_f32, |max, w| max.max(w.abs())));
+            let largest = x.iter().fold(0.0_f32, |max, w| max.max(w.abs()));
+            let scale = f16_at_least(largest);
+            if !scale.is_finite() {
+                return Err(above_range(row, 0, x, f16::MAX.to_f32()));
+            }
             let k = if scale > 0.0 { fit(x.iter().map(|w| w.abs() / scale).collect(), importance) } else { 0.0 };
             (scale, k)
         }
@@ -88,9 +101,9 @@ fn encode_row(
         }
     };
     let (scale, k) = (f16::from_f32(scale).to_f32(), f16::from_f32(k).to_f32());
-    let held = scale.is_finite() && (scale > 0.0 || alpha.is_none());
-    let curvature = Curvature::new(k).ok().filter(|_| held).ok_or(EncodeError::Scale { row, scale })?;
-    qins_codec::slice::encode(x, scale, curvature, out).map_err(|_| EncodeError::Scale { row, scale })?;
+    let invalid = EncodeError::LargeAlpha(alpha.map_or(k, Alpha::get));
+    let curvature = Curvature::new(k).ok().filter(|_| scale > 0.0 || alpha.is_none()).ok_or(invalid.clone())?;
+    qins_codec::slice::encode(x, scale, curvature, out).map_err(|_| invalid)?;
     Ok((scale, k))
 }
 

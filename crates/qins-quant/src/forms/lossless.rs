@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights, stride_of_halves};
-use crate::{EncodeError, FloatDtype, Prune, Scheme};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, stride_of_halves};
+use crate::{EncodeError, FloatDtype, Prune, Scheme, range::ScaleRange};
 
 /// 16-bit words rotated left by one bit; the lower halves of `f32` are a separate part.
 pub(super) struct Lossless;
@@ -34,6 +34,10 @@ impl StoredForm for Lossless {
 
     fn is_lossless(&self) -> bool {
         true
+    }
+
+    fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
+        None
     }
 
     fn check(&self, _: &MatrixFormat, _: &[&[u32]]) -> Result<(), EncodeError> {

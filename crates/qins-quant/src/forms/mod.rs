@@ -31,7 +31,7 @@ pub(crate) use words::{floats, stride, stride_of_halves};
 
 use qins_codec::Alpha;
 
-use crate::{EncodeError, FloatDtype, Scheme};
+use crate::{EncodeError, FloatDtype, Scheme, range::ScaleRange};
 
 /// The construction of a stored matrix. Not `#[non_exhaustive]`: code that reads matrices must handle every form.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,6 +81,9 @@ pub(crate) trait StoredForm {
         None
     }
 
+    /// The range of the scales of fitted weights, rows of `cols`; `None` if weights of any size are stored alike.
+    fn scale_range(&self, cols: usize, options: &EncodeOptions) -> Option<ScaleRange>;
+
     /// The number of weights to sample to [`resolve`](Self::resolve) the options; `None` if there is nothing to resolve.
     fn sample(&self, _options: &EncodeOptions) -> Option<usize> {
         None
@@ -107,7 +110,7 @@ pub(crate) struct Weights<'a> {
     /// Finite, row-major.
     pub(crate) values: &'a [f32],
     pub(crate) shape: [usize; 2],
-    /// One number ≥ 0 per column, the weight of its squared errors.
+    /// One number in (0, 1] per column, the weight of its squared errors.
     pub(crate) importance: Option<&'a [f32]>,
     pub(crate) options: EncodeOptions,
 }
@@ -181,6 +184,13 @@ impl Scheme {
     pub fn is_lossless(self) -> bool {
         self.form().stored().is_lossless()
     }
+}
+
+/// The error of a row whose largest weight, of those from `first` on, is beyond the scales of its form.
+fn above_range(row: usize, first: usize, x: &[f32], most: f32) -> EncodeError {
+    let largest = x.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
+    let (at, value) = largest.map_or((0, 0.0), |(at, value)| (at, *value));
+    EncodeError::AboveRange { row, col: first + at, value, most }
 }
 
 /// Rejects values of a part that are not finite, negative, or larger than `most`.

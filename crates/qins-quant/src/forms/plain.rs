@@ -1,7 +1,7 @@
 //! Plain weights, in the type of the source.
 
-use super::{Element, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
-use crate::{EncodeError, FloatDtype};
+use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights};
+use crate::{EncodeError, FloatDtype, range::ScaleRange};
 
 pub(super) struct Plain;
 
@@ -17,6 +17,10 @@ impl StoredForm for Plain {
 
     fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
         Ok(format.read([format.source().narrow(weights.values)]))
+    }
+
+    fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
+        None
     }
 
     fn check(&self, _: &MatrixFormat, _: &[&[u32]]) -> Result<(), EncodeError> {

@@ -8,7 +8,7 @@ use std::f64::consts::{E, PI};
 use rayon::prelude::*;
 
 use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters};
-use crate::{EncodeError, FloatDtype, entropy};
+use crate::{EncodeError, FloatDtype, entropy, range::ScaleRange};
 
 /// The largest code: integers up to this are exact in `f32`.
 const LARGEST: f32 = (1 << 24) as f32;
@@ -149,6 +149,10 @@ impl StoredForm for WholeNumbers {
             }
             None => Ok(()),
         }
+    }
+
+    fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
+        None
     }
 
     fn plain_in_memory(&self, _: FloatDtype) -> Option<FloatDtype> {

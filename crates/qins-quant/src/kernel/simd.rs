@@ -53,14 +53,14 @@ impl Simd {
         }
     }
 
-    /// The instruction set that `QINS_SIMD` names, or else the widest of this machine.
+    /// The instruction set that `QINS_SIMD` names; the widest of this machine if that is unset or empty.
     ///
     /// # Errors
     /// When the variable names no instruction set of this machine.
     pub fn chosen() -> Result<Self, String> {
-        match std::env::var(Self::VARIABLE) {
-            Ok(name) => name.parse().map_err(|e| format!("{}: {e}", Self::VARIABLE)),
-            Err(_) => Ok(Self::widest()),
+        match std::env::var_os(Self::VARIABLE).filter(|name| !name.is_empty()) {
+            Some(name) => name.to_string_lossy().parse().map_err(|e| format!("{}: {e}", Self::VARIABLE)),
+            None => Ok(Self::widest()),
         }
     }
 

@@ -68,6 +68,11 @@ impl Heads {
         self.heads.iter().map(|(keys, values)| keys.bytes() + values.bytes()).sum()
     }
 
+    /// The first finite key or value that was beyond the range of its form, and so became NaN.
+    pub fn beyond(&self) -> Option<f32> {
+        self.heads.iter().find_map(|(keys, values)| keys.beyond().or(values.beyond()))
+    }
+
     /// Removes all tokens, and keeps the allocated memory.
     pub fn clear(&mut self) {
         for (keys, values) in &mut self.heads {
@@ -76,7 +81,8 @@ impl Heads {
         }
     }
 
-    /// Encodes and appends the keys and values of `n` tokens, each `[heads, n, dim]`, row-major.
+    /// Encodes and appends the keys and values of `n` tokens, each `[heads, n, dim]`, row-major. To attend from all of them as if
+    /// they came one by one, append them in the [`pieces`](KvScheme::pieces) of their scheme.
     ///
     /// # Panics
     /// When the two differ in length, or are not whole vectors of all heads.

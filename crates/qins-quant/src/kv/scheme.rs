@@ -1,8 +1,8 @@
 //! How keys and values are stored.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
-use super::{Form, Heads};
+use super::{BLOCK, Form, Heads};
 use crate::FloatDtype;
 
 /// How keys and values are stored.
@@ -44,6 +44,19 @@ impl KvScheme {
         let mut head = Heads::new(self, 1, dim, 0);
         head.append(&zeros, &zeros);
         head.bytes()
+    }
+
+    /// The pieces in which to append `tokens` and attend from them, one after the other, so that the result does not depend on how
+    /// many are read at once: where tokens share scales, a query attends to its own block in `f32`, and to those before it as
+    /// they are encoded.
+    pub fn pieces(self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let by_block = [self.keys(), self.values()].iter().any(|form| matches!(form, Form::PerChannel { .. }));
+        let (mut start, end) = (tokens.start, tokens.end);
+        std::iter::from_fn(move || {
+            let next = if by_block { end.min((start / BLOCK + 1) * BLOCK) } else { end };
+            let piece = std::mem::replace(&mut start, next)..next;
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     /// The form of keys.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use half::f16;
+use half::{bf16, f16};
 use multiversion::multiversion;
 use qins_codec::{Code, Curvature};
 
@@ -26,7 +26,7 @@ pub enum Form {
         /// The curvature of the levels.
         curvature: f32,
     },
-    /// 4 bits per element, and a scale per channel and [`BLOCK`] of tokens. Until a block is full it is kept in `f32`.
+    /// 4 bits per element, and a scale per channel and [`BLOCK`] of tokens. A block is kept in `f32` until the next one begins.
     PerChannel {
         /// The curvature of the levels.
         curvature: f32,
@@ -39,6 +39,17 @@ pub enum Form {
 }
 
 impl Form {
+    /// The largest magnitude of an element: that of the type, or of the `f16` scales.
+    pub fn most(self) -> f32 {
+        match self {
+            Self::Floats(FloatDtype::F32) => f32::MAX,
+            Self::Floats(FloatDtype::Bf16) => bf16::MAX.to_f32(),
+            Self::Floats(FloatDtype::F16) | Self::PerToken { .. } | Self::PerChannel { .. } | Self::PerGroup { .. } => {
+                f16::MAX.to_f32()
+            }
+        }
+    }
+
     /// The curve of a 4-bit form.
     fn curve4(self) -> Option<Curvature> {
         match self {
@@ -58,13 +69,16 @@ pub struct Vectors {
     bytes: Vec<u8>,
     /// In the order of the codes that they belong to.
     scales: Vec<f16>,
-    /// The vectors of a block that is not full.
+    /// The vectors of the last block, if it is encoded as a whole.
     recent: Vec<f32>,
+    /// The first finite element that was beyond the range of the form.
+    beyond: Option<f32>,
 }
 
 impl Vectors {
     pub(super) fn new(form: Form, dim: usize, capacity: usize) -> Self {
-        let mut vectors = Self { form, dim, len: 0, bytes: Vec::new(), scales: Vec::new(), recent: Vec::new() };
+        let mut vectors =
+            Self { form, dim, len: 0, bytes: Vec::new(), scales: Vec::new(), recent: Vec::new(), beyond: None };
         vectors.bytes.reserve(capacity * vectors.bytes_of_vector());
         vectors
     }
@@ -90,11 +104,29 @@ impl Vectors {
         self.bytes.clear();
         self.scales.clear();
         self.recent.clear();
+        self.beyond = None;
     }
 
-    /// Encodes and appends vectors, `[n, dim]`, row-major. Floats keep elements that are not finite. In the other forms all
-    /// elements that share a scale with one become NaN.
+    /// The first finite element that was beyond the range of the form, and so became NaN.
+    pub(super) fn beyond(&self) -> Option<f32> {
+        self.beyond
+    }
+
+    /// Encodes and appends vectors, `[n, dim]`, row-major. An element that is not finite or beyond the range of the form becomes
+    /// NaN, with all that share a scale with it: saturated, or infinite, it could pass unnoticed.
     pub(super) fn append(&mut self, vectors: &[f32]) {
+        let most = self.form.most();
+        // Without an early end, so that it vectorises; nearly always all are within.
+        if vectors.iter().fold(true, |all, x| all & (x.abs() <= most)) {
+            return self.encode(vectors);
+        }
+        self.beyond = self.beyond.or_else(|| vectors.iter().copied().find(|x| x.is_finite() && x.abs() > most));
+        let marked: Vec<f32> = vectors.iter().map(|x| if x.abs() <= most { *x } else { f32::NAN }).collect();
+        self.encode(&marked);
+    }
+
+    /// Appends vectors whose elements are within the range, or NaN.
+    fn encode(&mut self, vectors: &[f32]) {
         self.len += vectors.len() / self.dim;
         match self.form {
             Form::Floats(dtype) => self.bytes.extend(dtype.narrow(vectors)),
@@ -121,16 +153,17 @@ impl Vectors {
             }
             Form::PerChannel { .. } => {
                 for vector in vectors.chunks_exact(self.dim) {
-                    self.recent.extend_from_slice(vector);
+                    // Not as soon as it is full: its own queries attend to it first.
                     if self.recent.len() == BLOCK * self.dim {
                         self.close_block();
                     }
+                    self.recent.extend_from_slice(vector);
                 }
             }
         }
     }
 
-    /// Encodes a block that has become full.
+    /// Encodes a full block.
     fn close_block(&mut self) {
         let block = std::mem::take(&mut self.recent);
         let channel = |c: usize| block.iter().skip(c).step_by(self.dim);
@@ -293,16 +326,10 @@ fn worse(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }
 
-/// The smallest f16 not below x, so that no element lies beyond its scale: at most the largest f16, and NaN if x is not finite.
+/// The smallest f16 not below x, which is within its range, so that no element lies beyond its scale; NaN if x is NaN.
 fn rounded_up(x: f32) -> f16 {
-    let nearest = f16::from_f32(x.min(f16::MAX.to_f32()));
-    if !x.is_finite() {
-        f16::NAN
-    } else if nearest.to_f32() < x && nearest < f16::MAX {
-        f16::from_bits(nearest.to_bits() + 1)
-    } else {
-        nearest
-    }
+    let nearest = f16::from_f32(x);
+    if nearest.to_f32() < x { f16::from_bits(nearest.to_bits() + 1) } else { nearest }
 }
 
 fn inverse(scale: f32) -> f32 {

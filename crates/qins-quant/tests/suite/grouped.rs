@@ -327,14 +327,16 @@ fn fixed_alpha_is_rejected_for_grouped_schemes() {
 }
 
 #[test]
-fn scale_overflow_names_its_row() {
+fn scale_overflow_names_its_weight_and_the_range() {
     for layout in layouts() {
         // The limit is 127·65504, plus what the f16 scale rounds down.
         for (largest, fits) in [(8.3e6_f32, true), (-8.3e6, true), (8.4e6, false), (f32::MAX, false)] {
             let result = encode(&[1.0, 2.0, 3.0, largest], [2, 2], scheme(layout));
             assert_eq!(result.is_ok(), fits, "{} {largest}", scheme(layout));
             if let Err(error) = result {
-                assert!(matches!(error, EncodeError::Scale { row: 1, .. }), "{error:?}");
+                assert!(matches!(error, EncodeError::AboveRange { row: 1, col: 1, .. }), "{error:?}");
+                let message = error.to_string();
+                assert!(message.contains("8319008 or less") && message.contains(&largest.to_string()), "{message}");
             }
         }
     }

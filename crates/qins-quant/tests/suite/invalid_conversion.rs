@@ -51,7 +51,7 @@ fn invalid_source_is_rejected_and_leaves_nothing() {
         (
             "too large for q8",
             |dir| element(dir, "layer.o_proj.weight", 2, 0, 1e6),
-            &["layer.o_proj.weight", "65504", "row 2"],
+            &["layer.o_proj.weight", "65504", "found 999424 at row 2, column 0"],
         ),
         (
             "too large for f32",

@@ -1,5 +1,7 @@
 //! The encoded KV cache and attention over it, against plain loops in `f64`.
 
+use std::ops::Range;
+
 use qins_quant::kv::{AttentionSpan, Heads, KvScheme};
 
 use crate::common::Random;
@@ -122,10 +124,82 @@ fn kv_element_takes_at_most_its_promised_bits() {
     for (scheme, bits) in [(KvScheme::Q8, 8.5), (KvScheme::Q4, 4.75)] {
         for dim in [32, 64, 96, 128] {
             let mut cache = Heads::new(scheme, 1, dim, 0);
-            let tokens = 64 * 40;
+            // The last block of keys is stored in 32 bits.
+            let tokens = 64 * 200;
             cache.append(&gaussian(tokens * dim, 1), &gaussian(tokens * dim, 2));
             let found = 8.0 * cache.bytes() as f64 / (2 * tokens * dim) as f64;
             assert!(found <= bits, "{scheme}, {dim}: {found}");
+        }
+    }
+}
+
+/// The results for all tokens, read in pieces of `piece`, and of these in those of `parts`: `[heads, tokens, DIM]`.
+fn attended(
+    scheme: KvScheme,
+    tokens: usize,
+    piece: usize,
+    parts: impl Fn(Range<usize>) -> Vec<Range<usize>>,
+) -> Vec<f32> {
+    const HEADS: usize = 2;
+    let all = [keys(HEADS * tokens * DIM, 1), gaussian(HEADS * tokens * DIM, 2), gaussian(HEADS * tokens * DIM, 3)];
+    let mut cache = Heads::new(scheme, HEADS, DIM, 8);
+    let mut out = vec![0.0; HEADS * tokens * DIM];
+    for start in (0..tokens).step_by(piece) {
+        for part in parts(start..tokens.min(start + piece)) {
+            let [k, v, q] = [0, 1, 2].map(|which: usize| -> Vec<f32> {
+                let head = |head: &[f32]| head[part.start * DIM..part.end * DIM].to_vec();
+                all[which].chunks(tokens * DIM).flat_map(head).collect()
+            });
+            cache.append(&k, &v);
+            let found =
+                cache.attend(&q, AttentionSpan { start: part.start, n: part.len(), window: None, softcap: None });
+            for (out, found) in out.chunks_mut(tokens * DIM).zip(found.chunks(part.len() * DIM)) {
+                out[part.start * DIM..part.end * DIM].copy_from_slice(found);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn attention_does_not_depend_on_how_many_tokens_are_read_at_once() {
+    for scheme in KvScheme::ALL {
+        let in_pieces = |piece| attended(scheme, 160, piece, |tokens| scheme.pieces(tokens).collect());
+        let one_by_one: Vec<f64> = in_pieces(1).into_iter().map(f64::from).collect();
+        for piece in [5, 31, 63, 64, 65, 160] {
+            // Products of one query and of several are summed in another order.
+            let error = nmse(&one_by_one, &in_pieces(piece));
+            assert!(error < FLOAT_NMSE, "{scheme}, pieces of {piece}: {error:e}");
+        }
+        // Control: in one piece, queries see their own block encoded, where blocks are.
+        let error = nmse(&one_by_one, &attended(scheme, 160, 160, |tokens| vec![tokens]));
+        assert_eq!(error > 1e-4, scheme == KvScheme::Q4, "{scheme}: {error:e}");
+    }
+}
+
+#[test]
+fn element_beyond_the_range_is_reported_and_becomes_nan() {
+    for scheme in KvScheme::ALL {
+        let most = scheme.keys().most();
+        assert_eq!(most, scheme.values().most());
+        let zeros = vec![0.0; 65 * DIM];
+        for (x, fits) in [(most, true), (-most, true), (most * (1.0 + 1e-6), false), (-2.0 * most, false)] {
+            // Of f32, twice the most is infinite: it is not finite to begin with.
+            let reported = (!fits && x.is_finite()).then_some(x);
+            for in_keys in [true, false] {
+                let mut cache = Heads::new(scheme, 1, DIM, 0);
+                let mut vectors = zeros.clone();
+                vectors[9 * DIM + 7] = x;
+                let (k, v) = if in_keys { (&vectors, &zeros) } else { (&zeros, &vectors) };
+                cache.append(k, v);
+                assert_eq!(cache.beyond(), reported, "{scheme}, {x}");
+                // A score of the opposite sign, so that an infinite key would only be masked.
+                let query = vec![if x > 0.0 { -1e-5 } else { 1e-5 }; DIM];
+                let y = cache.attend(&query, AttentionSpan { start: 64, n: 1, window: None, softcap: None });
+                assert_eq!(y.iter().all(|y| y.is_finite()), fits, "{scheme}, {x}, keys: {in_keys}");
+                cache.clear();
+                assert_eq!(cache.beyond(), None);
+            }
         }
     }
 }

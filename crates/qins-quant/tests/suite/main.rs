@@ -16,5 +16,6 @@ mod invalid_checkpoint;
 mod invalid_conversion;
 mod kv;
 mod linear;
+mod range;
 mod single;
 mod sqnr;

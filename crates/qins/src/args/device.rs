@@ -4,7 +4,9 @@ use std::error::Error;
 
 use clap::Args;
 use qins_burn::Backend;
-use qins_quant::{kernel::Simd, kv::KvScheme};
+use qins_quant::kv::KvScheme;
+
+use crate::threads::parse_threads;
 
 /// The compute device.
 #[derive(Clone, Debug, Args)]
@@ -12,9 +14,9 @@ pub(crate) struct DeviceArgs {
     /// Burn backend: flex, ndarray, wgpu or cuda; each must be compiled in by the cargo feature of its name
     #[arg(long, default_value_t = Backend::default())]
     pub(crate) backend: Backend,
-    /// Number of threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    /// Number of threads, at most four per core or 64 [default: RAYON_NUM_THREADS, or all cores]
+    #[arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
 }
 
 /// How the KV cache is stored.
@@ -34,10 +36,8 @@ impl DeviceArgs {
 
     /// Sets up the threads: once in a process, and before they are used.
     pub(crate) fn set_up(&self) -> Result<(), Box<dyn Error>> {
-        // An invalid QINS_SIMD is reported here, before any work.
-        Simd::chosen()?;
         if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
         Ok(())
     }

@@ -63,6 +63,7 @@ struct Conversation<'a> {
 
 impl Chat {
     pub(crate) fn run(self) -> Outcome {
+        let sampler = self.sample.sampler(TEMPERATURE)?;
         let (source, recipe) = self.variant.open()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let Some(tokenizer) = &reader.tokenizer else {
@@ -77,7 +78,7 @@ impl Chat {
             generator: Generator {
                 max_new_tokens: self.max_new_tokens,
                 stop_ids: stop_ids(source.checkpoint.files(), model.config())?,
-                sampler: self.sample.sampler(TEMPERATURE),
+                sampler,
             },
             system: self.system.map(|text| message("system", text)),
             messages: Vec::new(),

@@ -75,6 +75,7 @@ impl Input {
 
 impl Generate {
     pub(crate) fn run(self) -> Outcome {
+        let sampler = self.sample.sampler(0.0)?;
         let (source, recipe) = self.variant.open()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let prompts = self.input.read(&reader)?;
@@ -87,7 +88,7 @@ impl Generate {
             let generator = Generator {
                 max_new_tokens: prompt.max_new_tokens.unwrap_or(self.max_new_tokens),
                 stop_ids: stops.clone(),
-                sampler: self.sample.sampler(0.0),
+                sampler,
             };
             // With a tokenizer, text is streamed.
             let mut stream = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);

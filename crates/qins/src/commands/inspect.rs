@@ -77,7 +77,9 @@ impl Inspect {
             let compared = match (cosine, sqnr_db) {
                 (Some(cosine), Some(db)) => format!("{db:>10.2} {cosine:>10.7}"),
                 (Some(cosine), None) => format!("{:>10} {cosine:>10.7}", "exact"),
-                _ => String::new(),
+                // Of zeros there is no cosine.
+                (None, Some(db)) => format!("{db:>10.2} {:>10}", "-"),
+                (None, None) => String::new(),
             };
             let shape = format!("{:?}", tensor.shape);
             writeln!(out, "{name:<52} {scheme:<13} {shape:>16} {bits_per_weight:>10.3}{compared}")?;

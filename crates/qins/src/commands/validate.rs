@@ -89,9 +89,9 @@ pub(crate) struct EvalArgs {
     /// Sample texts at this temperature too, with the same random numbers for every variant; 0 for greedy texts only
     #[arg(long, value_name = "T", value_parser = parse_temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
-    /// Seed of the random numbers
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    seed: u64,
+    /// Seed of the random numbers of texts that are sampled [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// The baseline file: read if it exists, else written
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
@@ -136,12 +136,15 @@ impl EvalArgs {
         }
         plan.max_new_tokens = self.max_new_tokens.unwrap_or(plan.max_new_tokens);
         plan.temperature = self.temperature.or(plan.temperature).filter(|t| *t > 0.0);
+        if self.seed.is_some() && plan.temperature.is_none() {
+            return Err("expected a --temperature above 0 with --seed, found none: all texts are greedy".into());
+        }
         let config = ModelConfig::of(&source.checkpoint)?;
         let stops = stop_ids(source.checkpoint.files(), &config)?;
         let own_prompts = own_prompts(source).filter(|_| self.preset(model) == Preset::Quick);
         let inputs = EvalInputs { prompts: self.prompts.as_deref(), text: self.text.as_deref(), own_prompts, split };
         let mut eval_set = EvalSet::new(&plan, inputs, reader, &config, stops, &Bars::default())?;
-        eval_set.seed = self.seed;
+        eval_set.seed = self.seed.unwrap_or(0);
         Ok((eval_set, plan.thresholds))
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Verify {
     /// The plain checkpoint it was converted from
     #[arg(long, value_name = "SOURCE")]
     against: Option<PathBuf>,
-    /// Minimum SQNR of every encoded linear in dB; an encoding of the same weights is never below the default of 0
+    /// Minimum SQNR of every encoded linear in dB; 0 dB itself, where nothing is left of the weights, is a fault too
     #[arg(long, value_name = "DB", requires = "against", default_value_t = 0.0, value_parser = parse_decibels,
           allow_negative_numbers = true)]
     min_sqnr: f64,
@@ -60,8 +60,12 @@ impl Verify {
         bar.finish_and_clear();
         let mut faults: Vec<String> = found.faults.iter().map(ToString::to_string).collect();
         for module in &found.modules {
-            if let Some(db) = module.fidelity.sqnr_db().filter(|db| *db < self.min_sqnr) {
+            let Some(db) = module.fidelity.sqnr_db() else { continue };
+            // At 0 dB nothing is left of the weights.
+            if db < self.min_sqnr {
                 faults.push(format!("`{}`: expected {} dB or more, found {db:.2}", module.name, self.min_sqnr));
+            } else if db <= 0.0 && self.min_sqnr >= 0.0 {
+                faults.push(format!("`{}`: expected more than 0 dB, found {db:.2}", module.name));
             }
         }
         let config = ModelConfig::of(&checkpoint);

@@ -81,7 +81,7 @@ fn seed_fixes_the_text_for_any_number_of_threads() {
         ("--top-p 0", "a share above 0 and at most 1"),
         ("--min-p 1.5", "a share above 0 and at most 1"),
         ("--repetition-penalty 0", "a number above 0"),
-        ("--top-k 0", "0"),
+        ("--top-k -1", "-1"),
     ] {
         home.qins(&format!("generate --model model --prompt-ids 5 {option}")).rejected(option, &[messages]);
     }

@@ -33,8 +33,8 @@ fn invalid_argument_is_named() {
         ("generate --prompt-ids 5 --alpha abc", &["'abc'", "--alpha"]),
         ("generate --prompt-ids 5 --alpha=", &["--alpha"]),
         ("generate --prompt-ids 5 --backend abacus", &["`abacus`", "flex, ndarray, wgpu, cuda"]),
-        ("generate --prompt-ids 5 --threads 0", &["--threads", "1..=1024"]),
-        ("generate --prompt-ids 5 --threads 100000", &["--threads", "1..=1024"]),
+        ("generate --prompt-ids 5 --threads 0", &["--threads", "expected 1 to ", "found `0`"]),
+        ("generate --prompt-ids 5 --threads 100000", &["--threads", "expected 1 to ", "found `100000`"]),
         ("generate --prompt-ids 5 --threads two", &["--threads", "'two'"]),
         ("generate --prompt-ids 5 --max-new-tokens -1", &["'-1'"]),
         ("generate --prompt-ids 5 --max-new-tokens 1e3", &["'1e3'", "--max-new-tokens"]),
@@ -82,10 +82,18 @@ fn alpha_out_of_range_for_the_scheme_names_the_tensor() {
             home.qins(&command).rejected(&command, &["model/model.safetensors", tensor, messages]);
             assert_eq!(home.list(), NEW, "{command}");
         }
-        // Small ones lose the weights, not the program.
-        let command = format!("{GENERATE} --prompt-ids 5 --json --scheme {scheme} --alpha 1e-38");
-        assert_eq!(home.qins(&command).lines().len(), 2, "{command}");
     }
+    // Small ones lose the weights, not the program; what is written would be of no use.
+    let small = "--scheme q8 --alpha 1e-38";
+    assert_eq!(home.qins(&format!("{GENERATE} --prompt-ids 5 --json {small}")).lines().len(), 2);
+    let messages = ["`model.layers.0.", "expected an α that suits the weights", "an SQNR of 0.00 dB"];
+    home.qins(&format!("convert --model model --out new {small}")).rejected(small, &messages);
+    let small = "--scheme f32 --alpha 1e-38";
+    for command in [format!("{GENERATE} --prompt-ids 5"), "convert --model model --out new".to_owned()] {
+        let messages = ["`model.layers.", "expected weights that α|x|/(1+α|x|) in f32 gives back"];
+        home.qins(&format!("{command} {small}")).rejected(small, &messages);
+    }
+    assert_eq!(home.list(), NEW);
 }
 
 #[test]

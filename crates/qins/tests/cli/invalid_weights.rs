@@ -171,23 +171,22 @@ fn non_finite_weights_are_named() {
             "gqvc",
             &["`model.layers.1.self_attn.qkv_proj.weight`", "expected finite weights, found inf"],
         ),
-        // A conversion copies what it does not encode.
         (
             "minus infinity where nothing is encoded",
             |t| tensor(t, EMBEDDING).set(5, f32::NEG_INFINITY),
-            "gqv",
+            "gqvc",
             &["`model.embed_tokens.weight`", "expected finite weights, found -inf at element 5"],
         ),
         (
             "NaN in a norm",
             |t| tensor(t, NORM).set(31, f32::NAN),
-            "gqv",
+            "gqvc",
             &["`model.layers.1.input_layernorm.weight`", "found NaN at element 31"],
         ),
         (
             "NaN in a query",
             |t| tensor(t, QKV).set(0, f32::NAN),
-            "gqv",
+            "gqvc",
             &["`model.layers.1.self_attn.qkv_proj.weight`", "found NaN at element 0"],
         ),
     ]);

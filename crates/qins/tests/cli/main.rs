@@ -19,6 +19,7 @@ mod invalid_weights;
 mod killed;
 mod logits;
 mod model_files;
+mod numbers;
 mod policies;
 mod stored;
 mod sweep;

@@ -61,8 +61,9 @@ impl Heads {
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |form: Form| {
-            // The vectors of an incomplete block are stored in `f32`.
-            let closed = if let Form::PerChannel { .. } = form { self.len / BLOCK * BLOCK } else { self.len };
+            // The vectors of the last block are stored in `f32`.
+            let closed =
+                if let Form::PerChannel { .. } = form { self.len.saturating_sub(1) / BLOCK * BLOCK } else { self.len };
             let [words, scales, _] = form.sizes(self.dim, closed);
             4 * self.heads * (words + scales + (self.len - closed) * self.dim)
         };
@@ -176,6 +177,28 @@ impl CacheBackend for CubeBackend {
         let mut done = 0;
         while done < n {
             let at = start + done;
+            if let Form::PerChannel { k } = form
+                && at > 0
+                && at.is_multiple_of(BLOCK)
+            {
+                // Not as soon as the block is full: its own queries attend to it first.
+                // SAFETY: the kernel reads the whole of `recent`, and writes the block that ends here.
+                unsafe {
+                    kv::close::launch_unchecked(
+                        &client,
+                        CubeCount::Static(heads as u32, 1, 1),
+                        CubeDim::new_1d(kv::UNITS),
+                        part(&recent),
+                        part(&words),
+                        part(&scales),
+                        strides[0],
+                        strides[1],
+                        (at / BLOCK - 1) as u32,
+                        dim as u32,
+                        k,
+                    );
+                }
+            }
             // A block is encoded before the next one begins; some devices allow at most `MOST` cubes in one dimension.
             let room = if let Form::PerChannel { .. } = form { BLOCK - at % BLOCK } else { MOST };
             let more = room.min(n - done);
@@ -199,26 +222,6 @@ impl CacheBackend for CubeBackend {
                 );
             }
             done += more;
-            if let Form::PerChannel { k } = form
-                && (start + done).is_multiple_of(BLOCK)
-            {
-                // SAFETY: the kernel reads the whole of `recent`, and writes the block that ends here.
-                unsafe {
-                    kv::close::launch_unchecked(
-                        &client,
-                        CubeCount::Static(heads as u32, 1, 1),
-                        CubeDim::new_1d(kv::UNITS),
-                        part(&recent),
-                        part(&words),
-                        part(&scales),
-                        strides[0],
-                        strides[1],
-                        ((start + done) / BLOCK - 1) as u32,
-                        dim as u32,
-                        k,
-                    );
-                }
-            }
         }
         Encoded { form, words, scales, recent }
     }

@@ -9,6 +9,10 @@ use super::matrix::{f32_bits, widened};
 /// Tokens that share the scale of a channel.
 pub(super) const BLOCK: usize = kv::BLOCK;
 
+/// The bits of the largest f16, 65504, and of a NaN.
+const F16_MAX: u32 = 0x477f_e000;
+const NAN: u32 = 0x7fc0_0000;
+
 /// Units of a cube that encodes.
 pub(super) const UNITS: u32 = 32;
 
@@ -52,6 +56,17 @@ impl From<kv::Form> for Form {
 }
 
 impl Form {
+    /// The bits of the largest magnitude of an element, as `qins_quant::kv::Form::most` has it.
+    fn most(self) -> u32 {
+        match self {
+            Self::Float => f32::MAX.to_bits(),
+            Self::Half { bf16: true } => 0x7f7f_0000,
+            Self::Half { bf16: false } | Self::PerToken { .. } | Self::PerChannel { .. } | Self::PerGroup { .. } => {
+                F16_MAX
+            }
+        }
+    }
+
     /// The number of words, of scales, and of `f32` elements of a head, for `tokens` tokens of `dim` elements.
     pub(super) fn sizes(self, dim: usize, tokens: usize) -> [usize; 3] {
         match self {
@@ -110,8 +125,8 @@ pub(super) fn number(
         }
         Form::PerChannel { k } => {
             let (block, within) = (token / comptime!(BLOCK as u32), token % comptime!(BLOCK as u32));
-            // An incomplete block is not encoded.
-            if block * comptime!(BLOCK as u32) + comptime!(BLOCK as u32) <= len {
+            // The last block is not encoded, even if it is full.
+            if (block + 1) * comptime!(BLOCK as u32) < len {
                 let channel = block * dim + c;
                 let word = vectors.words[(words + channel * comptime!(BLOCK as u32 / 8) + within / 8) as usize];
                 vectors.scales[(scales + channel) as usize] * level4(word, within, k)
@@ -169,7 +184,7 @@ pub(super) fn append(
             let at = words_at + token * dim;
             let mut c = unit;
             while c < dim {
-                words[(at + c) as usize] = f32_bits(new[(from + c) as usize]);
+                words[(at + c) as usize] = f32_bits(within(new[(from + c) as usize], comptime!(form.most())));
                 c += UNITS;
             }
         }
@@ -180,7 +195,9 @@ pub(super) fn append(
                 let c = 2 * word;
                 let other = c + 1 < dim;
                 let high = select(other, new[(from + select(other, c + 1, c)) as usize], 0.0);
-                words[(at + word) as usize] = narrowed(new[(from + c) as usize], bf16) | narrowed(high, bf16) << 16;
+                let low = within(new[(from + c) as usize], comptime!(form.most()));
+                let high = within(high, comptime!(form.most()));
+                words[(at + word) as usize] = narrowed(low, bf16) | narrowed(high, bf16) << 16;
                 word += UNITS;
             }
         }
@@ -200,7 +217,7 @@ pub(super) fn append(
                 most = most.max(largest[i as usize]);
             }
             // The next number with the 11-bit precision of f16.
-            let scale = f32::reinterpret(select(most > 0x7f80_0000, most, (most + 0x1fff) & 0xffff_e000));
+            let scale = f32::reinterpret(select(most > F16_MAX, NAN, (most + 0x1fff) & 0xffff_e000));
             let inverse = select(most == 0, 0.0, 1.0 / scale);
             if unit == 0 {
                 scales[(scales_at + token) as usize] = scale;
@@ -241,7 +258,7 @@ pub(super) fn append(
             let at = (head * comptime!(BLOCK as u32) + token % comptime!(BLOCK as u32)) * dim;
             let mut c = unit;
             while c < dim {
-                recent[(at + c) as usize] = new[(from + c) as usize];
+                recent[(at + c) as usize] = within(new[(from + c) as usize], comptime!(form.most()));
                 c += UNITS;
             }
         }
@@ -273,7 +290,14 @@ pub(super) fn close(
     }
 }
 
-/// The scale of `count` numbers, `step` apart, with the least error in 4 bits.
+/// x, or NaN if its magnitude is above that of these bits: saturated, or infinite, it could pass unnoticed.
+#[cube]
+fn within(x: f32, #[comptime] most: u32) -> f32 {
+    let bits = f32_bits(x);
+    f32::reinterpret(select((bits & 0x7fff_ffff) > most, NAN, bits))
+}
+
+/// The scale of `count` numbers, `step` apart, with the least error in 4 bits; NaN if one is beyond the range.
 #[cube]
 fn fitted(numbers: &[f32], from: u32, step: u32, count: u32, #[comptime] k: u32) -> f32 {
     // As with a scale per vector; its sign puts the largest on the side with one more level.
@@ -287,7 +311,7 @@ fn fitted(numbers: &[f32], from: u32, step: u32, count: u32, #[comptime] k: u32)
     let mut least = f32::new(f32::MAX);
     #[unroll]
     for i in 0..comptime!(kv::SCALES.len()) {
-        let scale = f16_bits(negated * comptime!(kv::SCALES[i]));
+        let scale = f16_bits((negated * comptime!(kv::SCALES[i])).clamp(-65504.0, 65504.0));
         let inverse = 1.0 / scale;
         let mut error = 0.0f32;
         for i in 0..count {
@@ -299,7 +323,7 @@ fn fitted(numbers: &[f32], from: u32, step: u32, count: u32, #[comptime] k: u32)
         least = select(better, error, least);
         best = select(better, scale, best);
     }
-    best
+    f32::reinterpret(select((largest & 0x7fff_ffff) > F16_MAX, NAN, f32_bits(best)))
 }
 
 /// The 4-bit codes of `count` numbers, `step` apart, eight per word.
@@ -320,7 +344,7 @@ fn pack(numbers: &[f32], from: u32, step: u32, count: u32, scale: f32, words: &m
     }
 }
 
-/// x rounded to the 11-bit precision of f16, to nearest; beyond the range of f16, unchanged.
+/// x rounded to the 11-bit precision of f16, to nearest, within its range.
 #[cube]
 fn f16_bits(x: f32) -> f32 {
     let bits = f32_bits(x);

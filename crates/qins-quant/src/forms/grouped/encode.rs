@@ -1,16 +1,16 @@
 //! Encoding of a matrix: codes, scales and curves of least error.
 
+use half::f16;
 use rayon::prelude::*;
 
 use super::{Curves, Layout, Weights, fit::Fit, planes};
 use crate::{
     EncodeError,
-    fit::{f16_at_least, relative},
-    forms::{stride, words_of},
+    fit::f16_at_least,
+    forms::{above_range, stride, words_of},
 };
 
-/// Encodes finite weights; also returns the sum of squared errors. The errors of a column count by its importance relative to the
-/// largest.
+/// Encodes finite weights; also returns the sum of squared errors, in which those of a column count by its importance.
 pub(super) fn encode(
     weights: &Weights<'_>,
     layout: Layout,
@@ -24,7 +24,7 @@ pub(super) fn encode(
     let mut sum = 0.0;
     if !weights.values.is_empty() {
         let fit = Fit::new(layout, curves);
-        let importance = weights.importance.map(relative);
+        let importance = weights.importance;
         let errors: Vec<f64> = (weights.values.par_chunks(cols))
             .zip(rows_mut(&mut packed, layout.packed(cols)))
             .zip(scale.par_chunks_mut(layout.scales(cols)))
@@ -38,11 +38,12 @@ pub(super) fn encode(
                     let largest = x.iter().fold(0.0_f32, |max, w| max.max(w.abs()));
                     *scale = f16_at_least(largest / f32::from(i8::MAX));
                     if !scale.is_finite() {
-                        return Err(EncodeError::Scale { row, scale: *scale });
+                        let first = block * Layout::SUPER * Layout::GROUP;
+                        return Err(above_range(row, first, x, f32::from(i8::MAX) * f16::MAX.to_f32()));
                     }
                     for (i, x) in x.chunks(Layout::GROUP).enumerate() {
                         let g = block * Layout::SUPER + i;
-                        let importance = importance.as_ref().map(|all| &all[g * Layout::GROUP..][..x.len()]);
+                        let importance = importance.map(|all| &all[g * Layout::GROUP..][..x.len()]);
                         let group = fit.group(x, importance, *scale);
                         error += f64::from(group.error);
                         group_scale[g] = group.scale.cast_unsigned();

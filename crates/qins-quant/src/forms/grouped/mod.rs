@@ -25,7 +25,7 @@ pub use width::Width;
 pub(crate) use width::with_bits;
 
 use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters};
-use crate::{EncodeError, FloatDtype};
+use crate::{EncodeError, FloatDtype, range::ScaleRange};
 
 impl StoredForm for Layout {
     fn parts(&self, _: FloatDtype, cols: usize) -> Vec<PartSpec> {
@@ -47,6 +47,11 @@ impl StoredForm for Layout {
         // Times a scale of a group and a level, an f16 stays finite.
         check_parameters("scale", parts[1], self.scales(format.cols()), f16::MAX.to_f32())?;
         check_parameters("curvature", parts[4], 1, Curvature::MAX.get())
+    }
+
+    fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
+        // Where the scale of a super-block is the smallest f16, those of its groups must still have some values to choose from.
+        Some(ScaleRange { span: Layout::SUPER * Layout::GROUP, least: 64.0 / 16_777_216.0 })
     }
 
     fn uses_importance(&self) -> bool {
