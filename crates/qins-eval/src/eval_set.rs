@@ -161,6 +161,11 @@ impl<'a> EvalSet<'a> {
         prompt.max_new_tokens.unwrap_or(self.max_new_tokens)
     }
 
+    /// The text that a model wrote after a prompt, with special tokens, where there is a tokenizer.
+    pub(crate) fn continuation(&self, prompt: &Prompt, ids: &[u32]) -> Result<Option<String>, Error> {
+        Ok(self.tokenizer.map(|t| t.continuation(&prompt.input_ids, ids, true)).transpose()?)
+    }
+
     /// How the `prompt`th prompt is continued: greedily, or at `temperature` with a seed of its own.
     pub(crate) fn options(&self, prompt: usize, temperature: Option<f32>) -> GenerateOptions {
         let sampler = Sampler {

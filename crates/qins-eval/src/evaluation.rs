@@ -145,7 +145,7 @@ impl Evaluation<'_> {
                 id: prompt.id.clone(),
                 prompt: decode(&prompt.input_ids)?,
                 input_ids: prompt.input_ids.clone(),
-                text: decode(&text.ids)?,
+                text: self.eval_set.continuation(prompt, &text.ids)?,
                 generated_ids: text.ids.clone(),
                 margins: text.margins.clone(),
             })

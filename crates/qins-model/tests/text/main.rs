@@ -1,0 +1,5 @@
+//! Text and conversations to token ids and back.
+
+mod special;
+mod stream;
+mod tokenizers;
