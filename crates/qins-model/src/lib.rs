@@ -17,6 +17,8 @@ mod error;
 mod goal;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "text")]
+mod jinja;
 mod linears;
 mod policy;
 mod random;
