@@ -1,7 +1,7 @@
 //! Filters, tests and operators that compute as Jinja in Python does.
 
 use minijinja::{
-    Error, FormatStyle, Value, format_filter,
+    Error, ErrorKind, FormatStyle, Value, format_filter,
     value::{Kwargs, Rest, ValueKind},
 };
 
@@ -49,11 +49,8 @@ pub(super) fn floordiv(a: &Value, b: &Value) -> Result<Value, Error> {
 /// `a % b`: a text is formatted; of numbers, the remainder with the sign of `b`.
 pub(super) fn modulo(a: &Value, b: &Value) -> Result<Value, Error> {
     if let Some(form) = a.as_str() {
-        let args = match b.downcast_object_ref::<python::Tuple>() {
-            Some(tuple) => tuple.0.clone(),
-            None => vec![b.clone()],
-        };
-        return printf(form, &args).map(Value::from);
+        let args = python::as_tuple(b).unwrap_or(std::slice::from_ref(b));
+        return printf(form, args).map(Value::from);
     }
     let divisor = nonzero(b)?;
     if let Some((a, b)) = integers(a, b) {
@@ -224,6 +221,7 @@ pub(super) fn int(value: &Value, default: Option<Value>, options: Kwargs) -> Res
     let default = default.or(options.get("default")?).unwrap_or_else(|| Value::from(0));
     let base = options.get::<Option<u32>>("base")?.unwrap_or(10).clamp(2, 36);
     options.assert_all_used()?;
+    expect_defined(value)?;
     let truncated = |x: f64| if x.is_finite() { Value::from(x as i128) } else { default.clone() };
     Ok(match (value.kind(), value.as_str()) {
         (ValueKind::Bool, _) => Value::from(i64::from(value.is_true())),
@@ -245,14 +243,28 @@ pub(super) fn int(value: &Value, default: Option<Value>, options: Kwargs) -> Res
 pub(super) fn to_float(value: &Value, default: Option<Value>, options: Kwargs) -> Result<Value, Error> {
     let default = default.or(options.get("default")?).unwrap_or_else(|| Value::from(0.0));
     options.assert_all_used()?;
+    expect_defined(value)?;
     Ok(match value.as_str() {
         Some(text) => text.trim().parse::<f64>().map_or(default, Value::from),
         None => float(value).map_or(default, Value::from),
     })
 }
 
-/// Pairs are tuples.
-pub(super) fn pairs_of(value: &Value) -> Value {
+fn expect_defined(value: &Value) -> Result<(), Error> {
+    if value.is_undefined() { Err(Error::from(ErrorKind::UndefinedError)) } else { Ok(()) }
+}
+
+/// What a loop goes over: texts are their characters, and everything has a length.
+pub(super) fn iter(value: Value) -> Value {
+    match (value.as_str(), value.kind()) {
+        (Some(text), _) => text.chars().map(Value::from).collect(),
+        (_, ValueKind::Iterable) if value.len().is_none() => items(&value).into_iter().collect(),
+        _ => value,
+    }
+}
+
+/// The keys and values of a mapping, as tuples.
+pub(super) fn pairs_of(value: &Value) -> Vec<Value> {
     python::pairs(value).into_iter().map(|(key, value)| tuple([key, value])).collect()
 }
 

@@ -49,6 +49,7 @@ fn environment() -> Environment<'static> {
         python::tojson(value, indent, options)
     });
     jinja.add_filter("string", python::str);
+    jinja.add_filter("_iter", filters::iter);
     jinja.add_filter("_mod", filters::modulo);
     jinja.add_filter("_div", filters::div);
     jinja.add_filter("_pow", filters::pow);
@@ -91,7 +92,8 @@ fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Er
     if length > 100_000 {
         return Err(python::invalid(&format!("expected a range of at most 100000 numbers, found {length}")));
     }
-    Ok((0..length).map(|i| Value::from(start + i * step)).collect())
+    let numbers = (0..length).map(|i| Value::from(start + i * step));
+    Ok(python::sequence(python::Kind::Range(start, end, step), numbers))
 }
 
 /// A time in a format of C's `strftime`.

@@ -7,26 +7,43 @@ use minijinja::{
     value::{Enumerator, Kwargs, Object, ObjectRepr, ValueKind},
 };
 
-/// A tuple of Python: a list that is printed otherwise.
+/// A sequence of Python that is printed otherwise than a list.
 #[derive(Debug)]
-pub(super) struct Tuple(pub(super) Vec<Value>);
+pub(super) struct Sequence(pub(super) Kind, pub(super) Vec<Value>);
 
-impl Object for Tuple {
+#[derive(Debug)]
+pub(super) enum Kind {
+    Tuple,
+    /// A view of a mapping, such as `dict_items`.
+    View(&'static str),
+    Range(i64, i64, i64),
+}
+
+impl Object for Sequence {
     fn repr(self: &std::sync::Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }
 
     fn get_value(self: &std::sync::Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_usize()?).cloned()
+        self.1.get(key.as_usize()?).cloned()
     }
 
     fn enumerate(self: &std::sync::Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.0.len())
+        Enumerator::Seq(self.1.len())
     }
 }
 
+pub(super) fn sequence(kind: Kind, values: impl IntoIterator<Item = Value>) -> Value {
+    Value::from_object(Sequence(kind, values.into_iter().collect()))
+}
+
+/// The values of a tuple.
+pub(super) fn as_tuple(value: &Value) -> Option<&[Value]> {
+    value.downcast_object_ref().and_then(|Sequence(kind, values)| matches!(kind, Kind::Tuple).then_some(&values[..]))
+}
+
 pub(super) fn tuple(values: impl IntoIterator<Item = Value>) -> Value {
-    Value::from_object(Tuple(values.into_iter().collect()))
+    sequence(Kind::Tuple, values)
 }
 
 /// Lists within each other that are printed.
@@ -55,10 +72,14 @@ fn nested(value: &Value, depth: usize) -> Result<String, Error> {
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
             let all = items(value).iter().map(|v| nested(v, depth)).collect::<Result<Vec<_>, _>>()?;
-            match value.downcast_object_ref::<Tuple>() {
-                Some(_) if all.len() == 1 => format!("({},)", all[0]),
-                Some(_) => format!("({})", all.join(", ")),
-                None => format!("[{}]", all.join(", ")),
+            let list = all.join(", ");
+            match value.downcast_object_ref().map(|Sequence(kind, _)| kind) {
+                Some(Kind::Tuple) if all.len() == 1 => format!("({list},)"),
+                Some(Kind::Tuple) => format!("({list})"),
+                Some(Kind::View(name)) => format!("{name}([{list}])"),
+                Some(Kind::Range(start, end, 1)) => format!("range({start}, {end})"),
+                Some(Kind::Range(start, end, step)) => format!("range({start}, {end}, {step})"),
+                None => format!("[{list}]"),
             }
         }
         ValueKind::Map => {

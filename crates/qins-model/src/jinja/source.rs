@@ -1,7 +1,8 @@
 //! Template sources, rewritten where MiniJinja reads less than Jinja in Python, or computes otherwise.
 //!
 //! `{% generation %}` of Transformers becomes a scope. `a ~ b` joins its operands as Python prints them; `%`, `/`, `//` and `**` are computed
-//! by filters, as Python does for strings and negative numbers; `(a, b)` is a tuple. Everything else stays as it is, to the byte.
+//! by filters, as Python does for strings and negative numbers; `(a, b)` is a tuple; loops go over characters too, and know their length.
+//! Everything else stays as it is, to the byte.
 
 use super::token::{Kind, Token, tokens};
 
@@ -51,7 +52,14 @@ fn tag(open: &str, rest: &str, out: &mut String) -> usize {
             let targets = inner.iter().position(assigns).map_or(inner.len(), |at| at + 1);
             *out += &rest[..start];
             inner[..targets].iter().for_each(|token| token.write(out));
-            *out += &expression(&inner[targets..]);
+            let value = &inner[targets..];
+            if name == "for" {
+                let ends = |t: &Token| t.kind == Kind::Word && (t.text == "if" || t.text == "recursive");
+                let (over, others) = value.split_at(value.iter().position(ends).unwrap_or(value.len()));
+                *out += &format!(" ({})|_iter{}", expression(over), expression(others));
+            } else {
+                *out += &expression(value);
+            }
             *out += &rest[end - tail(&rest[..end], close)..end];
         }
         _ => {

@@ -8,7 +8,7 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::{
     filters,
-    python::{invalid, items, tuple},
+    python::{Kind, invalid, items, pairs, sequence, tuple},
 };
 
 /// A method call on a value.
@@ -23,8 +23,14 @@ pub(super) fn method(state: &State, value: &Value, name: &str, args: &[Value]) -
 }
 
 fn on_mapping(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    let view = |name, values| Ok(Some(sequence(Kind::View(name), values)));
+    if matches!(name, "items" | "keys" | "values") {
+        let () = from_args(args)?;
+    }
     Ok(match name {
-        "items" => Some(filters::pairs_of(value)),
+        "items" => return view("dict_items", filters::pairs_of(value)),
+        "keys" => return view("dict_keys", items(value)),
+        "values" => return view("dict_values", pairs(value).into_iter().map(|(_, value)| value).collect()),
         "copy" => {
             let () = from_args(args)?;
             Some(value.clone())

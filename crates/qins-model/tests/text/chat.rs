@@ -25,11 +25,16 @@ fn goldens() -> Goldens {
 }
 
 /// Snippets that differ, each with the reason.
-const DIFFERENT: [(&str, &str); 2] = [
+const DIFFERENT: [(&str, &str); 7] = [
     (
         "{% macro rest(a) %}{{ a }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ rest(1, 2, 3, k=4) }}",
         "macros of MiniJinja take the arguments that they name; an error, not another text",
     ),
+    ("{{ 'a' < 1 }}", "MiniJinja has an order for values of all types, where Python has an error"),
+    ("{{ '{!r}'.format('a') }}", "`str.format` of MiniJinja has no conversions: an error, not another text"),
+    ("{{ '{:.1%}'.format(0.256) }}", "nor percentages"),
+    ("{{ '{0[a]}'.format({'a': 1}) }}", "nor parts of its arguments"),
+    ("{{ '\\d' }} {{ '\\101' }} {{ 'a\\\\b' }} {{ \"\\\"\" }} {{ '\\U0001f355' }}", "MiniJinja does not read `\\U`"),
     ("{{ 0 and 1 }}", "MiniJinja computes `and` of constants as a boolean; `x and 1` gives 0"),
 ];
 
