@@ -222,6 +222,8 @@ SNIPPETS = [
     "{{ [1, 2, 3][1 % 2:] }} {{ {'k' ~ 1: 'v' ~ 2} }} {{ (1 ~ 2) | int + 1 }} {{ ('a' ~ 'b') in ['ab'] }} {{ range(7 // 2) | list }}",
     "{% if 'a' ~ 'b' == 'ab' and 3 % 2 %}yes{% endif %}{% for x in range(5) if x % 2 %}{{ x }}{% endfor %}{% set a = 7 % 4 %}{{ a }}",
     "{{ 'a' is string and 'b' ~ 'c' is string }}{{ 4 % 2 is even }}{{ 'a' ~ 1 is string }}",
+    "{%- set text = \"one \\\ntwo\" + 'x' %}{{ text }}",
+    "{{ 'a\nb' }}{{ \"tab\there\" }}",
     # What is invalid.
     "{% for m in messages %}",
     "{% endgeneration %}",

@@ -2,13 +2,17 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use minijinja::{Value, context};
+use minijinja::context;
 use qins_quant::checkpoint::Files;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Error, jinja};
 
 const CONFIG: &str = "tokenizer_config.json";
+
+/// Special tokens, in older models.
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 
 /// Newer models have their template in a file of its own, which takes precedence.
 const TEMPLATE: &str = "chat_template.jinja";
@@ -37,19 +41,32 @@ const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", 
 struct Config {
     chat_template: Option<Templates>,
     #[serde(flatten)]
-    others: BTreeMap<String, serde_json::Value>,
+    others: serde_json::Map<String, Value>,
 }
 
-impl Config {
-    /// The special tokens that are set, by the names that templates know.
-    fn special(&self) -> BTreeMap<String, String> {
-        let text = |name: &str| match self.others.get(name)? {
-            serde_json::Value::String(text) => Some(text.clone()),
-            // A token with its properties.
-            other => other.get("content")?.as_str().map(str::to_owned),
-        };
-        SPECIAL.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect()
+/// The special tokens that are set, by the names that templates know.
+fn special(files: &Files, config: &Config) -> Result<BTreeMap<String, String>, Error> {
+    let mut all = BTreeMap::new();
+    let mut add = |file: &str, tokens: &serde_json::Map<String, Value>| {
+        let named = tokens.iter().filter(|(name, _)| SPECIAL.contains(&name.as_str()));
+        // Those of one model, such as `image_token`.
+        let own = tokens.get("extra_special_tokens").and_then(Value::as_object);
+        for (name, token) in named.chain(own.into_iter().flatten()).filter(|(_, token)| !token.is_null()) {
+            // A token may have properties.
+            let text = token.as_str().or_else(|| token.get("content")?.as_str()).ok_or_else(|| {
+                let message = format!("{name}: expected a token, found {token}");
+                Error::Tokenizer { path: files.path(file), message }
+            })?;
+            all.insert(name.clone(), text.to_owned());
+        }
+        Ok::<(), Error>(())
+    };
+    add(CONFIG, &config.others)?;
+    // As in Transformers 5, an older file decides where the newer one lacks the tokens' properties.
+    if !config.others.contains_key("added_tokens_decoder") && files.contains(SPECIAL_TOKENS) {
+        add(SPECIAL_TOKENS, &files.read_json(SPECIAL_TOKENS)?)?;
     }
+    Ok(all)
 }
 
 /// One template, or several by name.
@@ -88,7 +105,7 @@ impl ChatTemplate {
         } else {
             (CONFIG, config.chat_template.take().and_then(Templates::for_chat))
         };
-        let (path, special) = (files.path(file), config.special());
+        let (path, special) = (files.path(file), special(files, &config)?);
         Ok(template.map(|source| Self { source, special, path }))
     }
 
@@ -100,9 +117,9 @@ impl ChatTemplate {
         let context = context! {
             messages,
             add_generation_prompt => true,
-            tools => Value::from(()),
-            documents => Value::from(()),
-            ..Value::from_serialize(&self.special)
+            tools => (),
+            documents => (),
+            ..minijinja::Value::from_serialize(&self.special)
         };
         jinja::render(&self.source, context).map_err(|e| error(&self.path, &e))
     }

@@ -8,10 +8,7 @@ mod strings;
 mod texts;
 mod token;
 
-use chrono::{
-    DateTime, Local,
-    format::{Item, StrftimeItems},
-};
+use chrono::{Local, NaiveDateTime, format::StrftimeItems};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
     value::{Kwargs, Rest},
@@ -24,7 +21,7 @@ const FUEL: u64 = 50_000_000;
 /// Renders a template.
 pub(crate) fn render(template: &str, context: Value) -> Result<String, Error> {
     let source = source::rewrite(template);
-    environment().template_from_str(&source)?.render(context)
+    environment().template_from_named_str("chat_template", &source)?.render(context)
 }
 
 fn environment() -> Environment<'static> {
@@ -40,7 +37,7 @@ fn environment() -> Environment<'static> {
     jinja.set_unknown_method_callback(strings::method);
     jinja
         .add_function("raise_exception", |message: String| -> Result<String, Error> { Err(python::invalid(&message)) });
-    jinja.add_function("strftime_now", |format: &str| strftime(&Local::now(), format));
+    jinja.add_function("strftime_now", |format: &str| strftime(Local::now().naive_local(), format));
     jinja.add_function("cycler", cycler::cycler);
     jinja.add_function("joiner", joiner);
     jinja.add_function("range", range);
@@ -96,11 +93,28 @@ fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Er
     Ok(python::sequence(python::Kind::Range(start, end, step), numbers))
 }
 
-/// A time in a format of C's `strftime`.
-fn strftime(time: &DateTime<Local>, format: &str) -> Result<String, Error> {
-    let items: Vec<Item<'_>> = StrftimeItems::new(format).collect();
-    if items.contains(&Item::Error) {
-        return Err(python::invalid(&format!("expected a format of times, found `{format}`")));
+/// A time in a format of C's `strftime`; what it does not know stays as it is.
+fn strftime(time: NaiveDateTime, format: &str) -> String {
+    time.format_with_items(StrftimeItems::new_lenient(format)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are those of `datetime.datetime(2025, 3, 7, 9, 5, 3).strftime(…)` in Python.
+    #[test]
+    fn times_are_formatted_as_in_python() {
+        let time = chrono::NaiveDate::from_ymd_opt(2025, 3, 7).and_then(|day| day.and_hms_opt(9, 5, 3)).unwrap();
+        for (format, expected) in [
+            ("%d %b %Y", "07 Mar 2025"),
+            ("%Y-%m-%d %H:%M:%S", "2025-03-07 09:05:03"),
+            ("%A, %B %-d, %y", "Friday, March 7, 25"),
+            ("%I:%M %p %a %j %%", "09:05 AM Fri 066 %"),
+            ("%", "%"),
+            ("%e|%k|%D|%F|%T|%U|%w|%u|%W", " 7| 9|03/07/25|2025-03-07|09:05:03|09|5|5|09"),
+        ] {
+            assert_eq!(strftime(time, format), expected);
+        }
     }
-    Ok(time.format_with_items(items.iter()).to_string())
 }

@@ -166,10 +166,33 @@ fn write_term(tokens: &[Token], at: usize, out: &mut String) {
         // Texts side by side are one text.
         Kind::Text if before.is_some_and(|t| t.kind == Kind::Text) => {}
         Kind::Text => {
-            let texts: Vec<&str> = tokens[at..].iter().take_while(|t| t.kind == Kind::Text).map(|t| &*t.text).collect();
+            let texts = tokens[at..].iter().take_while(|t| t.kind == Kind::Text);
+            let texts: Vec<String> = texts.map(|t| unescaped(&t.text)).collect();
             *out += &token.space;
-            *out += &if texts.len() == 1 { texts[0].to_owned() } else { format!("({})", texts.join(" + ")) };
+            *out += &if let [one] = &texts[..] { one.clone() } else { format!("({})", texts.join(" + ")) };
         }
         Kind::Word | Kind::Operator => token.write(out),
     }
+}
+
+/// A quoted text without the escapes that only Python knows: a line continued after a backslash, and `\U` with eight digits.
+fn unescaped(quoted: &str) -> String {
+    let (mut out, mut rest) = (String::with_capacity(quoted.len()), quoted);
+    while let Some(at) = rest.find('\\') {
+        out += &rest[..at];
+        let escape = &rest[at..];
+        let code = escape.strip_prefix("\\U").and_then(|hex| u32::from_str_radix(hex.get(..8)?, 16).ok());
+        if let Some(c) = code.and_then(char::from_u32) {
+            out.push(c);
+            rest = &escape[10..];
+        } else if let Some(after) = escape.strip_prefix("\\\n") {
+            rest = after;
+        } else {
+            // The backslash and what it escapes.
+            let length = 1 + escape[1..].chars().next().map_or(0, char::len_utf8);
+            out += &escape[..length];
+            rest = &escape[length..];
+        }
+    }
+    out + rest
 }
