@@ -22,7 +22,7 @@ fn every_flag_has_a_description() {
     let sample = ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--seed"];
     let prompts = ["--prompt", "--prompt-ids", "--prompts"];
     let generate = ["--max-new-tokens", "--ignore-eos", "--json", "--help"];
-    let logits = ["--prompt", "--prompt-ids", "--text", "--tokens", "--out", "--help"];
+    let logits = ["--prompt", "--prompt-ids", "--text", "--no-special-tokens", "--tokens", "--out", "--help"];
     let inputs =
         ["--preset", "--prompts", "--text", "--contexts", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
     let report = ["--report", "--json", "--help"];

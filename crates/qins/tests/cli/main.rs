@@ -25,6 +25,7 @@ mod stored;
 mod sweep;
 mod synth;
 mod target;
+mod text;
 mod validate;
 mod verify;
 
