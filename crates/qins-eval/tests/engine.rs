@@ -64,13 +64,13 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&self, plain: Vec<Variant>, variants: Vec<Variant>) -> Result<Report, Error> {
-        self.measure(plain, |_, _| Ok(Vec::new()), variants)
+        self.measure(plain, |_, _, _| Ok(()), variants)
     }
 
     fn measure(
         &self,
         plain: Vec<Variant>,
-        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel) -> Result<Vec<Sensitivity>, Error>,
+        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &mut Vec<Sensitivity>) -> Result<(), Error>,
         variants: Vec<Variant>,
     ) -> Result<Report, Error> {
         let reader = TextReader::open(self.source.checkpoint.files())?;

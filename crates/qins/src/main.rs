@@ -5,6 +5,7 @@ mod commands;
 mod embedded;
 #[cfg(feature = "burn")]
 mod environment;
+mod interrupt;
 #[cfg(feature = "burn")]
 mod load;
 mod model;
@@ -73,6 +74,10 @@ enum Command {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    if let Err(e) = interrupt::watch() {
+        print_error(&format!("error: signals: {e}"));
+        return ExitCode::from(2);
+    }
     let outcome = match Cli::parse().command {
         #[cfg(feature = "burn")]
         Command::Generate(command) => command.run(),
@@ -97,6 +102,11 @@ fn main() -> ExitCode {
         Command::Doctor(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
+        #[cfg(feature = "burn")]
+        if matches!(error.downcast_ref(), Some(qins_eval::Error::Interrupted)) {
+            print_error("interrupted before there was a result");
+            return interrupt::exit_code();
+        }
         match error.downcast_ref::<io::Error>() {
             // A reader that closed the pipe, such as `head`, needs no message.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => {}

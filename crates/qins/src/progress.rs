@@ -22,7 +22,6 @@ fn bar(length: u64, message: String, template: &str) -> ProgressBar {
 }
 
 /// Prints a note to stderr.
-#[cfg(any(feature = "burn", feature = "hub"))]
 pub(crate) fn note(text: &str) {
     use std::io::{Write, stderr};
 

@@ -4,24 +4,23 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Checkpoint, Coding, Directory, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, layout::QUANT_METHOD,
+    Checkpoint, Coding, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, layout::QUANT_METHOD,
     matrix::MatrixWriter, reader::Contents, shard::Shard,
 };
-use crate::{EncodedTensor, Error};
+use crate::{EncodedTensor, Error, output::Output};
 
 /// The name of the matrix.
 const MODULE: &str = "matrix";
 
 impl EncodedTensor {
-    /// Writes the matrix to a safetensors file atomically; an existing file is replaced.
+    /// Writes the matrix to a safetensors file, as an [`Output`]: complete or not at all; an existing file is replaced.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
-        let Some(name) = path.file_name() else {
-            return Err(Error::file(path, "expected the name of a file, found none"));
-        };
+        let output = Output::open(path)?;
+        let draft = output.draft()?;
         let coded = self.scheme().is_storage_only();
         let group = Group {
             targets: vec![MODULE.to_owned()],
@@ -39,18 +38,12 @@ impl EncodedTensor {
         };
         let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();
-        let directory = Directory::beside(path)?;
-        let mut out = ShardWriter::with_quantization(
-            &directory.work().join(name),
-            path.to_owned(),
-            tensors,
-            streams,
-            Some(&quantization),
-        )?;
+        let mut out =
+            ShardWriter::with_quantization(draft.path(), path.to_owned(), tensors, streams, Some(&quantization))?;
         matrix.push(self, &mut out)?;
         matrix.finish(&mut out)?;
         out.finish()?;
-        directory.commit_file(name)
+        output.commit(draft)
     }
 
     /// Reads a matrix that [`save`](Self::save) wrote, and compares every tensor with its checksum.

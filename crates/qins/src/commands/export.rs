@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::{Args, ValueEnum};
 use qins_quant::{
     FloatDtype,
-    checkpoint::{Checkpoint, Files},
+    checkpoint::{Checkpoint, Directory, Files},
     export::export,
 };
 
@@ -47,6 +47,8 @@ impl From<Dtype> for FloatDtype {
 
 impl Export {
     pub(crate) fn run(self) -> Outcome {
+        // Before a download.
+        Directory::check(&self.out)?;
         let checkpoint = model::open_named(&self.dir)?.checkpoint;
         let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());
         export(&checkpoint, &self.out, self.dtype.map(Into::into), &|bytes| bar.inc(bytes))?;
