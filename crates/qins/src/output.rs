@@ -59,8 +59,18 @@ fn taken(path: &Path, found: &str) -> String {
 }
 
 /// Whether two paths are one regular file.
+#[cfg(unix)]
 fn is_same(a: &Path, b: &Path) -> bool {
-    a.is_file() && same_file::is_same_file(a, b).unwrap_or(false)
+    use std::os::unix::fs::MetadataExt;
+
+    let identity =
+        |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|file| (file.dev(), file.ino()));
+    identity(a).is_some_and(|a| identity(b) == Some(a))
+}
+
+#[cfg(not(unix))]
+fn is_same(a: &Path, b: &Path) -> bool {
+    a.is_file() && fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 /// The files of a directory, and of those in it, so many levels deep.

@@ -42,15 +42,9 @@ impl Directory {
         let io = |e| Error::io(path)(e);
         let target = follow(path).map_err(io)?.unwrap_or_else(|| path.to_owned());
         let taken = || Error::file(path, "expected a new or empty directory, found one with files in it");
-        let is_new = match fs::metadata(&target) {
-            Ok(found) if !found.is_dir() => {
-                return Err(Error::file(path, "expected a new or empty directory, found a file"));
-            }
+        let is_new = match fs::read_dir(&target) {
             Ok(_) => false,
             Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::file(path, "expected a directory to write into, found a file"));
-            }
             Err(e) => return Err(io(e)),
         };
         let build = if is_new {

@@ -1,7 +1,10 @@
 //! One encoded matrix in its own file: the tensors and checksums of a checkpoint's shard, with the
 //! `quantization_config` in the metadata.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Checkpoint, Coding, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, layout::QUANT_METHOD,
@@ -13,12 +16,14 @@ use crate::{EncodedTensor, Error, output::Output};
 const MODULE: &str = "matrix";
 
 impl EncodedTensor {
-    /// Writes the matrix to a safetensors file, as an [`Output`]: complete or not at all; an existing file is replaced.
+    /// Writes the matrix to a safetensors file, as an [`Output`]: complete or not at all; an existing file is replaced. Missing
+    /// folders are created.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(Error::io(path))?;
         let output = Output::open(path)?;
         let draft = output.draft()?;
         let coded = self.scheme().is_storage_only();

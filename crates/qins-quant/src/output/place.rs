@@ -89,27 +89,20 @@ pub(crate) fn follow(path: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Standard output or error, if `path` is the file it goes to: a file of another description would begin at its start, and one
 /// that replaced it would take from it what is printed.
+#[cfg(unix)]
 fn standard(path: &Path) -> Option<File> {
-    let found = same_file::Handle::from_path(path).ok()?;
-    let is = |standard: io::Result<same_file::Handle>| standard.is_ok_and(|standard| standard == found);
-    #[cfg(unix)]
-    {
-        use std::os::fd::AsFd;
+    use std::os::{fd::AsFd, unix::fs::MetadataExt};
 
-        let copy = if is(same_file::Handle::stdout()) {
-            io::stdout().as_fd().try_clone_to_owned()
-        } else if is(same_file::Handle::stderr()) {
-            io::stderr().as_fd().try_clone_to_owned()
-        } else {
-            return None;
-        };
-        copy.ok().map(File::from)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = is;
-        None
-    }
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let found = fs::metadata(path).map(identity).ok()?;
+    let open = [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
+    let mut open = open.into_iter().flatten().map(File::from);
+    open.find(|open| open.metadata().is_ok_and(|open| identity(open) == found))
+}
+
+#[cfg(not(unix))]
+fn standard(_: &Path) -> Option<File> {
+    None
 }
 
 /// Gives a complete file the name of `target`, with the mode and, where permitted, the owner of the file it replaces.

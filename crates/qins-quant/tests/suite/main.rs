@@ -15,5 +15,7 @@ mod invalid_checkpoint;
 mod invalid_conversion;
 mod kv;
 mod linear;
+#[cfg(unix)]
+mod outputs;
 mod single;
 mod sqnr;
