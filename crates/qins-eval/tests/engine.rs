@@ -11,6 +11,8 @@ use qins_eval::{
 use qins_model::{ModelConfig, ModelSource, Policy, Targets, TextReader};
 use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme};
 
+#[path = "engine/cancelled.rs"]
+mod cancelled;
 #[path = "engine/progress.rs"]
 mod progress;
 #[path = "engine/search.rs"]

@@ -12,12 +12,16 @@ mod export;
 mod generate;
 mod help;
 mod hub;
+#[cfg(unix)]
+mod interrupted;
 mod invalid_config;
 mod invalid_input;
 mod invalid_weights;
 #[cfg(unix)]
 mod killed;
 mod logits;
+#[cfg(unix)]
+mod outputs;
 mod policies;
 mod stored;
 mod sweep;
