@@ -27,16 +27,17 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
 use crate::commands::{completions, convert, export, inspect, man, synth, verify};
 
-/// Run, convert, verify and evaluate language models with weight-only quantisation: weights stay encoded in memory and are
-/// decoded just in time for each matrix product.
-///
-/// Every command works on a Hugging Face directory (`--model DIR`), or by default on the small reference model that is part of
-/// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error.
 /// Large buffers come and go with every product: their pages are kept.
 #[cfg(feature = "burn")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Run, convert, verify and evaluate language models with weight-only quantisation: weights stay encoded in memory and are
+/// decoded just in time for each matrix product.
+///
+/// Every command works on a Hugging Face directory (`--model DIR`), or by default on the small reference model that is part of
+/// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error, 130 or 143 interrupted by SIGINT (Ctrl-C)
+/// or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "qins", version, max_term_width = 110)]
 struct Cli {

@@ -67,7 +67,7 @@ impl Build {
 
     fn try_begin(near: &Path) -> io::Result<Self> {
         let mut live = live();
-        let temp = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(near)?;
+        let temp = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).tempdir_in(near).map_err(without_path)?;
         let mut lock = File::create_new(temp.path().join(LOCK))?;
         match lock.lock() {
             // Where a file system has no locks, no process takes a directory for abandoned.
@@ -135,6 +135,15 @@ impl Drop for Build {
         let mut live = live();
         live.remove(&self.path);
         remove(&self.path);
+    }
+}
+
+/// The system's error, without the name of the build directory, which means nothing to the reader.
+fn without_path(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|error| error.source()).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
     }
 }
 
