@@ -23,6 +23,7 @@ use std::{
 };
 
 use clap::Parser;
+use qins_quant::output;
 use serde_json::json;
 
 /// The workspace.
@@ -92,7 +93,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let out = cli.out.clone().unwrap_or_else(|| root.join("target/bench"));
     fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let path = out.join("quality.svg");
-    fs::write(&path, svg::plot(&svg::DECIBELS, &names, &schemes)).map_err(|e| format!("{}: {e}", path.display()))?;
+    output::write(&path, svg::plot(&svg::DECIBELS, &names, &schemes).as_bytes())?;
     eprintln!("plot: {}", path.canonicalize().unwrap_or(path).display());
 
     let text = if cli.json {

@@ -7,12 +7,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use qins_quant::checkpoint::{Dtype, Files, Shard, ShardWriter, TensorSpec};
+use qins_quant::{
+    checkpoint::{Dtype, Files, Shard, ShardWriter, TensorSpec},
+    output::{Draft, Output},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,6 +59,8 @@ pub(crate) struct Baseline {
     pub(crate) vocabulary: usize,
     logits: Shard,
     path: PathBuf,
+    /// Holds the file, if the baseline is not kept.
+    _scratch: Option<Draft>,
 }
 
 impl Baseline {
@@ -109,15 +114,16 @@ impl Baseline {
             return Err(error(format!("`run`: expected token ids below {vocabulary}, found {id}")));
         }
         let Run { greedy, sampled, .. } = run;
-        Ok(Self { greedy, sampled, tokens_per_second: None, vocabulary, logits, path: path.to_owned() })
+        let path = path.to_owned();
+        Ok(Self { greedy, sampled, tokens_per_second: None, vocabulary, logits, path, _scratch: None })
     }
 
-    /// Runs the plain model and writes the file, which appears at `path` complete or not at all.
+    /// Runs the plain model and writes the file: to `output`, complete or not at all, or else one that is not kept.
     pub(crate) fn make(
         model: &dyn EvalModel,
         eval_set: &EvalSet<'_>,
         inputs: BTreeMap<String, String>,
-        path: &Path,
+        output: Option<Output>,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let start = Instant::now();
@@ -130,17 +136,21 @@ impl Baseline {
         };
         let vocabulary = model.config().vocab_size;
         let run = Run { version: VERSION, inputs, vocabulary, greedy, sampled };
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        write_file(model, &run, &passages(eval_set, &run.greedy), &partial, progress)
-            .and_then(|()| fs::rename(&partial, path).map_err(|source| Error::Io { path: path.to_owned(), source }))
-            .inspect_err(|_| {
-                // The first error is the one to report.
-                let _ = fs::remove_file(&partial);
-            })?;
-        let kept = Self::read(path, &run.inputs, eval_set, vocabulary)?;
-        Ok(Self { tokens_per_second: (tokens > 0).then_some(speed), ..kept })
+        let draft = output.as_ref().map_or_else(Draft::scratch, Output::draft)?;
+        write_file(model, &run, &passages(eval_set, &run.greedy), draft.path(), progress)?;
+        let read = |path: &Path| Self::read(path, &run.inputs, eval_set, vocabulary);
+        let made = match output {
+            Some(output) => {
+                let path = output.path().to_owned();
+                output.commit(draft)?;
+                read(&path)?
+            }
+            None => {
+                let made = read(draft.path())?;
+                Self { _scratch: Some(draft), ..made }
+            }
+        };
+        Ok(Self { tokens_per_second: (tokens > 0).then_some(speed), ..made })
     }
 
     /// The logits that predict the tokens of a passage, `[tokens, vocabulary]` row-major.
@@ -173,10 +183,12 @@ pub(crate) fn generate_texts(
         let mut margins = Vec::new();
         let ids = model
             .generate(&prompt.input_ids, &eval_set.options(i, temperature), &mut |_, logits| {
-                margins.push(margin(logits))
+                margins.push(margin(logits));
+                if progress.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
             .map_err(|source| Error::Prompt { id: prompt.id.clone(), source })?;
-        stage.step();
+        // A text that was cut off is not used: the step fails too.
+        stage.step()?;
         Ok(GeneratedText { ids, margins })
     });
     texts.collect()
@@ -211,7 +223,7 @@ fn write_file(
         let logits = model.score(&passage.context, &passage.continuation, Scoring::Batched).map_err(Error::Model)?;
         let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
         file.write(&format!("passage.{i}"), &bytes)?;
-        stage.step();
+        stage.step()?;
     }
     file.finish()?;
     Ok(())

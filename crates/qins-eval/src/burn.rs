@@ -56,13 +56,11 @@ impl EvalModel for BurnModel {
         &self,
         prompt: &[u32],
         options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]),
+        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<u32>, ModelError> {
         let GenerateOptions { max_new_tokens, stop_ids, sampler } = options.clone();
-        let generation = Generator { max_new_tokens, stop_ids, sampler }.generate(&self.model, prompt, |step| {
-            on_token(step.id, step.logits);
-            ControlFlow::Continue(())
-        })?;
+        let generation = Generator { max_new_tokens, stop_ids, sampler }
+            .generate(&self.model, prompt, |step| on_token(step.id, step.logits))?;
         Ok(generation.ids)
     }
 

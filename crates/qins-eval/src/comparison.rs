@@ -150,7 +150,7 @@ impl Comparison<'_> {
                 agreement::compare(&baseline, &candidate, continuation, self.baseline.vocabulary)
             };
             all.push(compared);
-            stage.step();
+            stage.step()?;
         }
         Ok(all)
     }

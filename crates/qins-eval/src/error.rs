@@ -41,6 +41,9 @@ pub enum Error {
     /// The settings exclude each other, or leave nothing to evaluate.
     #[error("{0}")]
     Settings(String),
+    /// The work was to stop: see [`Progress::is_cancelled`](crate::Progress::is_cancelled).
+    #[error("interrupted")]
+    Interrupted,
     /// A search found no mixture of schemes that reaches its goal.
     #[error("expected a mixture that reaches the goal on the calibration prompts, found none: {nearest}")]
     NoMixture {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use qins_model::{ModelConfig, ModelSource, Tokenizer};
+use qins_quant::output::Output;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
@@ -38,53 +39,70 @@ impl Evaluation<'_> {
     /// model, such as for a sensitivity analysis; then loads and compares each of `variants` in turn. At most one model is in
     /// memory at a time.
     ///
-    /// The report's `passed` is false when a judged candidate missed a threshold, or a negative control missed none.
+    /// `measure` adds what it has measured to the list. The report's `passed` is false when a judged candidate missed a threshold, or
+    /// a negative control missed none.
+    ///
+    /// When [`Progress::is_cancelled`] becomes true after the baseline is complete, the report is a partial one: it has what was
+    /// measured until then, names what was not, and `passed` is false.
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Prompt`] when a model cannot be loaded or fails; [`Error::Input`] when the baseline file was
-    /// computed from other inputs or is damaged, or the model is not plain; any error of `measure`.
+    /// computed from other inputs or is damaged, or the model is not plain; [`Error::Interrupted`] when the work was cancelled before
+    /// the baseline was complete; any other error of `measure`.
     pub fn run(
         &self,
         plain: Vec<Variant>,
-        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel) -> Result<Vec<Sensitivity>, Error>,
+        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &mut Vec<Sensitivity>) -> Result<(), Error>,
         variants: Vec<Variant>,
     ) -> Result<Report, Error> {
         let Self { source, eval_set, loader, progress, .. } = *self;
         let xxh3 = model_hash(source);
         let inputs = self.inputs(&xxh3);
         // An invalid file is reported before a model is loaded.
-        let kept = match self.baseline_file {
-            Some(path) if path.exists() => Some(Baseline::read(path, &inputs, eval_set, self.vocabulary()?)?),
-            _ => None,
+        let (kept, output) = match self.baseline_file {
+            Some(path) if path.exists() => (Some(Baseline::read(path, &inputs, eval_set, self.vocabulary()?)?), None),
+            Some(path) => (None, Some(Output::open(path)?)),
+            None => (None, None),
         };
         if source.checkpoint.quantization().is_some() {
             return Err(Error::input(&source.name, "expected a plain model as the baseline, found an encoded one"));
         }
         let mut model = loader.load(source, None).map_err(Error::Model)?;
-        let scratch = tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
         let baseline = match kept {
             Some(kept) => kept,
-            None => {
-                let scratch = scratch.path().join("baseline.safetensors");
-                Baseline::make(&*model, eval_set, inputs, self.baseline_file.unwrap_or(&scratch), progress)?
-            }
+            None => Baseline::make(&*model, eval_set, inputs, output, progress)?,
         };
         let comparison = Comparison { eval_set, baseline: &baseline, source, progress };
-        let mut candidates = Vec::new();
-        for variant in plain {
-            candidates.push(comparison.candidate(variant, &mut *model)?);
-        }
-        let sensitivity = measure(&comparison, &mut *model)?;
-        // At most one model is in memory.
-        drop(model);
-        for variant in variants {
-            let mut model = variant.load(source, loader).map_err(Error::Model)?;
-            candidates.push(comparison.candidate(variant, &mut *model)?);
-        }
+        let names: Vec<String> = plain.iter().chain(&variants).map(|variant| variant.name.clone()).collect();
+        let (mut candidates, mut sensitivity) = (Vec::new(), Vec::new());
+        let compare = || -> Result<(), Error> {
+            for variant in plain {
+                candidates.push(comparison.candidate(variant, &mut *model)?);
+            }
+            measure(&comparison, &mut *model, &mut sensitivity)?;
+            // At most one model is in memory.
+            drop(model);
+            for variant in variants {
+                if progress.is_cancelled() {
+                    return Err(Error::Interrupted);
+                }
+                let mut model = variant.load(source, loader).map_err(Error::Model)?;
+                candidates.push(comparison.candidate(variant, &mut *model)?);
+            }
+            Ok(())
+        };
+        let partial = match compare() {
+            Ok(()) => false,
+            Err(Error::Interrupted) => true,
+            Err(error) => return Err(error),
+        };
+        let missing = names.into_iter().skip(candidates.len()).collect();
         let checkpoint = &source.checkpoint;
         Ok(Report {
             report_version: REPORT_VERSION,
-            passed: candidates.iter().all(|candidate| candidate.passed),
+            partial,
+            missing,
+            passed: !partial && candidates.iter().all(|candidate| candidate.passed),
             environment: (self.environment)(),
             run: Run {
                 preset: self.preset.to_owned(),

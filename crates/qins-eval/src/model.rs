@@ -1,6 +1,6 @@
 //! The interface between an evaluation and the engine that runs the model.
 
-use std::error::Error;
+use std::{error::Error, ops::ControlFlow};
 
 use qins_model::{ModelConfig, ModelSource, Policy, Sampler};
 use qins_quant::kv::KvScheme;
@@ -52,7 +52,7 @@ pub trait EvalModel: Send + Sync {
     fn sizes(&self) -> WeightSizes;
 
     /// Generates a continuation of `prompt` and gives its token ids. `on_token` receives each generated token with the logits
-    /// `[vocabulary]` it was chosen from.
+    /// `[vocabulary]` it was chosen from, and ends the text by breaking.
     ///
     /// # Errors
     /// When a token is outside the vocabulary, the prompt exceeds the context, or the device fails.
@@ -60,7 +60,7 @@ pub trait EvalModel: Send + Sync {
         &self,
         prompt: &[u32],
         options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]),
+        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<u32>, ModelError>;
 
     /// Teacher forcing: the logits `[continuation.len(), vocabulary]`, row-major, that predict each token of `continuation` given

@@ -1,4 +1,6 @@
-//! Progress of long work.
+//! Progress of long work, and its cancellation.
+
+use crate::Error;
 
 /// Receives the progress of long work, such as for progress bars. `()` ignores it.
 ///
@@ -16,6 +18,12 @@ pub trait Progress: Sync {
 
     /// A message for the user, in one sentence.
     fn note(&self, text: &str);
+
+    /// Whether the work is to stop, such as after Ctrl-C; it is asked after every step and every generated token. An evaluation
+    /// then gives what it has measured so far, and other work ends with [`Error::Interrupted`].
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 impl Progress for () {
@@ -34,8 +42,13 @@ impl<'a> Stage<'a> {
         Self(progress)
     }
 
-    pub(crate) fn step(&self) {
+    /// One step is done.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the work is to stop.
+    pub(crate) fn step(&self) -> Result<(), Error> {
         self.0.step();
+        if self.0.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 

@@ -73,9 +73,7 @@ impl Search<'_> {
         let stops = stop_ids(source.checkpoint.files(), &config)?;
         let eval_set = EvalSet::new(&plan, inputs, &reader, &config, stops, progress)?;
         let mut model = loader.load(source, None).map_err(Error::Model)?;
-        let scratch = tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
-        let file = scratch.path().join("calibration.safetensors");
-        let baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), &file, progress)?;
+        let baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, progress)?;
         let comparison = Comparison { eval_set: &eval_set, baseline: &baseline, source, progress };
 
         let probe = Policy { recipe: Recipe { scheme: PROBE, ..policy.recipe.clone() }, ..policy.clone() };
@@ -85,7 +83,7 @@ impl Search<'_> {
         for part in &parts {
             let kl = part.measure(&comparison, &mut *model)?.mean_kl.map_or(0.0, |kl| kl.value);
             found.push((part.name().to_owned(), kl));
-            stage.step();
+            stage.step()?;
         }
         drop(stage);
         let costs = distribute(specs, matrices, &found.into_iter().collect());

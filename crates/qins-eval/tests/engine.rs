@@ -11,6 +11,8 @@ use qins_eval::{
 use qins_model::{ModelConfig, ModelSource, Policy, Targets, TextReader};
 use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme};
 
+#[path = "engine/cancelled.rs"]
+mod cancelled;
 #[path = "engine/progress.rs"]
 mod progress;
 #[path = "engine/search.rs"]
@@ -64,13 +66,13 @@ impl<'a> Run<'a> {
     }
 
     fn compare(&self, plain: Vec<Variant>, variants: Vec<Variant>) -> Result<Report, Error> {
-        self.measure(plain, |_, _| Ok(Vec::new()), variants)
+        self.measure(plain, |_, _, _| Ok(()), variants)
     }
 
     fn measure(
         &self,
         plain: Vec<Variant>,
-        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel) -> Result<Vec<Sensitivity>, Error>,
+        measure: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &mut Vec<Sensitivity>) -> Result<(), Error>,
         variants: Vec<Variant>,
     ) -> Result<Report, Error> {
         let reader = TextReader::open(self.source.checkpoint.files())?;

@@ -51,11 +51,11 @@ pub fn export(
             }
         }
         let specs = steps.iter().map(|step| step.spec.clone()).collect();
-        let mut writer = directory.shard_like(source, shard, out, specs, Vec::new())?;
+        let mut writer = directory.shard_like(source, shard, specs, Vec::new())?;
         steps.iter().try_for_each(|step| write(source, step, &mut writer, progress))?;
         bytes += writer.finish()?.values().sum::<usize>();
     }
-    directory.carry(source, &carried, out)?;
+    directory.carry(source, &carried)?;
     write_index(&directory, source, &weight_map, bytes)?;
     let mut config = source.config().clone();
     if let Value::Object(config) = &mut config {

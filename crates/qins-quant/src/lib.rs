@@ -5,6 +5,7 @@
 //! - [`checkpoint`]: Hugging Face checkpoints, plain and encoded, memory-mapped and written atomically.
 //! - [`convert`]: encodes a checkpoint, a band of rows at a time; [`export`]: decodes it again.
 //! - [`mixture`]: a scheme for each matrix, chosen by measured error under a budget.
+//! - [`output`]: output files that appear complete or not at all.
 //! - [`verify`]: checks a checkpoint against its checksums, and measures its error against the source ([`Fidelity`]).
 //!
 //! ```
@@ -36,6 +37,7 @@ pub mod kernel;
 pub mod kv;
 pub mod mixture;
 mod origin;
+pub mod output;
 mod prune;
 mod range;
 mod recipe;

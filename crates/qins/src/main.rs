@@ -5,6 +5,7 @@ mod commands;
 mod embedded;
 #[cfg(feature = "burn")]
 mod environment;
+mod interrupt;
 #[cfg(feature = "burn")]
 mod load;
 mod model;
@@ -38,7 +39,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// decoded just in time for each matrix product.
 ///
 /// Every command works on a Hugging Face directory (`--model DIR`), or by default on the small reference model that is part of
-/// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error.
+/// this program. Exit codes: 0 success, 1 a validation or verification failed, 2 an error, 130 or 143 interrupted by SIGINT (Ctrl-C)
+/// or SIGTERM.
 #[derive(Debug, Parser)]
 #[command(name = "qins", version, max_term_width = 110)]
 struct Cli {
@@ -76,6 +78,10 @@ enum Command {
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
+    if let Err(e) = interrupt::watch() {
+        print_error(&format!("error: signals: {e}"));
+        return ExitCode::from(2);
+    }
     let command = Cli::parse().command;
     if let Err(error) = threads::check_environment() {
         print_error(&format!("error: {error}"));
@@ -105,6 +111,11 @@ fn main() -> ExitCode {
         Command::Doctor(command) => command.run(),
     };
     outcome.unwrap_or_else(|error| {
+        #[cfg(feature = "burn")]
+        if matches!(error.downcast_ref(), Some(qins_eval::Error::Interrupted)) {
+            print_error("interrupted before there was a result");
+            return interrupt::exit_code();
+        }
         match error.downcast_ref::<io::Error>() {
             // A reader that closed the pipe, such as `head`, needs no message.
             Some(e) if e.kind() == io::ErrorKind::BrokenPipe => {}

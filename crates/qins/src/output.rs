@@ -1,30 +1,91 @@
-//! Output files.
+//! The files that a command writes: each apart from every file that it reads, and from each other.
 
 use std::{
+    error::Error,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Writes a file atomically: it appears complete or not at all.
-pub(crate) fn write_whole(file: &Path, content: impl AsRef<[u8]>) -> std::io::Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    fs::write(&partial, content).and_then(|()| fs::rename(&partial, file)).inspect_err(|_| {
-        // If removing the partial file fails too, the first error is the one to report.
-        let _ = fs::remove_file(&partial);
-    })
+use qins_model::ModelSource;
+use qins_quant::{checkpoint::Files, output::Output};
+
+/// What a command reads and writes.
+#[derive(Default)]
+pub(crate) struct Outputs {
+    /// The option or model that names each file, and the file.
+    inputs: Vec<(String, PathBuf)>,
+    /// The same of what is written.
+    outputs: Vec<(String, PathBuf)>,
 }
 
-fn parent(file: &Path) -> &Path {
-    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Checks that a file can be written to this path, before the work whose result it is for.
-pub(crate) fn expect_writable(file: &Path) -> Result<(), String> {
-    match (file.is_dir(), parent(file).is_dir()) {
-        (true, _) => Err(format!("{}: expected a file to write to, found a directory", file.display())),
-        (_, false) => Err(format!("{}: expected a directory to write into, found none", file.display())),
-        _ => Ok(()),
+impl Outputs {
+    /// A file that the command reads. Inputs come before outputs.
+    pub(crate) fn reads(mut self, option: &str, path: Option<&Path>) -> Self {
+        self.inputs.extend(path.map(|path| (option.to_owned(), path.to_owned())));
+        self
     }
+
+    /// Opens a file to write, before the work whose result it is for.
+    pub(crate) fn open(&mut self, option: &str, path: &Path) -> Result<Output, Box<dyn Error>> {
+        let output = Output::open(path)?;
+        // A device or a pipe may be several things at once.
+        if let Some(file) = output.file() {
+            if let Some((other, _)) = self.inputs.iter().find(|(_, input)| is_same(input, &file)) {
+                return Err(taken(path, &format!("the file of {other}")).into());
+            }
+            if let Some((other, _)) = self.outputs.iter().find(|(_, found)| *found == file || is_same(found, &file)) {
+                return Err(taken(path, &format!("the file of {other}")).into());
+            }
+            self.outputs.push((option.to_owned(), file));
+        }
+        Ok(output)
+    }
+
+    /// Checks that no output is a file of a model's directory; an earlier report of this program may be replaced there.
+    pub(crate) fn expect_apart(&self, model: &ModelSource) -> Result<(), String> {
+        let Files::Directory(dir) = model.checkpoint.files() else { return Ok(()) };
+        let files = files(dir, 2);
+        for (_, output) in &self.outputs {
+            if files.iter().any(|file| is_same(file, output)) && !is_of_report(output) {
+                return Err(taken(output, &format!("a file of the model {}", model.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn taken(path: &Path, found: &str) -> String {
+    format!("{}: expected a file of its own to write, found {found}", path.display())
+}
+
+/// Whether two paths are one regular file.
+#[cfg(unix)]
+fn is_same(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let identity =
+        |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|file| (file.dev(), file.ino()));
+    identity(a).is_some_and(|a| identity(b) == Some(a))
+}
+
+#[cfg(not(unix))]
+fn is_same(a: &Path, b: &Path) -> bool {
+    a.is_file() && fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
+/// The files of a directory, and of those in it, so many levels deep.
+fn files(dir: &Path, levels: usize) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let (dirs, mut found): (Vec<PathBuf>, Vec<PathBuf>) = paths.partition(|path| path.is_dir());
+    if levels > 1 {
+        found.extend(dirs.iter().flat_map(|dir| files(dir, levels - 1)));
+    }
+    found
+}
+
+/// Whether a file is a report of this program, or the page or summary beside one.
+fn is_of_report(path: &Path) -> bool {
+    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(path.with_extension("json")).ok()?).ok();
+    let is_named_so = ["json", "html", "md"].iter().any(|end| path.extension().is_some_and(|found| found == *end));
+    is_named_so && read().is_some_and(|json| json["report_version"].is_u64())
 }

@@ -9,7 +9,10 @@ use std::{
 use indicatif::ProgressBar;
 use qins_eval::Progress;
 
-use crate::progress::{note, progress};
+use crate::{
+    interrupt,
+    progress::{note, progress},
+};
 
 /// As [`progress`], for a stage that may take long: when stderr is not a terminal, a log line is printed at its start, unless the
 /// program has just begun.
@@ -54,6 +57,10 @@ impl Progress for Bars {
 
     fn note(&self, text: &str) {
         note(text);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        interrupt::requested()
     }
 }
 

@@ -40,8 +40,12 @@ pub const REPORT_VERSION: u32 = 3;
 pub struct Report {
     /// Version of this structure, increased with every incompatible change.
     pub report_version: u32,
-    /// Whether every judged candidate passed all its criteria and every control failed one of its own.
+    /// Whether every judged candidate passed all its criteria and every control failed one of its own; false for a partial report.
     pub passed: bool,
+    /// Whether the evaluation was interrupted: the report has what was measured until then.
+    pub partial: bool,
+    /// The candidates that were not compared because the evaluation was interrupted.
+    pub missing: Vec<String>,
     /// The machine and the versions it ran with.
     pub environment: Environment,
     /// The inputs and settings, the same for every candidate.

@@ -62,7 +62,7 @@ pub fn page(report: &Report) -> String {
     let class = match verdict {
         Verdict::Pass => "verdict pass",
         Verdict::Fail => "verdict fail",
-        Verdict::None => "verdict",
+        Verdict::None | Verdict::Partial => "verdict",
     };
     let page = html! {
         (DOCTYPE)
@@ -269,6 +269,14 @@ mod tests {
         let html = page(&sample::report());
         assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; of") && !html.contains("<script"));
         assert!(html.contains("q8 &lt;b&gt;|*") && html.contains("<mark>has been &lt;i&gt;</mark>"));
+    }
+
+    #[test]
+    fn partial_report_is_marked() {
+        let html = page(&sample::partial());
+        assert!(html.contains("<span class=\"verdict\">PARTIAL</span>") && html.contains("<title>PARTIAL: "), "{html}");
+        assert!(html.contains("was interrupted") && html.contains("q3 &lt;b&gt;, q8 α=0.01"));
+        assert!(!html.contains("PASS") && html.contains("<h2>Diverging texts</h2>"));
     }
 
     #[test]

@@ -36,12 +36,20 @@ pub(super) fn report() -> Report {
     }
 }
 
+/// The first, interrupted before two of its candidates.
+pub(super) fn partial() -> Report {
+    let missing = ["q3 <b>", "q8 α=0.01"].map(str::to_owned).to_vec();
+    Report { passed: false, partial: true, missing, ..report() }
+}
+
 /// One candidate without metrics, and nothing else.
 pub(super) fn bare() -> Report {
     let data = Data { name: "prompts_a.jsonl".to_owned(), count: 9, xxh3: "00".to_owned() };
     Report {
         report_version: REPORT_VERSION,
         passed: true,
+        partial: false,
+        missing: Vec::new(),
         environment: Environment {
             qins: "0.1.0".to_owned(),
             platform: "linux x86_64".to_owned(),

@@ -31,6 +31,8 @@ pub(super) enum Verdict {
     Fail,
     /// There were no criteria.
     None,
+    /// It was interrupted: there is no outcome.
+    Partial,
 }
 
 impl Verdict {
@@ -39,15 +41,17 @@ impl Verdict {
             Self::Pass => "PASS",
             Self::Fail => "FAIL",
             Self::None => "Measured, no criteria",
+            Self::Partial => "PARTIAL",
         }
     }
 }
 
 pub(super) fn verdict(report: &Report) -> Verdict {
-    match (tables::criteria(report).rows.is_empty(), report.passed) {
-        (true, _) => Verdict::None,
-        (false, true) => Verdict::Pass,
-        (false, false) => Verdict::Fail,
+    match (report.partial, tables::criteria(report).rows.is_empty(), report.passed) {
+        (true, ..) => Verdict::Partial,
+        (false, true, _) => Verdict::None,
+        (false, false, true) => Verdict::Pass,
+        (false, false, false) => Verdict::Fail,
     }
 }
 
@@ -61,12 +65,24 @@ pub(super) fn compared(report: &Report) -> String {
     });
     let groups: Vec<String> = groups.collect();
     let outcome = match verdict(report) {
-        Verdict::Pass => ". Every judged variant passed its thresholds, and every control failed one, as it must",
-        Verdict::Fail => ". A judged variant failed a threshold, or a control failed none",
-        Verdict::None => "",
+        Verdict::Pass => {
+            ". Every judged variant passed its thresholds, and every control failed one, as it must".to_owned()
+        }
+        Verdict::Fail => ". A judged variant failed a threshold, or a control failed none".to_owned(),
+        Verdict::None => String::new(),
+        Verdict::Partial => format!(". {}", interrupted(report)),
     };
-    let (model, variants) = (&report.model.name, groups.join("; "));
+    let (model, variants) = (&report.model.name, if groups.is_empty() { "none".to_owned() } else { groups.join("; ") });
     format!("Variants of {model} compared with its plain weights in FP32 arithmetic: {variants}{outcome}.")
+}
+
+/// What a partial report lacks, without a full stop.
+pub(super) fn interrupted(report: &Report) -> String {
+    let missing = match &report.missing[..] {
+        [] => String::new(),
+        names => format!(", and {} not compared: {}", names.len(), names.join(", ")),
+    };
+    format!("The evaluation was interrupted: nothing has passed or failed{missing}")
 }
 
 /// The main metrics of every candidate.
@@ -142,6 +158,16 @@ mod tests {
         let rows: Vec<usize> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
         assert!(rows.iter().all(|n| [6, 7].contains(n)) && rows.len() == 11, "{rows:?}");
         assert!(text.lines().count() < 60);
+    }
+
+    #[test]
+    fn partial_report_claims_no_outcome_and_names_what_is_missing() {
+        let text = summary(&sample::partial());
+        assert!(text.starts_with("## PARTIAL\n"), "{text}");
+        assert!(text.contains("was interrupted") && text.contains("2 not compared: q3 \\<b>, q8 α=0.01"), "{text}");
+        assert!(!text.contains("Every judged variant passed") && !text.contains("PASS"), "{text}");
+        // What was measured is there.
+        assert!(text.contains("| bad (control: must fail) |"), "{text}");
     }
 
     #[test]

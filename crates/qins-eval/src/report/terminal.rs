@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     Candidate, Continuation, Report, Role,
+    summary::{Verdict, interrupted, verdict},
     tables::{self, Table},
 };
 
@@ -24,12 +25,12 @@ impl fmt::Display for Terminal<'_> {
             "\nmetrics with 95 % confidence intervals: exact binomial for exact-match rates, bootstrap by prompt for all others"
         )?;
         tables::all(report).iter().try_for_each(|table| aligned(f, table))?;
-        let criteria = tables::criteria(report);
-        if criteria.rows.is_empty() {
-            return Ok(());
+        aligned(f, &tables::criteria(report))?;
+        match verdict(report) {
+            Verdict::None => Ok(()),
+            verdict @ (Verdict::Pass | Verdict::Fail) => writeln!(f, "\nverdict    {}", verdict.word()),
+            verdict @ Verdict::Partial => writeln!(f, "\nverdict    {}. {}", verdict.word(), interrupted(report)),
         }
-        aligned(f, &criteria)?;
-        writeln!(f, "\nverdict    {}", if report.passed { "PASS" } else { "FAIL" })
     }
 }
 
@@ -115,4 +116,21 @@ fn texts(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
 
 fn one_line(text: &str) -> String {
     text.replace('\n', "↵")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::sample, *};
+
+    #[test]
+    fn verdict_is_the_last_line() {
+        let last = |report: &Report| Terminal(report).to_string().lines().last().unwrap().to_owned();
+        assert_eq!(last(&sample::report()), "verdict    PASS");
+        assert_eq!(last(&Report { passed: false, ..sample::report() }), "verdict    FAIL");
+        let partial = last(&sample::partial());
+        assert!(
+            partial.starts_with("verdict    PARTIAL. ") && partial.ends_with("2 not compared: q3 <b>, q8 α=0.01"),
+            "{partial}"
+        );
+    }
 }

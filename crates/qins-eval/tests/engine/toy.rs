@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -105,16 +106,19 @@ impl EvalModel for Bigram {
         &self,
         prompt: &[u32],
         options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]),
+        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<u32>, ModelError> {
         let mut choice = options.sampler.start()?;
         let (mut read, mut ids) = (prompt.to_vec(), Vec::new());
         while ids.len() < options.max_new_tokens && ids.last().is_none_or(|id| !options.stop_ids.contains(id)) {
             let logits = self.logits(*read.last().ok_or("empty prompt")?);
             let id = choice.next(&logits, &read).ok_or("expected finite logits")?;
-            on_token(id, &logits);
+            let flow = on_token(id, &logits);
             ids.push(id);
             read.push(id);
+            if flow.is_break() {
+                break;
+            }
         }
         Ok(ids)
     }

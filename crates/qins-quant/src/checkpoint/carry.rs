@@ -3,9 +3,7 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    fmt,
-    fs::{self, File},
-    io::{self, Write},
+    fmt, fs, io,
     path::{Component, Path, PathBuf},
 };
 
@@ -145,38 +143,27 @@ fn housekeeping(name: &OsStr, dir: &Path) -> Option<&'static str> {
 }
 
 impl Directory {
-    /// Copies files of `source` to the directory, which messages call `target`.
-    pub(crate) fn carry(&self, source: &Checkpoint, carried: &Carried, target: &Path) -> Result<(), Error> {
+    /// Copies files of `source` to the directory.
+    pub(crate) fn carry(&self, source: &Checkpoint, carried: &Carried) -> Result<(), Error> {
         for path in &carried.files {
-            let to = self.work().join(path);
-            let copy = |mut content: &mut dyn io::Read| {
-                fs::create_dir_all(to.parent().unwrap_or(self.work()))?;
-                let mut file = File::create(&to)?;
-                io::copy(&mut content, &mut file)?;
-                file.flush()?;
-                file.sync_all()
+            let content: &mut dyn io::Read = match source.files() {
+                Files::Directory(dir) => &mut regular_file(&dir.join(path))?,
+                files @ (Files::Embedded { .. } | Files::Memory(_)) => &mut &*files.read(&path.to_string_lossy())?,
             };
-            match source.files() {
-                Files::Directory(dir) => copy(&mut regular_file(&dir.join(path))?),
-                files @ (Files::Embedded { .. } | Files::Memory(_)) => {
-                    copy(&mut &*files.read(&path.to_string_lossy())?)
-                }
-            }
-            .map_err(Error::io(target.join(path)))?;
+            self.copy(path.as_os_str(), content)?;
         }
         Ok(())
     }
 
-    /// Begins the file `shard` of the result, which messages call `target`, with the metadata of `source`'s.
+    /// Begins the file `shard` of the result, with the metadata of `source`'s.
     pub(crate) fn shard_like(
         &self,
         source: &Checkpoint,
         shard: &str,
-        target: &Path,
         tensors: Vec<TensorSpec>,
         streams: Vec<TensorSpec>,
     ) -> Result<ShardWriter, Error> {
         let extra = Extra { metadata: source.metadata_of(shard), ..Extra::default() };
-        ShardWriter::with_extra(&self.work().join(shard), target.join(shard), tensors, streams, extra)
+        self.shard_with(shard, tensors, streams, extra)
     }
 }

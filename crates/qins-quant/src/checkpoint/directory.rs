@@ -1,92 +1,96 @@
 //! A directory that appears complete or not at all.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
-use tempfile::TempDir;
+use super::{ShardWriter, TensorSpec, header::Extra};
+use crate::{
+    Error,
+    output::{Build, follow, is_name, live, sync_directory},
+};
 
-use super::{ShardWriter, TensorSpec};
-use crate::Error;
+/// The file without which no program takes a directory for a checkpoint.
+const CONFIG: &str = "config.json";
 
-/// The name prefix of a directory under construction.
-const PREFIX: &str = ".qins-";
-
-/// The file in a directory under construction that is locked while a process builds it.
-const LOCK: &str = "lock";
-
-/// The content under construction, in that directory.
-const WORK: &str = "checkpoint";
-
-/// A directory under construction, beside its target. It is renamed to the target when complete, and removed otherwise; what
-/// a killed process left is removed by the next one that builds in the same parent.
+/// A directory under construction. Beside its target, it is renamed to it when complete. Inside a target that exists and is empty
+/// — which may be the current directory, a mount point, or at the end of a link, and keeps its mode — its files are moved up,
+/// `config.json` last: no program takes what a process killed during that for a checkpoint.
+///
+/// It is removed when dropped unfinished; that of a killed process is removed by the next one that builds in the same place.
 #[derive(Debug)]
 pub struct Directory {
-    work: PathBuf,
+    build: Build,
+    /// As it was given, for messages.
+    path: PathBuf,
+    /// Where the links at its end lead.
     target: PathBuf,
-    _lock: File,
-    /// Holds `work`.
-    temp: TempDir,
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        remove(self.temp.path());
-    }
+    /// Whether the target did not exist.
+    is_new: bool,
 }
 
 impl Directory {
-    /// Begins a directory that will become `target`, which must not exist or be empty.
+    /// Begins a directory that will become `target`, which must not exist or be empty. Missing parents are created when it is
+    /// complete.
     ///
     /// # Errors
-    /// When `target` has files in it, or its parent cannot be written to.
-    pub fn create(target: &Path) -> Result<Self, Error> {
-        let taken = match fs::read_dir(target) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            Err(e) => return Err(Error::io(target)(e)),
+    /// When `target` has files in it, or it or its parent cannot be written to.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let io = |e| Error::io(path)(e);
+        let target = follow(path).map_err(io)?.unwrap_or_else(|| path.to_owned());
+        let taken = || Error::file(path, "expected a new or empty directory, found one with files in it");
+        let is_new = match fs::read_dir(&target) {
+            Ok(_) => false,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+            Err(e) => return Err(io(e)),
         };
-        if taken {
-            return Err(Error::file(target, "expected a new or empty directory, found one with files in it"));
-        }
-        Self::beside(target)
-    }
-
-    /// Begins a directory in which a file or directory is made that will become `target`.
-    pub(super) fn beside(target: &Path) -> Result<Self, Error> {
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        // Missing parents are created on commit, so that a failed build leaves none.
-        let near = parent.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
-        remove_abandoned(near);
-        // Another process may remove a directory that is not locked yet as abandoned; then the next attempt succeeds.
-        let mut begun = begin(near);
-        for _ in 0..10 {
-            match begun {
-                Err(e) if e.kind() == io::ErrorKind::NotFound && near.is_dir() => begun = begin(near),
-                _ => break,
+        let build = if is_new {
+            if target.file_name().is_none() {
+                return Err(Error::file(path, "expected the name of a directory, found none"));
             }
-        }
-        let (temp, lock, work) = begun.map_err(Error::io(near))?;
-        Ok(Self { work, target: target.to_owned(), _lock: lock, temp })
+            let parents = target.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            // Missing parents are created on commit, so that a failed build leaves none.
+            let near = parents.into_iter().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+            Build::begin(near).map_err(Error::io(near))?
+        } else {
+            // Nothing is made in a directory that is someone else's.
+            if others(&target, |name| is_name(&name.to_string_lossy())).map_err(io)? {
+                return Err(taken());
+            }
+            Build::begin(&target).map_err(io)?
+        };
+        let directory = Self { build, path: path.to_owned(), target, is_new };
+        if directory.is_taken().map_err(io)? { Err(taken()) } else { Ok(directory) }
     }
 
-    /// Writes a small file and flushes it to disk, as required before the rename.
+    /// Checks that a directory can be created at `path`, before the work whose result it is for.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn check(path: &Path) -> Result<(), Error> {
+        Self::create(path).map(drop)
+    }
+
+    /// Writes a small file and flushes it to disk, as required before the rename. A name may have folders in it, which are
+    /// created.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
-        let create = || {
-            let mut file = File::create(self.work.join(name))?;
-            file.write_all(content)?;
+    pub fn write(&self, name: impl AsRef<OsStr>, content: &[u8]) -> Result<(), Error> {
+        self.copy(name.as_ref(), &mut &*content)
+    }
+
+    /// As [`write`](Self::write), with what a reader gives.
+    pub(crate) fn copy(&self, name: &OsStr, content: &mut dyn io::Read) -> Result<(), Error> {
+        let mut create = || {
+            let mut file = File::create(self.build.create(name)?)?;
+            io::copy(content, &mut file)?;
             file.sync_all()
         };
-        create().map_err(Error::io(self.target.join(name)))
+        create().map_err(Error::io(self.path.join(name)))
     }
 
     /// Begins a safetensors file with exactly `tensors`, and `streams`, whose shapes here are upper bounds.
@@ -94,64 +98,75 @@ impl Directory {
     /// # Errors
     /// When writing fails, or a tensor is named twice.
     pub fn shard(&self, name: &str, tensors: Vec<TensorSpec>, streams: Vec<TensorSpec>) -> Result<ShardWriter, Error> {
-        ShardWriter::create(&self.work.join(name), self.target.join(name), tensors, streams)
+        self.shard_with(name, tensors, streams, Extra::default())
     }
 
-    /// The path to build at.
-    pub(super) fn work(&self) -> &Path {
-        &self.work
+    /// As [`shard`](Self::shard), with metadata.
+    pub(crate) fn shard_with(
+        &self,
+        name: &str,
+        tensors: Vec<TensorSpec>,
+        streams: Vec<TensorSpec>,
+        extra: Extra,
+    ) -> Result<ShardWriter, Error> {
+        let path = self.path.join(name);
+        let at = self.build.create(name.as_ref()).map_err(Error::io(&path))?;
+        ShardWriter::with_extra(&at, path, tensors, streams, extra)
     }
 
-    /// Renames one file of the directory to the target.
-    pub(super) fn commit_file(self, name: &OsStr) -> Result<(), Error> {
-        self.make_parent()?;
-        fs::rename(self.work.join(name), &self.target).map_err(Error::io(&self.target))
-    }
-
-    fn make_parent(&self) -> Result<(), Error> {
-        self.target.parent().map_or(Ok(()), |parent| fs::create_dir_all(parent).map_err(Error::io(parent)))
-    }
-
-    /// Renames the directory to its target.
+    /// Gives the directory its name.
     ///
     /// # Errors
-    /// When the rename fails; then nothing is left at the target.
+    /// When a file cannot be renamed, or the target has files in it now; then nothing is left at the target.
     pub fn commit(self) -> Result<(), Error> {
-        self.make_parent()?;
-        // Not every system renames onto an empty directory. If it has files in it, it stays and the rename fails.
-        let _ = fs::remove_dir(&self.target);
-        fs::rename(&self.work, &self.target).map_err(Error::io(&self.target))
+        // A signal finds all of it in place, or nothing.
+        let _live = live();
+        let io = |e| Error::io(&self.path)(e);
+        if !self.is_new {
+            if self.is_taken().map_err(io)? {
+                return Err(Error::file(&self.path, "expected an empty directory still, found one with files in it"));
+            }
+            return self.move_up().map_err(io);
+        }
+        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        fs::rename(self.build.content(), &self.target).map_err(io)?;
+        sync_directory(parent);
+        Ok(())
+    }
+
+    /// Whether the target has files in it.
+    fn is_taken(&self) -> io::Result<bool> {
+        if self.is_new {
+            return Ok(false);
+        }
+        others(&self.target, |name| self.build.is_named(name))
+    }
+
+    /// Moves the files into the target; if one cannot be moved, the others are moved back.
+    fn move_up(&self) -> io::Result<()> {
+        let content = self.build.content();
+        let mut names = fs::read_dir(&content)?.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>()?;
+        names.sort_by_key(|name| (name == CONFIG, name.clone()));
+        let mut moved: Vec<&OsString> = Vec::new();
+        for name in &names {
+            if let Err(e) = fs::rename(content.join(name), self.target.join(name)) {
+                moved.iter().rev().for_each(|name| drop(fs::rename(self.target.join(name), content.join(name))));
+                return Err(e);
+            }
+            moved.push(name);
+        }
+        sync_directory(&self.target);
+        Ok(())
     }
 }
 
-/// A build directory in `near`, its lock, and the directory within for the content.
-fn begin(near: &Path) -> io::Result<(TempDir, File, PathBuf)> {
-    let temp = tempfile::Builder::new().prefix(PREFIX).tempdir_in(near)?;
-    let lock = File::create(temp.path().join(LOCK))?;
-    lock.lock()?;
-    // Temporary directories are private; a directory created inside has default permissions.
-    let work = temp.path().join(WORK);
-    fs::create_dir(&work)?;
-    Ok((temp, lock, work))
-}
-
-/// Removes what killed processes left: build directories whose lock is free, or which are empty. Failures to remove are
-/// ignored.
-fn remove_abandoned(dir: &Path) {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    for path in entries.filter(|e| e.file_name().to_string_lossy().starts_with(PREFIX)).map(|e| e.path()) {
-        // Held until the directory is removed: a process that has just created the lock waits for it, and then finds nothing.
-        let lock = File::open(path.join(LOCK));
-        match &lock {
-            Ok(lock) if lock.try_lock().is_ok() => remove(&path),
-            Ok(_) => {}
-            Err(_) => drop(fs::remove_dir(&path)),
+/// Whether a directory has entries other than some.
+fn others(dir: &Path, except: impl Fn(&OsString) -> bool) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if !except(&entry?.file_name()) {
+            return Ok(true);
         }
     }
-}
-
-/// Removes a build directory, its lock last: if this is interrupted, the next process can still recognise it.
-fn remove(path: &Path) {
-    let _ = fs::remove_dir_all(path.join(WORK));
-    let _ = fs::remove_dir_all(path);
+    Ok(false)
 }

@@ -1,27 +1,31 @@
 //! One encoded matrix in its own file: the tensors and checksums of a checkpoint's shard, with the
 //! `quantization_config` in the metadata.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    Checkpoint, Coding, Directory, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, header::Extra,
+    Checkpoint, Coding, FORMAT_VERSION, Files, Group, QuantizationConfig, ShardWriter, header::Extra,
     layout::QUANT_METHOD, matrix::MatrixWriter, reader::Contents, shard::Shard,
 };
-use crate::{EncodedTensor, Error};
+use crate::{EncodedTensor, Error, output::Output};
 
 /// The name of the matrix.
 const MODULE: &str = "matrix";
 
 impl EncodedTensor {
-    /// Writes the matrix to a safetensors file atomically; an existing file is replaced.
+    /// Writes the matrix to a safetensors file, as an [`Output`]: complete or not at all; an existing file is replaced. Missing
+    /// folders are created.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
-        let Some(name) = path.file_name() else {
-            return Err(Error::file(path, "expected the name of a file, found none"));
-        };
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(Error::io(path))?;
+        let output = Output::open(path)?;
+        let draft = output.draft()?;
         let coded = self.scheme().is_storage_only();
         let group = Group {
             targets: vec![MODULE.to_owned()],
@@ -40,18 +44,12 @@ impl EncodedTensor {
         };
         let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();
-        let directory = Directory::beside(path)?;
-        let mut out = ShardWriter::with_extra(
-            &directory.work().join(name),
-            path.to_owned(),
-            tensors,
-            streams,
-            Extra { quantization: Some(quantization), ..Extra::default() },
-        )?;
+        let extra = Extra { quantization: Some(quantization), ..Extra::default() };
+        let mut out = ShardWriter::with_extra(draft.path(), path.to_owned(), tensors, streams, extra)?;
         matrix.push(self, &mut out)?;
         matrix.finish(&mut out)?;
         out.finish()?;
-        directory.commit_file(name)
+        output.commit(draft)
     }
 
     /// Reads a matrix that [`save`](Self::save) wrote, and compares every tensor with its checksum.

@@ -97,7 +97,7 @@ pub fn convert_without(
                 return Err(Error::tensor(source.files().path(shard), &spec.name, message));
             }
         }
-        let mut writer = directory.shard_like(source, shard, out, tensors, streams)?;
+        let mut writer = directory.shard_like(source, shard, tensors, streams)?;
         for step in plan {
             write::step(source, &step, &mut writer, progress)?;
             written.note(step.tensor, step.action);
@@ -105,7 +105,7 @@ pub fn convert_without(
         written.bytes += writer.finish()?.values().sum::<usize>();
     }
     written.expect_apart(source)?;
-    directory.carry(source, &carried, out)?;
+    directory.carry(source, &carried)?;
     write_index(&directory, source, &written.weight_map, written.bytes)?;
     let mut config = source.config().clone();
     if let Value::Object(config) = &mut config {

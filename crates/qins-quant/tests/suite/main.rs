@@ -16,6 +16,8 @@ mod invalid_checkpoint;
 mod invalid_conversion;
 mod kv;
 mod linear;
+#[cfg(unix)]
+mod outputs;
 mod range;
 mod single;
 mod sqnr;

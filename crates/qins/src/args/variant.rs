@@ -1,6 +1,6 @@
 //! A model, plain or encoded while loading.
 
-use std::error::Error;
+use std::{error::Error, path::Path};
 
 use clap::Args;
 use qins_burn::Loaded;
@@ -36,6 +36,11 @@ impl VariantArgs {
     pub(crate) fn open(&self) -> Result<(ModelSource, Option<Recipe>), Box<dyn Error>> {
         let recipe = self.encode.recipe(self.scheme.scheme())?;
         Ok((model::open(&self.model)?, recipe))
+    }
+
+    /// The text of `--calibrate`.
+    pub(crate) fn calibrate(&self) -> Option<&Path> {
+        self.encode.calibrate.as_deref()
     }
 
     /// The name of the variant, from the recipe of [`open`](Self::open).

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use qins_model::Conversion;
-use qins_quant::Scheme;
+use qins_quant::{Scheme, checkpoint::Directory};
 
 #[cfg(feature = "burn")]
 use crate::args::DeviceArgs;
@@ -48,6 +48,8 @@ pub(crate) struct Convert {
 impl Convert {
     pub(crate) fn run(self) -> Outcome {
         let recipe = self.encode.recipe(self.scheme)?.ok_or("expected a --scheme, found none")?;
+        // Before a download, a calibration or a search.
+        Directory::check(&self.out)?;
         let source = model::open(&self.model)?;
         #[cfg(feature = "burn")]
         let engine = {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use qins_model::{ModelConfig, check, unused};
 use qins_quant::{
     FloatDtype,
-    checkpoint::{Checkpoint, Files},
+    checkpoint::{Checkpoint, Directory, Files},
     export::export,
 };
 
@@ -52,6 +52,8 @@ impl From<Dtype> for FloatDtype {
 
 impl Export {
     pub(crate) fn run(self) -> Outcome {
+        // Before a download.
+        Directory::check(&self.out)?;
         let source = model::open_named(&self.dir)?;
         let checkpoint = source.checkpoint;
         // Other programs read what is exported; a model that this one does not know is exported as it is.

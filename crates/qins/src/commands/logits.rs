@@ -7,11 +7,7 @@ use qins_burn::scores;
 use qins_model::TextReader;
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{
-    Outcome,
-    args::VariantArgs,
-    output::{expect_writable, write_whole},
-};
+use crate::{Outcome, args::VariantArgs, output::Outputs};
 
 /// Write a model's logits after each token of a text, so that metrics can be recomputed with other tools.
 ///
@@ -69,8 +65,12 @@ impl Input {
 
 impl WriteLogits {
     pub(crate) fn run(self) -> Outcome {
-        expect_writable(&self.out)?;
+        let mut outputs = Outputs::default()
+            .reads("--text", self.input.text.as_deref())
+            .reads("--calibrate", self.variant.calibrate());
+        let out = outputs.open("--out", &self.out)?;
         let (source, recipe) = self.variant.open()?;
+        outputs.expect_apart(&source)?;
         let variant = self.variant.name(recipe.as_ref());
         let mut ids = self.input.read(&TextReader::open(source.checkpoint.files())?, !self.no_special_tokens)?;
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
@@ -90,7 +90,7 @@ impl WriteLogits {
             ("form".to_owned(), variant),
         ]);
         let file = safetensors::serialize(tensors, Some(metadata))?;
-        write_whole(&self.out, file).map_err(|e| format!("{}: {e}", self.out.display()))?;
+        out.write(&file)?;
         Ok(ExitCode::SUCCESS)
     }
 }

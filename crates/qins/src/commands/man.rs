@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, Command};
 use clap_mangen::Man;
+use qins_quant::output;
 
 use crate::Outcome;
 
@@ -36,7 +37,7 @@ impl Manual {
         for command in commands.collect::<Vec<_>>().into_iter().chain([program.clone()]) {
             let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
             let path = out.join(format!("{name}.1"));
-            fs::write(&path, page(command, &name)?).map_err(|e| named(&path, e))?;
+            output::write(&path, &page(command, &name)?)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,19 +3,21 @@
 use clap::Args;
 use qins_eval::{
     Comparison, EvalModel, Evaluation, Split, Variant, Weights, kv_variants, plain_controls,
-    report::{Role, Settings, Thresholds},
+    report::{Role, Sensitivity, Settings, Thresholds},
     sensitivity::{ablations, blocks, roles},
 };
 use qins_model::{ModelConfig, Policy, Targets, TextReader, check_plain, linears};
 use qins_quant::{Recipe, Scheme, kv::KvScheme};
 
-use super::validate::{EvalArgs, ReportArgs};
+use super::validate::{EvalArgs, INTERRUPTED, ReportArgs};
 use crate::{
     Outcome,
     args::{DeviceArgs, ModelArgs},
     environment::environment,
+    interrupt,
     load::Loader,
     model,
+    output::Outputs,
     stages::{Bars, stage},
 };
 
@@ -54,13 +56,14 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn run(mut self) -> Outcome {
         self.model = self.eval.model(self.model);
+        let mut outputs = self.eval.files(Outputs::default())?;
+        let files = self.report.open(&mut outputs)?;
         let source = model::open(&self.model)?;
+        outputs.expect_apart(&source)?;
         let config = ModelConfig::of(&source.checkpoint)?;
         check_plain(&source.checkpoint, &config)?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let (eval_set, _) = self.eval.eval_set(&self.model, &source, &reader, Split::All)?;
-        self.eval.check()?;
-        self.report.check()?;
         let mut variants = Vec::new();
         for targets in &self.targets {
             for scheme in &self.schemes {
@@ -79,19 +82,24 @@ impl Sweep {
             baseline_file: self.eval.baseline.as_deref(),
             progress: &Bars::default(),
         };
-        let parts = |comparison: &Comparison<'_>, model: &mut dyn EvalModel| {
+        let parts = |comparison: &Comparison<'_>, model: &mut dyn EvalModel, measured: &mut Vec<Sensitivity>| {
             let all = linears(model.config());
             let policy = Policy::new(Targets::Full, Recipe::from(self.parts));
             let in_blocks: Vec<_> = all.iter().filter(|spec| Targets::All.contains(spec.kind)).cloned().collect();
             let parts = [blocks(&in_blocks, &policy), roles(&all, &policy), ablations(&all, &policy)].concat();
             let bar = stage(parts.len() as u64, format!("each part in {}", self.parts));
-            let measured = parts.iter().map(|part| part.measure(comparison, model)).inspect(|_| bar.inc(1)).collect();
+            let outcome = parts.iter().try_for_each(|part| {
+                measured.push(part.measure(comparison, model)?);
+                bar.inc(1);
+                Ok(())
+            });
             bar.finish_and_clear();
-            measured
+            outcome
         };
         let plain = plain_controls().into_iter().chain(kv_variants(&self.kv)).collect();
+        interrupt::install_saying(INTERRUPTED);
         let report = evaluation.run(plain, parts, variants)?;
-        self.report.write(&report)
+        self.report.write(&report, files)
     }
 
     fn variant(&self, policy: Policy) -> Variant {

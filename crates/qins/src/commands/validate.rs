@@ -1,11 +1,6 @@
 //! `qins validate`.
 
-use std::{
-    error::Error,
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use qins_eval::{
@@ -14,15 +9,16 @@ use qins_eval::{
     report::{Report, Role, Settings, Terminal, Thresholds, page, summary},
 };
 use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
-use qins_quant::{Recipe, Scheme, kv::KvScheme};
+use qins_quant::{Recipe, Scheme, kv::KvScheme, output::Output};
 
 use crate::{
     Outcome,
     args::{DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target, parse_temperature},
     environment::environment,
+    interrupt,
     load::{Loader, own_prompts},
     model,
-    output::{expect_writable, write_whole},
+    output::Outputs,
     policy::{Engine, policy},
     stages::Bars,
 };
@@ -97,15 +93,26 @@ pub(crate) struct EvalArgs {
     pub(crate) baseline: Option<PathBuf>,
 }
 
+/// What is printed on the first signal.
+pub(crate) const INTERRUPTED: &str =
+    "interrupted: what has been measured is written as soon as the current step ends; a second time ends it at once";
+
 /// The report's files.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Where to write the report as JSON; a page (.html) and a summary (.md) are written beside it
+    /// Where to write the report as JSON; a page (.html) and a summary (.md) are written beside it, unless it is a device or a
+    /// pipe. When the run is interrupted, with what was measured until then
     #[arg(long, default_value = "report.json", value_name = "FILE")]
     report: PathBuf,
     /// Print the report as JSON instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// The report's files, opened: the JSON, and the page and summary.
+pub(crate) struct ReportFiles {
+    json: Output,
+    beside: Option<[Output; 2]>,
 }
 
 impl EvalArgs {
@@ -148,9 +155,21 @@ impl EvalArgs {
         Ok((eval_set, plan.thresholds))
     }
 
-    /// Checks that the baseline file can be written, before the work.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.baseline.iter().try_for_each(|file| expect_writable(file))
+    /// Adds the files that are read, and the baseline file: read if it exists, else written.
+    pub(crate) fn files(&self, outputs: Outputs) -> Result<Outputs, Box<dyn Error>> {
+        let outputs = outputs.reads("--prompts", self.prompts.as_deref()).reads("--text", self.text.as_deref());
+        match self.baseline.as_deref() {
+            Some(file) if file.is_file() => Ok(outputs.reads("--baseline", Some(file))),
+            Some(file) => {
+                let mut outputs = outputs;
+                match outputs.open("--baseline", file)?.file() {
+                    Some(_) => Ok(outputs),
+                    // Its logits are read again and again.
+                    None => Err(format!("{}: expected a regular file, found a device or pipe", file.display()).into()),
+                }
+            }
+            None => Ok(outputs),
+        }
     }
 
     pub(crate) fn preset_name(&self, model: &ModelArgs) -> &'static str {
@@ -159,35 +178,56 @@ impl EvalArgs {
 }
 
 impl ReportArgs {
-    /// Checks that the report can be written, before the work.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Opens the report's files, before the work. Beside a device or a pipe there is neither page nor summary.
+    pub(crate) fn open(&self, outputs: &mut Outputs) -> Result<ReportFiles, Box<dyn Error>> {
         if [self.beside("html"), self.beside("md")].contains(&self.report) {
             let name = self.report.display();
-            return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary"));
+            return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary").into());
         }
-        [self.report.clone(), self.beside("html"), self.beside("md")].iter().try_for_each(|file| expect_writable(file))
+        let json = outputs.open("--report", &self.report)?;
+        let beside = match json.file() {
+            Some(_) => {
+                let mut open = |extension| outputs.open("--report", &self.beside(extension));
+                Some([open("html")?, open("md")?])
+            }
+            None => None,
+        };
+        Ok(ReportFiles { json, beside })
     }
 
     fn beside(&self, extension: &str) -> PathBuf {
         self.report.with_extension(extension)
     }
 
-    pub(crate) fn write(&self, report: &Report) -> Outcome {
+    /// Prints the report and writes its files. Each of these is tried, whether or not the others fail.
+    pub(crate) fn write(&self, report: &Report, files: ReportFiles) -> Outcome {
         let json = serde_json::to_string_pretty(report)?;
-        let write =
-            |file: &Path, content: &str| write_whole(file, content).map_err(|e| format!("{}: {e}", file.display()));
-        write(&self.report, &json)?;
-        write(&self.beside("html"), &page(report))?;
-        write(&self.beside("md"), &summary(report))?;
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            writeln!(out, "{json}")?;
-        } else {
-            let [json, page, summary] = [self.report.clone(), self.beside("html"), self.beside("md")];
-            let names = [page, json, summary].map(|file| file.display().to_string()).join(", ");
-            writeln!(out, "{}report     {names}", Terminal(report))?;
+        // Printed first: a file that cannot be written then costs nothing that was measured.
+        let printed = self.print(report, &json);
+        let ReportFiles { json: output, beside } = files;
+        let mut names = vec![output.path().display().to_string()];
+        let mut written = vec![output.write(json.as_bytes())];
+        if let Some([html, md]) = beside {
+            names.insert(0, html.path().display().to_string());
+            names.push(md.path().display().to_string());
+            written.extend([html.write(page(report).as_bytes()), md.write(summary(report).as_bytes())]);
         }
-        Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        written.into_iter().collect::<Result<(), _>>()?;
+        printed?;
+        if !self.json {
+            writeln!(std::io::stdout(), "report     {}", names.join(", "))?;
+        }
+        Ok(match report {
+            Report { partial: true, .. } => interrupt::exit_code(),
+            Report { passed: true, .. } => ExitCode::SUCCESS,
+            Report { passed: false, .. } => ExitCode::from(1),
+        })
+    }
+
+    fn print(&self, report: &Report, json: &str) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json { writeln!(out, "{json}") } else { write!(out, "{}", Terminal(report)) }?;
+        out.flush()
     }
 }
 
@@ -195,7 +235,11 @@ impl Validate {
     pub(crate) fn run(mut self) -> Outcome {
         self.model = self.eval.model(self.model);
         let recipes = self.recipes()?;
+        let inputs = Outputs::default().reads("--calibrate", self.encode.calibrate.as_deref());
+        let mut outputs = self.eval.files(inputs)?;
+        let files = self.report.open(&mut outputs)?;
         let source = model::open(&self.model)?;
+        outputs.expect_apart(&source)?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let (split, goal) = match self.encode.target {
             Some(Target::Output(goal)) => (Split::Confirmation, Some(goal)),
@@ -207,11 +251,9 @@ impl Validate {
             Some(OutputGoal::Kl(kl)) => Thresholds::MaxKl(kl),
             Some(OutputGoal::Match(share)) => Thresholds::MinTop1Agreement(share),
         };
-        self.report.check()?;
-        self.eval.check()?;
         let device = self.device.device()?;
         // Before the baseline's work, so that invalid variants are reported first.
-        let variants = self.variants(recipes, thresholds, &source, &Engine::on(&device))?;
+        let variants = self.variants(recipes, thresholds, &source, &outputs, &Engine::on(&device))?;
         let evaluation = Evaluation {
             source: &source,
             loader: &Loader(device),
@@ -223,8 +265,9 @@ impl Validate {
             progress: &Bars::default(),
         };
         let plain = plain_controls().into_iter().chain(kv_variants(&self.kv)).collect();
-        let report = evaluation.run(plain, |_, _| Ok(Vec::new()), variants)?;
-        self.report.write(&report)
+        interrupt::install_saying(INTERRUPTED);
+        let report = evaluation.run(plain, |_, _, _| Ok(()), variants)?;
+        self.report.write(&report, files)
     }
 
     /// The recipe of each requested scheme.
@@ -245,6 +288,7 @@ impl Validate {
         recipes: Vec<Recipe>,
         thresholds: Thresholds,
         source: &ModelSource,
+        outputs: &Outputs,
         engine: &Engine<'_>,
     ) -> Result<Vec<Variant>, Box<dyn Error>> {
         let mut variants = Vec::new();
@@ -255,6 +299,7 @@ impl Validate {
         }
         for OtherCheckpoint { dir, bits } in &self.candidates {
             let other = model::open_named(dir)?;
+            outputs.expect_apart(&other)?;
             expect_same_shape(source, &other)?;
             let settings = Settings {
                 scheme: "checkpoint".to_owned(),

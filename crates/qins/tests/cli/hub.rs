@@ -1,6 +1,6 @@
 //! `--model owner/name`, from the command line. What a fetch does, the tests of `qins-model` say.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
     common::{Home, Run, fixture},
@@ -31,12 +31,17 @@ impl Case {
         self.qins(&["generate", "--model", model, "--prompt-ids", "5,6", "--max-new-tokens", "4", "--json"], false)
     }
 
-    fn qins(&self, arguments: &[&str], is_offline: bool) -> Run {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.home.command(arguments);
         for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_DOWNLOAD_TIMEOUT"] {
             command.env_remove(name);
         }
         command.env("NO_PROXY", "*").env("HF_HOME", self.home.path("hf")).env("HF_ENDPOINT", &self.server.url);
+        command
+    }
+
+    fn qins(&self, arguments: &[&str], is_offline: bool) -> Run {
+        let mut command = self.command(arguments);
         if is_offline {
             command.env("HF_HUB_OFFLINE", "1");
         }
@@ -92,4 +97,67 @@ fn report_preset_uses_its_model_and_names_what_is_missing() {
     report(&[]).rejected("no snapshot", &["microsoft/Phi-3.5-mini-instruct", MAIN, "config.json"]);
     // Of a model that is named, that one's.
     report(&["--model", NAME]).rejected("another", &[NAME, "models--owner--name"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn interrupted_download_goes_on_where_it_stopped() {
+    use std::{
+        process::Stdio,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use crate::{
+        interrupted::{MOMENTS, Random, SIGNALS, ended_by, signal, spawned},
+        server::Sent,
+    };
+
+    let arguments = ["generate", "--model", NAME, "--prompt-ids", "5,6", "--max-new-tokens", "4", "--json"];
+    let case = Case::new();
+    let start = Instant::now();
+    // The first line is the text; the second has speeds.
+    let text = || case.qins(&arguments, false).lines().remove(0);
+    let expected = text();
+    let undisturbed = start.elapsed();
+    let mut random = Random::new();
+    for moment in 0..MOMENTS {
+        fs::remove_dir_all(case.home.path("hf")).unwrap();
+        let name = SIGNALS[moment % SIGNALS.len()];
+        let status = spawned(&mut case.command(&arguments), random.moment(undisturbed), name);
+        assert!(ended_by(status, name) || status.success(), "{random}, moment {moment}: {status}");
+        assert_eq!(text(), expected, "{random}, moment {moment}");
+    }
+    // Amid a file that stalls.
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        fs::remove_dir_all(case.home.path("hf")).unwrap();
+        case.server.requests();
+        case.server.misbehave(|request, answer| {
+            if request.is_transfer() && request.path.ends_with(".safetensors") {
+                answer.sent = Sent::Stalled;
+            }
+        });
+        let mut child = case.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let is_part = |entry: &fs::DirEntry| {
+            let name = entry.file_name().into_string().unwrap();
+            // Half of a shard; the other files are smaller.
+            name.ends_with(".incomplete") && entry.metadata().is_ok_and(|part| part.len() > 8_000)
+        };
+        let blobs = case.cache().join("models--owner--name/blobs");
+        while !fs::read_dir(&blobs).into_iter().flatten().flatten().any(|entry| is_part(&entry)) {
+            assert!(child.try_wait().unwrap().is_none());
+            thread::sleep(Duration::from_millis(2));
+        }
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{name}");
+        assert!(fs::read_dir(&blobs).unwrap().flatten().any(|entry| is_part(&entry)), "{name}");
+        case.server.behave();
+        case.server.requests();
+        assert_eq!(text(), expected, "{name}");
+        let requests = case.server.requests();
+        assert!(
+            requests.iter().any(|request| request.is_transfer() && request.headers.contains_key("range")),
+            "{name}"
+        );
+    }
 }

@@ -20,7 +20,7 @@ const MOMENTS: u32 = 20;
 const CONVERT: &str = "convert --model model --scheme q8 --targets full --entropy --out out";
 
 /// Some tens of megabytes of weights in a file for each layer.
-fn large_model(home: &Home) {
+pub(crate) fn large_model(home: &Home) {
     edit_json(&home.path("model/config.json"), |config| {
         for (field, value) in
             [("hidden_size", HIDDEN), ("intermediate_size", 2 * HIDDEN), ("num_hidden_layers", LAYERS)]
@@ -72,7 +72,7 @@ fn write_tensors(path: &Path, tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)>) 
 }
 
 /// Every file of a directory.
-fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }

@@ -12,6 +12,8 @@ mod export;
 mod generate;
 mod help;
 mod hub;
+#[cfg(unix)]
+mod interrupted;
 mod invalid_config;
 mod invalid_input;
 mod invalid_weights;
@@ -20,6 +22,8 @@ mod killed;
 mod logits;
 mod model_files;
 mod numbers;
+#[cfg(unix)]
+mod outputs;
 mod policies;
 mod stored;
 mod sweep;
