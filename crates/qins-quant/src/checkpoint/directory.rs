@@ -102,7 +102,7 @@ impl Directory {
     }
 
     /// As [`shard`](Self::shard), with metadata.
-    pub(crate) fn shard_with(
+    pub(super) fn shard_with(
         &self,
         name: &str,
         tensors: Vec<TensorSpec>,
