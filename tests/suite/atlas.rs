@@ -80,7 +80,7 @@ fn prefill_logits_equal_transformers() {
 fn tokenizer_equals_transformers() {
     let tokenizer = Tokenizer::open(&Files::Directory(dir())).unwrap();
     for golden in goldens() {
-        assert_eq!(tokenizer.encode(&golden.prompt).unwrap(), golden.input_ids, "{}", golden.id);
+        assert_eq!(tokenizer.encode(&golden.prompt, true).unwrap(), golden.input_ids, "{}", golden.id);
         assert_eq!(tokenizer.decode(&golden.generated_ids, false).unwrap(), golden.text, "{}", golden.id);
     }
 }

@@ -1,6 +1,6 @@
 //! A model with its tokenizer.
 
-use std::{fmt, sync::OnceLock};
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use qins_model::{
@@ -127,7 +127,8 @@ impl Model {
     /// # Errors
     /// When the model has no tokenizer, the prompt is empty or longer than its context, or the weights cannot be read.
     pub fn stream(&self, prompt: &str) -> Result<TextStream<'_>, Error> {
-        self.stream_ids(&self.reader.encode(prompt)?)
+        let ids = self.reader.encode(prompt)?;
+        self.stream_ids(&ids, &ids)
     }
 
     /// Answers a conversation, rendered by the model's chat template.
@@ -135,45 +136,44 @@ impl Model {
     /// # Errors
     /// As [`stream`](Self::stream), and when the template rejects the messages.
     pub fn chat(&self, messages: &[Message]) -> Result<TextStream<'_>, Error> {
-        self.stream_ids(&self.reader.encode_chat(messages)?)
+        self.stream_ids(&self.reader.encode_chat(messages)?, &[])
     }
 
-    fn stream_ids(&self, prompt: &[u32]) -> Result<TextStream<'_>, Error> {
+    /// Continues a prompt; the text follows that of `before`.
+    fn stream_ids(&self, prompt: &[u32], before: &[u32]) -> Result<TextStream<'_>, Error> {
         let TextOptions { max_new_tokens, stop_ids, sampler } = self.options.clone();
         let session = Session::new(self.decoder()?, prompt.len() + max_new_tokens.min(1024));
         let tokens = Tokens::new(session, prompt, max_new_tokens, stop_ids, sampler)?;
-        Ok(TextStream { tokens, decode: Box::new(self.reader.tokenizer()?.stream()), ended: false })
+        Ok(TextStream { tokens, text: Some(self.reader.tokenizer()?.stream(before, false)?) })
     }
 }
 
-/// A text in generation: each item is the text that a token adds, in whole characters.
+/// A text in generation: each item is the text that a token adds, in whole characters; none is empty.
+#[derive(Debug)]
 pub struct TextStream<'m> {
     tokens: Tokens<'m, Session<'m>>,
-    decode: Box<dyn FnMut(u32) -> Result<Option<String>, qins_model::Error> + 'm>,
-    ended: bool,
+    /// `None` after the end.
+    text: Option<qins_model::TextStream<'m>>,
 }
 
 impl Iterator for TextStream<'_> {
     type Item = Result<String, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            let piece = self.tokens.next()?.and_then(|token| Ok((self.decode)(token.id)?));
+        while let Some(text) = &mut self.text {
+            let piece = match self.tokens.next() {
+                Some(token) => token.and_then(|token| Ok(text.push(token.id)?)),
+                None => Ok(self.text.take()?.finish()),
+            };
             match piece {
-                Ok(None) => {}
-                Ok(Some(piece)) => return Some(Ok(piece)),
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => return Some(Ok(piece)),
                 Err(error) => {
-                    self.ended = true;
+                    self.text = None;
                     return Some(Err(error));
                 }
             }
         }
         None
-    }
-}
-
-impl fmt::Debug for TextStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TextStream").field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }

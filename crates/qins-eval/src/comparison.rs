@@ -190,7 +190,7 @@ impl Comparison<'_> {
         for (i, prompt) in eval_set.prompts.iter().enumerate() {
             let text = |own: &[GeneratedText], all: &[GeneratedText]| {
                 let (Some(own), Some(plain)) = (own.get(i), all.get(i)) else { return Ok(None) };
-                let text = eval_set.tokenizer.map(|t| t.decode(&own.ids, true)).transpose()?;
+                let text = eval_set.continuation(prompt, &own.ids)?;
                 Ok::<_, Error>(Some(continuation(&plain.ids, &own.ids, &plain.margins, text)))
             };
             let positions = &texts[i];

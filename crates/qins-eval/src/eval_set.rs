@@ -127,19 +127,22 @@ impl<'a> EvalSet<'a> {
             None => (TEXT.0.to_owned(), TEXT.1.to_owned()),
         };
         // Without a tokenizer the standard text is left out, but a text that was requested is an error.
-        let ids = match &reader.tokenizer {
-            None if inputs.text.is_none() => Vec::new(),
-            _ => reader.encode(&text).map_err(|e| Error::input(&text_name, e))?,
+        let (prefix, ids) = match &reader.tokenizer {
+            None if inputs.text.is_none() => (&[][..], Vec::new()),
+            _ => {
+                let tokenizer = reader.tokenizer().map_err(|e| Error::input(&text_name, e))?;
+                (tokenizer.prefix(), tokenizer.encode(&text, false).map_err(|e| Error::input(&text_name, e))?)
+            }
         };
         let limit = config.max_position_embeddings;
-        let (contexts, note) = contexts(&ids, &plan.contexts, limit);
+        let (contexts, note) = contexts(prefix, &ids, &plan.contexts, limit);
         let eval_set = Self {
             prompts,
             max_new_tokens: plan.max_new_tokens,
             stop_ids,
             temperature: plan.temperature,
             seed: 0,
-            windows: windows(&ids, plan.windows.0, plan.windows.1.min(limit)),
+            windows: windows(prefix, &ids, plan.windows.0, plan.windows.1.min(limit)),
             contexts,
             tokenizer: reader.tokenizer.as_ref(),
             prompts_name,
@@ -159,6 +162,11 @@ impl<'a> EvalSet<'a> {
 
     pub(crate) fn new_tokens(&self, prompt: &Prompt) -> usize {
         prompt.max_new_tokens.unwrap_or(self.max_new_tokens)
+    }
+
+    /// The text that a model wrote after a prompt, with special tokens, where there is a tokenizer.
+    pub(crate) fn continuation(&self, prompt: &Prompt, ids: &[u32]) -> Result<Option<String>, Error> {
+        Ok(self.tokenizer.map(|t| t.continuation(&prompt.input_ids, ids, true)).transpose()?)
     }
 
     /// How the `prompt`th prompt is continued: greedily, or at `temperature` with a seed of its own.
@@ -188,21 +196,30 @@ impl<'a> EvalSet<'a> {
     }
 }
 
-/// Windows of `length` tokens, each scored in its second half, as in llama.cpp's perplexity tool.
-fn windows(ids: &[u32], count: usize, length: usize) -> Vec<Passage> {
-    if length < 2 {
-        return Vec::new();
-    }
-    let passage = |window: &[u32]| {
-        let (read, following) = window.split_at(length / 2);
-        Passage { context: read.to_vec(), continuation: following.to_vec() }
-    };
-    ids.chunks_exact(length).take(count).map(passage).collect()
+/// A passage of `prefix` and some ids, of which those from `read` on are predicted.
+fn passage(prefix: &[u32], ids: &[u32], read: usize) -> Passage {
+    let mut context = [prefix, ids].concat();
+    let continuation = context.split_off(read);
+    Passage { context, continuation }
+}
+
+/// Windows of `length` tokens, each scored in its second half, as in llama.cpp's perplexity tool: each begins with the tokens that the
+/// tokenizer puts before a text.
+fn windows(prefix: &[u32], ids: &[u32], count: usize, length: usize) -> Vec<Passage> {
+    let Some(own) = length.checked_sub(prefix.len()).filter(|own| *own > 0 && length >= 2) else { return Vec::new() };
+    let passage = |window: &[u32]| passage(prefix, window, length / 2);
+    ids.chunks_exact(own).take(count).map(passage).collect()
 }
 
 /// Passages spread over the text for each context length that model and text allow, and a note on the lengths left out.
-fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> (Vec<(usize, Vec<Passage>)>, Option<String>) {
-    let longest = limit.min(ids.len());
+/// Each begins with `prefix`.
+fn contexts(
+    prefix: &[u32],
+    ids: &[u32],
+    lengths: &[usize],
+    limit: usize,
+) -> (Vec<(usize, Vec<Passage>)>, Option<String>) {
+    let longest = limit.min(ids.len() + prefix.len());
     let (fit, left_out): (Vec<usize>, Vec<usize>) = lengths.iter().partition(|&&length| length <= longest);
     let note = (!left_out.is_empty()).then(|| {
         format!(
@@ -211,12 +228,10 @@ fn contexts(ids: &[u32], lengths: &[usize], limit: usize) -> (Vec<(usize, Vec<Pa
         )
     });
     let passages = |length: usize| {
-        let room = ids.len() - length;
+        let own = length.saturating_sub(prefix.len());
+        let room = ids.len() - own;
         let starts = (0..PASSAGES.min(room + 1)).map(move |i| i * room / (PASSAGES - 1).max(1));
-        let passage = |start: usize| {
-            let (read, following) = ids[start..start + length].split_at(length - CONTEXT_TAIL_TOKENS);
-            Passage { context: read.to_vec(), continuation: following.to_vec() }
-        };
+        let passage = |start: usize| passage(prefix, &ids[start..start + own], length - CONTEXT_TAIL_TOKENS);
         (length - CONTEXT_TAIL_TOKENS, starts.map(passage).collect())
     };
     (fit.into_iter().map(passages).collect(), note)
@@ -230,4 +245,37 @@ fn hash<'a>(ids: impl Iterator<Item = (&'a Vec<u32>, usize)>) -> String {
         hash.update(&(n as u64).to_le_bytes());
     }
     format!("{:016x}", hash.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(passage: &Passage) -> Vec<u32> {
+        [&passage.context[..], &passage.continuation].concat()
+    }
+
+    #[test]
+    fn windows_begin_with_the_tokens_before_a_text() {
+        let ids: Vec<u32> = (10..30).collect();
+        let all = windows(&[1], &ids, 9, 8);
+        assert_eq!(
+            all.iter().map(whole).collect::<Vec<_>>(),
+            [[1, 10, 11, 12, 13, 14, 15, 16], [1, 17, 18, 19, 20, 21, 22, 23]]
+        );
+        assert!(all.iter().all(|passage| passage.context.len() == 4));
+        assert_eq!(windows(&[], &ids, 9, 8).iter().map(whole).collect::<Vec<_>>(), [&ids[..8], &ids[8..16]]);
+        assert!(windows(&[1, 2], &ids, 9, 2).is_empty() && windows(&[], &ids, 9, 1).is_empty());
+    }
+
+    #[test]
+    fn contexts_begin_with_the_tokens_before_a_text() {
+        let ids: Vec<u32> = (1000..1300).collect();
+        let (all, note) = contexts(&[1], &ids, &[200, 301, 302], 400);
+        let lengths: Vec<_> =
+            all.iter().map(|(n, passages)| (*n, passages.iter().map(whole).collect::<Vec<_>>())).collect();
+        let passage = |from: usize, n: usize| [&[1], &ids[from..from + n]].concat();
+        assert_eq!(lengths, [(72, vec![passage(0, 199), passage(101, 199)]), (173, vec![passage(0, 300)])]);
+        assert!(note.unwrap().contains("[302]"));
+    }
 }

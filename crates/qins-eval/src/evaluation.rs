@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use qins_model::{ModelConfig, ModelSource};
+use qins_model::{ModelConfig, ModelSource, Tokenizer};
 use qins_quant::output::Output;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -111,6 +111,7 @@ impl Evaluation<'_> {
                 seed: eval_set.seed,
                 prompts: eval_set.prompts_data(),
                 text: eval_set.text_data(),
+                special_tokens: eval_set.tokenizer.map(Tokenizer::added_tokens),
             },
             model: Model {
                 name: source.name.clone(),
@@ -163,7 +164,7 @@ impl Evaluation<'_> {
                 id: prompt.id.clone(),
                 prompt: decode(&prompt.input_ids)?,
                 input_ids: prompt.input_ids.clone(),
-                text: decode(&text.ids)?,
+                text: self.eval_set.continuation(prompt, &text.ids)?,
                 generated_ids: text.ids.clone(),
                 margins: text.margins.clone(),
             })

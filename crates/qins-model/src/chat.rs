@@ -1,14 +1,18 @@
 //! Chat templates: conversations rendered as text in the format a model was trained on.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::context;
 use qins_quant::checkpoint::Files;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, jinja};
 
 const CONFIG: &str = "tokenizer_config.json";
+
+/// Special tokens, in older models.
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 
 /// Newer models have their template in a file of its own, which takes precedence.
 const TEMPLATE: &str = "chat_template.jinja";
@@ -22,19 +26,47 @@ pub struct Message {
     pub content: String,
 }
 
-/// A model's chat template, from its `chat_template.jinja` or `tokenizer_config.json`.
+/// A model's chat template, from its `chat_template.jinja` or `tokenizer_config.json`. It is parsed when messages are rendered.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
-    config: Config,
+    source: String,
+    special: BTreeMap<String, String>,
     path: PathBuf,
 }
+
+/// The special tokens that a template can name.
+const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     chat_template: Option<Templates>,
-    bos_token: Option<Token>,
-    eos_token: Option<Token>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, Value>,
+}
+
+/// The special tokens that are set, by the names that templates know.
+fn special(files: &Files, config: &Config) -> Result<BTreeMap<String, String>, Error> {
+    let mut all = BTreeMap::new();
+    let mut add = |file: &str, tokens: &serde_json::Map<String, Value>| {
+        let named = tokens.iter().filter(|(name, _)| SPECIAL.contains(&name.as_str()));
+        // Those of one model, such as `image_token`.
+        let own = tokens.get("extra_special_tokens").and_then(Value::as_object);
+        for (name, token) in named.chain(own.into_iter().flatten()).filter(|(_, token)| !token.is_null()) {
+            // A token may have properties.
+            let text = token.as_str().or_else(|| token.get("content")?.as_str()).ok_or_else(|| {
+                let message = format!("{name}: expected a token, found {token}");
+                Error::Tokenizer { path: files.path(file), message }
+            })?;
+            all.insert(name.clone(), text.to_owned());
+        }
+        Ok::<(), Error>(())
+    };
+    add(CONFIG, &config.others)?;
+    // As in Transformers 5, an older file decides where the newer one lacks the tokens' properties.
+    if !config.others.contains_key("added_tokens_decoder") && files.contains(SPECIAL_TOKENS) {
+        add(SPECIAL_TOKENS, &files.read_json(SPECIAL_TOKENS)?)?;
+    }
+    Ok(all)
 }
 
 /// One template, or several by name.
@@ -61,30 +93,11 @@ impl Templates {
     }
 }
 
-/// A special token, as a string or as an object with properties.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Token {
-    Text(String),
-    Added { content: String },
-}
-
-impl Token {
-    fn text(&self) -> &str {
-        match self {
-            Self::Text(text) | Self::Added { content: text } => text,
-        }
-    }
-}
-
-/// The template's name in the Jinja environment.
-const NAME: &str = "chat_template";
-
 impl ChatTemplate {
     /// Reads the template of a model; `None` when it has none.
     ///
     /// # Errors
-    /// When a file cannot be read, or is not a valid template.
+    /// When a file cannot be read.
     pub fn open(files: &Files) -> Result<Option<Self>, Error> {
         let mut config: Config = if files.contains(CONFIG) { files.read_json(CONFIG)? } else { Config::default() };
         let (file, template) = if files.contains(TEMPLATE) {
@@ -92,36 +105,23 @@ impl ChatTemplate {
         } else {
             (CONFIG, config.chat_template.take().and_then(Templates::for_chat))
         };
-        let Some(template) = template else { return Ok(None) };
-        let path = files.path(file);
-        let mut environment = Environment::new();
-        // The same settings as in Transformers.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        // Templates are written for Jinja in Python, and call methods of Python strings.
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_template_owned(NAME, template).map_err(|e| error(&path, &e))?;
-        Ok(Some(Self { environment, config, path }))
+        let (path, special) = (files.path(file), special(files, &config)?);
+        Ok(template.map(|source| Self { source, special, path }))
     }
 
     /// Renders a conversation, ending with the prefix of the assistant's next turn.
     ///
     /// # Errors
-    /// When the template rejects the messages, such as a system message for a model without one.
+    /// When the template is invalid, or rejects the messages, such as a system message for a model without one.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
-        let token = |token: &Option<Token>| token.as_ref().map(|token| token.text().to_owned());
-        let rendered = self.environment.get_template(NAME).and_then(|template| {
-            template.render(context! {
-                messages,
-                add_generation_prompt => true,
-                bos_token => token(&self.config.bos_token),
-                eos_token => token(&self.config.eos_token),
-            })
-        });
-        rendered.map_err(|e| error(&self.path, &e))
+        let context = context! {
+            messages,
+            add_generation_prompt => true,
+            tools => (),
+            documents => (),
+            ..minijinja::Value::from_serialize(&self.special)
+        };
+        jinja::render(&self.source, context).map_err(|e| error(&self.path, &e))
     }
 }
 
@@ -137,7 +137,7 @@ fn error(path: &std::path::Path, e: &minijinja::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -169,7 +169,7 @@ mod tests {
         let config = r#"{ "eos_token": "<e>", "chat_template": "old" }"#;
         // A method of Python strings, and a JSON filter.
         let file = "{% for m in messages %}{{ m.content.strip().upper() }}{{ eos_token }}{% endfor %}{{ messages[0] | tojson }}";
-        let expected = r#"HI?<e>YES.<e><B><e>{"role":"user","content":"Hi?"}"#;
+        let expected = r#"HI?<e>YES.<e><B><e>{"role": "user", "content": "Hi?"}"#;
         assert_eq!(render_files(&[(CONFIG, config), (TEMPLATE, file)]).unwrap().unwrap(), expected);
         assert_eq!(render_files(&[(TEMPLATE, "by itself")]), Ok(Some("by itself".to_owned())));
         let several =

@@ -3,7 +3,7 @@
 //!
 //! - [`ModelConfig`]: `config.json`, checked; [`tensors()`]: the tensors of such a model, by name and shape.
 //! - [`Policy`]: which linears are encoded, and how; [`Conversion`]: converts a checkpoint into an encoded one.
-//! - [`Tokenizer`], [`ChatTemplate`], [`TextReader`], [`stop_ids`]: from text to token ids and back (feature `text`).
+//! - [`Tokenizer`], [`ChatTemplate`], [`TextReader`], [`TextStream`], [`stop_ids`]: from text to token ids and back (feature `text`).
 //! - [`Hub`], [`HubName`], [`ModelLocation`]: models by name, from the Hugging Face hub (feature `hub`).
 //! - [`Sampler`]: sampling of the next token.
 //! - [`write_random_checkpoint`]: a checkpoint of random weights with a model's tensors.
@@ -17,6 +17,8 @@ mod error;
 mod goal;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "text")]
+mod jinja;
 mod linears;
 mod policy;
 mod random;
@@ -24,12 +26,16 @@ mod rope;
 mod sampler;
 mod source;
 mod stop;
+#[cfg(feature = "text")]
+mod stream;
 mod targets;
 mod tensors;
 #[cfg(feature = "text")]
 mod text;
 #[cfg(feature = "text")]
 mod tokenizer;
+#[cfg(feature = "text")]
+mod written;
 
 #[cfg(feature = "text")]
 pub use chat::{ChatTemplate, Message};
@@ -47,6 +53,8 @@ pub use rope::{Rope, RopeRegime};
 pub use sampler::{Sampler, TokenChoice};
 pub use source::ModelSource;
 pub use stop::stop_ids;
+#[cfg(feature = "text")]
+pub use stream::TextStream;
 pub use targets::Targets;
 pub use tensors::{ModelTensor, NormSpec, linears, tensors};
 #[cfg(feature = "text")]

@@ -92,6 +92,9 @@ pub struct Run {
     pub prompts: Data,
     /// The text scored in windows and at the end of long contexts; null when there was none.
     pub text: Option<Data>,
+    /// The special tokens that the tokenizer puts around prompts, and before each passage of the text (`<s> before`, or `none`);
+    /// conversations have those of their template. Null without a tokenizer.
+    pub special_tokens: Option<String>,
 }
 
 /// A data set, by its name and hash.

@@ -65,6 +65,7 @@ pub(super) fn bare() -> Report {
             seed: 1,
             prompts: data.clone(),
             text: None,
+            special_tokens: None,
         },
         model: Model {
             name: "atlas".to_owned(),

@@ -46,6 +46,12 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(text) = &run.text {
         facts.push(("text", format!("{} (xxh3 {}), {} passages", text.name, text.xxh3, text.count)));
     }
+    if let Some(tokens) = &run.special_tokens {
+        facts.push((
+            "tokenizer",
+            format!("special tokens added to texts: {tokens}; to conversations: only their template's"),
+        ));
+    }
     let n = b.texts.len();
     let baseline = format!("plain weights, FP32 arithmetic: {n} prompts, {} tokens, {speed}", b.generated_tokens);
     facts.push(("baseline", baseline));

@@ -138,15 +138,14 @@ impl Conversation<'_> {
         }
         let new = &ids[self.session.ids().len()..];
         let mut out = io::stdout().lock();
-        let (mut stream, mut answer) = (self.tokenizer.stream(), String::new());
+        let (mut stream, mut answer) = (self.tokenizer.stream(&[], false)?, String::new());
         let mut failed: Result<(), Box<dyn Error>> = Ok(());
         let start = Instant::now();
         // Another seed for each turn, or the same question would get the same answer.
         let mut generator = self.generator.clone();
         generator.sampler.seed = generator.sampler.seed.wrapping_add(self.messages.len() as u64);
         let generation = generator.extend(&mut self.session, new, |step| {
-            failed = stream(step.id).map_err(Into::into).and_then(|piece| {
-                let piece = piece.unwrap_or_default();
+            failed = stream.push(step.id).map_err(Into::into).and_then(|piece| {
                 write!(out, "{piece}")?;
                 answer += &piece;
                 Ok(out.flush()?)
@@ -155,7 +154,9 @@ impl Conversation<'_> {
         });
         let Generation { ids, .. } = generation?;
         failed?;
-        writeln!(out)?;
+        let rest = stream.finish();
+        answer += &rest;
+        writeln!(out, "{rest}")?;
         self.tokens += ids.len();
         self.seconds += start.elapsed().as_secs_f64();
         for (role, content) in [("user", text.to_owned()), ("assistant", answer)] {

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use qins_burn::{Generation, Generator, Loaded};
 use qins_eval::{Prompt, read_prompts};
-use qins_model::{TextReader, Tokenizer, stop_ids};
+use qins_model::{TextReader, stop_ids};
 use serde_json::json;
 
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) struct Generate {
     /// Do not stop at end-of-text tokens
     #[arg(long)]
     ignore_eos: bool,
-    /// Print one JSON object per prompt (id, input_ids, generated_ids, text, stop), then a summary
+    /// Print one JSON object per prompt (id, input_ids, generated_ids, text, text_with_special_tokens, stop), then a summary
     #[arg(long)]
     json: bool,
 }
@@ -90,18 +90,18 @@ impl Generate {
                 sampler: self.sample.sampler(0.0),
             };
             // With a tokenizer, text is streamed.
-            let mut stream = tokenizer.as_ref().filter(|_| !self.json).map(Tokenizer::stream);
-            // Printed with the first token, so that a rejected prompt is not echoed.
-            let mut prefix = match tokenizer.as_ref().filter(|_| !self.json) {
-                Some(tokenizer) => tokenizer.decode(&prompt.input_ids, true)?,
-                None => String::new(),
-            };
+            let streamed = tokenizer.as_ref().filter(|_| !self.json);
+            let mut stream = streamed.map(|t| t.stream(&prompt.input_ids, false)).transpose()?;
+            // Printed with the first token, so that a rejected prompt is not echoed; an incomplete character at its end is completed first.
+            let mut prefix = streamed.map_or(Ok(String::new()), |t| t.decode(&prompt.input_ids, true))?;
+            let held = stream.as_ref().map_or("", |stream| stream.held());
+            prefix.truncate(prefix.strip_suffix(held).unwrap_or(&prefix).len());
             let mut failed: Result<(), Box<dyn Error>> = Ok(());
             let start = Instant::now();
             let generation = generator.generate(&model, &prompt.input_ids, |step| {
                 let Some(stream) = &mut stream else { return ControlFlow::Continue(()) };
-                failed = stream(step.id).map_err(Into::into).and_then(|piece| {
-                    write!(out, "{}{}", std::mem::take(&mut prefix), piece.unwrap_or_default())?;
+                failed = stream.push(step.id).map_err(Into::into).and_then(|piece| {
+                    write!(out, "{}{piece}", std::mem::take(&mut prefix))?;
                     Ok(out.flush()?)
                 });
                 if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -111,13 +111,19 @@ impl Generate {
             seconds += start.elapsed().as_secs_f64();
             tokens += ids.len();
             if self.json {
-                let text = tokenizer.as_ref().map(|t| t.decode(&ids, true)).transpose()?;
+                let text = tokenizer.as_ref().map(|t| t.continuation(&prompt.input_ids, &ids, false));
+                let special = tokenizer.as_ref().map(|t| t.continuation(&prompt.input_ids, &ids, true));
+                let (text, special) = (text.transpose()?, special.transpose()?);
                 let line = json!({
-                    "id": prompt.id, "input_ids": prompt.input_ids, "generated_ids": ids, "text": text, "stop": stop,
+                    "id": prompt.id, "input_ids": prompt.input_ids, "generated_ids": ids, "text": text,
+                    "text_with_special_tokens": special, "stop": stop,
                 });
                 writeln!(out, "{line}")?;
             } else {
-                let text = if tokenizer.is_some() { prefix } else { format!("{:?} → {ids:?}", prompt.input_ids) };
+                let text = match stream {
+                    Some(stream) => prefix + &stream.finish(),
+                    None => format!("{:?} → {ids:?}", prompt.input_ids),
+                };
                 writeln!(out, "{text}")?;
             }
         }

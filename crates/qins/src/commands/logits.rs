@@ -12,8 +12,8 @@ use crate::{Outcome, args::VariantArgs, output::Outputs};
 /// Write a model's logits after each token of a text, so that metrics can be recomputed with other tools.
 ///
 /// The file is in safetensors: `input_ids` I64 `[n]`, and `logits` F32 `[n, vocabulary]`; row i has the logits of the token after
-/// tokens 0 to i. All tokens are computed in one forward pass, and no special token is added. The metadata name the model and
-/// its variant.
+/// tokens 0 to i. All tokens are computed in one forward pass. A text gets the special tokens that the model's tokenizer puts around
+/// texts, such as <s>, unless --no-special-tokens is given. The metadata name the model and its variant.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins logits --prompt \"The capital of France is Paris.\" --out plain.safetensors
@@ -24,6 +24,9 @@ pub(crate) struct WriteLogits {
     variant: VariantArgs,
     #[command(flatten)]
     input: Input,
+    /// Add no special token to the text; those written in it are still recognised
+    #[arg(long, conflicts_with = "prompt_ids")]
+    no_special_tokens: bool,
     /// Use only the first N tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
@@ -47,13 +50,13 @@ struct Input {
 }
 
 impl Input {
-    fn read(self, reader: &TextReader) -> Result<Vec<u32>, Box<dyn Error>> {
+    fn read(self, reader: &TextReader, added: bool) -> Result<Vec<u32>, Box<dyn Error>> {
         match self {
-            Self { prompt: Some(text), .. } => Ok(reader.encode(&text)?),
+            Self { prompt: Some(text), .. } => Ok(reader.tokenizer()?.encode(&text, added)?),
             Self { prompt_ids: Some(ids), .. } => Ok(ids),
             Self { text: Some(path), .. } => {
                 let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-                Ok(reader.encode(&text)?)
+                Ok(reader.tokenizer()?.encode(&text, added)?)
             }
             _ => Err("expected a text".into()),
         }
@@ -69,7 +72,7 @@ impl WriteLogits {
         let (source, recipe) = self.variant.open()?;
         outputs.expect_apart(&source)?;
         let variant = self.variant.name(recipe.as_ref());
-        let mut ids = self.input.read(&TextReader::open(source.checkpoint.files())?)?;
+        let mut ids = self.input.read(&TextReader::open(source.checkpoint.files())?, !self.no_special_tokens)?;
         ids.truncate(self.tokens.map_or(usize::MAX, |n| n as usize));
         let model = self.variant.load(&source, recipe)?.model;
         let logits = scores(&model, &ids)?;

@@ -45,10 +45,15 @@ impl<'a> Engine<'a> {
     pub(super) fn importance(&self, file: &Path, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         let name = file.display();
         let text = fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
-        let ids = TextReader::open(source.checkpoint.files())?.encode(&text).map_err(|e| format!("{name}: {e}"))?;
+        let reader = TextReader::open(source.checkpoint.files())?;
+        let tokenizer = reader.tokenizer().map_err(|e| format!("{name}: {e}"))?;
+        let ids = tokenizer.encode(&text, false).map_err(|e| format!("{name}: {e}"))?;
         let mut model = load_model(source, None, &self.device()?)?.model;
         let chunk = CHUNK.min(model.config().max_position_embeddings);
-        let texts: Vec<Vec<u32>> = ids.chunks(chunk).map(<[u32]>::to_vec).collect();
+        // Each sequence begins as every text does.
+        let prefix = tokenizer.prefix();
+        let own = chunk.saturating_sub(prefix.len()).max(1);
+        let texts: Vec<Vec<u32>> = ids.chunks(own).map(|ids| [prefix, ids].concat()).collect();
         let bar = stage(texts.len() as u64, "calibrating".to_owned());
         let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
             .map_err(|e| format!("{name}: {e}"))?;

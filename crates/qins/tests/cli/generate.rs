@@ -20,7 +20,7 @@ fn greedy_ids_equal_those_of_transformers() {
         let (summary, answers) = lines.split_last().unwrap();
         assert_eq!(answers.len(), 2, "{name}");
         for ((answer, golden), id) in answers.iter().zip(&goldens).zip(["a", "b"]) {
-            keys(answer, &["generated_ids", "id", "input_ids", "stop", "text"]);
+            keys(answer, &["generated_ids", "id", "input_ids", "stop", "text", "text_with_special_tokens"]);
             assert_eq!(ids(&answer["generated_ids"]), golden.generated, "{name} {id}");
             assert_eq!((ids(&answer["input_ids"]), &answer["id"]), (golden.input_ids.clone(), &json!(id)), "{name}");
             assert_eq!((&answer["stop"], &answer["text"]), (&json!("length"), &Value::Null), "{name}");

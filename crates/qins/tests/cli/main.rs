@@ -27,6 +27,7 @@ mod stored;
 mod sweep;
 mod synth;
 mod target;
+mod text;
 mod validate;
 mod verify;
 

@@ -1,0 +1,6 @@
+//! Text and conversations to token ids and back.
+
+mod chat;
+mod special;
+mod stream;
+mod tokenizers;
