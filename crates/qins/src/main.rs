@@ -1,5 +1,7 @@
 //! `qins`: generate, validate, convert, inspect, verify, export and measure encoded language models.
 
+#[cfg(feature = "burn")]
+mod answer;
 mod args;
 mod commands;
 mod embedded;
@@ -15,6 +17,8 @@ mod policy;
 mod progress;
 #[cfg(feature = "burn")]
 mod stages;
+#[cfg(feature = "burn")]
+mod stop_strings;
 
 use std::{
     io::{self, Write},
