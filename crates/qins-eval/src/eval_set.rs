@@ -1,6 +1,6 @@
 //! The evaluation set: prompts that every variant continues, and passages whose tokens it predicts.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use qins_model::{ModelConfig, Sampler, TextReader, Tokenizer};
 use xxhash_rust::xxh3::Xxh3;
@@ -11,6 +11,7 @@ use crate::{
     preset::{GOLDEN, Plan},
     prompts::{Prompt, parse_prompts, read_prompts},
     report::Data,
+    text_file::read_text,
 };
 
 /// The standard prompts, for any model: a name, and the content of a prompts file.
@@ -98,11 +99,11 @@ impl<'a> EvalSet<'a> {
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let (prompts_name, all) = match inputs.prompts {
-            Some(path) => (path.display().to_string(), read_prompts(path, reader)?),
+            Some(path) => (path.display().to_string(), read_prompts(path, reader, config)?),
             None if plan.prompt_stride.is_none() => ("none".to_owned(), Vec::new()),
             None => {
                 let (name, text) = inputs.own_prompts.unwrap_or(PROMPTS);
-                (name.to_owned(), parse_prompts(text, name, reader)?)
+                (name.to_owned(), parse_prompts(text, name, reader, config)?)
             }
         };
         let (first, step) = match (inputs.prompts, inputs.split) {
@@ -120,10 +121,7 @@ impl<'a> EvalSet<'a> {
             return Err(Error::Prompt { id: prompt.id.clone(), source: message.into() });
         }
         let (text_name, text) = match inputs.text {
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-                (path.display().to_string(), text)
-            }
+            Some(path) => read_text(path)?,
             None => (TEXT.0.to_owned(), TEXT.1.to_owned()),
         };
         // Without a tokenizer the standard text is left out, but a text that was requested is an error.

@@ -49,6 +49,7 @@ mod prompts;
 pub mod report;
 mod search;
 pub mod sensitivity;
+mod text_file;
 pub mod token_match;
 
 #[cfg(feature = "burn")]
@@ -61,8 +62,9 @@ pub use evaluation::Evaluation;
 pub use model::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
 pub use preset::{Plan, Preset, REPORT_MODEL};
 pub use progress::Progress;
-pub use prompts::{Prompt, parse_prompts, read_prompts};
+pub use prompts::{Prompt, parse_prompts, read_conversation, read_prompts};
 pub use search::Search;
+pub use text_file::read_text;
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! `qins`: generate, validate, convert, inspect, verify, export and measure encoded language models.
 
+#[cfg(feature = "burn")]
+mod answer;
 mod args;
 mod commands;
 mod embedded;
@@ -17,6 +19,8 @@ mod progress;
 mod shapes;
 #[cfg(feature = "burn")]
 mod stages;
+#[cfg(feature = "burn")]
+mod stop_strings;
 mod threads;
 
 use std::{

@@ -159,13 +159,24 @@ fn table(report: &Report, table: &Table) -> Markup {
                             } @else if i + 1 == row.len() && row.len() < table.header.len() {
                                 td.remark colspan=(table.header.len() - i) { (cell) }
                             } @else {
-                                td class=[(cell == tables::FAILED).then_some("missed")] { (cell) }
+                                td data-name=(table.header[i]) class=[(cell == tables::FAILED).then_some("missed")] {
+                                    (value(cell))
+                                }
                             }
                         } }
                     }
                 }
             }
         }
+    }
+}
+
+/// A value, which may break before its interval.
+fn value(cell: &str) -> Markup {
+    let (value, interval) = cell.split_once(" [").unwrap_or((cell, ""));
+    html! {
+        span.whole { (value) }
+        @if !interval.is_empty() { " " span.whole { "[" (interval) } }
     }
 }
 
@@ -286,6 +297,27 @@ mod tests {
             assert!(!html.contains(fetched), "{fetched}");
         }
         assert_eq!(html, page(&sample::report()));
+    }
+
+    /// Wide screens scroll a table in its own box, and phones show its cells below each other, with the names of their columns.
+    #[test]
+    fn every_table_is_in_a_box_and_every_value_has_the_name_of_its_column() {
+        let html = page(&sample::report());
+        let tables = html.matches("<table>").count();
+        assert!(tables > 8 && html.matches("<div class=\"scroll\"><table>").count() == tables, "{tables}");
+        let cells: Vec<&str> = html.split("<td ").skip(1).collect();
+        assert!(cells.len() > 50 && !html.contains("<td>"));
+        for cell in cells {
+            assert!(cell.starts_with("data-name=\"") || cell.starts_with("class=\"remark\""), "{}", &cell[..40]);
+        }
+        let interval = "<td data-name=\"mean KL divergence (nats)\"><span class=\"whole\">";
+        let (_, cell) = html.split_once(interval).unwrap();
+        let (value, rest) = cell.split_once("</span> <span class=\"whole\">[").unwrap();
+        assert!(value.parse::<f64>().is_ok() && rest.contains("]</span></td>"), "{value}");
+        let css = include_str!("page.css");
+        for rule in [".scroll { overflow-x: auto; }", "content: attr(data-name)", "overflow-wrap: anywhere"] {
+            assert!(css.contains(rule), "{rule}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod device;
 mod encode;
 mod model;
 #[cfg(feature = "burn")]
+mod prompt;
+#[cfg(feature = "burn")]
 mod sample;
 #[cfg(feature = "burn")]
 mod scheme;
@@ -20,6 +22,8 @@ pub(crate) use candidate::OtherCheckpoint;
 pub(crate) use device::{DeviceArgs, KvArgs};
 pub(crate) use encode::EncodeArgs;
 pub(crate) use model::ModelArgs;
+#[cfg(feature = "burn")]
+pub(crate) use prompt::{prompt_file, prompt_text};
 #[cfg(feature = "burn")]
 pub(crate) use sample::{SampleArgs, parse_temperature};
 #[cfg(feature = "burn")]

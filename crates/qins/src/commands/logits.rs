@@ -1,13 +1,18 @@
 //! `qins logits`.
 
-use std::{collections::HashMap, error::Error, fs, path::PathBuf, process::ExitCode};
+use std::{collections::HashMap, error::Error, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use qins_burn::scores;
+use qins_eval::read_text;
 use qins_model::TextReader;
 use safetensors::{Dtype, tensor::TensorView};
 
-use crate::{Outcome, args::VariantArgs, output::Outputs};
+use crate::{
+    Outcome,
+    args::{VariantArgs, prompt_text},
+    output::Outputs,
+};
 
 /// Write a model's logits after each token of a text, so that metrics can be recomputed with other tools.
 ///
@@ -38,13 +43,13 @@ pub(crate) struct WriteLogits {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Input {
-    /// The text; special tokens may be written out
+    /// The text, `-` for standard input; special tokens may be written out
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// The token ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_ids: Option<Vec<u32>>,
-    /// A text file
+    /// A text file, `-` for standard input
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
 }
@@ -52,10 +57,10 @@ struct Input {
 impl Input {
     fn read(self, reader: &TextReader, added: bool) -> Result<Vec<u32>, Box<dyn Error>> {
         match self {
-            Self { prompt: Some(text), .. } => Ok(reader.tokenizer()?.encode(&text, added)?),
+            Self { prompt: Some(text), .. } => Ok(reader.tokenizer()?.encode(&prompt_text(text)?, added)?),
             Self { prompt_ids: Some(ids), .. } => Ok(ids),
             Self { text: Some(path), .. } => {
-                let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let (_, text) = read_text(&path)?;
                 Ok(reader.tokenizer()?.encode(&text, added)?)
             }
             _ => Err("expected a text".into()),

@@ -69,8 +69,8 @@ pub(crate) struct EvalArgs {
     /// Size of the evaluation: quick, standard, report or long [default: quick for the embedded model, standard for others]
     #[arg(long, value_name = "PRESET")]
     preset: Option<Preset>,
-    /// A prompts file, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids", "max_new_tokens"}, and
-    /// optionally "expected_ids", which the greedy text of every judged variant must begin with
+    /// A prompts file, `-` for standard input, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids",
+    /// "max_new_tokens"}, and optionally "expected_ids", which the greedy text of every judged variant must begin with
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// A text file to score, instead of the standard text

@@ -1,9 +1,9 @@
 //! Measurements that run the model: calibration, and the search for a mixture by the model's output.
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, path::Path};
 
 use qins_burn::{Backend, Device, calibrate};
-use qins_eval::Search;
+use qins_eval::{Search, read_text};
 use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy, TextReader};
 use qins_quant::mixture::{Matrix, Mixture};
 
@@ -44,7 +44,7 @@ impl<'a> Engine<'a> {
     /// Calibrates: runs the plain model on a text, and gives the mean square of each linear's inputs.
     pub(super) fn importance(&self, file: &Path, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         let name = file.display();
-        let text = fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
+        let (_, text) = read_text(file)?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let tokenizer = reader.tokenizer().map_err(|e| format!("{name}: {e}"))?;
         let ids = tokenizer.encode(&text, false).map_err(|e| format!("{name}: {e}"))?;

@@ -20,8 +20,8 @@ fn every_flag_has_a_description() {
     ];
     let device = ["--backend", "--threads"];
     let sample = ["--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty", "--seed"];
-    let prompts = ["--prompt", "--prompt-ids", "--prompts"];
-    let generate = ["--max-new-tokens", "--ignore-eos", "--json", "--help"];
+    let prompts = ["--prompt", "--prompt-file", "--prompt-ids", "--prompts"];
+    let generate = ["--max-new-tokens", "--ignore-eos", "--stop", "--json", "--help"];
     let logits = ["--prompt", "--prompt-ids", "--text", "--no-special-tokens", "--tokens", "--out", "--help"];
     let inputs =
         ["--preset", "--prompts", "--text", "--contexts", "--max-new-tokens", "--temperature", "--seed", "--baseline"];
@@ -41,7 +41,17 @@ fn every_flag_has_a_description() {
     ];
     let cases: [(&str, Vec<&str>); 12] = [
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
-        ("chat", [&encode[..], &["--kv"], &device, &sample, &["--system", "--max-new-tokens", "--help"]].concat()),
+        (
+            "chat",
+            [
+                &encode[..],
+                &["--kv"],
+                &device,
+                &sample,
+                &["--system", "--max-new-tokens", "--allow-special-tokens", "--help"],
+            ]
+            .concat(),
+        ),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
         ("validate", [&encode[..3], &["--candidate", "--kv"], &encode[3..], &device, &inputs, &report].concat()),
         (

@@ -11,7 +11,10 @@ const VALIDATE: &str = "validate --model model --max-new-tokens 2";
 fn invalid_argument_is_named() {
     let home = Home::new("e_tied/f32");
     let cases: [(&str, &[&str]); 40] = [
-        ("generate --model model", &["--prompt <TEXT>", "--prompt-ids <IDS>", "--prompts <FILE>"]),
+        (
+            "generate --model model",
+            &["--prompt <TEXT>", "--prompt-file <FILE>", "--prompt-ids <IDS>", "--prompts <FILE>"],
+        ),
         ("generate --prompt-ids 5 --prompt hello", &["--prompt", "cannot be used with"]),
         ("generate --prompt-ids 5 --frobnicate", &["'--frobnicate'"]),
         ("generate --prompt-ids", &["--prompt-ids"]),
@@ -104,7 +107,7 @@ fn invalid_prompt_is_named() {
     let cases: [(&str, &[&str]); 17] = [
         ("", &["bad.jsonl: ", "expected a prompt", "found none"]),
         ("\n \n", &["bad.jsonl: ", "found none"]),
-        ("hello", &["bad.jsonl:1: ", "expected value"]),
+        ("hello", &["bad.jsonl:1: ", "expected a JSON object"]),
         ("{\"input_ids\":[5]}\n\n{\"input_ids\":[5}", &["bad.jsonl:3: "]),
         ("[5]", &["bad.jsonl:1: "]),
         ("{}", &["bad.jsonl:1: ", "one of `prompt`, `messages` and `input_ids`"]),

@@ -25,10 +25,13 @@ mod numbers;
 #[cfg(unix)]
 mod outputs;
 mod policies;
+mod prompts;
 mod stored;
 mod sweep;
 mod synth;
 mod target;
+#[cfg(unix)]
+mod terminal;
 mod text;
 mod validate;
 mod verify;
