@@ -103,7 +103,10 @@ fn broken_template_stops_only_conversations() {
     };
     edit_json(&home.path("atlas/tokenizer_config.json"), |config| config["eos_token"] = json!(5));
     expect(&home, "tokenizer_config.json: eos_token: expected a token, found 5");
-    edit_json(&home.path("atlas/tokenizer_config.json"), |config| config["chat_template"] = json!(7));
+    edit_json(&home.path("atlas/tokenizer_config.json"), |config| {
+        config["eos_token"] = json!("<|endoftext|>");
+        config["chat_template"] = json!(7);
+    });
     expect(&home, "tokenizer_config.json: chat_template: expected a text, or a list of texts with names, found 7");
     home.write("atlas/chat_template.jinja", b"{{ \xff }}");
     expect(&home, "chat_template.jinja: chat_template: expected UTF-8, found other bytes");
