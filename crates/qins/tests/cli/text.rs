@@ -84,6 +84,24 @@ fn texts_begin_as_the_tokenizer_says_and_conversations_as_the_template_does() {
 }
 
 #[test]
+fn calibration_reads_the_text_as_the_tokenizer_says() {
+    let home = home();
+    home.write("text.txt", "Paris is the capital of France. ".repeat(20));
+    let converted = |home: &Home, out: &str| {
+        home.qins(&format!("convert --model atlas --scheme q3 --calibrate text.txt --out {out}")).done();
+        fs::read(home.path(out).join("model.safetensors")).unwrap()
+    };
+    let plain = converted(&home, "plain");
+    edit_tokenizer(&home, |tokenizer| {
+        tokenizer["truncation"] =
+            json!({ "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 });
+    });
+    assert!(converted(&home, "truncated") == plain);
+    edit_tokenizer(&home, begins);
+    assert!(converted(&home, "begun") != plain);
+}
+
+#[test]
 fn generated_text_continues_the_prompt_and_says_which_tokens_it_has() {
     let home = home();
     let continued = answer(&home, &["--prompt", PROMPT]);
