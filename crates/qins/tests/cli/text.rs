@@ -84,6 +84,24 @@ fn texts_begin_as_the_tokenizer_says_and_conversations_as_the_template_does() {
 }
 
 #[test]
+fn calibration_reads_the_text_as_the_tokenizer_says() {
+    let home = home();
+    home.write("text.txt", "Paris is the capital of France. ".repeat(20));
+    let converted = |home: &Home, out: &str| {
+        home.qins(&format!("convert --model atlas --scheme q3 --calibrate text.txt --out {out}")).done();
+        fs::read(home.path(out).join("model.safetensors")).unwrap()
+    };
+    let plain = converted(&home, "plain");
+    edit_tokenizer(&home, |tokenizer| {
+        tokenizer["truncation"] =
+            json!({ "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0 });
+    });
+    assert!(converted(&home, "truncated") == plain);
+    edit_tokenizer(&home, begins);
+    assert!(converted(&home, "begun") != plain);
+}
+
+#[test]
 fn generated_text_continues_the_prompt_and_says_which_tokens_it_has() {
     let home = home();
     let continued = answer(&home, &["--prompt", PROMPT]);
@@ -103,7 +121,10 @@ fn broken_template_stops_only_conversations() {
     };
     edit_json(&home.path("atlas/tokenizer_config.json"), |config| config["eos_token"] = json!(5));
     expect(&home, "tokenizer_config.json: eos_token: expected a token, found 5");
-    edit_json(&home.path("atlas/tokenizer_config.json"), |config| config["chat_template"] = json!(7));
+    edit_json(&home.path("atlas/tokenizer_config.json"), |config| {
+        config["eos_token"] = json!("<|endoftext|>");
+        config["chat_template"] = json!(7);
+    });
     expect(&home, "tokenizer_config.json: chat_template: expected a text, or a list of texts with names, found 7");
     home.write("atlas/chat_template.jinja", b"{{ \xff }}");
     expect(&home, "chat_template.jinja: chat_template: expected UTF-8, found other bytes");
