@@ -10,6 +10,9 @@ use crate::{
     reference::{self, Format},
 };
 
+/// The files that a model is besides its weights.
+const OTHERS: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+
 /// Writes a plain checkpoint for each format into `out`, and gives `DIR@BITS` for each.
 pub(crate) fn write(model: &Path, out: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let checkpoint = Checkpoint::open(Files::Directory(model.to_owned()))?;
@@ -37,7 +40,7 @@ fn rounded(checkpoint: &Checkpoint, format: &Format, out: &Path) -> Result<Strin
     fs::create_dir_all(out).map_err(named)?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     fs::write(out.join("model.safetensors"), safetensors::serialize(views, Some(metadata))?).map_err(named)?;
-    for name in checkpoint.files().names()?.iter().filter(|name| name.ends_with(".json")) {
+    for name in OTHERS.into_iter().filter(|name| checkpoint.files().contains(name)) {
         fs::write(out.join(name), checkpoint.files().read(name)?).map_err(named)?;
     }
     Ok(format!("{}@{:.4}", out.display(), (8 * bytes) as f64 / weights as f64))
