@@ -1,34 +1,45 @@
 //! `qins chat`.
 
+mod command;
+mod conversation;
+mod input;
+
 use std::{
     error::Error,
-    io::{self, BufRead, IsTerminal, Write},
-    ops::ControlFlow,
+    io::{self, Write},
+    path::Path,
     process::ExitCode,
-    time::Instant,
 };
 
 use clap::Args;
 use indicatif::HumanBytes;
-use qins_burn::{Generation, Generator, Loaded, Session, decoder::Decoder};
-use qins_model::{Message, TextReader, Tokenizer, stop_ids};
+use qins_burn::{Generator, Loaded};
+use qins_eval::read_conversation;
+use qins_model::{TextReader, stop_ids};
+use qins_quant::output::Output;
+use serde_json::json;
 
+use self::{
+    command::{HELP, Line},
+    conversation::{Conversation, Ending},
+    input::{Input, Next},
+};
 use crate::{
     Outcome,
     args::{SampleArgs, VariantArgs},
-    environment::peak_rss_bytes,
+    interrupt,
+    progress::note,
 };
 
 /// The default sampling temperature: some variety, few errors.
 const TEMPERATURE: f32 = 0.7;
 
-const HELP: &str = "/reset clears the conversation, /stats shows speed and memory, /exit ends";
-
 /// Talk with a model at the terminal.
 ///
-/// Each line of input is a turn, and the answer is printed as it is generated. `/reset` clears the conversation, `/stats` shows
-/// tokens per second, memory and the remaining context, `/exit` or the end of the input ends it. The conversation is rendered
-/// with the model's chat template, and the KV cache is kept between turns.
+/// At a terminal, lines are edited with the usual keys, arrows go back in what was typed before, a paste of several lines is one
+/// message, and Ctrl-C stops an answer, which stays in the conversation as far as it came. Otherwise each line of standard input is a
+/// message. The answer is printed as it is generated. `/help` lists the commands, among them `/save FILE`; `/exit` or the end of the
+/// input (Ctrl-D) ends it. The conversation is rendered with the model's chat template, and the KV cache is kept between turns.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins chat
@@ -45,20 +56,9 @@ pub(crate) struct Chat {
     /// Maximum number of tokens of an answer
     #[arg(long, default_value_t = 1024, value_name = "N")]
     max_new_tokens: usize,
-}
-
-/// A conversation so far.
-struct Conversation<'a> {
-    model: &'a Decoder,
-    reader: &'a TextReader,
-    tokenizer: &'a Tokenizer,
-    generator: Generator,
-    system: Option<Message>,
-    messages: Vec<Message>,
-    session: Session<'a>,
-    /// Tokens of all answers.
-    tokens: usize,
-    seconds: f64,
+    /// Read special tokens that are written in messages, such as <|end|>, as control tokens; otherwise they are plain text
+    #[arg(long)]
+    allow_special_tokens: bool,
 }
 
 impl Chat {
@@ -69,114 +69,93 @@ impl Chat {
             return Err(format!("{}: expected a tokenizer.json, found none", source.name).into());
         };
         let Loaded { model, report } = self.variant.load(&source, recipe)?;
-        let message = |role: &str, content: String| Message { role: role.to_owned(), content };
-        let mut conversation = Conversation {
-            model: &model,
-            reader: &reader,
-            tokenizer,
-            generator: Generator {
-                max_new_tokens: self.max_new_tokens,
-                stop_ids: stop_ids(source.checkpoint.files(), model.config())?,
-                sampler: self.sample.sampler(TEMPERATURE),
-            },
-            system: self.system.map(|text| message("system", text)),
-            messages: Vec::new(),
-            session: Session::new(&model, 0),
-            tokens: 0,
-            seconds: 0.0,
+        let generator = Generator {
+            max_new_tokens: self.max_new_tokens,
+            stop_ids: stop_ids(source.checkpoint.files(), model.config())?,
+            sampler: self.sample.sampler(TEMPERATURE),
         };
+        let mut conversation = Conversation::new(&model, &reader, tokenizer, generator);
+        conversation.allow_special_tokens = self.allow_special_tokens;
+        if !reader.has_chat_template() {
+            note(&format!(
+                "{}: expected a chat template, found none: the conversation is a plain dialogue",
+                source.name
+            ));
+        }
         // A template that rejects a system message is reported before the first turn.
-        conversation.ids("")?;
-        let at_terminal = io::stdin().is_terminal();
-        let ask = || if at_terminal { write!(io::stderr(), "> ") } else { Ok(()) };
-        if at_terminal {
-            writeln!(io::stderr(), "{}, {}. {HELP}", source.name, HumanBytes(report.weight_bytes() as u64))?;
+        conversation.set_system(self.system)?;
+        let mut input = Input::open()?;
+        if input.is_terminal() {
+            interrupt::install();
+            let weights = HumanBytes(report.weight_bytes() as u64);
+            say(format_args!("{}, {weights}. /help lists the commands, Ctrl-D or /exit ends", source.name))?;
         }
-        ask()?;
-        for line in io::stdin().lock().lines() {
-            match line.map_err(|e| format!("standard input: {e}"))?.trim() {
-                "" => {}
-                "/exit" => break,
-                "/reset" => conversation.reset(),
-                "/stats" => conversation.stats(report.weight_bytes())?,
-                text if text.starts_with('/') => writeln!(io::stderr(), "{HELP}")?,
-                text => conversation.answer(text)?,
+        loop {
+            let line = match input.next()? {
+                Next::End => return Ok(ExitCode::SUCCESS),
+                Next::Interrupted => {
+                    say("Ctrl-D or /exit ends the conversation")?;
+                    continue;
+                }
+                Next::Invalid(sentence) => {
+                    say(sentence)?;
+                    continue;
+                }
+                Next::Line(line) => line,
+            };
+            // A signal that came while nothing was answered stops nothing.
+            let _ = interrupt::take();
+            let result = match Line::parse(&line) {
+                Line::Nothing => Ok(()),
+                Line::Message(text) => answer(&mut conversation, &text),
+                Line::Save(file) => save(&conversation, &file),
+                Line::Load(file) => load(&mut conversation, &file),
+                Line::System(text) => conversation.set_system(text).map_err(Into::into),
+                Line::Reset => Ok(conversation.reset()),
+                Line::Stats => say(conversation.stats(report.weight_bytes())),
+                Line::Help => say(HELP),
+                Line::Exit => return Ok(ExitCode::SUCCESS),
+                Line::Invalid(sentence) => say(sentence),
+            };
+            match result {
+                // At a terminal an error is not the end of what was said, unless nothing can be printed any more.
+                Err(error) if input.is_terminal() && !error.is::<io::Error>() => say(format_args!("error: {error}"))?,
+                result => result?,
             }
-            ask()?;
         }
-        Ok(ExitCode::SUCCESS)
     }
 }
 
-impl Conversation<'_> {
-    fn reset(&mut self) {
-        self.messages.clear();
-        self.session = Session::new(self.model, 0);
+fn answer(conversation: &mut Conversation<'_>, text: &str) -> Result<(), Box<dyn Error>> {
+    match conversation.answer(text)? {
+        Ending::Complete => Ok(()),
+        ending => say(ending),
     }
+}
 
-    /// The token ids of the conversation with another turn of the user.
-    fn ids(&self, text: &str) -> Result<Vec<u32>, qins_model::Error> {
-        let turn = Message { role: "user".to_owned(), content: text.to_owned() };
-        let messages: Vec<Message> = self.system.iter().chain(&self.messages).cloned().chain([turn]).collect();
-        self.reader.encode_chat(&messages)
+fn save(conversation: &Conversation<'_>, file: &Path) -> Result<(), Box<dyn Error>> {
+    let messages = conversation.messages();
+    if messages.is_empty() {
+        return say("expected something to save, found an empty conversation");
     }
+    if file.is_file() {
+        return Err(format!("{}: expected a new file, found one", file.display()).into());
+    }
+    Output::open(file)?.write(format!("{}\n", json!({ "messages": messages })).as_bytes())?;
+    say(format_args!("{}: {} messages", file.display(), messages.len()))
+}
 
-    fn answer(&mut self, text: &str) -> Result<(), Box<dyn Error>> {
-        let ids = self.ids(text)?;
-        let limit = self.model.config().max_position_embeddings;
-        if ids.len() >= limit {
-            let message = format!(
-                "expected a conversation shorter than the model's context of {limit} tokens, found {}: /reset clears it",
-                ids.len()
-            );
-            return Ok(writeln!(io::stderr(), "{message}")?);
-        }
-        // The KV cache is reused, unless the template now renders earlier turns differently.
-        let read = self.session.ids();
-        if !ids.starts_with(read) || read.len() == ids.len() {
-            self.session = Session::new(self.model, ids.len());
-        }
-        let new = &ids[self.session.ids().len()..];
-        let mut out = io::stdout().lock();
-        let (mut stream, mut answer) = (self.tokenizer.stream(&[], false)?, String::new());
-        let mut failed: Result<(), Box<dyn Error>> = Ok(());
-        let start = Instant::now();
-        // Another seed for each turn, or the same question would get the same answer.
-        let mut generator = self.generator.clone();
-        generator.sampler.seed = generator.sampler.seed.wrapping_add(self.messages.len() as u64);
-        let generation = generator.extend(&mut self.session, new, |step| {
-            failed = stream.push(step.id).map_err(Into::into).and_then(|piece| {
-                write!(out, "{piece}")?;
-                answer += &piece;
-                Ok(out.flush()?)
-            });
-            if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        let Generation { ids, .. } = generation?;
-        failed?;
-        let rest = stream.finish();
-        answer += &rest;
-        writeln!(out, "{rest}")?;
-        self.tokens += ids.len();
-        self.seconds += start.elapsed().as_secs_f64();
-        for (role, content) in [("user", text.to_owned()), ("assistant", answer)] {
-            self.messages.push(Message { role: role.to_owned(), content });
-        }
-        Ok(())
+fn load(conversation: &mut Conversation<'_>, file: &Path) -> Result<(), Box<dyn Error>> {
+    if file == Path::new("-") {
+        return say("expected a file, found `-`: standard input is the conversation");
     }
+    let messages = read_conversation(file)?;
+    let count = messages.len();
+    conversation.set_messages(messages)?;
+    say(format_args!("{}: {count} messages", file.display()))
+}
 
-    fn stats(&self, weights: usize) -> io::Result<()> {
-        let (read, limit) = (self.session.ids().len(), self.model.config().max_position_embeddings);
-        let speed = self.tokens as f64 / self.seconds.max(f64::MIN_POSITIVE);
-        let cache = self.session.cache().bytes() as u64;
-        let peak = peak_rss_bytes().map_or(String::new(), |peak| format!(", peak RSS {}", HumanBytes(peak)));
-        writeln!(
-            io::stderr(),
-            "{} tokens generated, {speed:.1} tok/s; weights {}, KV cache {}{peak}; {read} tokens of context used, {} left",
-            self.tokens,
-            HumanBytes(weights as u64),
-            HumanBytes(cache),
-            limit - read,
-        )
-    }
+/// Prints a line to stderr.
+fn say(text: impl std::fmt::Display) -> Result<(), Box<dyn Error>> {
+    Ok(writeln!(io::stderr(), "{text}")?)
 }

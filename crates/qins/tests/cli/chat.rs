@@ -2,13 +2,15 @@
 
 use std::{io::Write, process::Stdio};
 
-use crate::common::{Home, Run, ids};
+use serde_json::{Value, json};
 
-fn chat(home: &Home, arguments: &[&str], lines: &str) -> Run {
+use crate::common::{Home, Run, edit_json, ids, json_file, repository};
+
+fn chat(home: &Home, arguments: &[&str], lines: impl AsRef<[u8]>) -> Run {
     let mut command = home.command(&[&["chat"], arguments].concat());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A program that ends with an error does not read its input.
-    let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(lines.as_ref());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -26,7 +28,7 @@ fn answers_equal_those_of_transformers() {
     let spain = "What is the capital of Spain?\n\nWhat is the currency of Spain?\n";
     let madrid = "The capital of Spain is Madrid.\n";
     let euro = "The currency of Spain is the Euro.\n";
-    let run = chat(&home, &greedy, &format!("{spain}/stats\n/reset\n/stats\n/what\n/exit\n{spain}"));
+    let run = chat(&home, &greedy, format!("{spain}/stats\n/reset\n/stats\n/what\n/exit\n{spain}"));
     let lines: Vec<&str> = run.err.lines().collect();
     // 38 tokens as the second question is asked, and all of the answer but its last.
     assert!(lines[0].contains("46 tokens of context used, 466 left"), "{}", run.err);
@@ -35,7 +37,7 @@ fn answers_equal_those_of_transformers() {
         "{}",
         run.err
     );
-    assert!(lines[2].starts_with("/reset clears") && lines.len() == 3, "{}", run.err);
+    assert!(lines[2].contains("found `/what`: /help lists them") && lines.len() == 3, "{}", run.err);
     assert_eq!(run.done(), format!("{madrid}{euro}"));
 }
 
@@ -43,7 +45,7 @@ fn answers_equal_those_of_transformers() {
 fn conversation_beyond_the_context_is_reported_and_continues() {
     let home = Home::new("e_tied/f32");
     let long = "word ".repeat(600);
-    let run = chat(&home, &["--temperature", "0"], &format!("{long}\nWhat is the capital of France?\n"));
+    let run = chat(&home, &["--temperature", "0"], format!("{long}\nWhat is the capital of France?\n"));
     assert!(
         run.err.starts_with("expected a conversation shorter than the model's context of 512 tokens, found ")
             && run.err.contains(": /reset"),
@@ -52,6 +54,115 @@ fn conversation_beyond_the_context_is_reported_and_continues() {
     );
     assert_eq!(run.done(), "The capital of France is Paris.\n");
     chat(&home, &["--model", "model"], "").rejected("no tokenizer", &["model: expected a tokenizer.json, found none"]);
+}
+
+const FRANCE: &str = "What is the capital of France?";
+const PARIS: &str = "The capital of France is Paris.\n";
+
+#[test]
+fn bytes_that_are_no_text_are_reported_and_the_conversation_continues() {
+    let home = Home::new("e_tied/f32");
+    let lines = [b"What is\xff the capital of Spain?\n", FRANCE.as_bytes(), b"\r\n\xc3"].concat();
+    let run = chat(&home, &["--temperature", "0"], lines);
+    let expected = "standard input:1: expected UTF-8, found the byte 0xff: the line was not sent\n\
+                    standard input:3: expected UTF-8, found the byte 0xc3: the line was not sent\n";
+    assert_eq!(run.err, expected);
+    assert_eq!(run.done(), PARIS);
+}
+
+#[test]
+fn conversation_is_saved_loaded_and_read_by_generate() {
+    let home = Home::new("e_tied/f32");
+    let greedy = ["--temperature", "0"];
+    let lines = format!("/save empty.json\n/system Answer briefly.\n{FRANCE}\n/save my talk.json\n");
+    let run = chat(&home, &greedy, &lines);
+    assert_eq!(run.err, "expected something to save, found an empty conversation\nmy talk.json: 3 messages\n");
+    run.done();
+    let saved = json_file(&home.path("my talk.json"));
+    let roles: Vec<&Value> = saved["messages"].as_array().unwrap().iter().map(|m| &m["role"]).collect();
+    assert_eq!(roles, ["system", "user", "assistant"]);
+    assert_eq!(
+        (&saved["messages"][0]["content"], &saved["messages"][1]["content"]),
+        (&json!("Answer briefly."), &json!(FRANCE))
+    );
+
+    // A second conversation goes on from the file as the first would have.
+    let more = "What is the currency of Spain?\n";
+    let first = chat(&home, &greedy, format!("/system Answer briefly.\n{FRANCE}\n{more}")).done();
+    let second = chat(&home, &greedy, format!("/load my talk.json\n{more}"));
+    assert_eq!(second.err, "my talk.json: 3 messages\n");
+    assert_eq!(format!("{}\n{}", saved["messages"][2]["content"].as_str().unwrap(), second.done()), first);
+    let lines = home.run(&["generate", "--prompts", "my talk.json", "--max-new-tokens", "1", "--json"]).lines();
+    assert!(ids(&lines[0]["input_ids"]).len() > 30, "{}", lines[0]);
+
+    // Never over another file; and an invalid one is named.
+    let before = std::fs::read(home.path("my talk.json")).unwrap();
+    chat(&home, &greedy, &lines_of(FRANCE, "/save my talk.json")).fails("my talk.json: expected a new file, found one");
+    assert_eq!(std::fs::read(home.path("my talk.json")).unwrap(), before);
+    chat(&home, &greedy, lines_of(FRANCE, "/save none/x")).fails("none/x: expected a directory to write into");
+    home.write("bad.json", "{\"messages\":[{\"role\":\"usr\",\"content\":\"a\"}]}");
+    chat(&home, &greedy, "/load bad.json\n").fails("bad.json:1: unknown variant `usr`");
+    home.write("bad.json", "{\"prompt\":\"a\"}");
+    chat(&home, &greedy, "/load bad.json\n").fails("bad.json:1: expected `messages`, found none");
+}
+
+fn lines_of(first: &str, second: &str) -> String {
+    format!("{first}\n{second}\n")
+}
+
+impl Run {
+    /// Asserts exit code 2 and an error that says this.
+    #[track_caller]
+    fn fails(&self, text: &str) {
+        assert!(
+            self.code == Some(2) && self.err.starts_with("error: ") && self.err.contains(text),
+            "{:?} {}",
+            self.code,
+            self.err
+        );
+    }
+}
+
+#[test]
+fn special_tokens_in_a_message_are_text_unless_allowed() {
+    let home = Home::new("e_tied/f32");
+    let message = "What is <|end|> the capital of France?\n";
+    let used = |arguments: &[&str]| {
+        let run = chat(
+            &home,
+            &[&["--temperature", "0", "--max-new-tokens", "1"], arguments].concat(),
+            format!("{message}/stats\n"),
+        );
+        let (before, _) = run.err.split_once(" tokens of context used").unwrap();
+        before.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    // As text it takes several tokens, as a control token one.
+    assert!(used(&[]) > used(&["--allow-special-tokens"]));
+}
+
+#[test]
+fn endings_that_a_user_should_know_are_said() {
+    let home = Home::new("e_tied/f32");
+    let run = chat(&home, &["--temperature", "0", "--max-new-tokens", "2"], lines_of(FRANCE, "/etc/hosts"));
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(lines[0], "the answer was cut at --max-new-tokens 2");
+    assert!(lines[1].contains("found `/etc/hosts`") && lines[1].contains("written with two"), "{}", run.err);
+    assert!(chat(&home, &[], "/help\n").err.contains("/save FILE"));
+
+    let dir = home.path("plain");
+    std::fs::create_dir(&dir).unwrap();
+    for entry in std::fs::read_dir(repository("crates/qins/assets/atlas")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    edit_json(&dir.join("tokenizer_config.json"), |c| drop(c.as_object_mut().unwrap().remove("chat_template")));
+    let run = chat(&home, &["--model", "plain", "--temperature", "0", "--max-new-tokens", "1"], FRANCE);
+    assert!(run.err.starts_with("note: plain: expected a chat template, found none"), "{}", run.err);
+    // A conversation that fills the context ends with it, and says what to do.
+    edit_json(&dir.join("config.json"), |c| c["max_position_embeddings"] = json!(40));
+    edit_json(&dir.join("generation_config.json"), |c| c["eos_token_id"] = json!([]));
+    let run = chat(&home, &["--model", "plain", "--temperature", "0"], FRANCE);
+    assert!(run.err.contains("context of 40 tokens is full: /reset"), "{}", run.err);
 }
 
 #[test]

@@ -23,10 +23,13 @@ mod logits;
 #[cfg(unix)]
 mod outputs;
 mod policies;
+mod prompts;
 mod stored;
 mod sweep;
 mod synth;
 mod target;
+#[cfg(unix)]
+mod terminal;
 mod text;
 mod validate;
 mod verify;
