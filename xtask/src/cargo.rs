@@ -41,3 +41,18 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     let code = status.code().ok_or_else(|| format!("{}: {status}", command.get_program().to_string_lossy()))?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)))
 }
+
+/// Runs a command in place of this process.
+#[cfg(unix)]
+pub(crate) fn replace(command: &mut Command) -> Outcome {
+    use std::os::unix::process::CommandExt;
+
+    let error = command.exec();
+    Err(format!("{}: {error}", command.get_program().to_string_lossy()))
+}
+
+/// Runs a command; here no process replaces another.
+#[cfg(not(unix))]
+pub(crate) fn replace(command: &mut Command) -> Outcome {
+    run(command)
+}

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Bench(bench) => bench.run(),
         Command::Tidy => tidy::run(),
-        Command::Qins(arguments) => qins::run(&arguments),
+        Command::Qins(arguments) => qins::replace(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -1,11 +1,20 @@
 //! The commands of the program `qins`, built with the requested backend.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::Command};
 
 use crate::cargo::{self, Outcome};
 
 /// Runs `qins` with these arguments, the first of which is its command.
 pub(crate) fn run(arguments: &[OsString]) -> Outcome {
+    cargo::run(&mut command(arguments))
+}
+
+/// As [`run`], in place of this process: `qins` then has to itself the signals that end it, and the terminal until it has ended.
+pub(crate) fn replace(arguments: &[OsString]) -> Outcome {
+    cargo::replace(&mut command(arguments))
+}
+
+fn command(arguments: &[OsString]) -> Command {
     let mut run = cargo::qins();
     let features = features(arguments);
     run.args(&features);
@@ -14,7 +23,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Outcome {
     } else {
         eprintln!("building qins, unless it was built before: 5 to 15 minutes on 2 cores");
     }
-    cargo::run(run.arg("--").args(arguments))
+    run.arg("--").args(arguments);
+    run
 }
 
 /// The cargo features of `--backend NAME`; the default backend is always built in.

@@ -46,6 +46,7 @@ pub(crate) fn watch() -> std::io::Result<()> {
 }
 
 /// From now on the first signal is noted for [`requested`] and [`take`]; a second one before it was taken ends the process.
+#[cfg(feature = "burn")]
 pub(crate) fn install() {
     IS_HANDLED.store(true, SeqCst);
 }

@@ -53,7 +53,7 @@ fn cancelled_evaluation_keeps_what_was_measured_and_a_complete_baseline() {
         serde_json::to_value(&report.candidates[..n].iter().map(|c| &c.figures).collect::<Vec<_>>()).unwrap()
     };
     let (mut before, mut partial, mut in_parts) = (0, 0, 0);
-    for asked in 0.. {
+    for asked in (0..).step_by(5) {
         match run(asked) {
             Err(Error::Interrupted) => {
                 assert!(partial == 0 && std::fs::read_dir(folder.path()).unwrap().count() == 0, "{asked}");
@@ -78,7 +78,7 @@ fn cancelled_evaluation_keeps_what_was_measured_and_a_complete_baseline() {
             }
         }
     }
-    assert!(before > 50 && partial > 100 && in_parts > 10, "{before} {partial} {in_parts}");
+    assert!(before > 10 && partial > 20 && in_parts > 2, "{before} {partial} {in_parts}");
     let again = Run { baseline_file: Some(&file), ..Run::new(&source) };
     let again = again.compare(plain_controls(), Vec::new()).unwrap();
     assert_eq!(figures(&again, 4), figures(&whole, 4));

@@ -67,7 +67,7 @@ impl Output {
     pub fn file(&self) -> Option<PathBuf> {
         match &self.place {
             Place::Name(target) => Some(fs::canonicalize(parent(target)).ok()?.join(target.file_name()?)),
-            Place::InPlace(_) => fs::canonicalize(&self.path).ok(),
+            Place::Overwrite(_) => fs::canonicalize(&self.path).ok(),
             Place::Stream(_) => None,
         }
     }
@@ -92,7 +92,7 @@ impl Output {
     pub fn draft(&self) -> Result<Draft, Error> {
         match &self.place {
             Place::Name(target) => Draft::begin(Build::begin(parent(target)).map_err(Error::io(&self.path))?),
-            Place::InPlace(_) | Place::Stream(_) => Draft::scratch(),
+            Place::Overwrite(_) | Place::Stream(_) => Draft::scratch(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Output {
                 sync()?;
                 replace(&draft.file, &target)
             }
-            Place::InPlace(open) => overwrite(&draft.file, open),
+            Place::Overwrite(open) => overwrite(&draft.file, open),
             Place::Stream(open) => append(&mut File::open(&draft.file)?, open),
         };
         commit().map_err(Error::io(self.path))

@@ -15,7 +15,7 @@ pub(super) enum Place {
     /// A name, which a new file is given.
     Name(PathBuf),
     /// A file that can be written to, in a directory in which no other can be made.
-    InPlace(File),
+    Overwrite(File),
     /// A device, a pipe, a terminal, or a file that is open already, such as standard output.
     Stream(File),
 }
@@ -58,7 +58,7 @@ impl Place {
         match Build::begin(parent(&target)) {
             Ok(_) => Ok(Self::Name(target)),
             Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-                Ok(Self::InPlace(file))
+                Ok(Self::Overwrite(file))
             }
             Err(e) => Err(io(e)),
         }
