@@ -1,11 +1,14 @@
 //! Chat templates: conversations rendered as text in the format a model was trained on.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use minijinja::context;
 use qins_quant::checkpoint::Files;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Error, jinja};
 
@@ -26,70 +29,57 @@ pub struct Message {
     pub content: String,
 }
 
-/// A model's chat template, from its `chat_template.jinja` or `tokenizer_config.json`. It is parsed when messages are rendered.
+/// A model's chat template, from its `chat_template.jinja` or `tokenizer_config.json`. What is wrong with it, and with the special tokens
+/// that it may name, is an error only when messages are rendered: other text needs neither.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    source: String,
-    special: BTreeMap<String, String>,
+    source: Result<String, Invalid>,
+    special: Result<BTreeMap<String, String>, Invalid>,
     path: PathBuf,
+}
+
+/// A file, and what is wrong with it.
+#[derive(Clone, Debug)]
+struct Invalid(PathBuf, String);
+
+impl From<Invalid> for Error {
+    fn from(Invalid(path, message): Invalid) -> Self {
+        Self::Tokenizer { path, message }
+    }
 }
 
 /// The special tokens that a template can name.
 const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-#[derive(Debug, Default, Deserialize)]
-struct Config {
-    chat_template: Option<Templates>,
-    #[serde(flatten)]
-    others: serde_json::Map<String, Value>,
-}
-
-/// The special tokens that are set, by the names that templates know.
-fn special(files: &Files, config: &Config) -> Result<BTreeMap<String, String>, Error> {
-    let mut all = BTreeMap::new();
-    let mut add = |file: &str, tokens: &serde_json::Map<String, Value>| {
-        let named = tokens.iter().filter(|(name, _)| SPECIAL.contains(&name.as_str()));
-        // Those of one model, such as `image_token`.
-        let own = tokens.get("extra_special_tokens").and_then(Value::as_object);
-        for (name, token) in named.chain(own.into_iter().flatten()).filter(|(_, token)| !token.is_null()) {
-            // A token may have properties.
-            let text = token.as_str().or_else(|| token.get("content")?.as_str()).ok_or_else(|| {
-                let message = format!("{name}: expected a token, found {token}");
-                Error::Tokenizer { path: files.path(file), message }
-            })?;
-            all.insert(name.clone(), text.to_owned());
-        }
-        Ok::<(), Error>(())
-    };
-    add(CONFIG, &config.others)?;
-    // As in Transformers 5, an older file decides where the newer one lacks the tokens' properties.
-    if !config.others.contains_key("added_tokens_decoder") && files.contains(SPECIAL_TOKENS) {
-        add(SPECIAL_TOKENS, &files.read_json(SPECIAL_TOKENS)?)?;
+/// Adds the special tokens that a file sets, by the names that templates know.
+fn add_special(path: PathBuf, tokens: &Map<String, Value>, all: &mut BTreeMap<String, String>) -> Result<(), Invalid> {
+    let named = tokens.iter().filter(|(name, _)| SPECIAL.contains(&name.as_str()));
+    // Those of one model, such as `image_token`.
+    let own = tokens.get("extra_special_tokens").and_then(Value::as_object);
+    for (name, token) in named.chain(own.into_iter().flatten()).filter(|(_, token)| !token.is_null()) {
+        // A token may have properties.
+        let Some(text) = token.as_str().or_else(|| token.get("content")?.as_str()) else {
+            return Err(Invalid(path, format!("{name}: expected a token, found {token}")));
+        };
+        all.insert(name.clone(), text.to_owned());
     }
-    Ok(all)
+    Ok(())
 }
 
-/// One template, or several by name.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Templates {
-    One(String),
-    Named(Vec<Named>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Named {
-    name: String,
-    template: String,
-}
-
-impl Templates {
-    /// The template for conversations, `default`; others are for tools and documents.
-    fn for_chat(self) -> Option<String> {
-        match self {
-            Self::One(template) => Some(template),
-            Self::Named(all) => all.into_iter().find(|named| named.name == "default").map(|named| named.template),
+/// The template for conversations: the only one, or that named `default`; others are for tools and documents.
+fn for_chat(path: &Path, templates: &Value) -> Option<Result<String, Invalid>> {
+    let invalid = || {
+        let message = format!("chat_template: expected a text, or a list of texts with names, found {templates}");
+        Err(Invalid(path.to_owned(), message))
+    };
+    match templates {
+        Value::Null => None,
+        Value::String(template) => Some(Ok(template.clone())),
+        Value::Array(named) => {
+            let template = named.iter().find(|named| named["name"] == "default")?["template"].as_str();
+            Some(template.map_or_else(invalid, |template| Ok(template.to_owned())))
         }
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => Some(invalid()),
     }
 }
 
@@ -97,16 +87,28 @@ impl ChatTemplate {
     /// Reads the template of a model; `None` when it has none.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// When a file cannot be read, or is not JSON where it should be.
     pub fn open(files: &Files) -> Result<Option<Self>, Error> {
-        let mut config: Config = if files.contains(CONFIG) { files.read_json(CONFIG)? } else { Config::default() };
-        let (file, template) = if files.contains(TEMPLATE) {
-            (TEMPLATE, Some(text(files)?))
+        let config: Map<String, Value> = if files.contains(CONFIG) { files.read_json(CONFIG)? } else { Map::new() };
+        let (path, source) = if files.contains(TEMPLATE) {
+            let path = files.path(TEMPLATE);
+            let message = "chat_template: expected UTF-8, found other bytes".to_owned();
+            let text = String::from_utf8(files.read(TEMPLATE)?.into_owned());
+            (path.clone(), Some(text.map_err(|_| Invalid(path, message))))
         } else {
-            (CONFIG, config.chat_template.take().and_then(Templates::for_chat))
+            let path = files.path(CONFIG);
+            let source = config.get("chat_template").and_then(|templates| for_chat(&path, templates));
+            (path, source)
         };
-        let (path, special) = (files.path(file), special(files, &config)?);
-        Ok(template.map(|source| Self { source, special, path }))
+        let Some(source) = source else { return Ok(None) };
+        let mut all = BTreeMap::new();
+        let mut added = add_special(files.path(CONFIG), &config, &mut all);
+        // As in Transformers 5, an older file decides where the newer one lacks the tokens' properties.
+        if !config.contains_key("added_tokens_decoder") && files.contains(SPECIAL_TOKENS) {
+            let older = files.read_json(SPECIAL_TOKENS)?;
+            added = added.and_then(|()| add_special(files.path(SPECIAL_TOKENS), &older, &mut all));
+        }
+        Ok(Some(Self { source, special: added.map(|()| all), path }))
     }
 
     /// Renders a conversation, ending with the prefix of the assistant's next turn.
@@ -114,25 +116,17 @@ impl ChatTemplate {
     /// # Errors
     /// When the template is invalid, or rejects the messages, such as a system message for a model without one.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        let (source, special) = (self.source.as_ref(), self.special.as_ref());
         let context = context! {
             messages,
             add_generation_prompt => true,
             tools => (),
             documents => (),
-            ..minijinja::Value::from_serialize(&self.special)
+            ..minijinja::Value::from_serialize(special.map_err(Clone::clone)?)
         };
-        jinja::render(&self.source, context).map_err(|e| error(&self.path, &e))
+        jinja::render(source.map_err(Clone::clone)?, context)
+            .map_err(|e| Error::Tokenizer { path: self.path.clone(), message: format!("chat_template: {e}") })
     }
-}
-
-fn text(files: &Files) -> Result<String, Error> {
-    let bytes = files.read(TEMPLATE)?.into_owned();
-    let message = "chat_template: expected UTF-8, found other bytes".to_owned();
-    String::from_utf8(bytes).map_err(|_| Error::Tokenizer { path: files.path(TEMPLATE), message })
-}
-
-fn error(path: &std::path::Path, e: &minijinja::Error) -> Error {
-    Error::Tokenizer { path: path.to_owned(), message: format!("chat_template: {e}") }
 }
 
 #[cfg(test)]
@@ -180,8 +174,13 @@ mod tests {
 
     #[test]
     fn template_errors_name_the_file() {
-        for (template, part) in [("{% for", "chat_template: "), ("{{ raise_exception('no system') }}", "no system")] {
-            let message = render(&format!(r#"{{ "chat_template": "{template}" }}"#)).unwrap_err();
+        for (template, part) in [
+            (r#""{% for""#, "chat_template: "),
+            (r#""{{ raise_exception('no system') }}""#, "no system"),
+            ("5", "chat_template: expected a text, or a list of texts with names, found 5"),
+            (r#"[{ "name": "default" }]"#, "a list of texts with names, found ["),
+        ] {
+            let message = render(&format!(r#"{{ "chat_template": {template} }}"#)).unwrap_err();
             assert!(message.contains(CONFIG) && message.contains(part), "{message}");
         }
     }

@@ -9,7 +9,8 @@ use super::token::{Kind, Token, tokens};
 /// The source with everything rewritten.
 pub(super) fn rewrite(source: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(source.len()), source);
-    while let Some(at) = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min() {
+    let opens = |rest: &str, at: usize| rest[at + 1..].starts_with(['{', '%', '#']);
+    while let Some((at, _)) = rest.match_indices('{').find(|(at, _)| opens(rest, *at)) {
         out += &rest[..at];
         rest = &rest[at..];
         let end = match &rest[..2] {

@@ -97,8 +97,20 @@ fn generated_text_continues_the_prompt_and_says_which_tokens_it_has() {
 fn broken_template_stops_only_conversations() {
     let home = home();
     home.write("chat.jsonl", r#"{ "messages": [{ "role": "user", "content": "Hi" }] }"#);
+    let expect = |home: &Home, message: &str| {
+        assert_eq!(answer(home, &["--prompt", PROMPT])["text"], " Paris.", "{message}");
+        home.qins("generate --model atlas --prompts chat.jsonl").rejected(message, &[message]);
+    };
+    edit_json(&home.path("atlas/tokenizer_config.json"), |config| config["eos_token"] = json!(5));
+    expect(&home, "tokenizer_config.json: eos_token: expected a token, found 5");
+    edit_json(&home.path("atlas/tokenizer_config.json"), |config| {
+        config["eos_token"] = json!("<|endoftext|>");
+        config["chat_template"] = json!(7);
+    });
+    expect(&home, "tokenizer_config.json: chat_template: expected a text, or a list of texts with names, found 7");
+    home.write("atlas/chat_template.jinja", b"{{ \xff }}");
+    expect(&home, "chat_template.jinja: chat_template: expected UTF-8, found other bytes");
+    home.write("atlas/tokenizer_config.json", "{}");
     home.write("atlas/chat_template.jinja", "{% for m in messages %}");
-    assert_eq!(answer(&home, &["--prompt", PROMPT])["text"], " Paris.");
-    let run = home.qins("generate --model atlas --prompts chat.jsonl");
-    run.rejected("a template without an end", &["chat_template.jinja: chat_template: syntax error"]);
+    expect(&home, "chat_template.jinja: chat_template: syntax error");
 }
