@@ -4,8 +4,8 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::OwnedFd,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::{Child, Command},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 
 use crate::common::{Home, edit_json, repository};
 
+/// How long the program may be silent.
+const LIMIT: Duration = Duration::from_secs(120);
+
 struct Terminal {
     child: Child,
     keys: File,
@@ -30,12 +33,15 @@ impl Terminal {
     fn start(mut command: Command, columns: u16) -> Self {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
-        let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-        command.env("TERM", "xterm").stdin(stdio(&pty.slave)).stdout(stdio(&pty.slave)).stderr(stdio(&pty.slave));
+        // Copies, which other tests' programs do not inherit.
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        let (master, slave) = (copy(&pty.master), copy(&pty.slave));
+        drop(pty);
+        command.env("TERM", "xterm").stdin(copy(&slave)).stdout(copy(&slave)).stderr(copy(&slave));
         let child = command.spawn().unwrap();
         // Only the child's side stays open, so that reading ends with it.
-        drop((command, pty.slave));
-        let keys = File::from(pty.master);
+        drop((command, slave));
+        let keys = File::from(master);
         let mut output = keys.try_clone().unwrap();
         let (sender, screen) = channel();
         thread::spawn(move || {
@@ -56,7 +62,7 @@ impl Terminal {
     /// Waits until the screen shows this after what was waited for before.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + LIMIT;
         loop {
             if let Some(at) = self.seen.windows(text.len()).position(|window| window == text.as_bytes()) {
                 self.seen.drain(..at + text.len());
@@ -72,8 +78,12 @@ impl Terminal {
 
     /// The rest of the output, and the exit code.
     fn end(mut self) -> (String, Option<i32>) {
-        while let Ok(bytes) = self.screen.recv() {
-            self.seen.extend(bytes);
+        loop {
+            match self.screen.recv_timeout(LIMIT) {
+                Ok(bytes) => self.seen.extend(bytes),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("no end after {:?}", String::from_utf8_lossy(&self.seen)),
+            }
         }
         (String::from_utf8_lossy(&self.seen).into_owned(), self.child.wait().unwrap().code())
     }
@@ -139,6 +149,7 @@ fn interrupt_stops_the_answer_and_keeps_the_conversation() {
     chat.wait_for("> ");
     chat.press("/save talk.json\r");
     chat.wait_for("4 messages");
+    chat.wait_for("> ");
     // A message that takes long to read is taken back.
     chat.press(format!("\x1b[200~{}\x1b[201~\r", "word ".repeat(10_000)));
     // The line editor has ended, and many seconds of reading begin.
@@ -149,6 +160,7 @@ fn interrupt_stops_the_answer_and_keeps_the_conversation() {
     chat.wait_for("> ");
     chat.press("/save again.json\r");
     chat.wait_for("4 messages");
+    chat.wait_for("> ");
     // Ctrl-D.
     chat.press("\x04");
     assert_eq!(chat.end().1, Some(0));
@@ -185,6 +197,7 @@ fn keys_edit_the_line_and_a_paste_of_any_length_is_one_message() {
     chat.wait_for("> ");
     chat.press("/save talk.json\r");
     chat.wait_for("8 messages");
+    chat.wait_for("> ");
     chat.press("/exit\r");
     assert_eq!(chat.end().1, Some(0));
     let messages = saved(&home, "talk.json");
