@@ -21,7 +21,12 @@ pub fn check(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(), Error>
         ModelTensor::Linear(spec) => spec.plain(checkpoint).map(drop),
         ModelTensor::Bias(spec) | ModelTensor::Norm(spec) => spec.plain(checkpoint).map(drop),
     })?;
-    let changes = |tensor: &String| tensor.ends_with(".bias") || tensor.ends_with("norm.weight");
+    // In a block of the model; further blocks are only not used.
+    let block = |tensor: &str| tensor.strip_prefix("model.layers.")?.split('.').next()?.parse::<usize>().ok();
+    let changes = |tensor: &str| {
+        (tensor.ends_with(".bias") || tensor.ends_with("norm.weight"))
+            && block(tensor).is_none_or(|block| block < config.layers.len())
+    };
     for unused in unused(checkpoint, config)? {
         if let Unused::Other(tensor) = unused
             && changes(&tensor)

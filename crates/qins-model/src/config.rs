@@ -130,7 +130,7 @@ pub struct Biases {
 pub struct Factors {
     /// Of the embeddings.
     pub embedding: f32,
-    /// Of q·k, usually 1/√head_dim.
+    /// Of q·k, beyond 1/√head_dim.
     pub attention: f32,
     /// Of what each attention and MLP adds to the residual stream.
     pub residual: f32,

@@ -59,7 +59,7 @@ impl Attention {
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             layer,
-            factor: config.factors.attention * (config.head_dim as f32).sqrt(),
+            factor: config.factors.attention,
             softcap: config.softcaps.attention,
         }
     }

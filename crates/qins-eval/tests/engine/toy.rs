@@ -191,7 +191,9 @@ pub(crate) fn source(name: &str, weights: impl Fn(usize, &LinearSpec) -> Vec<f32
             qins_model::ModelTensor::Linear(spec) => {
                 (format!("{}.weight", spec.module), spec.shape.to_vec(), weights(i, &spec))
             }
-            qins_model::ModelTensor::Norm(spec) => (spec.tensor(), vec![spec.width], vec![1.0; spec.width]),
+            qins_model::ModelTensor::Bias(spec) | qins_model::ModelTensor::Norm(spec) => {
+                (spec.name, vec![spec.width], vec![1.0; spec.width])
+            }
         };
         stored.insert(name, (shape, values.into_iter().flat_map(f32::to_le_bytes).collect()));
     }

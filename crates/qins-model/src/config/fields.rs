@@ -26,8 +26,8 @@ pub(crate) struct Fields {
     hidden_act: Option<String>,
     hidden_activation: Option<String>,
     pub(crate) tie_word_embeddings: Option<bool>,
-    pub(crate) attention_bias: Option<bool>,
-    pub(crate) mlp_bias: Option<bool>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
     pub(crate) sliding_window: Option<usize>,
     layer_types: Option<Vec<LayerType>>,
     #[serde(default)]
@@ -84,6 +84,10 @@ impl Fields {
                 return Err(format!("expected {name} from 1 to 2^{bits}, found {n}"));
             }
         }
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if let Some(kv_heads) = kv_heads.filter(|n| *n == 0 || !heads.is_multiple_of(*n)) {
+            return Err(format!("expected num_key_value_heads to divide {heads} heads, found {kv_heads}"));
+        }
         // It is an f32 in the norm.
         positive("rms_norm_eps", self.rms_norm_eps).map(drop)
     }
@@ -94,10 +98,6 @@ impl Fields {
     /// When a field contradicts another.
     pub(crate) fn model(&self, rope: RopeSettings) -> Result<ModelConfig, String> {
         let heads = self.num_attention_heads;
-        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return Err(format!("expected num_key_value_heads to divide {heads} heads, found {kv_heads}"));
-        }
         let head_dim = self.head_dim()?;
         let layer = LayerConfig { window: None, rope: LayerRope::Global };
         Ok(ModelConfig {
@@ -108,14 +108,14 @@ impl Fields {
             activation: self.activation()?,
             layers: vec![layer; self.num_hidden_layers],
             num_attention_heads: heads,
-            num_key_value_heads: kv_heads,
+            num_key_value_heads: self.num_key_value_heads.unwrap_or(heads),
             head_dim,
             norms: NormPlacement::Before,
             qk_norm: QkNorm::None,
             norm_plus_one: false,
             rms_norm_eps: self.rms_norm_eps,
             biases: Biases::default(),
-            factors: Factors { embedding: 1.0, attention: 1.0 / (head_dim as f32).sqrt(), residual: 1.0, logits: 1.0 },
+            factors: Factors { embedding: 1.0, attention: 1.0, residual: 1.0, logits: 1.0 },
             softcaps: Softcaps::default(),
             rope,
             local_rope: None,
@@ -166,9 +166,18 @@ impl Fields {
     }
 
     /// Biases of q, k, v and the attention's output together, as `attention_bias` says, and of the MLP, as `mlp_bias` does.
-    pub(crate) fn biases(&self) -> Biases {
-        let attention = self.attention_bias.unwrap_or(false);
-        Biases { qkv: attention, output: attention, mlp: self.mlp_bias.unwrap_or(false) }
+    ///
+    /// # Errors
+    /// When the file has one of the two that is not `known` to the family.
+    pub(crate) fn biases(&self, known: &[&str]) -> Result<Biases, String> {
+        let given = |name: &str, flag: Option<bool>| match flag {
+            Some(true) if !known.contains(&name) => {
+                Err(format!("expected no {name} with model_type `{}`, found it", self.model_type))
+            }
+            flag => Ok(flag.unwrap_or(false)),
+        };
+        let attention = given("attention_bias", self.attention_bias)?;
+        Ok(Biases { qkv: attention, output: attention, mlp: given("mlp_bias", self.mlp_bias)? })
     }
 
     /// The blocks with their windows: those of type sliding in `layer_types`, or, where that is not given, those that `slides`.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::{
-    Biases, Factors, ModelConfig, NormPlacement, RopeSettings,
+    Factors, ModelConfig, NormPlacement, RopeSettings,
     config::{Fields, positive},
 };
 
@@ -34,10 +34,10 @@ impl Gemma {
         let model = fields.model(rope)?;
         let factors = Factors {
             embedding: (model.hidden_size as f32).sqrt(),
-            attention: scalar.powf(-0.5) as f32,
+            attention: (model.head_dim as f64 / scalar).sqrt() as f32,
             ..model.factors
         };
-        let biases = Biases { mlp: false, ..fields.biases() };
+        let biases = fields.biases(&["attention_bias"])?;
         Ok(ModelConfig { biases, factors, norms: NormPlacement::BeforeAndAfter, norm_plus_one: true, ..model })
     }
 }

@@ -27,11 +27,12 @@ impl Default for Multipliers {
 
 pub(super) fn describe(config: &Value, fields: Fields) -> Result<ModelConfig, String> {
     let given: Multipliers = json::typed(config)?;
+    let model = fields.model(fields.rope(10_000.0)?)?;
     let factors = Factors {
         embedding: positive("embedding_multiplier", given.embedding_multiplier)?,
-        attention: positive("attention_multiplier", given.attention_multiplier)?,
+        attention: positive("attention_multiplier", given.attention_multiplier)? * (model.head_dim as f32).sqrt(),
         residual: positive("residual_multiplier", given.residual_multiplier)?,
         logits: positive("logits_scaling", given.logits_scaling)?,
     };
-    Ok(ModelConfig { factors, biases: fields.biases(), ..fields.model(fields.rope(10_000.0)?)? })
+    Ok(ModelConfig { factors, biases: fields.biases(&["attention_bias", "mlp_bias"])?, ..model })
 }

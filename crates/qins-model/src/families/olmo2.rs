@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{Biases, ModelConfig, NormPlacement, QkNorm, config::Fields};
+use crate::{ModelConfig, NormPlacement, QkNorm, config::Fields};
 
 pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
-    let biases = Biases { mlp: false, ..fields.biases() };
+    let biases = fields.biases(&["attention_bias"])?;
     let (norms, qk_norm) = (NormPlacement::After, QkNorm::AllHeads);
     Ok(ModelConfig { biases, norms, qk_norm, ..fields.model(fields.rope(10_000.0)?)? })
 }

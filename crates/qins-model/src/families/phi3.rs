@@ -6,5 +6,5 @@ use crate::{ModelConfig, config::Fields};
 
 pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
     let layers = fields.windows(|_| fields.sliding_window.is_some())?;
-    Ok(ModelConfig { layers, fused: true, ..fields.model(fields.rope(10_000.0)?)? })
+    Ok(ModelConfig { layers, biases: fields.biases(&[])?, fused: true, ..fields.model(fields.rope(10_000.0)?)? })
 }

@@ -37,6 +37,6 @@ fn all() -> usize {
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     let window = Window::of(config, &mut fields)?;
     let layers = fields.windows(|layer| window.slides(layer))?;
-    let biases = Biases { qkv: true, ..Biases::default() };
+    let biases = Biases { qkv: true, ..fields.biases(&[])? };
     Ok(ModelConfig { layers, biases, ..fields.model(fields.rope(10_000.0)?)? })
 }

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::{Biases, ModelConfig, QkNorm, config::Fields, families::qwen2::Window};
+use crate::{ModelConfig, QkNorm, config::Fields, families::qwen2::Window};
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     let window = Window::of(config, &mut fields)?;
     let layers = fields.windows(|layer| window.slides(layer))?;
     fields.head_dim.get_or_insert(128);
-    let biases = Biases { mlp: false, ..fields.biases() };
+    let biases = fields.biases(&["attention_bias"])?;
     Ok(ModelConfig { layers, biases, qk_norm: QkNorm::PerHead, ..fields.model(fields.rope(10_000.0)?)? })
 }

@@ -37,5 +37,9 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         layer.rope = LayerRope::None;
     }
     fields.tie_word_embeddings.get_or_insert(true);
-    Ok(ModelConfig { layers, biases: fields.biases(), ..fields.model(fields.rope(2_000_000.0)?)? })
+    Ok(ModelConfig {
+        layers,
+        biases: fields.biases(&["attention_bias", "mlp_bias"])?,
+        ..fields.model(fields.rope(2_000_000.0)?)?
+    })
 }

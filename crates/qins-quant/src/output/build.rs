@@ -16,7 +16,7 @@ const PREFIX: &str = ".qins-build-";
 const RANDOM: usize = 12;
 
 /// The file in a build directory that is locked by the process that builds there. It begins with [`MARK`]; after that, each
-/// line is the name of a file that was begun, in JSON: its bytes, as a name need not be text.
+/// line is the name of a file that was begun, as a JSON string, or its bytes where it is not text.
 const LOCK: &str = "lock";
 const MARK: &str =
     "Build directory of qins: when this file is not locked, qins may remove it and the files that it lists.\n";
@@ -98,7 +98,11 @@ impl Build {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected the name of a file, found another path"));
         };
         // Listed first: what is not listed is never removed.
-        (&self.lock).write_all(format!("{}\n", serde_json::to_string(name)?).as_bytes())?;
+        let line = match name.to_str() {
+            Some(text) => serde_json::to_string(text)?,
+            None => serde_json::to_string(name)?,
+        };
+        (&self.lock).write_all(format!("{line}\n").as_bytes())?;
         let path = self.content().join(inside);
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         File::create(&path)?;
@@ -180,9 +184,15 @@ fn inside(name: &OsStr) -> Option<&Path> {
 /// The files that a lock lists; none if it is not one. Its writer may have been killed at any byte.
 fn listed(lock: &str) -> Option<Vec<OsString>> {
     match lock.strip_prefix(MARK) {
-        Some(lines) => Some(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Some(lines) => Some(lines.lines().filter_map(listed_name).collect()),
         None => MARK.starts_with(lock).then(Vec::new),
     }
+}
+
+/// A name as it is listed.
+fn listed_name(line: &str) -> Option<OsString> {
+    let text = serde_json::from_str::<String>(line).map(OsString::from);
+    text.or_else(|_| serde_json::from_str(line)).ok()
 }
 
 /// Removes a build directory that holds nothing but the files it lists, its lock last: if this is interrupted, the next process can

@@ -234,7 +234,7 @@ fn invalid_quantization_config_is_rejected() {
     check(
         Shards::One,
         &[
-            ("no JSON", |dir| fs::write(dir.join("config.json"), "{").unwrap(), &["config.json", "EOF"]),
+            ("no JSON", |dir| fs::write(dir.join("config.json"), "{").unwrap(), &["config.json", "end of the file"]),
             ("no UTF-8", |dir| fs::write(dir.join("config.json"), b"{\"\xff\": 1}").unwrap(), &["config.json"]),
             ("a list", |dir| fs::write(dir.join("config.json"), "[]").unwrap(), &["config.json", "object"]),
             (
@@ -308,7 +308,11 @@ fn invalid_index_is_rejected() {
     check(
         Shards::Two,
         &[
-            ("no JSON", |dir| fs::write(dir.join("model.safetensors.index.json"), "").unwrap(), &["index.json", "EOF"]),
+            (
+                "no JSON",
+                |dir| fs::write(dir.join("model.safetensors.index.json"), "").unwrap(),
+                &["index.json", "end of the file"],
+            ),
             ("no map", |dir| edit_json(&dir.join("model.safetensors.index.json"), |i| *i = json!({})), &["weight_map"]),
             ("an empty map", |dir| index(dir, |map| *map = json!({})), &["index.json", "expected a weight_map"]),
             ("a number for a shard", |dir| index(dir, |map| map["norm.weight"] = json!(1)), &["index.json", "string"]),

@@ -161,7 +161,8 @@ fn non_finite_plain_tensor_is_found_before_the_work() {
     edit_tensors(&home.path(FILE), |tensors| {
         tensors.insert(bias.to_owned(), Tensor { dtype: "F32".to_owned(), shape: vec![96], bytes: vec![0; 4 * 96] });
     });
-    let message = format!("`{bias}`: expected linears and norms without biases, found one");
+    let message =
+        format!("`{bias}`: expected only biases and norms that a phi3 of this configuration has, found one more");
     for command in ["generate --model model --prompt-ids 5", "convert --model model --scheme q8 --out out"] {
         home.qins(command).rejected(command, &[FILE, &message]);
         assert_eq!(home.list(), NEW, "{command}");
