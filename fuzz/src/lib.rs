@@ -6,9 +6,14 @@
 
 pub mod block;
 pub mod config;
+pub mod describe;
 pub mod header;
 pub mod model;
 pub mod packed;
+pub mod prompts;
+pub mod template;
+pub mod text;
+pub mod tokenizer;
 
 use std::{fs, path::PathBuf};
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fs};
 
-use qins_fuzz::{SEED, block, config, corpus, header, packed};
+use qins_fuzz::{SEED, block, config, corpus, describe, header, packed, prompts, template, tokenizer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let targets = [
@@ -10,6 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("config", config::seeds()),
         ("packed", packed::seeds()),
         ("block", block::seeds()),
+        ("describe", describe::seeds()),
+        ("tokenizer", tokenizer::seeds()),
+        ("template", template::seeds()),
+        ("prompts", prompts::seeds()),
     ];
     for (target, seeds) in targets {
         let corpus = corpus(target);

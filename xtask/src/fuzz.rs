@@ -33,7 +33,7 @@ const HELP: &str = "Every target begins with the inputs in fuzz/corpus and with 
 After a change of the format the seeds are to be written anew:
     cargo run --manifest-path fuzz/Cargo.toml --bin seeds
 
-A crash that is mended leaves its input in fuzz/corpus, and a test in crates/qins-quant/tests/suite.";
+A crash that is mended leaves its input in fuzz/corpus, and a test in the crate of the reader.";
 
 /// Feed hostile bytes to the readers of files.
 #[derive(Debug, Args)]
@@ -62,6 +62,14 @@ enum Target {
     Packed,
     /// An entropy-coded part
     Block,
+    /// A config.json with the description of a model
+    Describe,
+    /// A tokenizer.json
+    Tokenizer,
+    /// A tokenizer_config.json with a chat template
+    Template,
+    /// A prompts file
+    Prompts,
 }
 
 impl Target {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use qins_quant::checkpoint::Files;
+use serde::Deserialize;
 use tokenizers::{AddedToken, DecoderWrapper, Encoding, Token};
 
 use crate::{Error, TextStream};
@@ -23,6 +24,13 @@ pub struct Tokenizer {
     byte_fallback: bool,
 }
 
+/// The part of a `tokenizer.json` that is read twice.
+#[derive(Deserialize)]
+struct Decoder {
+    #[serde(rename = "decoder")]
+    _decoder: Option<serde_json::Value>,
+}
+
 impl Tokenizer {
     /// Reads a model's `tokenizer.json`.
     ///
@@ -31,7 +39,10 @@ impl Tokenizer {
     pub fn open(files: &Files) -> Result<Self, Error> {
         let path = files.path(FILE);
         let error = |e: tokenizers::Error| Error::Tokenizer { path: path.clone(), message: e.to_string() };
-        let mut inner = tokenizers::Tokenizer::from_bytes(files.read(FILE)?).map_err(error)?;
+        let bytes = files.read(FILE)?;
+        // The library panics where the JSON of a decoder is not valid.
+        serde_json::from_slice::<Decoder>(&bytes).map_err(|e| error(e.into()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(error)?;
         inner.with_truncation(None).map_err(error)?;
         inner.with_padding(None);
         // What the post-processor puts around a text, whatever the text is.

@@ -1,6 +1,9 @@
 //! Special tokens around texts, and in messages.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use qins_model::{Message, TextReader, Tokenizer};
+use qins_quant::checkpoint::Files;
 use serde_json::{Value, json};
 
 use crate::tokenizers::{ATLAS, PHI3, around, directory, files, open, words};
@@ -99,4 +102,24 @@ fn template_that_reads_a_special_token_is_named() {
     let message = reader.encode_chat(&[user("a </s> b")]).unwrap_err().to_string();
     assert!(message.contains("without special tokens") && message.contains("found `</s>`"), "{message}");
     assert_eq!(reader.encode_chat_with_special_tokens(&[user("a </s> b")]).unwrap(), [2]);
+}
+
+/// Whatever byte is missing or another one.
+#[test]
+fn damaged_tokenizer_is_an_error_and_never_a_panic() {
+    let decoder = json!({ "type": "Sequence", "decoders": [{ "type": "ByteFallback" }, { "type": "Fuse" }] });
+    let good = words(&WORDS, Value::Null, &[("decoder", decoder)]).to_string().into_bytes();
+    let open = |bytes: Vec<u8>| {
+        let files = BTreeMap::from([("tokenizer.json".to_owned(), Arc::from(bytes))]);
+        Tokenizer::open(&Files::Memory(Arc::new(files)))
+    };
+    assert!(open(good.clone()).is_ok());
+    for at in 0..good.len() {
+        assert!(open(good[..at].to_vec()).is_err(), "cut at {at}");
+        for other in *b"&0{\"" {
+            let mut bytes = good.clone();
+            bytes[at] = other;
+            drop(open(bytes));
+        }
+    }
 }

@@ -112,7 +112,10 @@ impl Chat {
                 Line::Save(file) => save(&conversation, &file),
                 Line::Load(file) => load(&mut conversation, &file),
                 Line::System(text) => conversation.set_system(text).map_err(Into::into),
-                Line::Reset => Ok(conversation.reset()),
+                Line::Reset => {
+                    conversation.reset();
+                    Ok(())
+                }
                 Line::Stats => say(conversation.stats(report.weight_bytes())),
                 Line::Help => say(HELP),
                 Line::Exit => return Ok(ExitCode::SUCCESS),

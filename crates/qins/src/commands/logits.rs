@@ -18,7 +18,7 @@ use crate::{
 ///
 /// The file is in safetensors: `input_ids` I64 `[n]`, and `logits` F32 `[n, vocabulary]`; row i has the logits of the token after
 /// tokens 0 to i. All tokens are computed in one forward pass. A text gets the special tokens that the model's tokenizer puts around
-/// texts, such as <s>, unless --no-special-tokens is given. The metadata name the model and its variant.
+/// texts, such as `<s>`, unless --no-special-tokens is given. The metadata name the model and its variant.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins logits --prompt \"The capital of France is Paris.\" --out plain.safetensors

@@ -97,7 +97,7 @@ fn conversation_is_saved_loaded_and_read_by_generate() {
 
     // Never over another file; and an invalid one is named.
     let before = std::fs::read(home.path("my talk.json")).unwrap();
-    chat(&home, &greedy, &lines_of(FRANCE, "/save my talk.json")).fails("my talk.json: expected a new file, found one");
+    chat(&home, &greedy, lines_of(FRANCE, "/save my talk.json")).fails("my talk.json: expected a new file, found one");
     assert_eq!(std::fs::read(home.path("my talk.json")).unwrap(), before);
     chat(&home, &greedy, lines_of(FRANCE, "/save none/x")).fails("none/x: expected a directory to write into");
     home.write("bad.json", "{\"messages\":[{\"role\":\"usr\",\"content\":\"a\"}]}");

@@ -42,7 +42,8 @@ fn tied_head_that_equals_the_embedding_is_dropped_and_noted() {
 
 #[test]
 fn tied_head_that_differs_from_the_embedding_is_rejected_by_both_names() {
-    let edits: [(fn(&mut Tensor), &str); 3] = [
+    type Edit = fn(&mut Tensor);
+    let edits: [(Edit, &str); 3] = [
         (|head| head.set(77, 0.5), "instead of"),
         (
             |head| {
@@ -138,7 +139,8 @@ fn files_that_are_not_carried_over_are_noted() {
 /// JSON that Python writes or reads, and JSON that nobody does: in every file, before the work.
 #[test]
 fn json_that_is_not_plain_is_named_by_file_and_field() {
-    let cases: [(&str, fn(&str) -> String, &[&str]); 7] = [
+    type Edit = fn(&str) -> String;
+    let cases: [(&str, Edit, &[&str]); 7] = [
         ("a byte order mark", |json| format!("\u{feff}{json}"), &["byte order mark"]),
         ("NaN", |json| format!("{{\"x\": NaN,{}", &json[1..]), &["x: expected a finite number, found NaN"]),
         ("infinity", |json| format!("{{\"x\": -Infinity,{}", &json[1..]), &["x: expected a finite number, found -Inf"]),
@@ -186,7 +188,8 @@ fn stop_ids_beyond_the_vocabulary_are_named() {
 #[test]
 #[cfg(unix)]
 fn generation_config_that_is_no_file_is_named() {
-    let cases: [(fn(&std::path::Path), &str); 4] = [
+    type Make = fn(&std::path::Path);
+    let cases: [(Make, &str); 4] = [
         (|path| fs::create_dir(path).unwrap(), "expected a file, found a directory"),
         (|path| std::os::unix::fs::symlink("nowhere", path).unwrap(), "No such file"),
         (|path| std::os::unix::fs::symlink("generation_config.json", path).unwrap(), "symbolic links"),
