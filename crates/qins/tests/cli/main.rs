@@ -1,5 +1,6 @@
 //! The program `qins`, tested from its command line: output, files, exit codes and errors.
 
+mod attacks;
 mod baseline;
 mod bench;
 mod chat;
