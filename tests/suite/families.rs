@@ -7,7 +7,7 @@ use qins_burn::{
     decoder::{Decoder, Logits},
     load,
 };
-use qins_model::{Conversion, Targets, families};
+use qins_model::{Conversion, ModelConfig, Targets, families};
 use qins_quant::{
     FloatDtype, Scheme,
     checkpoint::{Checkpoint, Files},
@@ -253,6 +253,47 @@ fn settings_in_their_older_places_describe_the_same_model() {
         let off = off(name, &edited(name, edit).unwrap());
         assert!(off <= LOGIT_TOLERANCE, "{name}: logits differ by {off}");
     }
+}
+
+/// What `config.json` does not say is as Transformers assumes it.
+#[test]
+fn absent_settings_are_those_of_transformers() {
+    let parsed = |name: &str, edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let file = fs::read(fixture("families").join(name).join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&file).unwrap();
+        edit(config.as_object_mut().unwrap());
+        ModelConfig::parse(&config, Path::new("config.json")).unwrap()
+    };
+    let windows = |model: &ModelConfig| model.layers.iter().map(|layer| layer.window).collect::<Vec<_>>();
+    let mistral = parsed("mistral", &|c| drop(c.remove("sliding_window")));
+    assert_eq!(windows(&mistral), [Some(4096); 3]);
+    assert_eq!(windows(&parsed("mistral", &|c| c["sliding_window"] = Value::Null)), [None; 3]);
+    let qwen = |window: Option<Value>| {
+        parsed("qwen2", &|c| {
+            c.remove("layer_types");
+            c["use_sliding_window"] = json!(true);
+            c["max_window_layers"] = json!(1);
+            match &window {
+                Some(window) => drop(c.insert("sliding_window".to_owned(), window.clone())),
+                None => drop(c.remove("sliding_window")),
+            }
+        })
+    };
+    assert_eq!(windows(&qwen(None)), [None, Some(4096), Some(4096)]);
+    assert_eq!(windows(&qwen(Some(Value::Null))), [None; 3]);
+    assert_eq!(windows(&qwen(Some(json!(5)))), [None, Some(5), Some(5)]);
+    // The blocks without rotation have the window.
+    let smollm = parsed("smollm3", &|c| {
+        c.remove("layer_types");
+        c["use_sliding_window"] = json!(true);
+        c["sliding_window"] = json!(8);
+    });
+    assert_eq!(windows(&smollm), [None, None, None, Some(8)]);
+    let gemma = parsed("gemma3", &|c| {
+        c.insert("rope_theta".to_owned(), json!(5e5));
+        c["rope_parameters"]["full_attention"] = json!({ "rope_type": "linear", "factor": 8.0 });
+    });
+    assert_eq!((gemma.rope.theta, gemma.local_rope.unwrap().theta), (5e5, 1e4));
 }
 
 /// Converted, reopened and exported, each family is still the same model: lossless to the bit, and encoded as its export is.

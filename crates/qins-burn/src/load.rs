@@ -79,12 +79,11 @@ pub fn load(
 ) -> Result<Loaded, Error> {
     one_stream();
     let config = ModelConfig::of(checkpoint)?;
-    check(checkpoint, &config)?;
     if policy.is_some() && checkpoint.quantization().is_some() {
         let message = "expected a plain checkpoint to encode, found one that is encoded already";
         return Err(QuantError::file(checkpoint.config_path(), message).into());
     }
-    // Before any weight is read.
+    // Before any weight is read, but those that are stored twice.
     check(checkpoint, &config)?;
     let unused = unused(checkpoint, &config)?;
     let loader = Loader { checkpoint, policy, device, tied: config.tie_word_embeddings, report: LoadReport::default() };

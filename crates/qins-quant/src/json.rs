@@ -1,6 +1,6 @@
 //! JSON files, read so that they mean one thing, with errors that name the field.
 //!
-//! As Python's `json`, this rejects a byte order mark; unlike it, also `NaN`, `Infinity`, numbers beyond 64 bits, and a key that is
+//! As Python's `json`, this rejects a byte order mark; unlike it, also `NaN`, `Infinity`, numbers beyond the range of `f64`, and a key that is
 //! there twice, of which Python would silently take the last.
 
 use std::fmt;
@@ -30,7 +30,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
             match word.trim_start_matches('-') {
                 "NaN" | "Infinity" => format!("expected a finite number, found {word} at line {line}"),
                 _ if e.to_string().starts_with("number out of range") => {
-                    format!("expected a number that fits 64 bits, found {word} at line {line}")
+                    format!("expected a number within the range of f64, found {word} at line {line}")
                 }
                 _ if e.is_eof() => {
                     format!("expected more JSON, found the end of the file at line {line} column {}", e.column())
@@ -176,8 +176,8 @@ mod tests {
             ("{\"a\": Infinity, \"b\": 1}", "a: expected a finite number, found Infinity"),
             ("{\"é\": NaN}", "é: expected a finite number, found NaN"),
             ("NaN", "expected a finite number, found NaN"),
-            ("{\"a\": 1e999}", "a: expected a number that fits 64 bits, found 1e999"),
-            ("{\"a\": -1E+400 }", "a: expected a number that fits 64 bits, found -1E+400"),
+            ("{\"a\": 1e999}", "a: expected a number within the range of f64, found 1e999"),
+            ("{\"a\": -1E+400 }", "a: expected a number within the range of f64, found -1E+400"),
             ("{\"a\": 1, \"a\": 2}", "expected each key once, found `a` twice"),
             ("{\"a\": {\"b\": 1, \"c\": 2, \"b\": 1}}", "a: expected each key once, found `b` twice"),
             ("{\"a\": None}", "a: expected value"),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qins_model::{Error, ModelSource};
-use qins_quant::checkpoint::Files;
+use qins_quant::checkpoint::{Checkpoint, Files};
 
 use crate::{args::ModelArgs, embedded};
 
@@ -61,4 +61,9 @@ pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, Path
 #[cfg(not(feature = "hub"))]
 pub(crate) fn locate(model: &Path, _: bool) -> Result<(String, PathBuf), Error> {
     Ok((model.display().to_string(), model.to_owned()))
+}
+
+/// Whether a checkpoint is of a family that this program knows.
+pub(crate) fn is_known(checkpoint: &Checkpoint) -> bool {
+    qins_model::families().any(|family| checkpoint.config()["model_type"] == family)
 }

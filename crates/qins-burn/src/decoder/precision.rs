@@ -24,7 +24,7 @@ impl Precision {
     /// c·tanh(x/c), if there is a c.
     pub(super) fn softcap<const D: usize>(self, x: Tensor<D>, cap: Option<f32>) -> Tensor<D> {
         match cap {
-            Some(cap) => self.round(x.div_scalar(cap).tanh().mul_scalar(cap)),
+            Some(cap) => self.round(self.round(self.round(x.div_scalar(cap)).tanh()).mul_scalar(cap)),
             None => x,
         }
     }

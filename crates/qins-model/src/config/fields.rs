@@ -24,7 +24,7 @@ pub(crate) struct Fields {
     pub(crate) max_position_embeddings: usize,
     rms_norm_eps: f64,
     hidden_act: Option<String>,
-    hidden_activation: Option<String>,
+    pub(crate) hidden_activation: Option<String>,
     pub(crate) tie_word_embeddings: Option<bool>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
@@ -36,6 +36,9 @@ pub(crate) struct Fields {
     #[serde(skip)]
     pub(crate) rope: RopeFields,
 }
+
+/// The largest width of a head, as a power of 2: tables of frequencies are as long.
+const HEAD_DIM_BITS: u32 = 20;
 
 /// A block's attention, as `layer_types` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -77,7 +80,7 @@ impl Fields {
             ("num_hidden_layers", self.num_hidden_layers, 12),
             ("num_attention_heads", self.num_attention_heads, 28),
             ("max_position_embeddings", self.max_position_embeddings, 28),
-            ("head_dim", self.head_dim.unwrap_or(1), 20),
+            ("head_dim", self.head_dim.unwrap_or(1), HEAD_DIM_BITS),
             ("sliding_window", self.sliding_window.unwrap_or(1), 28),
         ] {
             if n == 0 || n > 1 << bits {
@@ -147,6 +150,9 @@ impl Fields {
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         match self.head_dim {
             Some(dim) => Ok(dim),
+            None if hidden / heads > 1 << HEAD_DIM_BITS => Err(format!(
+                "expected heads of at most 2^{HEAD_DIM_BITS}, found hidden_size {hidden} and {heads} heads"
+            )),
             None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
             None => Err(format!("expected hidden_size to be a multiple of {heads} heads, found {hidden}")),
         }
@@ -180,6 +186,13 @@ impl Fields {
         Ok(Biases { qkv: attention, output: attention, mlp: given("mlp_bias", self.mlp_bias)? })
     }
 
+    /// Sets the window that some families have where `config.json` does not name any; null is none.
+    pub(crate) fn assume_window(&mut self, config: &Value) {
+        if config.get("sliding_window").is_none() {
+            self.sliding_window = Some(4096);
+        }
+    }
+
     /// The blocks with their windows: those of type sliding in `layer_types`, or, where that is not given, those that `slides`.
     ///
     /// # Errors
@@ -190,8 +203,10 @@ impl Fields {
         if let Some(types) = types.filter(|types| types.len() != layers) {
             return Err(format!("expected layer_types of {layers} blocks, found {}", types.len()));
         }
-        let slides =
-            |layer: usize| types.map_or_else(|| slides(layer), |types| types[layer] == LayerType::SlidingAttention);
+        let slides = |layer: usize| match types {
+            Some(types) => types[layer] == LayerType::SlidingAttention,
+            None => self.sliding_window.is_some() && slides(layer),
+        };
         let layer = |layer| match (slides(layer), self.sliding_window) {
             (true, None) => Err(format!("expected a sliding_window for block {layer}, found none")),
             (slides, window) => Ok(LayerConfig { window: window.filter(|_| slides), rope: LayerRope::Global }),

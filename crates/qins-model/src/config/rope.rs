@@ -93,8 +93,9 @@ pub(crate) struct RopeFields {
     rope_parameters: Option<Map<String, Value>>,
 }
 
-/// The fields of every type of rotation.
-const COMMON: [&str; 4] = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+/// The fields of every type of rotation, and two that are notes of those who trained the model.
+const COMMON: [&str; 6] =
+    ["rope_type", "type", "rope_theta", "partial_rotary_factor", "finetuned", "max_position_embeddings"];
 
 /// The types, and the fields of each besides.
 const TYPES: [(&str, &[&str]); 5] = [
@@ -159,8 +160,9 @@ impl RopeFields {
             return Err(format!("expected {place} or rope_scaling, found both"));
         }
         let map = settings.as_object().ok_or_else(|| format!("expected an object in {place}, found {settings}"))?;
-        // What is beside it may be of the other type.
-        Self::default().with(&place, map, model).map(Some)
+        // What is beside it is of the blocks that attend to everything.
+        let rope_theta = self.rope_theta.filter(|_| layer_type == "full_attention");
+        Self { rope_theta, ..Self::default() }.with(&place, map, model).map(Some)
     }
 
     /// The settings where `map`, called `place`, is the only one of its kind.

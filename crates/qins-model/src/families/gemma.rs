@@ -17,11 +17,18 @@ pub(super) struct Gemma {
 }
 
 impl Gemma {
-    /// Sets the width of a head and the tying of embeddings that Transformers assumes.
-    pub(super) fn head<'f>(&self, fields: &'f mut Fields) -> &'f Fields {
+    /// Sets the activation, the width of a head and the tying of embeddings that Transformers assumes.
+    ///
+    /// # Errors
+    /// Without a window, which blocks of both have.
+    pub(super) fn head<'f>(&self, fields: &'f mut Fields) -> Result<&'f Fields, String> {
+        if fields.sliding_window.is_none() {
+            return Err("expected a sliding_window, found null".to_owned());
+        }
+        fields.hidden_activation.get_or_insert("gelu_pytorch_tanh".to_owned());
         fields.head_dim.get_or_insert(256);
         fields.tie_word_embeddings.get_or_insert(true);
-        fields
+        Ok(fields)
     }
 
     /// Norms before and after with 1 + w, embeddings times √hidden_size.

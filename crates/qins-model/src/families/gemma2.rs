@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
-    fields.sliding_window.get_or_insert(4096);
+    fields.assume_window(config);
     let layers = fields.windows(|layer| layer.is_multiple_of(2))?;
     let own: Gemma = json::typed(config)?;
     // Given as null, there is none; not given, there is.
@@ -22,6 +22,6 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         attention: cap("attn_logit_softcapping", own.attn_logit_softcapping, 50.0)?,
         logits: cap("final_logit_softcapping", own.final_logit_softcapping, 30.0)?,
     };
-    let rope = own.head(&mut fields).rope(10_000.0)?;
+    let rope = own.head(&mut fields)?.rope(10_000.0)?;
     Ok(ModelConfig { layers, softcaps, ..own.model(&fields, rope)? })
 }

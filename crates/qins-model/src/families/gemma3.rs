@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    LayerRope, ModelConfig, QkNorm, Softcaps,
+    LayerRope, ModelConfig, QkNorm, RopeScaling, Softcaps,
     config::{Fields, RopeFields, positive},
     families::gemma::Gemma,
 };
@@ -21,16 +21,19 @@ struct Local {
 }
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
-    fields.sliding_window.get_or_insert(4096);
+    fields.assume_window(config);
     let own: Gemma = json::typed(config)?;
     let given: Local = json::typed(config)?;
     // Transformers saves it with an underscore.
-    let every = given.sliding_window_pattern.or(given.saved_pattern).unwrap_or(6).max(1);
+    let every = given.sliding_window_pattern.or(given.saved_pattern).unwrap_or(6);
+    if every == 0 {
+        return Err("expected a sliding_window_pattern of at least 1, found 0".to_owned());
+    }
     let mut layers = fields.windows(|layer| !(layer + 1).is_multiple_of(every))?;
     for layer in layers.iter_mut().filter(|layer| layer.window.is_some()) {
         layer.rope = LayerRope::Local;
     }
-    own.head(&mut fields);
+    own.head(&mut fields)?;
     let global = fields.rope_model(1_000_000.0)?;
     let local = fields.rope_model(given.rope_local_base_freq.unwrap_or(10_000.0))?;
     let rope = match fields.rope.of_type("full_attention", global)? {
@@ -41,6 +44,10 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         Some(rope) => rope,
         None => RopeFields::default().settings(local)?,
     };
+    if let RopeScaling::LongRope(_) = local_rope.scaling {
+        return Err("expected a rotation of blocks with a window that does not depend on the length, found `longrope`"
+            .to_owned());
+    }
     let softcaps = Softcaps {
         attention: own.attn_logit_softcapping.map(|cap| positive("attn_logit_softcapping", cap)).transpose()?,
         logits: own.final_logit_softcapping.map(|cap| positive("final_logit_softcapping", cap)).transpose()?,

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::{ModelConfig, config::Fields};
 
-pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
-    let layers = fields.windows(|_| fields.sliding_window.is_some())?;
+pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
+    fields.assume_window(config);
+    let layers = fields.windows(|_| true)?;
     Ok(ModelConfig { layers, biases: fields.biases(&[])?, ..fields.model(fields.rope(10_000.0)?)? })
 }

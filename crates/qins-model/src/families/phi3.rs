@@ -5,6 +5,6 @@ use serde_json::Value;
 use crate::{ModelConfig, config::Fields};
 
 pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
-    let layers = fields.windows(|_| fields.sliding_window.is_some())?;
+    let layers = fields.windows(|_| true)?;
     Ok(ModelConfig { layers, biases: fields.biases(&[])?, fused: true, ..fields.model(fields.rope(10_000.0)?)? })
 }

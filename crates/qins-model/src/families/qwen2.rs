@@ -19,6 +19,7 @@ impl Window {
     /// Reads it; without `use_sliding_window` the file's `sliding_window` is not used.
     pub(super) fn of(config: &Value, fields: &mut Fields) -> Result<Self, String> {
         let window: Self = json::typed(config)?;
+        fields.assume_window(config);
         fields.sliding_window = fields.sliding_window.filter(|_| window.use_sliding_window);
         Ok(window)
     }

@@ -21,18 +21,19 @@ fn fourth() -> usize {
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     let NoRope { no_rope_layers, no_rope_layer_interval } = json::typed(config)?;
-    let slides = Window::of(config, &mut fields)?.use_sliding_window;
+    let window: Window = json::typed(config)?;
+    fields.sliding_window = fields.sliding_window.filter(|_| window.use_sliding_window);
     let n = fields.num_hidden_layers;
     if no_rope_layers.as_ref().is_some_and(|layers| layers.len() != n) {
         let found = no_rope_layers.map_or(0, |layers| layers.len());
         return Err(format!("expected no_rope_layers of {n} blocks, found {found}"));
     }
-    // A 1 is a block with rotation, despite the name.
+    // Only blocks without rotation have a window. A 1 is a block with rotation, despite the name.
     let rotates = |layer: usize| match &no_rope_layers {
         Some(layers) => layers[layer] != 0,
         None => !(layer + 1).is_multiple_of(no_rope_layer_interval),
     };
-    let mut layers = fields.windows(|layer| slides && rotates(layer))?;
+    let mut layers = fields.windows(|layer| !rotates(layer))?;
     for (_, layer) in layers.iter_mut().enumerate().filter(|(i, _)| !rotates(*i)) {
         layer.rope = LayerRope::None;
     }

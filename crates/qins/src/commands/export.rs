@@ -62,6 +62,7 @@ impl Export {
                 check(&checkpoint, &config)?;
                 unused(&checkpoint, &config)?
             }
+            Err(error) if model::is_known(&checkpoint) => return Err(error.into()),
             Err(_) => Vec::new(),
         };
         let bar = bytes_progress(checkpoint.tensor_bytes() as u64, "decoding".to_owned());

@@ -59,11 +59,15 @@ impl Inspect {
         let against = self.against.map(|model| model::open_named(&model)).transpose()?.map(|source| source.checkpoint);
         let inspection = inspect(&source.checkpoint, against.as_ref())?;
         // Any checkpoint can be inspected, of a model that this program does not know as well.
-        if let Ok(config) = ModelConfig::of(&source.checkpoint) {
-            note_unused(&source.name, &unused(&source.checkpoint, &config)?);
-            if let Err(fault) = check(&source.checkpoint, &config) {
-                note(&fault.to_string());
+        match ModelConfig::of(&source.checkpoint) {
+            Ok(config) => {
+                note_unused(&source.name, &unused(&source.checkpoint, &config)?);
+                if let Err(fault) = check(&source.checkpoint, &config) {
+                    note(&fault.to_string());
+                }
             }
+            Err(fault) if model::is_known(&source.checkpoint) => note(&fault.to_string()),
+            Err(_) => {}
         }
         let mut out = std::io::stdout().lock();
         if self.json {

@@ -95,7 +95,8 @@ pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32, #[comptime]
 /// tanh(x), also where a driver's own overflows: from 10 on it is 1 in `f32`.
 #[cube]
 pub(super) fn tanh(x: f32) -> f32 {
-    x.max(-10.0).min(10.0).tanh()
+    // Comparisons, which a NaN fails: the maximum of a NaN and a number may be the number.
+    select(x > 10.0, 1.0f32, select(x < -10.0, -1.0f32, x.tanh()))
 }
 
 /// `n` elements rounded to bf16, a type that not every device has.
