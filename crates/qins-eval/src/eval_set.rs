@@ -134,13 +134,23 @@ impl<'a> EvalSet<'a> {
         };
         let limit = config.max_position_embeddings;
         let (contexts, note) = contexts(prefix, &ids, &plan.contexts, limit);
+        let (count, length) = (plan.windows.0, plan.windows.1.min(limit));
+        let windows = windows(prefix, &ids, count, length);
+        if inputs.text.is_some() && count > 0 && windows.is_empty() && contexts.is_empty() {
+            let message = format!(
+                "expected a text of {} tokens or more to score, found {}",
+                length - prefix.len().min(length),
+                ids.len()
+            );
+            return Err(Error::input(&text_name, message));
+        }
         let eval_set = Self {
             prompts,
             max_new_tokens: plan.max_new_tokens,
             stop_ids,
             temperature: plan.temperature,
             seed: 0,
-            windows: windows(prefix, &ids, plan.windows.0, plan.windows.1.min(limit)),
+            windows,
             contexts,
             tokenizer: reader.tokenizer.as_ref(),
             prompts_name,

@@ -64,7 +64,7 @@ pub use preset::{Plan, Preset, REPORT_MODEL};
 pub use progress::Progress;
 pub use prompts::{Prompt, parse_prompts, read_conversation, read_prompts};
 pub use search::Search;
-pub use text_file::read_text;
+pub use text_file::{read_text, stdin_is_read};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

@@ -4,9 +4,18 @@ use std::{
     fs,
     io::{self, Read},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use crate::Error;
+
+/// Standard input can be read once.
+static STDIN_IS_READ: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`read_text`] has read standard input, to its end.
+pub fn stdin_is_read() -> bool {
+    STDIN_IS_READ.load(Ordering::Relaxed)
+}
 
 /// Reads a file in UTF-8, `-` being standard input; returns its name in messages and its text.
 ///
@@ -14,6 +23,9 @@ use crate::Error;
 /// [`Error::Io`] when it cannot be read; [`Error::Input`] naming the line with bytes that are not UTF-8, or a byte order mark.
 pub fn read_text(path: &Path) -> Result<(String, String), Error> {
     let (name, bytes) = if path == Path::new("-") {
+        if STDIN_IS_READ.swap(true, Ordering::Relaxed) {
+            return Err(Error::input("standard input", "expected one option `-` that reads it, found two"));
+        }
         let mut bytes = Vec::new();
         ("standard input".to_owned(), io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes))
     } else {

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use qins_model::{Error, ModelSource};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
-use crate::{args::ModelArgs, embedded};
+use crate::{args::ModelArgs, embedded, progress::note};
+
+/// The weights in one file, and the index of those in several.
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the model of `--model`, or the embedded one.
 pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Error> {
     match &args.model {
         Some(model) => {
             let (name, dir) = locate(model, args.force_download())?;
-            ModelSource::of_files(name, Files::Directory(dir))
+            open_directory(name, dir)
         }
         None => ModelSource::of_files("atlas (embedded)", embedded::files()),
     }
@@ -21,7 +25,15 @@ pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Error> {
 /// Opens a directory, or a name on the hub.
 pub(crate) fn open_named(model: &Path) -> Result<ModelSource, Error> {
     let (name, dir) = locate(model, false)?;
-    ModelSource::of_files(name, Files::Directory(dir))
+    open_directory(name, dir)
+}
+
+fn open_directory(name: String, dir: PathBuf) -> Result<ModelSource, Error> {
+    let files = Files::Directory(dir);
+    if [SINGLE, INDEX].iter().all(|file| files.contains(file)) {
+        note(&format!("{name}: it has {SINGLE} and {INDEX}: as in Transformers, the single file is read"));
+    }
+    ModelSource::of_files(name, files)
 }
 
 /// The display name of a model, and its directory; a name on the hub is downloaded first.
@@ -32,7 +44,7 @@ pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, Path
     use indicatif::ProgressBar;
     use qins_model::{HubProgress, hub::HubBuilder};
 
-    use crate::progress::{bytes_progress, note};
+    use crate::progress::bytes_progress;
 
     let mut bar: Option<(Arc<str>, ProgressBar)> = None;
     let hub = || HubBuilder::from_env()?.force_download(force_download).build();

@@ -41,6 +41,18 @@ impl Outputs {
         Ok(output)
     }
 
+    /// As [`open`](Self::open), for a file of a report: of others, only an earlier report is replaced.
+    pub(crate) fn open_report(&mut self, option: &str, path: &Path) -> Result<Output, Box<dyn Error>> {
+        let output = self.open(option, path)?;
+        let has_content = |file: &PathBuf| fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() > 0);
+        match output.file().filter(has_content) {
+            Some(file) if !is_of_report(&file) => {
+                Err(format!("{}: expected a new file or an earlier report, found another file", path.display()).into())
+            }
+            _ => Ok(output),
+        }
+    }
+
     /// Checks that no output is a file of a model's directory; an earlier report of this program may be replaced there.
     pub(crate) fn expect_apart(&self, model: &ModelSource) -> Result<(), String> {
         let Files::Directory(dir) = model.checkpoint.files() else { return Ok(()) };

@@ -49,7 +49,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(tokens) = &run.special_tokens {
         facts.push((
             "tokenizer",
-            format!("special tokens added to texts: {tokens}; to conversations: only their template's"),
+            format!("special tokens added to texts: {tokens}; to conversations: their template's, or as to texts where there is no template"),
         ));
     }
     let n = b.texts.len();

@@ -109,6 +109,9 @@ const TYPES: [(&str, &[&str]); 5] = [
     ("longrope", &["short_factor", "long_factor", ORIGINAL, "attention_factor", "factor"]),
 ];
 
+/// The types of blocks that may have settings of their own.
+const LAYER_TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
+
 /// What of the model the settings depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct RopeModel<'a> {
@@ -156,6 +159,12 @@ impl RopeFields {
             return Ok(None);
         };
         let place = format!("rope_parameters.{layer_type}");
+        let types = self.rope_parameters.iter().flatten();
+        if let Some((other, _)) = types.clone().find(|(key, _)| !LAYER_TYPES.contains(&key.as_str())) {
+            return Err(format!(
+                "expected in rope_parameters, which has {layer_type}, only {LAYER_TYPES:?}, found {other}"
+            ));
+        }
         if self.rope_scaling.as_ref().is_some_and(|map| !map.is_empty()) {
             return Err(format!("expected {place} or rope_scaling, found both"));
         }

@@ -44,6 +44,12 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         Some(rope) => rope,
         None => RopeFields::default().settings(local)?,
     };
+    if let Some(base) = given.rope_local_base_freq.filter(|base| *base != local_rope.theta) {
+        let found = local_rope.theta;
+        return Err(format!(
+            "expected rope_local_base_freq and the rope_theta of sliding_attention to agree, found {base} and {found}"
+        ));
+    }
     if let RopeScaling::LongRope(_) = local_rope.scaling {
         return Err("expected a rotation of blocks with a window that does not depend on the length, found `longrope`"
             .to_owned());

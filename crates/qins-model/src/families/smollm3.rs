@@ -28,6 +28,11 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         let found = no_rope_layers.map_or(0, |layers| layers.len());
         return Err(format!("expected no_rope_layers of {n} blocks, found {found}"));
     }
+    if no_rope_layer_interval == 0 || no_rope_layers.iter().flatten().any(|flag| *flag > 1) {
+        return Err(
+            "expected no_rope_layers of 0 and 1, and a no_rope_layer_interval of at least 1, found others".to_owned()
+        );
+    }
     // Only blocks without rotation have a window. A 1 is a block with rotation, despite the name.
     let rotates = |layer: usize| match &no_rope_layers {
         Some(layers) => layers[layer] != 0,

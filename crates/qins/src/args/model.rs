@@ -7,8 +7,8 @@ use clap::Args;
 /// The model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A Phi-3 or Llama model (without biases) in safetensors: a directory, or `owner/name[@revision]` on the Hugging Face
-    /// hub, downloaded into its cache once [default: the embedded model]
+    /// A model in safetensors, of a family such as Llama, Mistral, Qwen, Gemma or Phi: a directory, or `owner/name[@revision]` on
+    /// the Hugging Face hub, downloaded into its cache once [default: the embedded model]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<PathBuf>,
     /// Download every file of a model on the hub again, even if it is in the cache

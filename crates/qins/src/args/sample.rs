@@ -71,5 +71,9 @@ fn parse_penalty(text: &str) -> Result<f32, String> {
 
 fn number(text: &str, expected: &str, fits: impl Fn(f32) -> bool) -> Result<f32, String> {
     let value: f32 = text.parse().map_err(|e: std::num::ParseFloatError| e.to_string())?;
-    if value.is_finite() && fits(value) { Ok(value) } else { Err(format!("expected {expected}, found {text}")) }
+    if value.is_finite() && fits(value) {
+        Ok(value)
+    } else {
+        Err(format!("expected {expected}, within the range of f32, found {text}"))
+    }
 }

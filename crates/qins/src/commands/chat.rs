@@ -86,6 +86,7 @@ impl Chat {
         // A template that rejects a system message is reported before the first turn.
         conversation.set_system(self.system)?;
         let mut input = Input::open()?;
+        let mut unanswered = false;
         if input.is_terminal() {
             interrupt::install();
             let weights = HumanBytes(report.weight_bytes() as u64);
@@ -93,12 +94,13 @@ impl Chat {
         }
         loop {
             let line = match input.next()? {
-                Next::End => return Ok(ExitCode::SUCCESS),
+                Next::End => return Ok(ending(&input, unanswered)),
                 Next::Interrupted => {
                     say("Ctrl-D or /exit ends the conversation")?;
                     continue;
                 }
                 Next::Invalid(sentence) => {
+                    unanswered = true;
                     say(sentence)?;
                     continue;
                 }
@@ -108,7 +110,7 @@ impl Chat {
             let _ = interrupt::take();
             let result = match Line::parse(&line) {
                 Line::Nothing => Ok(()),
-                Line::Message(text) => answer(&mut conversation, &text),
+                Line::Message(text) => answer(&mut conversation, &text).map(|complete| unanswered |= !complete),
                 Line::Save(file) => save(&conversation, &file),
                 Line::Load(file) => load(&mut conversation, &file),
                 Line::System(text) => conversation.set_system(text).map_err(Into::into),
@@ -118,8 +120,11 @@ impl Chat {
                 }
                 Line::Stats => say(conversation.stats(report.weight_bytes())),
                 Line::Help => say(HELP),
-                Line::Exit => return Ok(ExitCode::SUCCESS),
-                Line::Invalid(sentence) => say(sentence),
+                Line::Exit => return Ok(ending(&input, unanswered)),
+                Line::Invalid(sentence) => {
+                    unanswered = true;
+                    say(sentence)
+                }
             };
             match result {
                 // At a terminal an error is not the end of what was said, unless nothing can be printed any more.
@@ -130,10 +135,16 @@ impl Chat {
     }
 }
 
-fn answer(conversation: &mut Conversation<'_>, text: &str) -> Result<(), Box<dyn Error>> {
+/// At a terminal the user has seen what was not answered; a script learns it from the exit code.
+fn ending(input: &Input, unanswered: bool) -> ExitCode {
+    if unanswered && !input.is_terminal() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
+/// Answers a message; returns whether the answer is complete.
+fn answer(conversation: &mut Conversation<'_>, text: &str) -> Result<bool, Box<dyn Error>> {
     match conversation.answer(text)? {
-        Ending::Complete => Ok(()),
-        ending => say(ending),
+        Ending::Complete => Ok(true),
+        ending => say(ending).map(|()| false),
     }
 }
 

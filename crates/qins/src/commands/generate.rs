@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, builder::NonEmptyStringValueParser};
-use qins_burn::{Generation, Generator, Loaded};
+use qins_burn::{Generation, Generator, Loaded, Stop};
 use qins_eval::{Prompt, read_prompts};
 use qins_model::{ModelConfig, TextReader, Tokenizer, stop_ids};
 use serde_json::json;
@@ -95,8 +95,11 @@ impl Generate {
         let prompts = self.input.read(&reader, &config)?;
         let tokenizer = reader.tokenizer.as_ref();
         let mut stops = if self.ignore_eos { Vec::new() } else { stop_ids(source.checkpoint.files(), &config)? };
+        let mut special_stops = Vec::new();
         if !self.stop.is_empty() {
-            stops.extend(special_tokens(reader.tokenizer()?, &self.stop)?);
+            special_stops = special_tokens(reader.tokenizer()?, &self.stop)?;
+            special_stops.retain(|id| !stops.contains(id));
+            stops.extend(&special_stops);
         }
         let Loaded { model, report } = self.variant.load(&source, recipe)?;
         let mut out = io::stdout().lock();
@@ -134,6 +137,7 @@ impl Generate {
             if self.json {
                 let stop = match (&finished, stop) {
                     (Some((.., true)), _) => json!("string"),
+                    (_, Stop::Eos) if ids.last().is_some_and(|id| special_stops.contains(id)) => json!("string"),
                     (_, stop) => json!(stop),
                 };
                 let special = tokenizer.map(|t| t.continuation(&prompt.input_ids, &ids, true)).transpose()?;

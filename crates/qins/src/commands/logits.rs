@@ -7,6 +7,7 @@ use qins_burn::scores;
 use qins_eval::read_text;
 use qins_model::TextReader;
 use safetensors::{Dtype, tensor::TensorView};
+use serde_json::json;
 
 use crate::{
     Outcome,
@@ -18,7 +19,8 @@ use crate::{
 ///
 /// The file is in safetensors: `input_ids` I64 `[n]`, and `logits` F32 `[n, vocabulary]`; row i has the logits of the token after
 /// tokens 0 to i. All tokens are computed in one forward pass. A text gets the special tokens that the model's tokenizer puts around
-/// texts, such as `<s>`, unless --no-special-tokens is given. The metadata name the model and its variant.
+/// texts, such as `<s>`, unless --no-special-tokens is given. The metadata entry `qins_logits` names the
+/// model and its variant, in JSON.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins logits --prompt \"The capital of France is Paris.\" --out plain.safetensors
@@ -89,11 +91,9 @@ impl WriteLogits {
             ("input_ids", TensorView::new(Dtype::I64, vec![shape[0]], &ids)?),
             ("logits", TensorView::new(Dtype::F32, shape.to_vec(), &logits)?),
         ];
-        let metadata = HashMap::from([
-            ("qins".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("model".to_owned(), source.name),
-            ("form".to_owned(), variant),
-        ]);
+        // One entry: of several, the order in the file would be another in each run.
+        let made = json!({ "qins": env!("CARGO_PKG_VERSION"), "model": source.name, "variant": variant });
+        let metadata = HashMap::from([("qins_logits".to_owned(), made.to_string())]);
         let file = safetensors::serialize(tensors, Some(metadata))?;
         out.write(&file)?;
         Ok(ExitCode::SUCCESS)

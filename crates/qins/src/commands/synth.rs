@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use qins_model::write_random_checkpoint;
+use qins_model::{ModelConfig, write_random_checkpoint};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
 use crate::{Outcome, progress::bytes_progress, shapes::shapes};
@@ -36,6 +36,8 @@ pub(crate) struct Synth {
 impl Synth {
     pub(crate) fn run(self) -> Outcome {
         let config = shapes(&self.config, self.blocks)?;
+        // Named as it was given.
+        ModelConfig::parse(&config, &self.config)?;
         let bar = bytes_progress(0, "writing".to_owned());
         write_random_checkpoint(&config, &self.out, self.shard_bytes, |done, total| {
             bar.set_length(total as u64);

@@ -184,10 +184,10 @@ impl ReportArgs {
             let name = self.report.display();
             return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary").into());
         }
-        let json = outputs.open("--report", &self.report)?;
+        let json = outputs.open_report("--report", &self.report)?;
         let beside = match json.file() {
             Some(_) => {
-                let mut open = |extension| outputs.open("--report", &self.beside(extension));
+                let mut open = |extension| outputs.open_report("--report", &self.beside(extension));
                 Some([open("html")?, open("md")?])
             }
             None => None,
@@ -301,6 +301,14 @@ impl Validate {
             let other = model::open_named(dir)?;
             outputs.expect_apart(&other)?;
             expect_same_shape(source, &other)?;
+            let is_encoded = other.checkpoint.quantization().is_some();
+            if let Some(bits) = bits.filter(|_| is_encoded) {
+                let name = dir.display();
+                return Err(format!(
+                    "{name}@{bits}: expected bits for plain weights only, found encoded ones, which are measured"
+                )
+                .into());
+            }
             let settings = Settings {
                 scheme: "checkpoint".to_owned(),
                 checkpoint: Some(dir.display().to_string()),
@@ -308,7 +316,7 @@ impl Validate {
                 ..Settings::default()
             };
             // The thresholds depend on bits per weight, which plain weights do not have.
-            let role = if other.checkpoint.quantization().is_some() { Role::Judged } else { Role::Information };
+            let role = if is_encoded { Role::Judged } else { Role::Information };
             variants.push(Variant::new(role, settings, Weights::Checkpoint(other), thresholds));
         }
         variants.extend(encoded_controls(&self.encode.targets, thresholds)?);

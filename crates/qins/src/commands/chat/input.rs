@@ -27,6 +27,9 @@ pub(super) enum Input {
 impl Input {
     /// At a terminal an editor: arrows, a history in memory, and a paste of several lines is one message.
     pub(super) fn open() -> Result<Self, Box<dyn Error>> {
+        if qins_eval::stdin_is_read() {
+            return Err("standard input: expected it for the conversation, found an option `-` that reads it".into());
+        }
         if !io::stdin().is_terminal() {
             return Ok(Self::Lines(io::stdin().lock(), 0));
         }
