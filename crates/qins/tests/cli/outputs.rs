@@ -119,6 +119,7 @@ fn output_that_is_an_input_or_another_output_is_rejected() {
     symlink("new.json", home.path("soon.md")).unwrap();
     let before = everything(&home);
     let model = "found a file of the model";
+    let report = "expected a new file or an earlier report";
     let cases: [(&str, &[&str]); 19] = [
         ("logits --model model --prompt-ids 1 --out model/model.safetensors", &["model/model.safetensors", model]),
         ("logits --model model --prompt-ids 1 --out model/config.json", &["model/config.json", model]),
@@ -141,9 +142,9 @@ fn output_that_is_an_input_or_another_output_is_rejected() {
             &["b.safetensors", "found the file of --baseline"],
         ),
         ("validate --report new.json --baseline soon.md", &["new.json", "found the file of --baseline"]),
-        ("validate --report model/README.json", &["README.md", model]),
-        ("validate --report model/notes.json", &["notes.html", model]),
-        ("validate --report q8/config.json --candidate q8", &["q8/config.json", model]),
+        ("validate --report model/README.json", &["README.md", report]),
+        ("validate --report model/notes.json", &["notes.html", report]),
+        ("validate --report q8/config.json --candidate q8", &["q8/config.json", report]),
         ("sweep --report prompts.jsonl", &["prompts.jsonl", "found the file of --prompts"]),
     ];
     for (command, messages) in cases {

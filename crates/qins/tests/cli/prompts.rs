@@ -158,7 +158,7 @@ fn stop_string_ends_the_text_before_it() {
     // A special token is not part of the text, and stops all the same.
     let special = json_special();
     let answer = run(&[&special], &["--json"]).lines().remove(0);
-    assert_eq!(answer["stop"], "eos", "{answer}");
+    assert_eq!(answer["stop"], "string", "{answer}");
     assert!(answer["text_with_special_tokens"].as_str().unwrap().ends_with(&special), "{answer}");
 
     run(&[""], &[]).rejected("empty", &["--stop"]);
