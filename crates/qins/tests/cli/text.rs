@@ -46,7 +46,7 @@ fn logits_ids(home: &Home, arguments: &[&str]) -> Vec<i64> {
 #[test]
 fn truncation_and_padding_of_a_tokenizer_change_no_text() {
     let home = home();
-    home.write("text.txt", "Paris is the capital of France. ".repeat(60));
+    home.write("text.txt", "Paris is the capital of France. ".repeat(40));
     let all = |home: &Home| {
         let validated = "validate --model atlas --text text.txt --preset quick --max-new-tokens 1 --report r.json";
         home.run(&validated.split(' ').collect::<Vec<_>>());
@@ -68,7 +68,7 @@ fn truncation_and_padding_of_a_tokenizer_change_no_text() {
 #[test]
 fn texts_begin_as_the_tokenizer_says_and_conversations_as_the_template_does() {
     let home = home();
-    home.write("text.txt", "Paris is the capital of France. ".repeat(60));
+    home.write("text.txt", "Paris is the capital of France. ".repeat(40));
     home.write("chat.jsonl", r#"{ "messages": [{ "role": "user", "content": "Hi" }] }"#);
     let plain = ids(&answer(&home, &["--prompt", PROMPT])["input_ids"]);
     let chat = ids(&answer(&home, &["--prompts", "chat.jsonl"])["input_ids"]);
@@ -86,7 +86,7 @@ fn texts_begin_as_the_tokenizer_says_and_conversations_as_the_template_does() {
 #[test]
 fn calibration_reads_the_text_as_the_tokenizer_says() {
     let home = home();
-    home.write("text.txt", "Paris is the capital of France. ".repeat(60));
+    home.write("text.txt", "Paris is the capital of France. ".repeat(40));
     let converted = |home: &Home, out: &str| {
         home.qins(&format!("convert --model atlas --scheme q3 --calibrate text.txt --out {out}")).done();
         fs::read(home.path(out).join("model.safetensors")).unwrap()
