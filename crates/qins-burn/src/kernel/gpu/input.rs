@@ -96,7 +96,7 @@ pub(super) fn gated(gate: &[f32], up: &[f32], y: &mut [f32], n: u32, #[comptime]
 #[cube]
 pub(super) fn tanh(x: f32) -> f32 {
     // Comparisons, which a NaN fails: the maximum of a NaN and a number may be the number.
-    select(x > 10.0, 1.0f32, select(x < -10.0, -1.0f32, x.tanh()))
+    select(x > f32::new(10.0), f32::new(1.0), select(x < f32::new(-10.0), f32::new(-1.0), x.tanh()))
 }
 
 /// `n` elements rounded to bf16, a type that not every device has.
