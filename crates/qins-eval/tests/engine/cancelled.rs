@@ -50,7 +50,7 @@ fn cancelled_evaluation_keeps_what_was_measured_and_a_complete_baseline() {
     assert!(!whole.partial && whole.missing.is_empty());
     let names = |report: &Report| report.candidates.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     let figures = |report: &Report, n: usize| {
-        serde_json::to_value(&report.candidates[..n].iter().map(|c| &c.figures).collect::<Vec<_>>()).unwrap()
+        serde_json::to_value(report.candidates[..n].iter().map(|c| &c.figures).collect::<Vec<_>>()).unwrap()
     };
     let (mut before, mut partial, mut in_parts) = (0, 0, 0);
     for asked in (0..).step_by(5) {
