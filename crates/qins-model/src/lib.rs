@@ -16,6 +16,8 @@ mod conversion;
 mod error;
 mod families;
 mod goal;
+#[cfg(feature = "text")]
+mod guard;
 #[cfg(feature = "hub")]
 pub mod hub;
 #[cfg(feature = "text")]

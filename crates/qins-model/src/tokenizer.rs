@@ -6,10 +6,9 @@ use std::{
 };
 
 use qins_quant::checkpoint::Files;
-use serde::Deserialize;
 use tokenizers::{AddedToken, DecoderWrapper, Encoding, Token};
 
-use crate::{Error, TextStream};
+use crate::{Error, TextStream, guard::guarded};
 
 const FILE: &str = "tokenizer.json";
 
@@ -24,13 +23,6 @@ pub struct Tokenizer {
     byte_fallback: bool,
 }
 
-/// The part of a `tokenizer.json` that is read twice.
-#[derive(Deserialize)]
-struct Decoder {
-    #[serde(rename = "decoder")]
-    _decoder: Option<serde_json::Value>,
-}
-
 impl Tokenizer {
     /// Reads a model's `tokenizer.json`.
     ///
@@ -38,20 +30,24 @@ impl Tokenizer {
     /// When the file is missing or invalid.
     pub fn open(files: &Files) -> Result<Self, Error> {
         let path = files.path(FILE);
-        let error = |e: tokenizers::Error| Error::Tokenizer { path: path.clone(), message: e.to_string() };
+        let error = |message: String| Error::Tokenizer { path: path.clone(), message };
         let bytes = files.read(FILE)?;
-        // The library panics where the JSON of a decoder is not valid.
-        serde_json::from_slice::<Decoder>(&bytes).map_err(|e| error(e.into()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(error)?;
-        inner.with_truncation(None).map_err(error)?;
-        inner.with_padding(None);
-        // What the post-processor puts around a text, whatever the text is.
-        let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "a".to_owned(), (0, 1))], 0);
-        let around = inner.post_process(text, None, true).map_err(error)?;
+        let (inner, around) = guarded(|| {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(text_of)?;
+            inner.with_truncation(None).map_err(text_of)?;
+            inner.with_padding(None);
+            // What the post-processor puts around a text, whatever the text is.
+            let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "a".to_owned(), (0, 1))], 0);
+            let around = inner.post_process(text, None, true).map_err(text_of)?;
+            Ok((inner, around))
+        })
+        .map_err(error)?;
         let (prefix, suffix) = match around.get_ids().iter().position(|id| *id == u32::MAX) {
             Some(at) => (around.get_ids()[..at].to_vec(), around.get_ids()[at + 1..].to_vec()),
             None => {
-                return Err(error("post_processor: expected one that keeps the text, found one that drops it".into()));
+                return Err(error(
+                    "post_processor: expected one that keeps the text, found one that drops it".to_owned(),
+                ));
             }
         };
         let special = inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
@@ -65,8 +61,8 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, added: bool) -> Result<Vec<u32>, Error> {
-        let encoding = self.inner.encode_fast(text, added).map_err(|e| self.error(e))?;
-        Ok(encoding.get_ids().to_vec())
+        let encoding = guarded(|| self.inner.encode_fast(text, added).map_err(text_of));
+        Ok(encoding.map_err(|message| self.invalid(message))?.get_ids().to_vec())
     }
 
     /// The token ids before every text: often a beginning-of-sequence token, or none. As in Transformers 5, `tokenizer.json` decides,
@@ -99,7 +95,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, Error> {
-        self.inner.decode(ids, !special).map_err(|e| self.error(e))
+        guarded(|| self.inner.decode(ids, !special).map_err(text_of)).map_err(|message| self.invalid(message))
     }
 
     /// A decoder of the ids that follow those of a prompt, one by one; `special` says whether special tokens are included. An answer in a
@@ -161,10 +157,10 @@ impl Tokenizer {
     pub(crate) fn invalid(&self, message: String) -> Error {
         Error::Tokenizer { path: self.path.clone(), message }
     }
+}
 
-    fn error(&self, e: tokenizers::Error) -> Error {
-        self.invalid(e.to_string())
-    }
+fn text_of(error: tokenizers::Error) -> String {
+    error.to_string()
 }
 
 fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {

@@ -123,3 +123,14 @@ fn damaged_tokenizer_is_an_error_and_never_a_panic() {
         }
     }
 }
+
+/// The library panics for a post-processor of tokens that it does not define.
+#[test]
+fn post_processor_of_an_undefined_token_is_an_error() {
+    let mut post = around(&[("<s>", 0)], &[]);
+    post["special_tokens"] = json!({});
+    let tokenizer = words(&WORDS, Value::Null, &[("post_processor", post)]).to_string().into_bytes();
+    let files = BTreeMap::from([("tokenizer.json".to_owned(), Arc::from(tokenizer))]);
+    let error = Tokenizer::open(&Files::Memory(Arc::new(files))).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json: "), "{error}");
+}
