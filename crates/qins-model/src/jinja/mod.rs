@@ -84,12 +84,14 @@ fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Er
     if step == 0 {
         return Err(python::invalid("range() arg 3 must not be zero"));
     }
-    let length = (end.saturating_sub(start).saturating_add(step - step.signum()) / step).max(0);
+    // Wider, as the distance of two numbers may not be one of their type.
+    let (distance, stride) = (i128::from(end) - i128::from(start), i128::from(step));
+    let length = ((distance + stride - stride.signum()) / stride).max(0);
     // The bound of Jinja's sandbox.
     if length > 100_000 {
         return Err(python::invalid(&format!("expected a range of at most 100000 numbers, found {length}")));
     }
-    let numbers = (0..length).map(|i| Value::from(start + i * step));
+    let numbers = (0..length as i64).map(|i| Value::from(start + i * step));
     Ok(python::sequence(python::Kind::Range(start, end, step), numbers))
 }
 
@@ -101,6 +103,29 @@ fn strftime(time: NaiveDateTime, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn range_of_any_numbers_is_a_list_or_an_error() {
+        let list = |first, second, step| range(first, second, step).map(|list| list.len().unwrap());
+        for (first, second, step, length) in [
+            (3, None, None, 3),
+            (3, Some(0), Some(-1), 3),
+            (0, Some(7), Some(3), 3),
+            (5, Some(2), None, 0),
+            (i64::MIN, Some(i64::MAX), Some(i64::MAX), 3),
+            (i64::MAX, Some(i64::MIN), Some(i64::MIN), 2),
+        ] {
+            assert_eq!(list(first, second, step).unwrap(), length, "{first} {second:?} {step:?}");
+        }
+        for (first, second, step) in [
+            (i64::MAX, Some(i64::MIN), Some(-1)),
+            (i64::MIN, Some(i64::MAX), None),
+            (0, Some(1), Some(0)),
+            (100_001, None, None),
+        ] {
+            assert!(list(first, second, step).is_err(), "{first} {second:?} {step:?}");
+        }
+    }
 
     /// The texts are those of `datetime.datetime(2025, 3, 7, 9, 5, 3).strftime(…)` in Python.
     #[test]
