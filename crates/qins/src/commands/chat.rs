@@ -110,7 +110,7 @@ impl Chat {
             let _ = interrupt::take();
             let result = match Line::parse(&line) {
                 Line::Nothing => Ok(()),
-                Line::Message(text) => answer(&mut conversation, &text).map(|complete| unanswered |= !complete),
+                Line::Message(text) => answer(&mut conversation, &text).map(|is_answered| unanswered |= !is_answered),
                 Line::Save(file) => save(&conversation, &file),
                 Line::Load(file) => load(&mut conversation, &file),
                 Line::System(text) => conversation.set_system(text).map_err(Into::into),
@@ -140,11 +140,14 @@ fn ending(input: &Input, unanswered: bool) -> ExitCode {
     if unanswered && !input.is_terminal() { ExitCode::from(2) } else { ExitCode::SUCCESS }
 }
 
-/// Answers a message; returns whether the answer is complete.
+/// Answers a message; returns whether there is an answer, if only the beginning of one.
 fn answer(conversation: &mut Conversation<'_>, text: &str) -> Result<bool, Box<dyn Error>> {
     match conversation.answer(text)? {
         Ending::Complete => Ok(true),
-        ending => say(ending).map(|()| false),
+        ending => {
+            say(&ending)?;
+            Ok(!matches!(ending, Ending::TooLong { .. }))
+        }
     }
 }
 
