@@ -108,13 +108,12 @@ pub(crate) fn assemble(
         match tensor {
             ModelTensor::Linear(spec) => {
                 progress(parts.linears.len(), total);
-                parts.linears.insert(format!("{}.weight", spec.module), linear(spec)?);
+                parts.linears.insert(spec.module.clone(), linear(spec)?);
             }
             ModelTensor::Bias(spec) => {
-                let (name, bias) = (format!("{}.weight", spec.name.trim_end_matches(".bias")), vector(spec)?);
-                parts.linears.entry(name).and_modify(|linear| {
-                    *linear = linear.clone().with_bias(Some(Param::from_tensor(bias)));
-                });
+                let module = spec.name.trim_end_matches(".bias");
+                let linear = parts.linear(module).with_bias(Some(Param::from_tensor(vector(spec)?)));
+                parts.linears.insert(module.to_owned(), linear);
             }
             ModelTensor::Norm(spec) => {
                 let weight = vector(spec)?;
@@ -131,7 +130,7 @@ pub(crate) fn assemble(
     Ok(Decoder::new(config, embed_tokens, layers, last, lm_head))
 }
 
-/// A model's linears and norms by the names of their weights, as far as they are not yet in place.
+/// A model's linears by their modules, and norms by the names of their weights, as far as they are not yet in place.
 struct Parts {
     linears: HashMap<String, Projection>,
     norms: HashMap<String, RmsNorm>,
@@ -140,7 +139,7 @@ struct Parts {
 impl Parts {
     fn linear(&mut self, module: &str) -> Projection {
         // The list has every linear of the blocks, since both follow from the same configuration.
-        self.linears.remove(&format!("{module}.weight")).expect("a linear of the model's own list of tensors")
+        self.linears.remove(module).expect("a linear of the model's own list of tensors")
     }
 
     fn block(&mut self, config: &ModelConfig, layer: usize) -> Block {

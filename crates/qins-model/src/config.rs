@@ -9,8 +9,8 @@ use qins_quant::checkpoint::Checkpoint;
 use serde_json::Value;
 
 pub(crate) use fields::{Fields, positive};
-pub(crate) use rope::RopeFields;
 pub use rope::{Llama3, LongRope, RopeScaling, RopeSettings, Yarn};
+pub(crate) use rope::{RopeFields, RopeModel};
 
 use crate::{Error, families};
 

@@ -42,10 +42,7 @@ fn read(name: &Path) -> Result<Value, String> {
 }
 
 fn built_in() -> Result<Map<String, Value>, String> {
-    let mut all = match json::object(OTHERS.as_bytes())? {
-        Value::Object(all) => all,
-        _ => Map::new(),
-    };
+    let mut all: Map<String, Value> = json::typed(&json::object(OTHERS.as_bytes())?)?;
     all.insert(PHI.0.to_owned(), json::object(PHI.1.as_bytes())?);
     Ok(all)
 }

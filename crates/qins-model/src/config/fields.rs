@@ -143,7 +143,8 @@ impl Fields {
     /// When the width of a head does not follow from the other fields.
     pub(crate) fn rope_model(&self, theta: f64) -> Result<RopeModel<'_>, String> {
         let (model_type, longest) = (&self.model_type[..], self.max_position_embeddings);
-        Ok(RopeModel { model_type, theta, head_dim: self.head_dim()?, max_position_embeddings: longest })
+        let head_dim = self.head_dim()?;
+        Ok(RopeModel { model_type, theta, head_dim, max_position_embeddings: longest, is_phi3: false })
     }
 
     fn head_dim(&self) -> Result<usize, String> {

@@ -120,12 +120,8 @@ pub(crate) struct RopeModel<'a> {
     pub(crate) theta: f64,
     pub(crate) head_dim: usize,
     pub(crate) max_position_embeddings: usize,
-}
-
-impl RopeModel<'_> {
-    fn is_phi3(self) -> bool {
-        self.model_type == "phi3"
-    }
+    /// Whether settings are read as Transformers reads those of a Phi-3.
+    pub(crate) is_phi3: bool,
 }
 
 impl RopeFields {
@@ -155,12 +151,12 @@ impl RopeFields {
     /// # Errors
     /// As [`settings`](Self::settings).
     pub(crate) fn of_type(&self, layer_type: &str, model: RopeModel<'_>) -> Result<Option<RopeSettings>, String> {
-        let Some(settings) = self.rope_parameters.as_ref().and_then(|types| types.get(layer_type)) else {
+        let types = self.rope_parameters.as_ref();
+        let Some((types, settings)) = types.and_then(|types| Some((types, types.get(layer_type)?))) else {
             return Ok(None);
         };
         let place = format!("rope_parameters.{layer_type}");
-        let types = self.rope_parameters.iter().flatten();
-        if let Some((other, _)) = types.clone().find(|(key, _)| !LAYER_TYPES.contains(&key.as_str())) {
+        if let Some(other) = types.keys().find(|key| !LAYER_TYPES.contains(&key.as_str())) {
             return Err(format!(
                 "expected in rope_parameters, which has {layer_type}, only {LAYER_TYPES:?}, found {other}"
             ));
@@ -184,7 +180,7 @@ impl RopeFields {
         }
         let partial = agreed("partial_rotary_factor", place, inner.partial_rotary_factor, self.partial_rotary_factor)?;
         let partial = partial.unwrap_or(1.0);
-        if !model.is_phi3() && partial != 1.0 {
+        if !model.is_phi3 && partial != 1.0 {
             let name = model.model_type;
             return Err(format!("expected partial_rotary_factor 1 with model_type `{name}`, found {partial}"));
         }

@@ -1,9 +1,10 @@
 //! What Gemma 2 and 3 have in common.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
-    Factors, ModelConfig, NormPlacement, RopeSettings,
+    Factors, ModelConfig, NormPlacement, RopeSettings, Softcaps,
     config::{Fields, positive},
 };
 
@@ -11,8 +12,8 @@ use crate::{
 #[derive(Deserialize)]
 pub(super) struct Gemma {
     query_pre_attn_scalar: Option<f64>,
-    pub(super) attn_logit_softcapping: Option<f64>,
-    pub(super) final_logit_softcapping: Option<f64>,
+    attn_logit_softcapping: Option<f64>,
+    final_logit_softcapping: Option<f64>,
     use_bidirectional_attention: Option<bool>,
 }
 
@@ -29,6 +30,18 @@ impl Gemma {
         fields.head_dim.get_or_insert(256);
         fields.tie_word_embeddings.get_or_insert(true);
         Ok(fields)
+    }
+
+    /// The soft caps: given as null there is none, and not given there is `default`.
+    pub(super) fn softcaps(&self, config: &Value, default: Softcaps) -> Result<Softcaps, String> {
+        let cap = |name: &str, given: Option<f64>, default: Option<f32>| match given {
+            None if config.get(name).is_none() => Ok(default),
+            given => given.map(|cap| positive(name, cap)).transpose(),
+        };
+        Ok(Softcaps {
+            attention: cap("attn_logit_softcapping", self.attn_logit_softcapping, default.attention)?,
+            logits: cap("final_logit_softcapping", self.final_logit_softcapping, default.logits)?,
+        })
     }
 
     /// Norms before and after with 1 + w, embeddings times √hidden_size.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     LayerRope, ModelConfig, QkNorm, RopeScaling, Softcaps,
-    config::{Fields, RopeFields, positive},
+    config::{Fields, RopeFields},
     families::gemma::Gemma,
 };
 
@@ -54,10 +54,7 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
         return Err("expected a rotation of blocks with a window that does not depend on the length, found `longrope`"
             .to_owned());
     }
-    let softcaps = Softcaps {
-        attention: own.attn_logit_softcapping.map(|cap| positive("attn_logit_softcapping", cap)).transpose()?,
-        logits: own.final_logit_softcapping.map(|cap| positive("final_logit_softcapping", cap)).transpose()?,
-    };
+    let softcaps = own.softcaps(config, Softcaps::default())?;
     let model = own.model(&fields, rope)?;
     Ok(ModelConfig { layers, softcaps, qk_norm: QkNorm::PerHead, local_rope: Some(local_rope), ..model })
 }

@@ -2,9 +2,13 @@
 
 use serde_json::Value;
 
-use crate::{ModelConfig, config::Fields};
+use crate::{
+    ModelConfig,
+    config::{Fields, RopeModel},
+};
 
 pub(super) fn describe(_: &Value, fields: Fields) -> Result<ModelConfig, String> {
     let layers = fields.windows(|_| true)?;
-    Ok(ModelConfig { layers, biases: fields.biases(&[])?, fused: true, ..fields.model(fields.rope(10_000.0)?)? })
+    let rope = fields.rope.settings(RopeModel { is_phi3: true, ..fields.rope_model(10_000.0)? })?;
+    Ok(ModelConfig { layers, biases: fields.biases(&[])?, fused: true, ..fields.model(rope)? })
 }

@@ -36,7 +36,7 @@ impl Inner {
     /// The type; early Phi-3 called LongRoPE `su` or `yarn`.
     pub(super) fn name(&self, place: &str, model: RopeModel<'_>) -> Result<String, String> {
         let named = |name: &Option<String>| {
-            let is_alias = |n: &str| model.is_phi3() && ["su", "yarn"].contains(&n);
+            let is_alias = |n: &str| model.is_phi3 && ["su", "yarn"].contains(&n);
             name.clone().map(|n| if is_alias(&n) { "longrope".into() } else { n })
         };
         match (named(&self.rope_type), named(&self.r#type)) {
@@ -115,7 +115,7 @@ impl Place<'_> {
 
     /// The context length before extension.
     fn original(&self) -> Result<usize, String> {
-        let (inside, place, is_phi3) = (self.inner.original_max_position_embeddings, self.place, self.model.is_phi3());
+        let (inside, place, is_phi3) = (self.inner.original_max_position_embeddings, self.place, self.model.is_phi3);
         let original = match (agreed(ORIGINAL, place, inside, self.outside)?, self.outside) {
             // Transformers reads a Phi-3's only there.
             (Some(inside), None) if is_phi3 && inside != PHI3_ORIGINAL => {
