@@ -91,7 +91,8 @@ fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Er
     if length > 100_000 {
         return Err(python::invalid(&format!("expected a range of at most 100000 numbers, found {length}")));
     }
-    let numbers = (0..length as i64).map(|i| Value::from(start + i * step));
+    // Every number lies between start and end; the product of place and step need not.
+    let numbers = (0..length).map(|i| Value::from((i128::from(start) + i * stride) as i64));
     Ok(python::sequence(python::Kind::Range(start, end, step), numbers))
 }
 
