@@ -69,7 +69,7 @@ impl Attention {
         let (precision, mask) = (pass.precision, pass.mask(self.layer.window));
         let [n, _] = x.dims();
         let q = self.prepared(self.q_proj.forward(x.clone()), &self.q_norm, self.heads, pass);
-        let k = self.prepared(self.k_proj.forward(x.clone()), &self.k_norm, self.kv_heads, pass);
+        let k = precision.keys(self.prepared(self.k_proj.forward(x.clone()), &self.k_norm, self.kv_heads, pass));
         let v = precision.round(self.v_proj.forward(x)).reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
