@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use crate::{
+    cache::Cache,
     cargo::{self, Outcome},
     qins,
 };
@@ -35,6 +36,8 @@ enum Benchmark {
     Peers(Arguments),
     /// Memory and time by context length, for every KV cache scheme, as a table and a plot
     Context(Arguments),
+    /// KL divergence of every KV cache scheme by context length, beside llama.cpp's, as a table and a plot
+    Cache(Cache),
     /// Bytes of weights per second of every kernel, on every instruction set of this machine
     Kernels(Arguments),
 }
@@ -56,6 +59,7 @@ impl Bench {
             Benchmark::Speed(rest) => program("qins-bench-speed", &rest.after(&["speed"])),
             Benchmark::Peers(rest) => program("qins-bench-speed", &rest.after(&["speed", "--peers"])),
             Benchmark::Context(rest) => program("qins-bench-speed", &rest.after(&["context"])),
+            Benchmark::Cache(cache) => cache.run(),
             Benchmark::Kernels(rest) => criterion("qins-bench-kernels", &rest.arguments),
         }
     }
@@ -70,18 +74,6 @@ impl Arguments {
 /// Rounds the embedded model to other formats, compares all of them with its plain weights, and plots the report.
 fn fidelity() -> Outcome {
     let out = cargo::root().join("target/bench");
-    let quality = |option: &str, path: &Path| {
-        let mut run = cargo::cargo("run");
-        run.args(["--quiet", "--package", "qins-bench-quality"])
-            .arg("--manifest-path")
-            .arg(cargo::root().join("Cargo.toml"));
-        let output = run.arg("--").arg(option).arg(path).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|e| format!("cargo run: {e}"))?;
-        if !output.status.success() {
-            return Err(format!("bench quality {option}: {}", output.status));
-        }
-        String::from_utf8(output.stdout).map_err(|e| format!("bench quality {option}: {e}"))
-    };
     let rounded = quality("--rounded", &out.join("rounded"))?;
     let report = out.join("fidelity.json");
     let mut validate: Vec<OsString> =
@@ -93,6 +85,20 @@ fn fidelity() -> Outcome {
     fs::write(&plot, quality("--fidelity", &report)?).map_err(|e| format!("{}: {e}", plot.display()))?;
     println!("plot       {}", plot.display());
     Ok(compared)
+}
+
+/// What `bench quality` prints with this option.
+pub(crate) fn quality(option: &str, path: &Path) -> Result<String, String> {
+    let mut run = cargo::cargo("run");
+    run.args(["--quiet", "--package", "qins-bench-quality"])
+        .arg("--manifest-path")
+        .arg(cargo::root().join("Cargo.toml"));
+    let output = run.arg("--").arg(option).arg(path).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|e| format!("cargo run: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("bench quality {option}: {}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|e| format!("bench quality {option}: {e}"))
 }
 
 /// Runs a benchmark that is a binary.

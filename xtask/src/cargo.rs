@@ -37,9 +37,14 @@ pub(crate) fn is_built(program: &str) -> bool {
 
 /// Runs a command, and returns its exit code.
 pub(crate) fn run(command: &mut Command) -> Outcome {
+    code(command).map(ExitCode::from)
+}
+
+/// As [`run`], for those who read the code.
+pub(crate) fn code(command: &mut Command) -> Result<u8, String> {
     let status = command.status().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
     let code = status.code().ok_or_else(|| format!("{}: {status}", command.get_program().to_string_lossy()))?;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)))
+    Ok(u8::try_from(code).unwrap_or(2))
 }
 
 /// Runs a command in place of this process.

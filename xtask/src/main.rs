@@ -3,6 +3,7 @@
 //! This program parses, chooses and spawns; it links none of the programs it starts.
 
 mod bench;
+mod cache;
 mod cargo;
 mod fuzz;
 mod qins;

@@ -14,7 +14,8 @@ pub(crate) fn replace(arguments: &[OsString]) -> Outcome {
     cargo::replace(&mut command(arguments))
 }
 
-fn command(arguments: &[OsString]) -> Command {
+/// The command that runs `qins` with these arguments.
+pub(crate) fn command(arguments: &[OsString]) -> Command {
     let mut run = cargo::qins();
     let features = features(arguments);
     run.args(&features);

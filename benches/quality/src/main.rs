@@ -3,6 +3,7 @@
 //! No calibration and no model: matrices are encoded and decoded. `validate` measures the effect on a model.
 
 mod bound;
+mod cache;
 mod criteria;
 mod data;
 mod fidelity;
@@ -56,6 +57,9 @@ struct Cli {
     /// Only plot a report of `qins validate`: mean KL divergence against bits per weight, as SVG on standard output
     #[arg(long, value_name = "REPORT", exclusive = true)]
     fidelity: Option<PathBuf>,
+    /// Only gather the reports of encoded caches in a directory: cache.json, cache.md and cache.svg there, and the table
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    cache: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,10 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     }
     if let Some(report) = &cli.fidelity {
         io::stdout().write_all(fidelity::plot(report)?.as_bytes())?;
+        return Ok(());
+    }
+    if let Some(dir) = &cli.cache {
+        io::stdout().write_all(cache::write(dir)?.as_bytes())?;
         return Ok(());
     }
     let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &atlas)?];

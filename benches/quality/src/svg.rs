@@ -27,6 +27,8 @@ const STYLE: &str = "
 pub(crate) struct Axis {
     title: &'static str,
     label: &'static str,
+    /// The horizontal one.
+    bits: &'static str,
     step: i32,
     tick: fn(i32) -> String,
     /// Whether to draw the rate–distortion bound of independent Gaussian weights.
@@ -37,6 +39,7 @@ pub(crate) struct Axis {
 pub(crate) const DECIBELS: Axis = Axis {
     title: "Signal-to-quantisation-noise ratio against bits per weight",
     label: "SQNR, dB",
+    bits: "bits per weight (bpw)",
     step: 5,
     tick: |tick| tick.to_string(),
     bound: true,
@@ -46,10 +49,15 @@ pub(crate) const DECIBELS: Axis = Axis {
 pub(crate) const KL: Axis = Axis {
     title: "Mean KL divergence against bits per weight",
     label: "KL, nats",
+    bits: "bits per weight (bpw)",
     step: 1,
     tick: |tick| format!("1e{tick}"),
     bound: false,
 };
+
+/// The same, of forms of the KV cache.
+pub(crate) const CACHE: Axis =
+    Axis { title: "Mean KL divergence against bits per number of the KV cache", bits: "bits per number", ..KL };
 
 /// The ends of an axis in steps that contains every value.
 fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
@@ -120,11 +128,7 @@ fn axes(svg: &mut String, axis: &Axis, name: &str, bits: [f64; 2], values: [f64;
         let _ = writeln!(svg, "<text x=\"-6\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", y + 4.0);
     }
     let middle = right / 2.0;
-    let _ = writeln!(
-        svg,
-        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">bits per weight (bpw)</text>",
-        bottom + 34.0
-    );
+    let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 34.0, axis.bits);
     let _ = writeln!(svg, "<text x=\"-6\" y=\"-14\" text-anchor=\"end\">{}</text>", axis.label);
     if !axis.bound {
         return;

@@ -20,11 +20,17 @@ pub(crate) struct Machine {
     threads: Option<u16>,
 }
 
-/// `qins bench --json`.
-pub(crate) fn bench(machine: &Machine) -> Command {
+/// The program `qins`, without arguments.
+pub(crate) fn qins() -> Command {
     let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     run.args(["run", "--locked", "--quiet", "--package", "qins", "--manifest-path"]);
     run.arg(root().join("Cargo.toml"));
+    run
+}
+
+/// `qins bench --json`.
+pub(crate) fn bench(machine: &Machine) -> Command {
+    let mut run = qins();
     let backend = match &machine.backend[..] {
         "vulkan" => "wgpu",
         backend => backend,
@@ -38,6 +44,11 @@ pub(crate) fn bench(machine: &Machine) -> Command {
         run.args(["--threads", &threads.to_string()]);
     }
     run
+}
+
+/// Checks that this Python can run llama.cpp; it prints what is missing.
+pub(crate) fn expect_llama(python: &Path) -> Result<(), String> {
+    output(Command::new(python).arg(root().join("benches/peers/llama.py")).arg("--help")).map(drop)
 }
 
 /// Runs a command and parses its JSON output; `name` is for messages.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     output::written,
-    process::{Machine, bench, json, root},
+    process::{Machine, bench, json, output, qins, root},
 };
 
 /// A measurement, as `qins bench` prints it.
@@ -68,4 +69,33 @@ pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, machin
     run.args(["--model", &format!("synthetic:{}", shapes.display()), "--kv", kv, "--repeats", "1"]);
     run.args(["--prompt-tokens", &context.to_string(), "--tokens", &tokens.to_string()]);
     json(&mut run, &format!("{context} tokens, KV cache in {kv}"))
+}
+
+/// A GGUF file of random weights in these shapes.
+pub(crate) fn gguf(python: &Path, shapes: &Path) -> Result<PathBuf, String> {
+    let (model, file) = (root().join("target/bench/context-model"), root().join("target/bench/context.gguf"));
+    if model.exists() {
+        fs::remove_dir_all(&model).map_err(|e| format!("{}: {e}", model.display()))?;
+    }
+    output(qins().args(["--", "synth", "--config"]).arg(shapes).arg("--out").arg(&model))?;
+    let convert = root().join("benches/peers/convert.py");
+    output(Command::new(python).arg(convert).arg(&model).arg(&file).args(["--type", "bf16"]))?;
+    Ok(file)
+}
+
+/// Measures llama.cpp at a context of this length.
+pub(crate) fn llama(
+    python: &Path,
+    gguf: &Path,
+    kv: &str,
+    context: u32,
+    tokens: u32,
+    threads: usize,
+) -> Result<Run, String> {
+    let mut run = Command::new(python);
+    run.arg(root().join("benches/peers/cache.py")).arg("speed").arg(gguf).args(["--kv", kv]);
+    for (option, value) in [("--context", context as usize), ("--tokens", tokens as usize), ("--threads", threads)] {
+        run.args([option, &value.to_string()]);
+    }
+    json(&mut run, &format!("{context} tokens, llama.cpp's KV cache in {kv}"))
 }

@@ -4,7 +4,7 @@ use super::{
     measure::Run,
     theory::{Fit, fits},
 };
-use crate::output::STYLE;
+use crate::output::{COLOURS, STYLE};
 
 /// A panel's area, the margin left of it and below it, and the height of its heading, in pixels.
 const AREA: [f64; 2] = [250.0, 220.0];
@@ -27,7 +27,7 @@ const PANELS: [Panel; 3] = [
 /// Dots are measured, dashed lines are the fitted model.
 pub(crate) fn plot(runs: &[Run]) -> String {
     let fits = fits(runs);
-    let (panel, height) = (AREA[0] + MARGIN[0] + 44.0, HEADING + AREA[1] + MARGIN[1]);
+    let (panel, height) = (AREA[0] + MARGIN[0] + 96.0, HEADING + AREA[1] + MARGIN[1]);
     let width = panel * PANELS.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
@@ -104,7 +104,7 @@ fn lines(panel: &Panel, fits: &[Fit<'_>]) -> String {
         AREA[1] + 33.0
     );
     for (i, fit) in fits.iter().enumerate() {
-        let class = i % 5;
+        let class = i % COLOURS;
         let steps = (0..=32).map(|step| x.from * (x.to / x.from).powf(f64::from(step) / 32.0));
         let theory: Vec<String> =
             steps.map(|n| format!("{:.1},{:.1}", x.at(n), down((panel.theory)(fit, n)))).collect();
@@ -134,7 +134,7 @@ fn names(panel: &Panel, fits: &[Fit<'_>], down: impl Fn(f64) -> f64) -> String {
         least = at + 13.0;
         svg += &format!(
             "<text class=\"c{}\" x=\"{}\" y=\"{:.1}\">{}</text>\n",
-            i % 5,
+            i % COLOURS,
             AREA[0] + 8.0,
             at + 4.0,
             fits[i].name

@@ -54,11 +54,6 @@ pub(crate) fn qins(variant: &str, blocks: u16, machine: &Machine) -> Result<Run,
     measured(&mut run, variant.to_owned())
 }
 
-/// Checks that this Python can run llama.cpp; it prints what is missing.
-pub(crate) fn expect_llama(python: &Path) -> Result<(), String> {
-    output(Command::new(python).arg(root().join("benches/peers/llama.py")).arg("--help")).map(drop)
-}
-
 /// Measures llama.cpp on a GGUF file of these shapes, which is created if needed.
 pub(crate) fn llama(python: &Path, file_type: &str, blocks: u16, threads: usize) -> Result<Run, String> {
     let (program, blocks) = (root().join("benches/peers/llama.py"), blocks.to_string());

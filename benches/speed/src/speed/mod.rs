@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::{
     output::{figures, print, written},
-    process::Machine,
+    process::{Machine, expect_llama},
 };
 
 /// Measure decode tok/s, prefill tok/s and peak RSS of every scheme at the shapes of Phi-3.5-mini, with random weights.
@@ -44,7 +44,7 @@ pub(crate) struct Speed {
 pub(crate) fn run(options: &Speed) -> Result<(), String> {
     if options.peers {
         // Before minutes are spent on the others.
-        measure::expect_llama(&options.python)?;
+        expect_llama(&options.python)?;
     }
     let mut runs = Vec::new();
     for variant in &options.variants {

@@ -134,7 +134,9 @@ impl Thresholds {
                     Criterion::at_most(MEAN_KL, max_kl, mean_kl),
                 ]
             }
-            (None | Some(Computation::CoarseKeys), _, Self::MaxKl(threshold)) => vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)],
+            (None | Some(Computation::CoarseKeys), _, Self::MaxKl(threshold)) => {
+                vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)]
+            }
             (None | Some(Computation::CoarseKeys), _, Self::MinTop1Agreement(threshold)) => {
                 vec![Criterion::at_least(TOP1_AGREEMENT, threshold, top1_agreement)]
             }

@@ -50,7 +50,8 @@ pub(crate) struct Validate {
     /// one is listed with the bits per weight of the format whose values it holds. May be repeated
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
-    /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8 or q4
+    /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8 or q4 [default of the preset
+    /// cache: all encoded ones]
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     kv: Vec<KvScheme>,
     #[command(flatten)]
@@ -235,6 +236,10 @@ impl ReportArgs {
 impl Validate {
     pub(crate) fn run(mut self) -> Outcome {
         self.model = self.eval.model(self.model);
+        if self.eval.preset(&self.model) == Preset::Cache && self.kv.is_empty() {
+            let is_encoded = |scheme: &KvScheme| !matches!(scheme, KvScheme::F32 | KvScheme::F16 | KvScheme::Bf16);
+            self.kv = KvScheme::ALL.into_iter().filter(is_encoded).collect();
+        }
         let recipes = self.recipes()?;
         let inputs = Outputs::default().reads("--calibrate", self.encode.calibrate.as_deref());
         let mut outputs = self.eval.files(inputs)?;

@@ -3,9 +3,9 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::{Home, json_file};
+use crate::common::{Home, json_file, read_tensors};
 
 #[test]
 fn mixture_passes_its_threshold_on_held_out_prompts() {
@@ -78,6 +78,44 @@ fn encoded_kv_cache_is_judged_by_its_own_thresholds() {
     assert!(kl[0] < 1e-9 && kl.windows(2).all(|pair| 4.0 * pair[0] < pair[1]), "{kl:?}");
     assert!(run.out.contains("\nKV cache\n"), "{}", run.out);
     home.qins("generate --prompt-ids 5 --kv q7").rejected("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
+}
+
+#[test]
+fn preset_cache_scores_each_text_past_token_64_and_its_control_fails() {
+    let home = Home::new("e_tied/f32");
+    let text = fs::read_to_string(crate::common::repository("crates/qins-eval/assets/text.txt")).unwrap();
+    home.write("a.txt", &text[..4000]);
+    home.write("b.txt", &text[8000..12000]);
+    let run = home.qins("validate --preset cache --contexts 224 --text a.txt --text b.txt --baseline kept.safetensors");
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let report = json_file(&home.path("report.json"));
+    assert_eq!(report["run"]["text"]["name"], "a.txt, b.txt");
+    let candidates = report["candidates"].as_array().unwrap();
+    // Every encoded scheme is judged, and no weights are.
+    let kv: Vec<&str> = candidates.iter().filter_map(|c| c["kv"].as_str()).collect();
+    assert!(["q8", "q4"].iter().all(|scheme| kv.contains(scheme)) && !kv.contains(&"bf16"), "{kv:?}");
+    assert!(candidates.iter().all(|c| c["encoded_weights"] == 0));
+    // Four passages of each text, of 224 tokens.
+    for candidate in candidates {
+        let [context] = &candidate["figures"]["contexts"].as_array().unwrap()[..] else { panic!("{candidate}") };
+        let sizes = ["length", "tokens", "positions"].map(|field| context[field].as_u64().unwrap());
+        assert_eq!(sizes, [224, 64, 2 * 4 * 160]);
+    }
+    let control = candidates.last().unwrap();
+    assert_eq!((&control["name"], &control["role"]), (&json!("keys of 3 bits per token"), &json!("control")));
+    assert_eq!((&control["passed"], &control["criteria"][0]["passed"]), (&json!(true), &json!(false)));
+    // A cache of 8 bits has a scale per vector of 32.
+    let q8 = candidates.iter().find(|c| c["kv"] == "q8").unwrap();
+    assert!(q8["kv_bits_per_number"].as_f64().is_some_and(|bits| (8.0..=8.6).contains(&bits)), "{q8}");
+    // Other programs find the ids in the baseline.
+    let kept = read_tensors(&home.path("kept.safetensors"));
+    let ids: Value = serde_json::from_slice(&kept["run"].bytes).unwrap();
+    let lengths: Vec<usize> =
+        ids["passages"][7].as_array().unwrap().iter().map(|p| p.as_array().unwrap().len()).collect();
+    assert_eq!((ids["passages"].as_array().unwrap().len(), lengths), (8, vec![64, 160]));
+    home.write("short.txt", "A text. ");
+    let run = home.qins("validate --preset cache --contexts 224 --text short.txt");
+    run.rejected("short", &["expected at least one prompt or passage", "short.txt has"]);
 }
 
 #[test]
