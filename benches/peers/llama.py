@@ -142,22 +142,10 @@ def make(args):
 def run(args):
     if args.threads < 1 or args.prompt < 1 or args.tokens < 1 or args.prompt + args.tokens > CONTEXT:
         fail(f"--threads, --prompt and --tokens must be at least 1, and prompt and tokens together at most {CONTEXT}.")
-    with open(args.model, "rb") as file:
-        if file.read(4) != b"GGUF":
-            fail(f"{args.model} is not a GGUF file.")
-    log = []  # only here it is said where the weights went
-    callback = llama.llama_log_callback(lambda _, text, __: log.append(text.decode("utf-8", "replace")))
-    llama.llama_log_set(callback, None)
-    model_params = llama.llama_model_default_params()
-    model_params.n_gpu_layers = 0
-    model_params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-    model_params.use_extra_bufts = not args.no_repack
+    log = log_lines()
     start = time.perf_counter()
-    model = llama.llama_model_load_from_file(os.fsencode(args.model), model_params)
+    model = load(args.model, log, not args.no_repack)
     load_seconds = time.perf_counter() - start
-    if not model:
-        reason = next((line.split(": ", 1)[1].strip() for line in log if "error loading" in line), "no reason given")
-        fail(f"llama.cpp cannot load {args.model}: {reason}.")
     params = llama.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT
     params.n_threads = params.n_threads_batch = args.threads
@@ -192,9 +180,6 @@ def run(args):
         if repeat > 0:  # the first warms up
             prefill.append(args.prompt / seconds)
             decoding.append(args.tokens / total)
-    with open("/proc/self/status") as status:  # Linux; getrusage would count the parent before exec
-        peak_rss_bytes = 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read())[1])
-
     reader = gguf.GGUFReader(args.model)
     sizes = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
     weight_bytes = sum(sizes.values())
@@ -213,13 +198,50 @@ def run(args):
         "prefill_runs": [round(speed, 2) for speed in prefill],
         "decode_runs": [round(speed, 3) for speed in decoding],
         "load_seconds": round(load_seconds, 3),
-        "peak_rss_bytes": peak_rss_bytes,
+        "peak_rss_bytes": peak_rss_bytes(),
         "weight_bytes": weight_bytes,
         "decode_gb_per_second": round(read_bytes * decode_speed / 1e9, 2),
         "buffers_mib": {name: float(size) for name, size in buffers},
         "system_info": llama.llama_print_system_info().decode().strip(),
     }
     print(json.dumps(report) if args.json else "\n".join(f"{key}: {value}" for key, value in report.items()))
+
+
+def log_lines():
+    """llama.cpp's log from now on, in which alone it says where weights and caches are."""
+    lines = []
+    log_lines.callback = llama.llama_log_callback(lambda _, text, __: lines.append(text.decode("utf-8", "replace")))
+    llama.llama_log_set(log_lines.callback, None)
+    return lines
+
+
+def load(path, log, repack=True):
+    """The model of a GGUF file, on the CPU."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"GGUF":
+            fail(f"{path} is not a GGUF file.")
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = repack
+    model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = next((line.split(": ", 1)[1].strip() for line in log if "error loading" in line), "no reason given")
+        fail(f"llama.cpp cannot load {path}: {reason}.")
+    return model
+
+
+def peak_rss_bytes():
+    with open("/proc/self/status") as status:  # Linux; getrusage would count the parent before exec
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status.read())[1])
+
+
+def guarded(command, args):
+    """Runs a command, and says in one sentence which file could not be read or written."""
+    try:
+        command(args)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
 
 
 class Parser(argparse.ArgumentParser):
@@ -244,10 +266,8 @@ def main():
     command.add_argument("--no-repack", action="store_true", help="leave the weights in the layout of the file")
     command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     args = parser.parse_args()
-    try:
-        args.call(args)
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
+    guarded(args.call, args)
 
 
-main()
+if __name__ == "__main__":
+    main()

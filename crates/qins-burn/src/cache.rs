@@ -164,7 +164,7 @@ pub(crate) struct Keys<'a> {
 
 impl Keys<'_> {
     fn rotated(self, heads: usize) -> Tensor<3> {
-        rotated(self.keys, heads, self.rotation, self.precision)
+        self.precision.keys(rotated(self.keys, heads, self.rotation, self.precision))
     }
 
     /// As they are, `[heads, n, head_dim]`.

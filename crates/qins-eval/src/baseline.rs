@@ -47,6 +47,9 @@ struct Run {
     vocabulary: usize,
     greedy: Vec<GeneratedText>,
     sampled: Vec<GeneratedText>,
+    /// The ids of each passage's context and continuation, for other programs.
+    #[serde(default)]
+    passages: Vec<[Vec<u32>; 2]>,
 }
 
 /// The generated texts, and access to the logits.
@@ -135,9 +138,11 @@ impl Baseline {
             temperature => generate_texts(model, eval_set, temperature, "plain, sampled", progress)?,
         };
         let vocabulary = model.config().vocab_size;
-        let run = Run { version: VERSION, inputs, vocabulary, greedy, sampled };
+        let passages = passages(eval_set, &greedy);
+        let ids = passages.iter().map(|Passage { context, continuation }| [context.clone(), continuation.clone()]);
+        let run = Run { version: VERSION, inputs, vocabulary, greedy, sampled, passages: ids.collect() };
         let draft = output.as_ref().map_or_else(Draft::scratch, Output::draft)?;
-        write_file(model, &run, &passages(eval_set, &run.greedy), draft.path(), progress)?;
+        write_file(model, &run, &passages, draft.path(), progress)?;
         let read = |path: &Path| Self::read(path, &run.inputs, eval_set, vocabulary);
         let made = match output {
             Some(output) => {

@@ -10,7 +10,7 @@ use qins_burn::{
 use qins_model::{ModelConfig, ModelSource, Policy};
 use qins_quant::kv::KvScheme;
 
-use crate::model::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+use crate::model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
 
 /// Loads `qins-burn` models onto a device.
 pub struct BurnLoader {
@@ -71,8 +71,12 @@ impl EvalModel for BurnModel {
         })
     }
 
-    fn set_bf16(&mut self, bf16: bool) {
-        self.model.set_precision(if bf16 { Precision::Bf16 } else { Precision::F32 });
+    fn set_arithmetic(&mut self, arithmetic: Arithmetic) {
+        self.model.set_precision(match arithmetic {
+            Arithmetic::F32 => Precision::F32,
+            Arithmetic::Bf16 => Precision::Bf16,
+            Arithmetic::CoarseKeys => Precision::CoarseKeys,
+        });
     }
 
     fn set_kv(&mut self, scheme: KvScheme) {

@@ -9,7 +9,7 @@ use crate::{
     Error, EvalSet, Progress,
     agreement::{self, Position},
     baseline::{Baseline, GeneratedText, generate_texts, passages},
-    model::{EvalLoader, EvalModel, ModelError, Scoring},
+    model::{Arithmetic, EvalLoader, EvalModel, ModelError, Scoring},
     progress::Stage,
     report::{
         Candidate, Computation, Context, Figures, LayerFidelity, PromptResult, Role, Settings, Thresholds,
@@ -86,7 +86,11 @@ impl Comparison<'_> {
     /// Compares a loaded variant with the baseline.
     pub(crate) fn candidate(&self, variant: Variant, model: &mut dyn EvalModel) -> Result<Candidate, Error> {
         let computation = variant.settings.computation;
-        model.set_bf16(computation == Some(Computation::Bf16));
+        model.set_arithmetic(match computation {
+            None | Some(Computation::OneThread | Computation::TokenByToken) => Arithmetic::F32,
+            Some(Computation::Bf16) => Arithmetic::Bf16,
+            Some(Computation::CoarseKeys) => Arithmetic::CoarseKeys,
+        });
         model.set_kv(variant.kv);
         let measurements = if computation == Some(Computation::OneThread) {
             let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
@@ -94,7 +98,7 @@ impl Comparison<'_> {
         } else {
             self.measurements(&variant, model)
         };
-        model.set_bf16(false);
+        model.set_arithmetic(Arithmetic::F32);
         model.set_kv(KvScheme::F32);
         let Measurements { figures, prompts, tokens_per_second } = measurements?;
         let layers = self.layers(&variant, model)?;
@@ -119,6 +123,7 @@ impl Comparison<'_> {
             encoded_weights: sizes.encoded_weights,
             bits_per_weight: bits,
             kv_bytes_per_1000_tokens: kv_bytes(variant.kv, model.config()),
+            kv_bits_per_number: kv_bits(variant.kv, model.config()),
             tokens_per_second,
             figures,
             passed: variant.role.is_satisfied(criteria.iter().all(|c| c.passed)),
@@ -183,7 +188,9 @@ impl Comparison<'_> {
         let mut contexts = Vec::new();
         for (tokens, passages) in &eval_set.contexts {
             let (these, others) = rest.split_at(passages.len());
-            contexts.extend(teacher_forced(these).map(|teacher_forced| Context { tokens: *tokens, teacher_forced }));
+            let length = passages.first().map_or(0, |passage| tokens + passage.continuation.len());
+            let context = |teacher_forced| Context { tokens: *tokens, length, teacher_forced };
+            contexts.extend(teacher_forced(these).map(context));
             rest = others;
         }
         let mut prompts = Vec::new();
@@ -257,6 +264,12 @@ impl Comparison<'_> {
 fn kv_bytes(kv: KvScheme, config: &ModelConfig) -> u64 {
     let heads = config.layers.len() * config.num_key_value_heads;
     (heads * kv.bytes(config.head_dim, 1000)) as u64
+}
+
+/// Bits per number of a KV cache, all parameters and plain tokens included, at a length that its fixed parts hardly weigh on.
+fn kv_bits(kv: KvScheme, config: &ModelConfig) -> f64 {
+    const TOKENS: usize = 2048;
+    (8 * kv.bytes(config.head_dim, TOKENS)) as f64 / (2 * config.head_dim * TOKENS) as f64
 }
 
 struct Measurements {

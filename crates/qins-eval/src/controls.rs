@@ -6,7 +6,7 @@ use qins_quant::{Alpha, EncodeOptions, Recipe, Scheme, kv::KvScheme};
 use crate::{
     Error,
     comparison::{Variant, Weights},
-    report::{Computation, Role, Settings, Thresholds},
+    report::{Computation, Role, Settings, Thresholds, kv_threshold},
 };
 
 /// The plain model, computed in other ways. In order:
@@ -25,6 +25,15 @@ pub fn plain_controls() -> Vec<Variant> {
         variant(Role::Judged, Some(Computation::TokenByToken), false),
         variant(Role::Information, Some(Computation::Bf16), true),
     ]
+}
+
+/// The plain model with the keys of each token rounded to 3 bits: the negative control where caches are judged, which must miss
+/// the threshold of each of `schemes`.
+pub fn kv_control(schemes: &[KvScheme]) -> Variant {
+    let computation = Some(Computation::CoarseKeys);
+    let settings = Settings { scheme: "none".to_owned(), computation, ..Settings::default() };
+    let loosest = schemes.iter().map(|scheme| kv_threshold(*scheme)).fold(0.0, f64::max);
+    Variant { generates: false, ..Variant::new(Role::Control, settings, Weights::Plain, Thresholds::MaxKl(loosest)) }
 }
 
 /// The plain model with its KV cache stored in each of `schemes`, judged by thresholds for caches.

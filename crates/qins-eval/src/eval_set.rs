@@ -1,6 +1,6 @@
 //! The evaluation set: prompts that every variant continues, and passages whose tokens it predicts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qins_model::{ModelConfig, Sampler, TextReader, Tokenizer};
 use xxhash_rust::xxh3::Xxh3;
@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::{
     Error, Progress,
     model::GenerateOptions,
-    preset::{GOLDEN, Plan},
+    preset::{ContextPlan, GOLDEN, Plan},
     prompts::{Prompt, parse_prompts, read_prompts},
     report::Data,
     text_file::read_text,
@@ -20,11 +20,9 @@ const PROMPTS: (&str, &str) = ("the standard prompts", include_str!("../assets/p
 /// The standard text, for any model: a name, and the text.
 const TEXT: (&str, &str) = ("the standard text", include_str!("../assets/text.txt"));
 
-/// Number of tokens that are scored at the end of a long context. A context of n tokens is read up to n − 128, and its last 128
-/// tokens are predicted.
+/// Number of tokens that are scored at the end of a long context, unless its plan has another: a context of n tokens is read up to
+/// n − 128, and its last 128 tokens are predicted.
 pub const CONTEXT_TAIL_TOKENS: usize = 128;
-/// Passages per context length, where the text is long enough.
-const PASSAGES: usize = 2;
 
 /// A context, and the tokens after it that are predicted (teacher forcing).
 #[derive(Clone, Debug)]
@@ -63,8 +61,8 @@ pub struct EvalSet<'a> {
 pub struct EvalInputs<'a> {
     /// A prompts file: see [`read_prompts`].
     pub prompts: Option<&'a Path>,
-    /// A UTF-8 text file, used in place of the standard text.
-    pub text: Option<&'a Path>,
+    /// UTF-8 text files, used in place of the standard text.
+    pub texts: &'a [PathBuf],
     /// Prompts in place of the standard ones: a name, and the content of a prompts file.
     pub own_prompts: Option<(&'a str, &'a str)>,
     /// Which prompts to use of those that are not read from a file.
@@ -120,30 +118,52 @@ impl<'a> EvalSet<'a> {
             let message = "expected max_new_tokens of at least 1, found 0";
             return Err(Error::Prompt { id: prompt.id.clone(), source: message.into() });
         }
-        let (text_name, text) = match inputs.text {
-            Some(path) => read_text(path)?,
-            None => (TEXT.0.to_owned(), TEXT.1.to_owned()),
-        };
-        // Without a tokenizer the standard text is left out, but a text that was requested is an error.
-        let (prefix, ids) = match &reader.tokenizer {
-            None if inputs.text.is_none() => (&[][..], Vec::new()),
-            _ => {
-                let tokenizer = reader.tokenizer().map_err(|e| Error::input(&text_name, e))?;
-                (tokenizer.prefix(), tokenizer.encode(&text, false).map_err(|e| Error::input(&text_name, e))?)
-            }
+        let texts = match inputs.texts {
+            [] => vec![(TEXT.0.to_owned(), TEXT.1.to_owned())],
+            paths => paths.iter().map(|path| read_text(path)).collect::<Result<_, _>>()?,
         };
         let limit = config.max_position_embeddings;
-        let (contexts, note) = contexts(prefix, &ids, &plan.contexts, limit);
         let (count, length) = (plan.windows.0, plan.windows.1.min(limit));
-        let windows = windows(prefix, &ids, count, length);
-        if inputs.text.is_some() && count > 0 && windows.is_empty() && contexts.is_empty() {
-            let message = format!(
-                "expected a text of {} tokens or more to score, found {}",
-                length - prefix.len().min(length),
-                ids.len()
-            );
-            return Err(Error::input(&text_name, message));
+        let (mut windows, mut notes) = (Vec::new(), Vec::new());
+        let mut contexts: Vec<(usize, Vec<Passage>)> = Vec::new();
+        for (name, text) in &texts {
+            // Without a tokenizer the standard text is left out, but a text that was requested is an error.
+            let (prefix, ids) = match &reader.tokenizer {
+                None if inputs.texts.is_empty() => (&[][..], Vec::new()),
+                _ => {
+                    let tokenizer = reader.tokenizer().map_err(|e| Error::input(name, e))?;
+                    (tokenizer.prefix(), tokenizer.encode(text, false).map_err(|e| Error::input(name, e))?)
+                }
+            };
+            let of_text = self::windows(prefix, &ids, count, length);
+            let longest = limit.min(ids.len() + prefix.len());
+            let (fit, left_out): (Vec<&ContextPlan>, Vec<&ContextPlan>) = plan.contexts.iter().partition(|context| context.tokens <= longest);
+            if !inputs.texts.is_empty() && count > 0 && of_text.is_empty() && fit.is_empty() {
+                let expected = length - prefix.len().min(length);
+                let found = ids.len();
+                let message = format!("expected a text of {expected} tokens or more to score, found {found}");
+                return Err(Error::input(name, message));
+            }
+            if !left_out.is_empty() {
+                let lengths: Vec<usize> = left_out.iter().map(|context| context.tokens).collect();
+                let found = ids.len();
+                notes.push(format!(
+                    "left out contexts of {lengths:?} tokens: the model's context length is {limit}, {name} has {found} tokens"
+                ));
+            }
+            windows.extend(of_text);
+            for context in fit {
+                let read = context.tokens.saturating_sub(context.scored);
+                let passages = passages(prefix, &ids, context, read);
+                match contexts.iter_mut().find(|(tokens, _)| *tokens == read) {
+                    Some((_, all)) => all.extend(passages),
+                    None => contexts.push((read, passages)),
+                }
+            }
         }
+        windows.truncate(count);
+        let names: Vec<String> = texts.into_iter().map(|(name, _)| name).collect();
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
         let eval_set = Self {
             prompts,
             max_new_tokens: plan.max_new_tokens,
@@ -154,7 +174,7 @@ impl<'a> EvalSet<'a> {
             contexts,
             tokenizer: reader.tokenizer.as_ref(),
             prompts_name,
-            text_name,
+            text_name: names.join(", "),
         };
         if eval_set.prompts.is_empty() && eval_set.windows.is_empty() && eval_set.contexts.is_empty() {
             let why = note.unwrap_or("no prompts and no text".to_owned());
@@ -219,30 +239,13 @@ fn windows(prefix: &[u32], ids: &[u32], count: usize, length: usize) -> Vec<Pass
     ids.chunks_exact(own).take(count).map(passage).collect()
 }
 
-/// Passages spread over the text for each context length that model and text allow, and a note on the lengths left out.
-/// Each begins with `prefix`.
-fn contexts(
-    prefix: &[u32],
-    ids: &[u32],
-    lengths: &[usize],
-    limit: usize,
-) -> (Vec<(usize, Vec<Passage>)>, Option<String>) {
-    let longest = limit.min(ids.len() + prefix.len());
-    let (fit, left_out): (Vec<usize>, Vec<usize>) = lengths.iter().partition(|&&length| length <= longest);
-    let note = (!left_out.is_empty()).then(|| {
-        format!(
-            "left out contexts of {left_out:?} tokens: the model's context length is {limit}, the text has {} tokens",
-            ids.len()
-        )
-    });
-    let passages = |length: usize| {
-        let own = length.saturating_sub(prefix.len());
-        let room = ids.len() - own;
-        let starts = (0..PASSAGES.min(room + 1)).map(move |i| i * room / (PASSAGES - 1).max(1));
-        let passage = |start: usize| passage(prefix, &ids[start..start + own], length - CONTEXT_TAIL_TOKENS);
-        (length - CONTEXT_TAIL_TOKENS, starts.map(passage).collect())
-    };
-    (fit.into_iter().map(passages).collect(), note)
+/// Passages of one length spread over a text, read up to `read`. Each begins with `prefix`.
+fn passages(prefix: &[u32], ids: &[u32], context: &ContextPlan, read: usize) -> Vec<Passage> {
+    let own = context.tokens.saturating_sub(prefix.len());
+    let room = ids.len() - own;
+    let count = context.passages.min(room + 1);
+    let start = |i: usize| i * room / (count - 1).max(1);
+    (0..count).map(|i| passage(prefix, &ids[start(i)..start(i) + own], read)).collect()
 }
 
 fn hash<'a>(ids: impl Iterator<Item = (&'a Vec<u32>, usize)>) -> String {
@@ -258,6 +261,7 @@ fn hash<'a>(ids: impl Iterator<Item = (&'a Vec<u32>, usize)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Preset;
 
     fn whole(passage: &Passage) -> Vec<u32> {
         [&passage.context[..], &passage.continuation].concat()
@@ -279,11 +283,13 @@ mod tests {
     #[test]
     fn contexts_begin_with_the_tokens_before_a_text() {
         let ids: Vec<u32> = (1000..1300).collect();
-        let (all, note) = contexts(&[1], &ids, &[200, 301, 302], 400);
-        let lengths: Vec<_> =
-            all.iter().map(|(n, passages)| (*n, passages.iter().map(whole).collect::<Vec<_>>())).collect();
+        let all = |context: ContextPlan, read| passages(&[1], &ids, &context, read).iter().map(whole).collect::<Vec<_>>();
         let passage = |from: usize, n: usize| [&[1], &ids[from..from + n]].concat();
-        assert_eq!(lengths, [(72, vec![passage(0, 199), passage(101, 199)]), (173, vec![passage(0, 300)])]);
-        assert!(note.unwrap().contains("[302]"));
+        assert_eq!(all(200.into(), 72), [passage(0, 199), passage(101, 199)]);
+        // No two are the same, and one alone is the text's beginning.
+        assert_eq!(all(301.into(), 173), [passage(0, 300)]);
+        assert_eq!(all(ContextPlan { passages: 1, ..200.into() }, 72), [passage(0, 199)]);
+        let four = all(Preset::Cache.context(224), 64);
+        assert_eq!(four, [0, 25, 51, 77].map(|from| passage(from, 223)));
     }
 }

@@ -55,12 +55,12 @@ pub mod token_match;
 #[cfg(feature = "burn")]
 pub use burn::{BurnLoader, BurnModel};
 pub use comparison::{Comparison, Variant, Weights};
-pub use controls::{encoded_controls, kv_variants, plain_controls};
+pub use controls::{encoded_controls, kv_control, kv_variants, plain_controls};
 pub use error::Error;
 pub use eval_set::{CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Passage, Split};
 pub use evaluation::Evaluation;
-pub use model::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
-pub use preset::{Plan, Preset, REPORT_MODEL};
+pub use model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+pub use preset::{ContextPlan, Plan, Preset, REPORT_MODEL};
 pub use progress::Progress;
 pub use prompts::{Prompt, parse_prompts, read_conversation, read_prompts};
 pub use search::Search;

@@ -39,6 +39,19 @@ pub enum Scoring {
     TokenByToken,
 }
 
+/// The arithmetic of a model's operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// FP32.
+    #[default]
+    F32,
+    /// The result of each operation rounded to bf16.
+    Bf16,
+    /// FP32, and the keys of each token and head rounded to 3 bits before they are cached: seven multiples of a third of the
+    /// largest magnitude.
+    CoarseKeys,
+}
+
 /// A loaded model, plain or encoded. An engine that implements this trait and [`EvalLoader`] can be validated against its own plain
 /// weights.
 ///
@@ -70,8 +83,8 @@ pub trait EvalModel: Send + Sync {
     /// When a token is outside the vocabulary, the tokens exceed the context, or the device fails.
     fn score(&self, context: &[u32], continuation: &[u32], scoring: Scoring) -> Result<Vec<f32>, ModelError>;
 
-    /// Switches bf16 arithmetic on or off: rounding the result of each operation to bf16.
-    fn set_bf16(&mut self, bf16: bool);
+    /// Sets the arithmetic of all that follows.
+    fn set_arithmetic(&mut self, arithmetic: Arithmetic);
 
     /// Sets how the KV cache of later sequences is stored.
     fn set_kv(&mut self, scheme: KvScheme);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::report::Thresholds;
+use crate::{eval_set::CONTEXT_TAIL_TOKENS, report::Thresholds};
 
 /// A named size of an evaluation. Parses from, and displays as, its lower-case name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Preset {
     Report,
     /// Scores the end of contexts of 2,048, 4,096 and 8,192 tokens.
     Long,
+    /// For caches of keys and values: the end of passages of 224, 2,048 and 8,192 tokens, of 224 all past token 64.
+    Cache,
 }
 
 /// The source report's model: the default one of [`Preset::Report`].
@@ -37,19 +39,38 @@ pub struct Plan {
     pub temperature: Option<f32>,
     /// Number of windows of the text, and tokens in each.
     pub windows: (usize, usize),
-    /// Lengths of long contexts in tokens, scored tokens included.
-    pub contexts: Vec<usize>,
+    /// Long contexts, by their length.
+    pub contexts: Vec<ContextPlan>,
     /// The thresholds that judged variants are compared with.
     pub thresholds: Thresholds,
     /// Whether the source report's example prompt, where it is among the prompts, must be continued as published.
     pub golden: bool,
 }
 
+/// Passages of one length, which are scored at their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextPlan {
+    /// Number of tokens, scored ones included.
+    pub tokens: usize,
+    /// Number of tokens at the end that are scored.
+    pub scored: usize,
+    /// Passages of each text, where it is long enough.
+    pub passages: usize,
+}
+
+impl From<usize> for ContextPlan {
+    /// Passages of this length, of which the last [`CONTEXT_TAIL_TOKENS`] tokens are scored.
+    fn from(tokens: usize) -> Self {
+        Self { tokens, scored: CONTEXT_TAIL_TOKENS, passages: 2 }
+    }
+}
+
 const LONG: [usize; 3] = [2048, 4096, 8192];
+const CACHE: [usize; 3] = [224, 2048, 8192];
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Self; 4] = [Self::Quick, Self::Standard, Self::Report, Self::Long];
+    pub const ALL: [Self; 5] = [Self::Quick, Self::Standard, Self::Report, Self::Long, Self::Cache];
 
     /// The sizes; `own_prompts` says whether the model has prompts of its own, all of which `quick` uses.
     pub fn plan(self, own_prompts: bool) -> Plan {
@@ -75,12 +96,31 @@ impl Preset {
                 prompt_stride: Some(6),
                 max_new_tokens: 1000,
                 windows: (16, 512),
-                contexts: LONG.into(),
+                contexts: LONG.map(|tokens| self.context(tokens)).into(),
                 thresholds: Thresholds::SourceReport,
                 golden: true,
                 ..quick
             },
-            Self::Long => Plan { prompt_stride: None, windows: (0, 0), contexts: LONG.into(), ..quick },
+            Self::Long => self.of_contexts(&LONG, quick),
+            Self::Cache => self.of_contexts(&CACHE, quick),
+        }
+    }
+
+    fn of_contexts(self, lengths: &[usize], plan: Plan) -> Plan {
+        let contexts = lengths.iter().map(|tokens| self.context(*tokens)).collect();
+        Plan { prompt_stride: None, windows: (0, 0), contexts, ..plan }
+    }
+
+    /// How contexts of `tokens` tokens are scored.
+    pub fn context(self, tokens: usize) -> ContextPlan {
+        match self {
+            Self::Quick | Self::Standard | Self::Report | Self::Long => tokens.into(),
+            // A cache may keep its first block plain. Long passages cost more, and are fewer.
+            Self::Cache => ContextPlan {
+                tokens,
+                scored: tokens.saturating_sub(64).min(160),
+                passages: (1024 / tokens.max(1)).clamp(1, 4),
+            },
         }
     }
 
@@ -91,6 +131,7 @@ impl Preset {
             Self::Standard => "standard",
             Self::Report => "report",
             Self::Long => "long",
+            Self::Cache => "cache",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Mlp {
         let gate = round(self.gate_proj.forward(x.clone()));
         let up = round(self.up_proj.forward(x));
         let gated = match precision {
-            Precision::F32 => gated(gate, up, self.activation),
+            Precision::F32 | Precision::CoarseKeys => gated(gate, up, self.activation),
             Precision::Bf16 => round(round(activate(gate, self.activation)) * up),
         };
         round(self.down_proj.forward(gated))

@@ -1,10 +1,10 @@
 //! The thresholds that candidates are compared with; a report shows each beside what was measured.
 
-use qins_quant::Scheme;
+use qins_quant::{Scheme, kv::KvScheme};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Figures, FreeRun, LayerFidelity, PromptResult, Settings};
+use super::{Computation, Figures, FreeRun, LayerFidelity, PromptResult, Settings};
 
 /// The role of a candidate in an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -112,30 +112,33 @@ impl Thresholds {
         let sampled = exact(&figures.sampled).map(|rate| Criterion::at_least(SAMPLED_MATCH, 1.0, Some(rate)));
         match (settings.computation, settings.pure_scheme(), self) {
             // The same weights in another order of computation: a hundredth of what bf16 arithmetic changes is plenty.
-            (Some(_), ..) => vec![Criterion::at_most(MEAN_KL, 1e-5, mean_kl)],
+            (Some(Computation::OneThread | Computation::TokenByToken | Computation::Bf16), ..) => {
+                vec![Criterion::at_most(MEAN_KL, 1e-5, mean_kl)]
+            }
+
             // The baseline repeated, and schemes that decode to its very weights.
             (None, Some("none" | "lossless"), _) => {
                 let largest = first.into_iter().chain(scored).filter_map(|f| f.max_kl).reduce(largest);
                 greedy.into_iter().chain(sampled).chain([Criterion::at_most(MAX_KL, 0.0, largest)]).collect()
             }
-            (None, None, Self::ByBits) if settings.kv.is_some() && settings.scheme == "none" => {
-                vec![Criterion::at_most(MEAN_KL, kv_threshold(settings), mean_kl)]
+            (None, None, Self::ByBits) if settings.scheme == "none" && settings.kv().is_some() => {
+                vec![Criterion::at_most(MEAN_KL, settings.kv().map_or(0.0, kv_threshold), mean_kl)]
             }
             (None, Some(scheme), Self::ByBits) if scheme == Scheme::CompandedF32.name() => {
                 greedy.into_iter().chain(sampled).collect()
             }
-            (None, _, Self::ByBits) => {
+            (None | Some(Computation::CoarseKeys), _, Self::ByBits) => {
                 let (min_agreement, max_kl) = thresholds_by_bits(bits.unwrap_or(8.0));
                 vec![
                     Criterion::at_least(TOP1_AGREEMENT, min_agreement, top1_agreement),
                     Criterion::at_most(MEAN_KL, max_kl, mean_kl),
                 ]
             }
-            (None, _, Self::MaxKl(threshold)) => vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)],
-            (None, _, Self::MinTop1Agreement(threshold)) => {
+            (None | Some(Computation::CoarseKeys), _, Self::MaxKl(threshold)) => vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)],
+            (None | Some(Computation::CoarseKeys), _, Self::MinTop1Agreement(threshold)) => {
                 vec![Criterion::at_least(TOP1_AGREEMENT, threshold, top1_agreement)]
             }
-            (None, _, Self::SourceReport) => source_report(figures, layers),
+            (None | Some(Computation::CoarseKeys), _, Self::SourceReport) => source_report(figures, layers),
         }
     }
 }
@@ -162,11 +165,11 @@ fn source_report(figures: &Figures, layers: &[LayerFidelity]) -> Vec<Criterion> 
 
 /// Maximum mean KL divergence of plain weights with an encoded KV cache: for 8 bits what llama.cpp's cache of that size was
 /// measured at, for 4 bits ten times that.
-fn kv_threshold(settings: &Settings) -> f64 {
-    match settings.kv.as_deref() {
-        Some("q4") => 1e-2,
-        Some("f16") => 1e-4,
-        _ => 1e-3,
+pub(crate) fn kv_threshold(scheme: KvScheme) -> f64 {
+    match scheme {
+        KvScheme::F32 | KvScheme::F16 => 1e-4,
+        KvScheme::Bf16 | KvScheme::Q8 => 1e-3,
+        KvScheme::Q4 => 1e-2,
     }
 }
 

@@ -83,6 +83,8 @@ pub struct TeacherForced {
 pub struct Context {
     /// Number of tokens read before the first scored one.
     pub tokens: usize,
+    /// Number of tokens of each context, scored ones included.
+    pub length: usize,
     /// The metrics.
     #[serde(flatten)]
     pub teacher_forced: TeacherForced,

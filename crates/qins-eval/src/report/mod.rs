@@ -15,6 +15,7 @@ mod summary;
 mod tables;
 mod terminal;
 
+pub(crate) use criteria::kv_threshold;
 pub use criteria::{Criterion, Role, Thresholds};
 pub use figures::{
     Context, Continuation, Figures, FreeRun, KL_BINS, PromptResult, TeacherForced, continuation, free_run, kl_bin,
@@ -174,6 +175,8 @@ pub struct Candidate {
     pub bits_per_weight: Option<f64>,
     /// Bytes of the KV cache of 1,000 tokens.
     pub kv_bytes_per_1000_tokens: u64,
+    /// Bits per number of the KV cache of 2,048 tokens, scales, other parameters and plain tokens included.
+    pub kv_bits_per_number: f64,
     /// Speed of greedy generation in tokens per second, prompts included; null when it generated no texts.
     pub tokens_per_second: Option<f64>,
     /// The metrics.

@@ -137,6 +137,7 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
         linears: [("q8".to_owned(), 2)].into(),
         weight_bytes: (bits * 425_000.0) as u64,
         kv_bytes_per_1000_tokens: 4000,
+        kv_bits_per_number: 8.25,
         encoded_weights: 3_000_000,
         bits_per_weight: Some(bits),
         tokens_per_second: None,
@@ -144,7 +145,7 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
             greedy: free_run(&written),
             sampled: free_run(&written),
             text: predictions.clone(),
-            contexts: predictions.iter().map(|f| Context { tokens: 512, teacher_forced: f.clone() }).collect(),
+            contexts: predictions.iter().map(|f| Context { tokens: 512, length: 640, teacher_forced: f.clone() }).collect(),
             teacher_forced: predictions,
         },
         criteria: vec![Criterion {

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path};
 
+use qins_quant::kv::KvScheme;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -15,6 +16,8 @@ pub enum Computation {
     TokenByToken,
     /// The result of every operation rounded to bf16: the noise that users of that type accept.
     Bf16,
+    /// The keys of each token rounded to 3 bits: what an evaluation of caches must find.
+    CoarseKeys,
 }
 
 /// The settings of a variant: enough to make it again.
@@ -50,6 +53,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How the KV cache is stored; `None` for plain `f32`.
+    pub fn kv(&self) -> Option<KvScheme> {
+        self.kv.as_deref()?.parse().ok()
+    }
+
     /// The scheme, when all encoded weights are stored in it unpruned and nothing else differs from the baseline.
     pub fn pure_scheme(&self) -> Option<&str> {
         let pure = self.overrides.is_empty() && self.prune.is_none() && self.checkpoint.is_none() && self.kv.is_none();
@@ -64,6 +72,7 @@ impl fmt::Display for Settings {
             (Some(Computation::OneThread), _) => return f.write_str("one thread"),
             (Some(Computation::TokenByToken), _) => return f.write_str("token by token"),
             (Some(Computation::Bf16), _) => return f.write_str("bf16 arithmetic"),
+            (Some(Computation::CoarseKeys), _) => return f.write_str("keys of 3 bits per token"),
             (None, Some(directory)) => {
                 let name = Path::new(directory).file_name().map(|name| name.to_string_lossy());
                 return f.write_str(&name.unwrap_or(directory.into()));

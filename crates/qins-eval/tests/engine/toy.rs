@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use qins_eval::{EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+use qins_eval::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
 use qins_model::{LinearSpec, ModelConfig, ModelSource, Policy, linears, random_weights, tensors};
 use qins_quant::{EncodedTensor, FloatDtype, checkpoint::Files, kv::KvScheme};
 use safetensors::{Dtype, tensor::TensorView};
@@ -136,8 +136,9 @@ impl EvalModel for Bigram {
         Ok(logits)
     }
 
-    fn set_bf16(&mut self, bf16: bool) {
-        self.bf16 = bf16;
+    /// A bigram model has no keys.
+    fn set_arithmetic(&mut self, arithmetic: Arithmetic) {
+        self.bf16 = arithmetic == Arithmetic::Bf16;
     }
 
     /// A bigram model has no cache.

@@ -5,8 +5,8 @@ use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
 use clap::Args;
 use qins_eval::{
     CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Evaluation, Preset, REPORT_MODEL, Split, Variant, Weights,
-    encoded_controls, kv_variants, plain_controls,
-    report::{Report, Role, Settings, Terminal, Thresholds, page, summary},
+    encoded_controls, kv_control, kv_variants, plain_controls,
+    report::{Computation, Report, Role, Settings, Terminal, Thresholds, page, summary},
 };
 use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
 use qins_quant::{Recipe, Scheme, kv::KvScheme, output::Output};
@@ -66,16 +66,16 @@ pub(crate) struct Validate {
 /// The inputs of an evaluation.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// Size of the evaluation: quick, standard, report or long [default: quick for the embedded model, standard for others]
+    /// Size of the evaluation: quick, standard, report, long or cache [default: quick for the embedded model, standard for others]
     #[arg(long, value_name = "PRESET")]
     preset: Option<Preset>,
     /// A prompts file, `-` for standard input, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids",
     /// "max_new_tokens"}, and optionally "expected_ids", which the greedy text of every judged variant must begin with
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// A text file to score, instead of the standard text
+    /// A text file to score, instead of the standard text. May be repeated
     #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    text: Vec<PathBuf>,
     /// Score the end of contexts of these lengths in tokens, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "TOKENS", value_parser = parse_context)]
     contexts: Vec<usize>,
@@ -139,7 +139,7 @@ impl EvalArgs {
         let embedded = model.model.is_none();
         let mut plan = self.preset(model).plan(embedded);
         if !self.contexts.is_empty() {
-            plan.contexts.clone_from(&self.contexts);
+            plan.contexts = self.contexts.iter().map(|tokens| self.preset(model).context(*tokens)).collect();
         }
         plan.max_new_tokens = self.max_new_tokens.unwrap_or(plan.max_new_tokens);
         plan.temperature = self.temperature.or(plan.temperature).filter(|t| *t > 0.0);
@@ -149,7 +149,7 @@ impl EvalArgs {
         let config = ModelConfig::of(&source.checkpoint)?;
         let stops = stop_ids(source.checkpoint.files(), &config)?;
         let own_prompts = own_prompts(source).filter(|_| self.preset(model) == Preset::Quick);
-        let inputs = EvalInputs { prompts: self.prompts.as_deref(), text: self.text.as_deref(), own_prompts, split };
+        let inputs = EvalInputs { prompts: self.prompts.as_deref(), texts: &self.text, own_prompts, split };
         let mut eval_set = EvalSet::new(&plan, inputs, reader, &config, stops, &Bars::default())?;
         eval_set.seed = self.seed.unwrap_or(0);
         Ok((eval_set, plan.thresholds))
@@ -157,7 +157,8 @@ impl EvalArgs {
 
     /// Adds the files that are read, and the baseline file: read if it exists, else written.
     pub(crate) fn files(&self, outputs: Outputs) -> Result<Outputs, Box<dyn Error>> {
-        let outputs = outputs.reads("--prompts", self.prompts.as_deref()).reads("--text", self.text.as_deref());
+        let outputs = outputs.reads("--prompts", self.prompts.as_deref());
+        let outputs = self.text.iter().fold(outputs, |outputs, text| outputs.reads("--text", Some(text)));
         match self.baseline.as_deref() {
             Some(file) if file.is_file() => Ok(outputs.reads("--baseline", Some(file))),
             Some(file) => {
@@ -264,7 +265,14 @@ impl Validate {
             baseline_file: self.eval.baseline.as_deref(),
             progress: &Bars::default(),
         };
-        let plain = plain_controls().into_iter().chain(kv_variants(&self.kv)).collect();
+        let mut plain = plain_controls();
+        if self.eval.preset(&self.model) == Preset::Cache {
+            // The order of computation is not what this preset measures, and long contexts take minutes.
+            plain.retain(|v| matches!(v.settings.computation, None | Some(Computation::Bf16)));
+        }
+        plain.extend(kv_variants(&self.kv));
+        // A negative control of the kind that is judged.
+        plain.extend((!self.kv.is_empty()).then(|| kv_control(&self.kv)));
         interrupt::install_saying(INTERRUPTED);
         let report = evaluation.run(plain, |_, _, _| Ok(()), variants)?;
         self.report.write(&report, files)
@@ -319,7 +327,9 @@ impl Validate {
             let role = if is_encoded { Role::Judged } else { Role::Information };
             variants.push(Variant::new(role, settings, Weights::Checkpoint(other), thresholds));
         }
-        variants.extend(encoded_controls(&self.encode.targets, thresholds)?);
+        if self.kv.is_empty() || !variants.is_empty() {
+            variants.extend(encoded_controls(&self.encode.targets, thresholds)?);
+        }
         Ok(variants)
     }
 }
