@@ -1,17 +1,27 @@
 //! The KV cache.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use qins_model::ModelConfig;
-use qins_quant::kv::{AttentionSpan, Heads, KvScheme};
+use std::sync::Arc;
 
-use crate::device::floats;
+use burn::tensor::{Device, Tensor, TensorData};
+use qins_model::{ModelConfig, Rope, RopeRegime};
+use qins_quant::{
+    FloatDtype,
+    kv::{AttentionSpan, Heads, KvForm, KvScheme, NewTokens, Rotations},
+};
+
 #[cfg(feature = "gpu")]
 use crate::kernel::{GpuHeads, on_cpu};
+use crate::{
+    decoder::{Precision, Rotation, rotated},
+    device::floats,
+};
 
 /// The KV cache of a sequence; it grows with the tokens. Its bookkeeping is the same for every scheme.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
+    /// Of the model's rope, and of its local one.
+    rotations: [Option<Arc<Rotations>>; 2],
     len: usize,
 }
 
@@ -40,7 +50,7 @@ enum Store {
 enum Encoded {
     /// In another scheme than `f32`, on the host.
     Host(Heads),
-    /// In any scheme, on a GPU.
+    /// As floats of any type, on a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuHeads),
 }
@@ -50,18 +60,18 @@ impl KvCache {
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
-        let store = || match scheme {
+        let store = || match scheme.form() {
             #[cfg(feature = "gpu")]
-            scheme if !on_cpu(device) => {
-                Store::Encoded(Encoded::Gpu(GpuHeads::new(scheme, heads, dim, capacity, device)))
+            KvForm::Floats(dtype) if !on_cpu(device) => {
+                Store::Encoded(Encoded::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))
             }
-            KvScheme::F32 => Store::Plain { keys: empty(), values: empty() },
-            KvScheme::F16 | KvScheme::Bf16 | KvScheme::Q8 | KvScheme::Q4 => {
+            KvForm::Floats(FloatDtype::F32) => Store::Plain { keys: empty(), values: empty() },
+            KvForm::Floats(FloatDtype::F16 | FloatDtype::Bf16) | KvForm::Coded(_) => {
                 Store::Encoded(Encoded::Host(Heads::new(scheme, heads, dim, capacity)))
             }
         };
         let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), scheme, len: 0 }).collect();
-        Self { layers, len: 0 }
+        Self { layers, rotations: [None, None], len: 0 }
     }
 
     /// The number of tokens in the cache.
@@ -103,6 +113,7 @@ impl KvCache {
     /// Removes all tokens; keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.rotations = [None, None];
         for layer in &mut self.layers {
             layer.len = 0;
             match &mut layer.store {
@@ -112,6 +123,14 @@ impl KvCache {
                 Store::Encoded(Encoded::Gpu(heads)) => heads.clear(),
             }
         }
+    }
+
+    /// The rotations of the first `len` positions by the model's rope `which`, in the regime that all tokens of the cache share.
+    pub(crate) fn rotations(&mut self, which: usize, rope: &Rope, regime: RopeRegime, len: usize) -> Arc<Rotations> {
+        let new = || Arc::new(Rotations::new(rope.frequencies(regime), rope.scaling()));
+        let rotations = self.rotations[which].get_or_insert_with(new);
+        Arc::make_mut(rotations).extend(len);
+        rotations.clone()
     }
 
     /// The layers, to append `n` tokens to each.
@@ -132,6 +151,28 @@ pub(crate) struct Attending {
     pub(crate) softcap: Option<f32>,
 }
 
+/// Keys before their rotation.
+#[derive(Clone)]
+pub(crate) struct Keys<'a> {
+    /// `[n, kv_heads·head_dim]`.
+    pub(crate) keys: Tensor<2>,
+    /// Of a layer with positions.
+    pub(crate) rotation: Option<&'a Rotation>,
+    /// What rotated keys are rounded to.
+    pub(crate) precision: Precision,
+}
+
+impl Keys<'_> {
+    fn rotated(self, heads: usize) -> Tensor<3> {
+        self.precision.keys(rotated(self.keys, heads, self.rotation, self.precision))
+    }
+
+    /// As they are, `[heads, n, head_dim]`.
+    fn unrotated(self, heads: usize) -> Tensor<3> {
+        rotated(self.keys, heads, None, self.precision)
+    }
+}
+
 /// What an append gives attention.
 pub(crate) enum Appended {
     /// Keys and values, `[kv_heads, positions, head_dim]`, from the first visible position on, and the queries, which are still
@@ -142,28 +183,35 @@ pub(crate) enum Appended {
 }
 
 impl LayerCache {
-    /// Appends `[kv_heads, n, head_dim]` keys and values. If they are encoded, queries `[kv_heads, group·n, head_dim]` attend to
+    /// Appends keys, and values `[kv_heads, n, head_dim]`. If they are encoded, queries `[kv_heads, group·n, head_dim]` attend to
     /// them: softmax(q·kᵀ / √dim)·v. Plain ones are returned from the first position that any attends to.
     pub(crate) fn append(
         &mut self,
-        k: Tensor<3>,
+        k: Keys<'_>,
         v: Tensor<3>,
         q: Tensor<3>,
         Attending { first, window, softcap }: Attending,
     ) -> Appended {
         let start = self.len;
-        let [_, n, _] = k.dims();
+        let [kv_heads, n, _] = v.dims();
         self.len += n;
         let store = match &mut self.store {
             Store::Plain { keys, values } => {
                 let view = (first, self.len);
+                let k = k.rotated(kv_heads);
                 return Appended::Plain([append(keys, k, start, view), append(values, v, start, view), q]);
             }
             Store::Encoded(store) => store,
         };
+        let rotations = k.rotation.map(Rotation::all);
+        let k = store.keys(k, kv_heads);
         let pieces: Vec<_> = self.scheme.pieces(start..start + n).collect();
-        if pieces.len() <= 1 {
-            return Appended::Attended(store.attend(k, v, q, AttentionSpan { start, n, window, softcap }));
+        let mut attend = |piece: std::ops::Range<usize>, k, v, q| {
+            let span = AttentionSpan { start: piece.start, n: piece.len(), window, softcap };
+            store.attend(k, v, q, span, rotations)
+        };
+        if let [all] = &pieces[..] {
+            return Appended::Attended(attend(all.clone(), k, v, q));
         }
         let [heads, rows, dim] = q.dims();
         let group = rows / n;
@@ -172,8 +220,7 @@ impl LayerCache {
             let (tokens, n) = (piece.start - start..piece.end - start, piece.len());
             let part = |x: &Tensor<3>| x.clone().slice_dim(1, tokens.clone());
             let q = part(&q).reshape([heads, group * n, dim]);
-            let span = AttentionSpan { start: piece.start, n, window, softcap };
-            store.attend(part(&k), part(&v), q, span).reshape([heads * group, n, dim])
+            attend(piece, part(&k), part(&v), q).reshape([heads * group, n, dim])
         });
         Appended::Attended(Tensor::cat(attended.collect(), 1).reshape([heads, rows, dim]))
     }
@@ -192,13 +239,34 @@ impl LayerCache {
 }
 
 impl Encoded {
-    /// Appends encoded keys and values, and attends.
-    fn attend(&mut self, k: Tensor<3>, v: Tensor<3>, q: Tensor<3>, span: AttentionSpan) -> Tensor<3> {
+    /// Keys, `[heads, n, head_dim]`, as they are appended.
+    fn keys(&self, k: Keys<'_>, heads: usize) -> Tensor<3> {
+        match self {
+            Self::Host(_) => k.unrotated(heads),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => k.rotated(heads),
+        }
+    }
+
+    /// Appends keys and values, attends, and drops what no later query attends to.
+    fn attend(
+        &mut self,
+        k: Tensor<3>,
+        v: Tensor<3>,
+        q: Tensor<3>,
+        span: AttentionSpan,
+        rotations: Option<&Rotations>,
+    ) -> Tensor<3> {
         match self {
             Self::Host(heads) => {
-                heads.append(&host(k), &host(v));
                 let (shape, device) = (q.dims(), q.device());
-                Tensor::from_data(TensorData::new(heads.attend(&host(q), span), shape), &device)
+                let [keys, values, queries] = [k, v, q].map(host);
+                heads.append(NewTokens { keys: &keys, values: &values, queries: &queries }, rotations);
+                let attended = heads.attend(&queries, span, rotations);
+                if let Some(window) = span.window {
+                    heads.drop_before(span.start + span.n, window);
+                }
+                Tensor::from_data(TensorData::new(attended, shape), &device)
             }
             #[cfg(feature = "gpu")]
             Self::Gpu(heads) => {

@@ -8,10 +8,10 @@ use burn::{
 
 use qins_model::{LayerConfig, ModelConfig};
 
-use super::{Precision, block::Pass};
+use super::{Precision, block::Pass, rope::Rotation};
 use crate::{
     Projection,
-    cache::{Appended, Attending, LayerCache},
+    cache::{Appended, Attending, Keys, LayerCache},
     kernel::norm,
 };
 
@@ -68,14 +68,16 @@ impl Attention {
     pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
         let (precision, mask) = (pass.precision, pass.mask(self.layer.window));
         let [n, _] = x.dims();
-        let q = self.prepared(self.q_proj.forward(x.clone()), &self.q_norm, self.heads, pass);
-        let k = precision.keys(self.prepared(self.k_proj.forward(x.clone()), &self.k_norm, self.kv_heads, pass));
+        let rotation = pass.rotation(self.layer.rope);
+        let q = self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
+        let q = rotated(q, self.heads, rotation, precision);
+        let k = self.normed(self.k_proj.forward(x.clone()), &self.k_norm, precision);
         let v = precision.round(self.v_proj.forward(x)).reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = precision.scale(q, self.factor).reshape([self.kv_heads, group * n, self.head_dim]);
         let attending = Attending { first: mask.first, window: self.layer.window, softcap: self.softcap };
-        let y = match cache.append(k, v, q, attending) {
+        let y = match cache.append(Keys { keys: k, rotation, precision }, v, q, attending) {
             Appended::Plain([k, v, q]) => self.over_plain(q, k, v, mask, precision),
             Appended::Attended(y) => precision.round(y),
         };
@@ -83,19 +85,13 @@ impl Attention {
         precision.round(self.o_proj.forward(y))
     }
 
-    /// Queries or keys `x[n, heads·head_dim]`, normed and rotated: `[heads, n, head_dim]`.
-    fn prepared(&self, x: Tensor<2>, weights: &Option<RmsNorm>, heads: usize, pass: &Pass) -> Tensor<3> {
-        let Pass { precision, .. } = pass;
+    /// Queries or keys `x[n, heads·head_dim]`, normed if the model has norms of them.
+    fn normed(&self, x: Tensor<2>, weights: &Option<RmsNorm>, precision: Precision) -> Tensor<2> {
         let [n, width] = x.dims();
-        let mut x = precision.round(x);
-        if let Some(weights) = weights {
-            let [of] = weights.gamma.dims();
-            x = precision.round(norm(weights, x.reshape([n * width / of, of]))).reshape([n, width]);
-        }
-        match pass.rotation(self.layer.rope) {
-            Some(rotation) => precision.round(rotation.apply(x, heads)),
-            None => x.reshape([n, heads, self.head_dim]).swap_dims(0, 1),
-        }
+        let x = precision.round(x);
+        let Some(weights) = weights else { return x };
+        let [of] = weights.gamma.dims();
+        precision.round(norm(weights, x.reshape([n * width / of, of]))).reshape([n, width])
     }
 
     /// Queries `[kv_heads, group·n, head_dim]` over keys and values `[kv_heads, positions, head_dim]`.
@@ -115,6 +111,17 @@ impl Attention {
             ]);
         }
         precision.round(precision.round(softmax(scores, 2)).matmul(v))
+    }
+}
+
+/// The heads of `x[n, heads·head_dim]`, rotated if the layer has positions: `[heads, n, head_dim]`.
+pub(crate) fn rotated(x: Tensor<2>, heads: usize, rotation: Option<&Rotation>, precision: Precision) -> Tensor<3> {
+    match rotation {
+        Some(rotation) => precision.round(rotation.apply(x, heads)),
+        None => {
+            let [n, width] = x.dims();
+            x.reshape([n, heads, width / heads]).swap_dims(0, 1)
+        }
     }
 }
 

@@ -8,6 +8,9 @@ mod model;
 mod precision;
 mod rope;
 
+pub(crate) use attention::rotated;
+pub(crate) use rope::Rotation;
+
 pub use attention::Attention;
 pub use block::{Block, Norms};
 pub use causal_lm::{CausalLm, Logits};

@@ -103,10 +103,12 @@ impl CausalLm for Decoder {
         let mut x = precision.scale(precision.round(self.embed_tokens.rows(ids)), config.factors.embedding);
         let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
         let explicit = cache.is_plain().then_some(&device);
-        let rotation = |rope: &Rope| Rotation::new(rope, regime, start, n, &device);
+        let mut rotation = |which: usize, rope: &Rope| {
+            Rotation::new(cache.rotations(which, rope, regime, start + n), start, n, &device)
+        };
         let pass = Pass {
-            rotation: rotation(&self.rope),
-            local_rotation: self.local_rope.as_ref().map(rotation),
+            rotation: rotation(0, &self.rope),
+            local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
             masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
             precision,
         };

@@ -40,7 +40,7 @@ impl Precision {
     }
 
     /// Keys `[heads, n, head_dim]` as they are cached.
-    pub(super) fn keys(self, keys: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn keys(self, keys: Tensor<3>) -> Tensor<3> {
         match self {
             Self::F32 | Self::Bf16 => keys,
             Self::CoarseKeys => {

@@ -1,21 +1,18 @@
 //! Attention over encoded keys and values, decoded a block of tokens at a time.
 //!
 //! It is one pass over the blocks with a running maximum and sum for each query, as in Milakov and Gimelshein, "Online
-//! normalizer calculation for softmax", 2018. The scores of a block are all that is in memory, whatever the context length.
+//! normalizer calculation for softmax", 2018. The scores of a block are all that is in memory, whatever the context length. A long
+//! context is passed in parts side by side, whose results are then combined.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{KvScheme, Vectors, vectors::BLOCK};
+use super::{BLOCK, Rotations, coded::hadamard, heads::Head};
 use crate::kernel::{Accumulate, Transpose, matmul};
 
-/// The encoded keys and values of all KV heads of one layer.
-#[derive(Clone, Debug)]
-pub struct Heads {
-    heads: Vec<(Vectors, Vectors)>,
-    dim: usize,
-}
+/// Blocks that are passed one after the other. The parts are the same on any number of threads, and so is the result.
+const PART: usize = 16;
 
 /// The tokens that causal attention covers: query `i` of `n` is at position `start + i` and attends to itself and the tokens
 /// before it, at most `window` tokens in all.
@@ -43,120 +40,196 @@ impl AttentionSpan {
     }
 }
 
-impl Heads {
-    /// An empty cache for `heads` heads whose vectors have `dim` elements, with room for `capacity` tokens.
-    pub fn new(scheme: KvScheme, heads: usize, dim: usize, capacity: usize) -> Self {
-        let head = || {
-            let vectors = |form| Vectors::new(form, dim, capacity);
-            (vectors(scheme.keys()), vectors(scheme.values()))
-        };
-        Self { heads: (0..heads).map(|_| head()).collect(), dim }
+/// Attention so far, of each query.
+struct Running {
+    largest: Vec<f32>,
+    sums: Vec<f32>,
+    /// Not yet divided by the sums: over plain values, and over transformed ones.
+    outs: [Vec<f32>; 2],
+}
+
+pub(super) fn attend(
+    head: &Head,
+    queries: &[f32],
+    dim: usize,
+    span: AttentionSpan,
+    rotations: Option<&Rotations>,
+) -> Vec<f32> {
+    // Blocks start at fixed positions, whatever the span, so that the result of a query does not depend on the others.
+    let blocks = span.tokens(0).start / BLOCK..(span.start + span.n).div_ceil(BLOCK);
+    let parts: Vec<Range<usize>> = (blocks.start / PART..blocks.end.div_ceil(PART))
+        .map(|part| (part * PART).max(blocks.start)..((part + 1) * PART).min(blocks.end))
+        .collect();
+    let pass = |blocks: Range<usize>| {
+        let mut pass = Pass::new(head, queries, dim, span, rotations);
+        blocks.for_each(|block| pass.block(block));
+        pass.running
+    };
+    let mut parts: Vec<Running> = match &parts[..] {
+        [all] => vec![pass(all.clone())],
+        _ => parts.into_par_iter().map(pass).collect(),
+    };
+    let rest = parts.split_off(1);
+    let mut all = parts.swap_remove(0);
+    rest.iter().for_each(|part| all.combine(part, dim));
+    let [mut out, mut transformed] = all.outs;
+    for (out, transformed) in out.chunks_exact_mut(dim).zip(transformed.chunks_exact_mut(dim)) {
+        hadamard(transformed);
+        out.iter_mut().zip(transformed).for_each(|(x, y)| *x += *y);
+    }
+    for (out, sum) in out.chunks_exact_mut(dim).zip(all.sums) {
+        out.iter_mut().for_each(|x| *x /= sum);
+    }
+    out
+}
+
+impl Running {
+    fn new(rows: usize, dim: usize) -> Self {
+        let out = || vec![0.0; rows * dim];
+        Self { largest: vec![f32::NEG_INFINITY; rows], sums: vec![0.0; rows], outs: [out(), out()] }
     }
 
-    /// The number of tokens.
-    pub fn len(&self) -> usize {
-        self.heads.first().map_or(0, |(keys, _)| keys.len())
-    }
-
-    /// Whether there are no tokens.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Bytes in use.
-    pub fn bytes(&self) -> usize {
-        self.heads.iter().map(|(keys, values)| keys.bytes() + values.bytes()).sum()
-    }
-
-    /// The first finite key or value that was beyond the range of its form, and so became NaN.
-    pub fn beyond(&self) -> Option<f32> {
-        self.heads.iter().find_map(|(keys, values)| keys.beyond().or(values.beyond()))
-    }
-
-    /// Removes all tokens, and keeps the allocated memory.
-    pub fn clear(&mut self) {
-        for (keys, values) in &mut self.heads {
-            keys.clear();
-            values.clear();
+    /// The factor of all before, after which `max` is the largest score.
+    fn shrink(&mut self, row: usize, max: f32, dim: usize) {
+        let shrink = (self.largest[row] - max).exp();
+        self.largest[row] = max;
+        self.sums[row] *= shrink;
+        if shrink != 1.0 {
+            self.outs.iter_mut().for_each(|out| out[row * dim..][..dim].iter_mut().for_each(|x| *x *= shrink));
         }
     }
 
-    /// Encodes and appends the keys and values of `n` tokens, each `[heads, n, dim]`, row-major. To attend from all of them as if
-    /// they came one by one, append them in the [`pieces`](KvScheme::pieces) of their scheme.
-    ///
-    /// # Panics
-    /// When the two differ in length, or are not whole vectors of all heads.
-    pub fn append(&mut self, keys: &[f32], values: &[f32]) {
-        assert_eq!(keys.len(), values.len(), "append: as many keys as values");
-        let each = keys.len() / self.heads.len().max(1);
-        assert_eq!((each * self.heads.len(), each % self.dim), (keys.len(), 0), "append: whole vectors of all heads");
-        let parts = keys.par_chunks(each.max(1)).zip(values.par_chunks(each.max(1)));
-        self.heads.par_iter_mut().zip(parts).for_each(|((k, v), (keys, values))| {
-            k.append(keys);
-            v.append(values);
-        });
-    }
-
-    /// softmax(q·kᵀ / √dim)·v for queries `[heads, group·n, dim]`, where `group` query heads share a KV head and row g·n + i of
-    /// a head is at position `span.start + i`. The result has the shape of the queries.
-    ///
-    /// # Panics
-    /// When the queries are not whole vectors of all heads, or `span` goes beyond the tokens that were appended.
-    pub fn attend(&self, queries: &[f32], span: AttentionSpan) -> Vec<f32> {
-        let each = queries.len() / self.heads.len().max(1);
-        assert_eq!(each * self.heads.len(), queries.len(), "attend: queries of all heads");
-        assert!(each.is_multiple_of(span.n * self.dim), "attend: as many queries for each head of a group");
-        assert!(span.start + span.n <= self.len(), "attend: tokens that were appended");
-        let mut out = vec![0.0; queries.len()];
-        let heads = self.heads.par_iter().zip(queries.par_chunks(each)).zip(out.par_chunks_mut(each));
-        heads.for_each(|(((keys, values), queries), out)| attend(keys, values, queries, self.dim, span, out));
-        out
+    fn combine(&mut self, other: &Self, dim: usize) {
+        for row in 0..self.sums.len() {
+            let max = worse(self.largest[row], other.largest[row]);
+            if max == f32::NEG_INFINITY {
+                continue;
+            }
+            self.shrink(row, max, dim);
+            let factor = (other.largest[row] - max).exp();
+            self.sums[row] += factor * other.sums[row];
+            for (out, other) in self.outs.iter_mut().zip(&other.outs) {
+                let own = row * dim..(row + 1) * dim;
+                out[own.clone()].iter_mut().zip(&other[own]).for_each(|(x, y)| *x += factor * y);
+            }
+        }
     }
 }
 
-fn attend(keys: &Vectors, values: &Vectors, queries: &[f32], dim: usize, span: AttentionSpan, out: &mut [f32]) {
-    let rows = queries.len() / dim;
-    let scale = 1.0 / (dim as f32).sqrt();
-    let (mut key, mut value) = (vec![0.0; BLOCK * dim], vec![0.0; BLOCK * dim]);
-    let mut scores = vec![0.0; rows * BLOCK];
-    let (mut largest, mut sums) = (vec![f32::NEG_INFINITY; rows], vec![0.0_f32; rows]);
-    let (first, end) = (span.tokens(0).start, span.start + span.n);
-    // Blocks start at fixed positions, whatever the span, so that the result of a query does not depend on the others.
-    for block in first / BLOCK..end.div_ceil(BLOCK) {
-        let tokens = (block * BLOCK).max(first)..((block + 1) * BLOCK).min(end);
-        let n = tokens.len();
-        keys.decode(tokens.clone(), &mut key[..n * dim]);
-        values.decode(tokens.clone(), &mut value[..n * dim]);
-        // scores[rows, n] = queries[rows, dim] · key[n, dim]ᵀ
-        matmul(&mut scores[..rows * n], queries, &key[..n * dim], [rows, n, dim], Transpose::Yes, Accumulate::No);
-        for (row, scores) in scores[..rows * n].chunks_exact_mut(n).enumerate() {
+/// A pass of queries over blocks.
+struct Pass<'a> {
+    head: &'a Head,
+    queries: &'a [f32],
+    dim: usize,
+    span: AttentionSpan,
+    rotations: Option<&'a Rotations>,
+    running: Running,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    scores: Vec<f32>,
+    /// The queries, as a block has them.
+    turned: Vec<f32>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        head: &'a Head,
+        queries: &'a [f32],
+        dim: usize,
+        span: AttentionSpan,
+        rotations: Option<&'a Rotations>,
+    ) -> Self {
+        let rows = queries.len() / dim;
+        let vectors = || vec![0.0; BLOCK * dim];
+        Self {
+            head,
+            queries,
+            dim,
+            span,
+            rotations,
+            running: Running::new(rows, dim),
+            keys: vectors(),
+            values: vectors(),
+            scores: vec![0.0; rows * BLOCK],
+            turned: Vec::new(),
+        }
+    }
+
+    fn block(&mut self, block: usize) {
+        let (dim, rows, start) = (self.dim, self.queries.len() / self.dim, block * BLOCK);
+        let end = (start + BLOCK).min(self.span.start + self.span.n);
+        let n = end - start;
+        // keys and values are [n, dim], or [dim, BLOCK] in closed blocks.
+        let (queries, transpose) = match self.head {
+            Head::Floats { keys, values } => {
+                keys.read(start..end, &mut self.keys[..n * dim]);
+                values.read(start..end, &mut self.values[..n * dim]);
+                (self.queries, Transpose::Yes)
+            }
+            Head::Coded(head) if head.is_closed(block) => {
+                head.read(block, self.rotations, &mut self.keys, &mut self.values);
+                match self.rotations {
+                    // A query at p and a key at start + i turn against each other by p − start − i.
+                    Some(rotations) if start > 0 => {
+                        self.turned.clear();
+                        self.turned.extend_from_slice(self.queries);
+                        rotations.rotate_back(&mut self.turned, dim, start);
+                        (&self.turned[..], Transpose::No)
+                    }
+                    _ => (self.queries, Transpose::No),
+                }
+            }
+            Head::Coded(head) => {
+                let [keys, values] = head.open(n);
+                self.keys[..n * dim].copy_from_slice(keys);
+                self.values[..n * dim].copy_from_slice(values);
+                if let Some(rotations) = self.rotations {
+                    rotations.rotate(&mut self.keys[..n * dim], dim, start);
+                }
+                (self.queries, Transpose::Yes)
+            }
+        };
+        let closed = transpose == Transpose::No;
+        // A closed block is passed as a whole, whatever of it is attended to.
+        let n = if closed { BLOCK } else { n };
+        let scores = &mut self.scores[..rows * n];
+        matmul(scores, queries, &self.keys[..n * dim], [rows, n, dim], transpose, Accumulate::No);
+        self.running.weigh(scores, start, self.span, dim);
+        let transpose = if closed { Transpose::Yes } else { Transpose::No };
+        let out = &mut self.running.outs[usize::from(closed)];
+        matmul(out, scores, &self.values[..n * dim], [rows, dim, n], transpose, Accumulate::Yes);
+    }
+}
+
+impl Running {
+    /// Turns the scores of tokens from `start` on, `[rows, n]`, into weights.
+    fn weigh(&mut self, scores: &mut [f32], start: usize, span: AttentionSpan, dim: usize) {
+        let n = scores.len() / self.sums.len();
+        let scale = 1.0 / (dim as f32).sqrt();
+        for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
             let attended = span.tokens(row % span.n);
-            let mut max = largest[row];
-            for (token, score) in tokens.clone().zip(scores.iter_mut()) {
+            let mut max = self.largest[row];
+            for (token, score) in (start..).zip(scores.iter_mut()) {
                 *score = if attended.contains(&token) { span.capped(*score * scale) } else { f32::NEG_INFINITY };
-                max = if max.is_nan() || score.is_nan() { f32::NAN } else { max.max(*score) };
+                max = worse(max, *score);
             }
             // The query attends to no token of this block, nor of those before.
             if max == f32::NEG_INFINITY {
                 scores.fill(0.0);
                 continue;
             }
-            let shrink = (largest[row] - max).exp();
-            largest[row] = max;
+            self.shrink(row, max, dim);
             let mut sum = 0.0;
             for score in scores.iter_mut() {
                 *score = (*score - max).exp();
                 sum += *score;
             }
-            sums[row] = sums[row] * shrink + sum;
-            if shrink != 1.0 {
-                out[row * dim..][..dim].iter_mut().for_each(|x| *x *= shrink);
-            }
+            self.sums[row] += sum;
         }
-        // out[rows, dim] += scores[rows, n] · value[n, dim]
-        matmul(out, &scores[..rows * n], &value[..n * dim], [rows, dim, n], Transpose::No, Accumulate::Yes);
     }
-    for (out, sum) in out.chunks_exact_mut(dim).zip(sums) {
-        out.iter_mut().for_each(|x| *x /= sum);
-    }
+}
+
+/// The larger of the two; NaN if either is.
+fn worse(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }

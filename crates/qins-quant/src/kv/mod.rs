@@ -1,12 +1,17 @@
-//! The KV cache: keys and values of a model's tokens, encoded in fewer bits, and attention that decodes them as it reads.
+//! The KV cache: keys and values of a model's tokens, as floats or in 3 to 8 bits, and attention that decodes them as it reads.
 //!
-//! All of this is in memory, for one sequence; nothing here is a file format. A vector is encoded when it is appended, under
-//! curvatures that are fixed in advance, as vectors become known one at a time.
+//! All of this is in memory, for one sequence; nothing here is a file format. Nothing is calibrated: all that the codes depend on comes
+//! from the tokens and queries so far.
 
 mod attention;
+mod coded;
+mod floats;
+mod heads;
+mod rotations;
 mod scheme;
-mod vectors;
 
-pub use attention::{AttentionSpan, Heads};
-pub use scheme::KvScheme;
-pub use vectors::{BLOCK, Form, GROUP, SCALES, Vectors};
+pub use attention::AttentionSpan;
+pub use coded::{BLOCK, CodedBits, GROUP, SINKS};
+pub use heads::{Heads, NewTokens};
+pub use rotations::Rotations;
+pub use scheme::{KvForm, KvScheme};

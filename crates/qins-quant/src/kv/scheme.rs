@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use super::{BLOCK, Form, Heads};
+use super::{BLOCK, CodedBits, coded::MOST_SCALE};
 use crate::FloatDtype;
 
 /// How keys and values are stored.
@@ -16,16 +16,31 @@ pub enum KvScheme {
     F16,
     /// Rounded to bfloat16.
     Bf16,
-    /// One byte per element, and a scale per vector.
+    /// A byte per number.
     Q8,
-    /// Four bits per element: keys with a scale per channel and 64 tokens, as a few channels of keys are much larger than the
-    /// others; values with a scale per 32 elements of a vector.
-    Q4,
+    /// 5 bits per number of keys, on average, and of values.
+    K5v5,
+    /// 5 bits of keys, 4 of values.
+    K5v4,
+    /// 4 bits of both.
+    K4v4,
+    /// 3 bits of both.
+    K3v3,
+}
+
+/// What a scheme stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvForm {
+    /// Rotated keys, and values, as floats of a type.
+    Floats(FloatDtype),
+    /// Keys before their rotation, and values, in blocks of codes.
+    Coded(CodedBits),
 }
 
 impl KvScheme {
     /// All schemes.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::Q4];
+    pub const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::Bf16, Self::Q8, Self::K5v5, Self::K5v4, Self::K4v4, Self::K3v3];
 
     /// The name used on the command line.
     pub const fn name(self) -> &'static str {
@@ -34,15 +49,32 @@ impl KvScheme {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Q8 => "q8",
-            Self::Q4 => "q4",
+            Self::K5v5 => "k5v5",
+            Self::K5v4 => "k5v4",
+            Self::K4v4 => "k4v4",
+            Self::K3v3 => "k3v3",
+        }
+    }
+
+    /// What it stores.
+    pub const fn form(self) -> KvForm {
+        match self {
+            Self::F32 => KvForm::Floats(FloatDtype::F32),
+            Self::F16 => KvForm::Floats(FloatDtype::F16),
+            Self::Bf16 => KvForm::Floats(FloatDtype::Bf16),
+            Self::Q8 => KvForm::Coded(CodedBits { keys: 8, values: 8 }),
+            Self::K5v5 => KvForm::Coded(CodedBits { keys: 5, values: 5 }),
+            Self::K5v4 => KvForm::Coded(CodedBits { keys: 5, values: 4 }),
+            Self::K4v4 => KvForm::Coded(CodedBits { keys: 4, values: 4 }),
+            Self::K3v3 => KvForm::Coded(CodedBits { keys: 3, values: 3 }),
         }
     }
 
     /// Bytes that the keys and values of one head occupy after `tokens` tokens, for vectors of `dim` elements.
     pub fn bytes(self, dim: usize, tokens: usize) -> usize {
-        let zeros = vec![0.0; dim * tokens];
-        let mut head = Heads::new(self, 1, dim, 0);
-        head.append(&zeros, &zeros);
+        let numbers: Vec<f32> = (0..dim * tokens).map(|i| (i % 7) as f32).collect();
+        let mut head = super::Heads::new(self, 1, dim, 0);
+        head.append(super::NewTokens { keys: &numbers, values: &numbers, queries: &numbers }, None);
         head.bytes()
     }
 
@@ -50,7 +82,7 @@ impl KvScheme {
     /// many are read at once: where tokens share scales, a query attends to its own block in `f32`, and to those before it as
     /// they are encoded.
     pub fn pieces(self, tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let by_block = [self.keys(), self.values()].iter().any(|form| matches!(form, Form::PerChannel { .. }));
+        let by_block = matches!(self.form(), KvForm::Coded(_));
         let (mut start, end) = (tokens.start, tokens.end);
         std::iter::from_fn(move || {
             let next = if by_block { end.min((start / BLOCK + 1) * BLOCK) } else { end };
@@ -58,24 +90,16 @@ impl KvScheme {
             (!piece.is_empty()).then_some(piece)
         })
     }
+}
 
-    /// The form of keys.
-    pub fn keys(self) -> Form {
+impl KvForm {
+    /// The largest magnitudes of an element of keys, and of values, in vectors of `dim`: those of the type, or those whose sums in any
+    /// combination still have a scale.
+    pub fn most(self, dim: usize) -> [f32; 2] {
         match self {
-            Self::Q8 => Form::PerToken { curvature: 6.0 },
-            Self::Q4 => Form::PerChannel { curvature: 0.6 },
-            Self::F32 => Form::Floats(FloatDtype::F32),
-            Self::F16 => Form::Floats(FloatDtype::F16),
-            Self::Bf16 => Form::Floats(FloatDtype::Bf16),
-        }
-    }
-
-    /// The form of values.
-    pub fn values(self) -> Form {
-        match self {
-            Self::Q8 => Form::PerToken { curvature: 0.75 },
-            Self::Q4 => Form::PerGroup { curvature: 0.4 },
-            Self::F32 | Self::F16 | Self::Bf16 => self.keys(),
+            Self::Floats(dtype) => [dtype.most(); 2],
+            // Twice that from their mean; all of a vector in one channel of its transform.
+            Self::Coded(_) => [MOST_SCALE / 2.0, MOST_SCALE / (dim as f32).sqrt()],
         }
     }
 }
@@ -89,9 +113,15 @@ impl fmt::Display for KvScheme {
 impl FromStr for KvScheme {
     type Err = String;
 
+    /// By its name; `q4` is `k4v4`, and `auto` is `q8`.
     fn from_str(name: &str) -> Result<Self, String> {
         let names = Self::ALL.map(Self::name).join(", ");
+        let name = match name {
+            "q4" => "k4v4",
+            "auto" => "q8",
+            name => name,
+        };
         let found = Self::ALL.into_iter().find(|scheme| scheme.name() == name);
-        found.ok_or_else(|| format!("unknown cache `{name}`: expected one of {names}"))
+        found.ok_or_else(|| format!("unknown cache `{name}`: expected one of {names}, q4 (k4v4) or auto (q8)"))
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn attend(
     let mut step = (part * share).max(oldest / many * many);
     while step < end {
         let tokens = (end - step).min(many);
-        fill(&mut vectors, &keys, head, step, tokens, len, dim, shape.keys);
+        fill(&mut vectors, &keys, head, step, tokens, dim, shape.keys);
         sync_cube();
         let mut pair = unit;
         while pair < comptime!(tile * many) {
@@ -149,7 +149,7 @@ pub(super) fn attend(
             state[(tile + unit) as usize] = state[(tile + unit) as usize] * shrink + total;
             state[(2 * tile + unit) as usize] = shrink;
         }
-        fill(&mut vectors, &values, head, step, tokens, len, dim, shape.values);
+        fill(&mut vectors, &values, head, step, tokens, dim, shape.values);
         sync_cube();
         #[unroll]
         for i in 0..comptime!(held as usize) {
@@ -196,14 +196,13 @@ fn fill(
     head: u32,
     first: u32,
     tokens: u32,
-    len: u32,
     #[comptime] dim: u32,
     #[comptime] form: Form,
 ) {
     let mut i = UNIT_POS;
     while i < tokens * dim {
         let (token, c) = (i / dim, i % dim);
-        shared[(token * comptime!(dim + 1) + c) as usize] = number(vectors, head, first + token, c, len, dim, form);
+        shared[(token * comptime!(dim + 1) + c) as usize] = number(vectors, head, first + token, c, dim, form);
         i += comptime!(UNITS as u32);
     }
 }

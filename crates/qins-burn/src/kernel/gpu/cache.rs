@@ -8,12 +8,12 @@ use burn::{
     tensor::{DType, Device, Int, Tensor},
 };
 use burn_cubecl::{CubeBackend, cubecl::prelude::*, tensor::CubeTensor};
-use qins_quant::kv::{AttentionSpan, KvScheme};
+use qins_quant::{FloatDtype, kv::AttentionSpan};
 
 use super::{
     attend::{self, SeenLaunch, Shape},
     empty, floats,
-    kv::{self, BLOCK, Form, VectorsLaunch},
+    kv::{self, Form, VectorsLaunch},
 };
 
 /// The number of cubes that occupies a large device: with few queries, their tokens are split into parts.
@@ -38,19 +38,14 @@ pub(crate) struct Heads {
 struct Vectors {
     form: Form,
     words: Tensor<2, Int>,
-    scales: Tensor<2>,
-    /// `[heads · recent · dim]`: kernels assume no gaps.
-    recent: Tensor<1>,
 }
 
 impl Heads {
     /// An empty cache with capacity for `capacity` tokens.
-    pub(crate) fn new(scheme: KvScheme, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
-        // Whole blocks, so that the last one is complete.
-        let capacity = capacity.max(1).next_multiple_of(BLOCK);
-        let forms = [scheme.keys(), scheme.values()];
-        let vectors = forms.map(|form| Vectors::new(form.into(), heads, dim, capacity, device));
-        Self { vectors: Some(vectors), heads, dim, capacity, len: 0 }
+    pub(crate) fn new(dtype: FloatDtype, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
+        let capacity = capacity.max(1);
+        let vectors = || Vectors::new(dtype.into(), heads, dim, capacity, device);
+        Self { vectors: Some([vectors(), vectors()]), heads, dim, capacity, len: 0 }
     }
 
     /// Removes all tokens; keeps the memory.
@@ -60,14 +55,8 @@ impl Heads {
 
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> usize {
-        let bytes = |form: Form| {
-            // The vectors of the last block are stored in `f32`.
-            let closed =
-                if let Form::PerChannel { .. } = form { self.len.saturating_sub(1) / BLOCK * BLOCK } else { self.len };
-            let [words, scales, _] = form.sizes(self.dim, closed);
-            4 * self.heads * (words + scales + (self.len - closed) * self.dim)
-        };
-        self.vectors.iter().flatten().map(|vectors| bytes(vectors.form)).sum()
+        let words = |vectors: &Vectors| vectors.form.words(self.dim, self.len);
+        4 * self.heads * self.vectors.iter().flatten().map(words).sum::<usize>()
     }
 
     /// Appends `[heads, n, dim]` keys and values.
@@ -77,7 +66,7 @@ impl Heads {
         // Taken out, the tensors have one owner, so that they are written in place.
         let [mut keys, mut values] = self.vectors.take().expect("no append was cut short");
         if len > self.capacity {
-            self.capacity = len.max(2 * self.capacity).next_multiple_of(BLOCK);
+            self.capacity = len.max(2 * self.capacity);
             [keys, values] = [keys, values].map(|vectors| vectors.grown(self.heads, self.dim, self.capacity));
         }
         self.vectors = Some([keys.append(k, start), values.append(v, start)]);
@@ -94,45 +83,24 @@ impl Heads {
 
 impl Vectors {
     fn new(form: Form, heads: usize, dim: usize, capacity: usize, device: &Device) -> Self {
-        let [words, scales, recent] = form.sizes(dim, capacity);
-        let float = (device, DType::F32);
-        Self {
-            form,
-            words: Tensor::empty([heads, words], (device, DType::U32)),
-            scales: Tensor::empty([heads, scales.max(1)], float),
-            recent: Tensor::empty([(heads * recent * dim).max(1)], float),
-        }
+        Self { form, words: Tensor::empty([heads, form.words(dim, capacity)], (device, DType::U32)) }
     }
 
     fn grown(self, heads: usize, dim: usize, capacity: usize) -> Self {
         let larger = Self::new(self.form, heads, dim, capacity, &self.words.device());
-        let ([_, words], [_, scales]) = (self.words.dims(), self.scales.dims());
-        Self {
-            words: larger.words.slice_assign([0..heads, 0..words], self.words),
-            scales: larger.scales.slice_assign([0..heads, 0..scales], self.scales),
-            ..self
-        }
+        let [_, words] = self.words.dims();
+        Self { words: larger.words.slice_assign([0..heads, 0..words], self.words), ..self }
     }
 
     fn append(self, new: Tensor<3>, start: usize) -> Self {
-        let Encoded { form, words, scales, recent } = Dispatch::qins_append(new.into_dispatch(), self.into(), start);
-        Self {
-            form,
-            words: Tensor::from_dispatch(words),
-            scales: Tensor::from_dispatch(scales),
-            recent: Tensor::from_dispatch(recent),
-        }
+        let Encoded { form, words } = Dispatch::qins_append(new.into_dispatch(), self.into(), start);
+        Self { form, words: Tensor::from_dispatch(words) }
     }
 }
 
 impl From<Vectors> for Encoded<Dispatch> {
     fn from(vectors: Vectors) -> Self {
-        Self {
-            form: vectors.form,
-            words: vectors.words.into_dispatch(),
-            scales: vectors.scales.into_dispatch(),
-            recent: vectors.recent.into_dispatch(),
-        }
+        Self { form: vectors.form, words: vectors.words.into_dispatch() }
     }
 }
 
@@ -142,8 +110,6 @@ impl From<Vectors> for Encoded<Dispatch> {
 pub struct Encoded<B: burn::backend::Backend> {
     form: Form,
     words: IntTensor<B>,
-    scales: FloatTensor<B>,
-    recent: FloatTensor<B>,
 }
 
 /// The cache operations of a GPU backend.
@@ -171,37 +137,13 @@ impl CacheBackend for CubeBackend {
         // Written in place, unless the tensor is shared.
         let own = |tensor: CubeTensor| if tensor.can_mut() { tensor } else { tensor.copy() };
         let (form, client) = (cache.form, new.client.clone());
-        let (words, scales, recent) = (own(cache.words), own(cache.scales), own(cache.recent));
-        let strides = [&words, &scales].map(|part| part.meta.strides()[0] as u32);
+        let words = own(cache.words);
+        let stride = words.meta.strides()[0] as u32;
         let part = |tensor: &CubeTensor| tensor.clone().into_buffer_arg();
         let mut done = 0;
         while done < n {
-            let at = start + done;
-            if let Form::PerChannel { k } = form
-                && at > 0
-                && at.is_multiple_of(BLOCK)
-            {
-                // Not as soon as the block is full: its own queries attend to it first.
-                // SAFETY: the kernel reads the whole of `recent`, and writes the block that ends here.
-                unsafe {
-                    kv::close::launch_unchecked(
-                        &client,
-                        CubeCount::Static(heads as u32, 1, 1),
-                        CubeDim::new_1d(kv::UNITS),
-                        part(&recent),
-                        part(&words),
-                        part(&scales),
-                        strides[0],
-                        strides[1],
-                        (at / BLOCK - 1) as u32,
-                        dim as u32,
-                        k,
-                    );
-                }
-            }
-            // A block is encoded before the next one begins; some devices allow at most `MOST` cubes in one dimension.
-            let room = if let Form::PerChannel { .. } = form { BLOCK - at % BLOCK } else { MOST };
-            let more = room.min(n - done);
+            // Some devices allow at most `MOST` cubes in one dimension.
+            let more = MOST.min(n - done);
             // SAFETY: the kernel reads `more` of the new vectors, from `done` on, and writes as many, for which there is room.
             unsafe {
                 kv::append::launch_unchecked(
@@ -210,11 +152,8 @@ impl CacheBackend for CubeBackend {
                     CubeDim::new_1d(kv::UNITS),
                     part(&new),
                     part(&words),
-                    part(&scales),
-                    part(&recent),
-                    strides[0],
-                    strides[1],
-                    at as u32,
+                    stride,
+                    (start + done) as u32,
                     n as u32,
                     done as u32,
                     dim as u32,
@@ -223,7 +162,7 @@ impl CacheBackend for CubeBackend {
             }
             done += more;
         }
-        Encoded { form, words, scales, recent }
+        Encoded { form, words }
     }
 
     fn qins_attend(
@@ -250,11 +189,8 @@ impl CacheBackend for CubeBackend {
         let tops = empty(&queries, [parts * heads * rows, 2].into(), dtype);
         let arg = |tensor: &CubeTensor| tensor.clone().into_buffer_arg();
         let vectors = |encoded: Encoded<Self>| {
-            let stride = |tensor: &CubeTensor| tensor.meta.strides()[0] as u32;
-            let strides = (stride(&encoded.words), stride(&encoded.scales));
-            let [words, scales, recent] =
-                [encoded.words, encoded.scales, encoded.recent].map(CubeTensor::into_buffer_arg);
-            VectorsLaunch::new(words, scales, recent, strides.0, strides.1)
+            let stride = encoded.words.meta.strides()[0] as u32;
+            VectorsLaunch::new(encoded.words.into_buffer_arg(), stride)
         };
         let seen = SeenLaunch::new(
             start as u32,

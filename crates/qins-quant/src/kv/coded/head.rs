@@ -1,0 +1,153 @@
+//! The coded keys and values of one head.
+
+use std::collections::VecDeque;
+
+use half::f16;
+
+use super::{
+    BLOCK, CodedBits, SINKS,
+    keys::{KeyBlock, base},
+    values::{ValueBlock, put_sinks, transformed},
+};
+use crate::kv::Rotations;
+
+/// The keys, before their rotation, and values of a head.
+#[derive(Clone, Debug)]
+pub(in crate::kv) struct CodedHead {
+    bits: CodedBits,
+    dim: usize,
+    /// Tokens in all, those that were dropped included.
+    len: usize,
+    /// The number of blocks that were dropped.
+    dropped: usize,
+    blocks: VecDeque<(KeyBlock, ValueBlock)>,
+    /// The first tokens, `[SINKS, dim]` each, once their block is closed.
+    sinks: [Vec<f32>; 2],
+    /// The tokens after the closed blocks, `[n, dim]` each: at most a block.
+    open: [Vec<f32>; 2],
+    /// What all keys are coded around, from the first block.
+    base: Vec<f16>,
+    /// Σ q² of the queries in each channel, and their number; without those of the sinks.
+    queries: (Vec<f32>, f32),
+}
+
+impl CodedHead {
+    pub(in crate::kv) fn new(bits: CodedBits, dim: usize) -> Self {
+        Self {
+            bits,
+            dim,
+            len: 0,
+            dropped: 0,
+            blocks: VecDeque::new(),
+            sinks: [const { Vec::new() }; 2],
+            open: [const { Vec::new() }; 2],
+            base: Vec::new(),
+            queries: (vec![0.0; dim], 0.0),
+        }
+    }
+
+    pub(in crate::kv) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(in crate::kv) fn bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(|(keys, values)| keys.bytes() + values.bytes());
+        let plain: usize = self.sinks.iter().chain(&self.open).map(Vec::len).sum();
+        blocks.sum::<usize>() + size_of::<f32>() * plain + size_of::<f16>() * self.base.len()
+    }
+
+    /// Appends keys, before their rotation, and values, `[n, dim]`, and what their queries, `[group·n, dim]`, say of the channels.
+    ///
+    /// A full block is closed when the next token comes: its own queries attend to it as it was.
+    pub(in crate::kv) fn append(&mut self, keys: &[f32], values: &[f32], queries: &[f32], pairs: usize) {
+        let n = keys.len() / self.dim;
+        for i in 0..n {
+            if self.open[0].len() == BLOCK * self.dim {
+                self.close(pairs);
+            }
+            let own = i * self.dim..(i + 1) * self.dim;
+            self.open[0].extend_from_slice(&keys[own.clone()]);
+            self.open[1].extend_from_slice(&values[own]);
+            if self.len >= SINKS {
+                for query in queries.chunks_exact(self.dim).skip(i).step_by(n) {
+                    self.queries.0.iter_mut().zip(query).for_each(|(sum, q)| *sum += q * q);
+                    self.queries.1 += 1.0;
+                }
+            }
+            self.len += 1;
+        }
+    }
+
+    fn close(&mut self, pairs: usize) {
+        let [keys, values] = self.open.each_mut().map(std::mem::take);
+        let first = self.blocks.is_empty() && self.dropped == 0;
+        let skip = if first { SINKS } else { 0 };
+        let transformed = transformed(&values, self.dim);
+        if first {
+            self.base = base(&keys, self.dim);
+            self.sinks = [keys[..SINKS * self.dim].to_vec(), transformed[..SINKS * self.dim].to_vec()];
+        }
+        let energies = self.energies(pairs);
+        let keys = KeyBlock::close(&keys, &self.base, &energies, self.bits.keys, skip);
+        let values = ValueBlock::close(&transformed, self.dim, self.bits.values, skip);
+        self.blocks.push_back((keys, values));
+    }
+
+    /// The mean square of the queries in each channel; of both channels of a rotated pair, since between a query and a key they turn into
+    /// each other.
+    fn energies(&self, pairs: usize) -> Vec<f32> {
+        let (sums, n) = (&self.queries.0, self.queries.1.max(1.0));
+        let energy = |c: usize| {
+            if c >= 2 * pairs {
+                return sums[c] / n;
+            }
+            0.5 * (sums[c % pairs] + sums[c % pairs + pairs]) / n
+        };
+        (0..self.dim).map(energy).collect()
+    }
+
+    /// Drops the blocks before `token`.
+    pub(in crate::kv) fn drop_before(&mut self, token: usize) {
+        while (self.dropped + 1) * BLOCK <= token && self.blocks.pop_front().is_some() {
+            self.dropped += 1;
+            self.sinks = [const { Vec::new() }; 2];
+        }
+    }
+
+    /// Whether a block is closed.
+    pub(in crate::kv) fn is_closed(&self, block: usize) -> bool {
+        block < self.dropped + self.blocks.len()
+    }
+
+    /// Keys of a closed block, `[dim, BLOCK]`, rotated by their places in it; and its values, transformed.
+    pub(in crate::kv) fn read(
+        &self,
+        block: usize,
+        rotations: Option<&Rotations>,
+        keys: &mut [f32],
+        values: &mut [f32],
+    ) {
+        let Some((coded_keys, coded_values)) = block.checked_sub(self.dropped).and_then(|i| self.blocks.get(i)) else {
+            return;
+        };
+        read(coded_keys, &self.base, coded_values, keys, values);
+        if block == 0 {
+            put_sinks(&self.sinks[0], keys);
+            put_sinks(&self.sinks[1], values);
+        }
+        if let Some(rotations) = rotations {
+            rotations.rotate_block(keys);
+        }
+    }
+
+    /// Keys and values of the first `n` tokens that are not in closed blocks, `[n, dim]`, as they came.
+    pub(in crate::kv) fn open(&self, n: usize) -> [&[f32]; 2] {
+        self.open.each_ref().map(|open| &open[..n * self.dim])
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn read(coded_keys: &KeyBlock, base: &[f16], coded_values: &ValueBlock, keys: &mut [f32], values: &mut [f32]) {
+    coded_keys.read(base, keys);
+    coded_values.read(values);
+}

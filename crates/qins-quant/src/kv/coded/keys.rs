@@ -1,0 +1,170 @@
+//! A closed block of keys, before their rotation.
+
+use half::f16;
+
+use super::{
+    BLOCK, SINKS,
+    bits::allocate,
+    codes::Codes,
+    scale::{Scale, inverse, scale},
+    trellis::{BYTES, LANES, Lanes, Levels, Path, Search},
+};
+
+/// What an offset is a multiple of, as a share of the scale of its channel.
+const OFFSET: f32 = 1.0 / 16.0;
+
+/// The least and most bits of a channel.
+const WIDTHS: [u8; 2] = [2, 7];
+
+/// Steps of scales that are tried, from the one that reaches the largest number.
+const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
+
+/// A block of keys: `base + scale·(level + offset/16)` for each channel and token.
+#[derive(Clone, Debug)]
+pub(super) struct KeyBlock {
+    codes: Codes,
+    scales: Vec<u8>,
+    offsets: Vec<i8>,
+}
+
+/// The mean of each channel over the tokens of the first block, without the sinks, which all blocks are coded around.
+pub(super) fn base(block: &[f32], dim: usize) -> Vec<f16> {
+    let tokens = block.chunks_exact(dim).skip(SINKS);
+    let mut sums = vec![0.0_f32; dim];
+    tokens.for_each(|token| sums.iter_mut().zip(token).for_each(|(sum, x)| *sum += x));
+    sums.iter().map(|sum| f16::from_f32(sum / (BLOCK - SINKS) as f32)).collect()
+}
+
+/// What is coded of a channel.
+#[derive(Clone, Copy)]
+struct Spread {
+    mean: f32,
+    /// The largest distance from the mean; NaN if any is.
+    reach: f32,
+}
+
+impl Spread {
+    fn of(numbers: impl Iterator<Item = f32> + Clone) -> Self {
+        let (sum, n) = numbers.clone().fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
+        let mean = sum / n;
+        let worse = |most: f32, x: f32| if most.is_nan() || x.is_nan() { f32::NAN } else { most.max(x) };
+        Self { mean, reach: numbers.fold(0.0, |most, x| worse(most, (x - mean).abs())) }
+    }
+
+    /// The least scale under which all numbers can be had, by levels around an offset.
+    fn scale(self) -> Scale {
+        let least = Scale::at_least(self.reach).max(Scale::at_least(self.mean.abs() / (OFFSET * 127.0)));
+        let wide = least.to_f32();
+        let beside = (self.mean - f32::from(self.offset(wide)) * OFFSET * wide).abs();
+        if self.reach + beside > wide { least.stepped(1) } else { least }
+    }
+
+    fn offset(self, scale: f32) -> i8 {
+        (self.mean * inverse(scale * OFFSET)).round_ties_even().clamp(-127.0, 127.0) as i8
+    }
+}
+
+impl KeyBlock {
+    /// Codes `block[BLOCK, dim]`; `energies` are the mean squares of the queries in each channel, and `skip` first tokens need not be coded.
+    pub(super) fn close(block: &[f32], base: &[f16], energies: &[f32], bits: u8, skip: usize) -> Self {
+        let dim = base.len();
+        let channel = |c: usize| block.iter().skip(c).step_by(dim).map(move |x| x - base[c].to_f32());
+        let spreads: Vec<Spread> = (0..dim).map(|c| Spread::of(channel(c).skip(skip))).collect();
+        let bits = if bits == BYTES {
+            vec![bits; dim]
+        } else {
+            let weights: Vec<f32> = spreads.iter().zip(energies).map(|(s, e)| s.reach * e.sqrt()).collect();
+            allocate(&weights, bits, WIDTHS)
+        };
+        let mut found = Self { codes: Codes::default(), scales: Vec::new(), offsets: Vec::new() };
+        let mut numbers = [[0.0; LANES]; BLOCK];
+        let mut path = Path::new();
+        for first in (0..dim).step_by(LANES) {
+            let lanes = LANES.min(dim - first);
+            for c in 0..lanes {
+                channel(first + c).zip(&mut numbers).for_each(|(x, numbers)| numbers[c] = x);
+            }
+            let own = |c: usize| (first + c).min(dim - 1);
+            let spreads = std::array::from_fn(|c| spreads[own(c)]);
+            let bits: [u8; LANES] = std::array::from_fn(|c| bits[own(c)]);
+            let scales = chosen(&numbers, &spreads, &bits, skip, &mut path);
+            for c in 0..lanes {
+                let spread: Spread = spreads[c];
+                let wide = scales[c].to_f32();
+                let offset = spread.offset(wide);
+                let codes = if bits[c] == BYTES {
+                    let levels = Levels::new(BYTES);
+                    let t = |x: &Lanes| x[c] * inverse(wide) - f32::from(offset) * OFFSET;
+                    std::array::from_fn(|i| levels.byte(t(&numbers[i])))
+                } else {
+                    path.codes(c)
+                };
+                found.codes.push(bits[c], &codes);
+                found.scales.push(scales[c].to_bits());
+                found.offsets.push(offset);
+            }
+        }
+        found
+    }
+
+    /// Decodes into `[dim, BLOCK]`.
+    #[inline(always)]
+    pub(super) fn read(&self, base: &[f16], out: &mut [f32]) {
+        let channels = self.codes.channels().zip(out.as_chunks_mut::<BLOCK>().0);
+        let numbers = base.iter().zip(&self.scales).zip(&self.offsets);
+        for ((channel, out), ((base, bits), offset)) in channels.zip(numbers) {
+            channel.levels(out);
+            let scale = scale(*bits);
+            let offset = base.to_f32() + scale * (f32::from(*offset) * OFFSET);
+            out.iter_mut().for_each(|x| *x = scale * *x + offset);
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.codes.bytes() + self.scales.len() + self.offsets.len()
+    }
+}
+
+/// The scales of least error of 16 channels, and the path of their codes.
+fn chosen(
+    numbers: &[Lanes; BLOCK],
+    spreads: &[Spread; LANES],
+    bits: &[u8; LANES],
+    skip: usize,
+    path: &mut Path,
+) -> [Scale; LANES] {
+    let least = spreads.map(Spread::scale);
+    if bits[0] == BYTES {
+        return least;
+    }
+    let levels = bits.map(Levels::new);
+    let mut weights = [[1.0; LANES]; BLOCK];
+    weights[..skip].fill([0.0; LANES]);
+    let multiples = |scales: &[Scale; LANES]| {
+        let inverses = scales.map(|scale| inverse(scale.to_f32()));
+        let offsets: Lanes = std::array::from_fn(|c| f32::from(spreads[c].offset(scales[c].to_f32())) * OFFSET);
+        numbers.each_ref().map(|x| std::array::from_fn::<_, LANES, _>(|c| x[c] * inverses[c] - offsets[c]))
+    };
+    let (mut best, mut errors) = (least, [f32::INFINITY; LANES]);
+    for steps in STEPS {
+        let scales = least.map(|scale| scale.stepped(steps));
+        let multiples = multiples(&scales);
+        let found = search(Search { numbers: &multiples, weights: &weights, levels }, None);
+        for c in 0..LANES {
+            let error = found[c] * scales[c].to_f32() * scales[c].to_f32();
+            // What lies beyond the offsets is not coded.
+            let reached = spreads[c].mean.abs() <= scales[c].to_f32() * OFFSET * 127.5;
+            if error < errors[c] && reached {
+                (best[c], errors[c]) = (scales[c], error);
+            }
+        }
+    }
+    let multiples = multiples(&best);
+    search(Search { numbers: &multiples, weights: &weights, levels }, Some(path));
+    best
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn search(search: Search<'_>, path: Option<&mut Path>) -> Lanes {
+    search.run(path)
+}

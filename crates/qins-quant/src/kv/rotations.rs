@@ -1,0 +1,81 @@
+//! Rotary position embedding of a cache: the tables for all of its positions.
+
+use super::BLOCK;
+
+/// Half-split rotations of positions from 0 on: channel c of the first `2·pairs` is rotated with channel c + pairs.
+#[derive(Clone, Debug, Default)]
+pub struct Rotations {
+    frequencies: Vec<f32>,
+    scaling: f32,
+    /// `[positions, pairs]`, times the scaling.
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    /// Those of the first [`BLOCK`] positions, `[pairs, BLOCK]`.
+    within: [Vec<f32>; 2],
+}
+
+impl Rotations {
+    /// By `position·frequency` for each pair, with cos and sin times `scaling`, as Transformers computes them: in `f32`.
+    pub fn new(frequencies: &[f32], scaling: f32) -> Self {
+        let mut rotations = Self { frequencies: frequencies.to_vec(), scaling, ..Self::default() };
+        rotations.extend(BLOCK);
+        let pairs = frequencies.len();
+        let transposed = |table: &[f32]| (0..pairs * BLOCK).map(|i| table[i % BLOCK * pairs + i / BLOCK]).collect();
+        rotations.within = [transposed(&rotations.cos), transposed(&rotations.sin)];
+        rotations
+    }
+
+    /// Makes the tables reach `positions`.
+    pub fn extend(&mut self, positions: usize) {
+        let made = self.cos.len() / self.pairs().max(1);
+        let angles = (made..positions).flat_map(|p| self.frequencies.iter().map(move |f| p as f32 * f));
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() * self.scaling, a.sin() * self.scaling)).unzip();
+        self.cos.extend(cos);
+        self.sin.extend(sin);
+    }
+
+    /// The number of pairs of channels.
+    pub fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// cos and sin, `[n, pairs]`, of `n` positions from `start` on, which the tables must reach.
+    pub fn tables(&self, start: usize, n: usize) -> [&[f32]; 2] {
+        let rows = start * self.pairs()..(start + n) * self.pairs();
+        [&self.cos[rows.clone()], &self.sin[rows]]
+    }
+
+    /// Rotates vectors `[n, dim]` of consecutive positions from `start` on.
+    pub(super) fn rotate(&self, vectors: &mut [f32], dim: usize, start: usize) {
+        for (i, vector) in vectors.chunks_exact_mut(dim).enumerate() {
+            let [cos, sin] = self.tables(start + i, 1);
+            turn(vector, cos, sin);
+        }
+    }
+
+    /// Rotates vectors `[n, dim]` back by the angles of one position, without the scaling.
+    pub(super) fn rotate_back(&self, vectors: &mut [f32], dim: usize, position: usize) {
+        let [cos, sin] = self.tables(position, 1);
+        let back = |table: &[f32], sign: f32| -> Vec<f32> { table.iter().map(|x| sign * x / self.scaling).collect() };
+        let (cos, sin) = (back(cos, 1.0), back(sin, -1.0));
+        vectors.chunks_exact_mut(dim).for_each(|vector| turn(vector, &cos, &sin));
+    }
+
+    /// Rotates a block of vectors by their places within it: channels of [`BLOCK`] tokens, `[dim, BLOCK]`.
+    #[inline(always)]
+    pub(super) fn rotate_block(&self, channels: &mut [f32]) {
+        let half = self.pairs() * BLOCK;
+        let (first, rest) = channels.split_at_mut(half);
+        let tables = self.within[0].iter().zip(&self.within[1]);
+        for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(tables) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+}
+
+fn turn(vector: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (first, rest) = vector.split_at_mut(cos.len());
+    for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(cos.iter().zip(sin)) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
