@@ -29,7 +29,7 @@ pub(crate) struct Context {
         value_parser = clap::value_parser!(u32).range(1..=65_536))]
     contexts: Vec<u32>,
     /// Schemes of the KV cache
-    #[arg(long, value_delimiter = ',', default_value = "f32,bf16,q8,q4", value_name = "SCHEMES")]
+    #[arg(long, value_delimiter = ',', default_value = "f32,bf16,q8,k5v5,k5v4,k4v4,k3v3", value_name = "SCHEMES")]
     kv: Vec<String>,
     /// Tokens decoded after the context, over which the time per token is averaged
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]

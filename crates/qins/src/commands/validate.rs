@@ -9,7 +9,7 @@ use qins_eval::{
     report::{Computation, Report, Role, Settings, Terminal, Thresholds, page, summary},
 };
 use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
-use qins_quant::{Recipe, Scheme, kv::KvScheme, output::Output};
+use qins_quant::{Recipe, Scheme, kv::{KvForm, KvScheme}, output::Output};
 
 use crate::{
     Outcome,
@@ -237,7 +237,7 @@ impl Validate {
     pub(crate) fn run(mut self) -> Outcome {
         self.model = self.eval.model(self.model);
         if self.eval.preset(&self.model) == Preset::Cache && self.kv.is_empty() {
-            let is_encoded = |scheme: &KvScheme| !matches!(scheme, KvScheme::F32 | KvScheme::F16 | KvScheme::Bf16);
+            let is_encoded = |scheme: &KvScheme| matches!(scheme.form(), KvForm::Coded(_));
             self.kv = KvScheme::ALL.into_iter().filter(is_encoded).collect();
         }
         let recipes = self.recipes()?;
