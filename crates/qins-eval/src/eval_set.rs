@@ -137,7 +137,8 @@ impl<'a> EvalSet<'a> {
             };
             let of_text = self::windows(prefix, &ids, count, length);
             let longest = limit.min(ids.len() + prefix.len());
-            let (fit, left_out): (Vec<&ContextPlan>, Vec<&ContextPlan>) = plan.contexts.iter().partition(|context| context.tokens <= longest);
+            let (fit, left_out): (Vec<&ContextPlan>, Vec<&ContextPlan>) =
+                plan.contexts.iter().partition(|context| context.tokens <= longest);
             if !inputs.texts.is_empty() && count > 0 && of_text.is_empty() && fit.is_empty() {
                 let expected = length - prefix.len().min(length);
                 let found = ids.len();
@@ -283,7 +284,8 @@ mod tests {
     #[test]
     fn contexts_begin_with_the_tokens_before_a_text() {
         let ids: Vec<u32> = (1000..1300).collect();
-        let all = |context: ContextPlan, read| passages(&[1], &ids, &context, read).iter().map(whole).collect::<Vec<_>>();
+        let all =
+            |context: ContextPlan, read| passages(&[1], &ids, &context, read).iter().map(whole).collect::<Vec<_>>();
         let passage = |from: usize, n: usize| [&[1], &ids[from..from + n]].concat();
         assert_eq!(all(200.into(), 72), [passage(0, 199), passage(101, 199)]);
         // No two are the same, and one alone is the text's beginning.

@@ -134,7 +134,9 @@ impl Thresholds {
                     Criterion::at_most(MEAN_KL, max_kl, mean_kl),
                 ]
             }
-            (None | Some(Computation::CoarseKeys), _, Self::MaxKl(threshold)) => vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)],
+            (None | Some(Computation::CoarseKeys), _, Self::MaxKl(threshold)) => {
+                vec![Criterion::at_most(MEAN_KL, threshold, mean_kl)]
+            }
             (None | Some(Computation::CoarseKeys), _, Self::MinTop1Agreement(threshold)) => {
                 vec![Criterion::at_least(TOP1_AGREEMENT, threshold, top1_agreement)]
             }
@@ -169,7 +171,10 @@ pub(crate) fn kv_threshold(scheme: KvScheme) -> f64 {
     match scheme {
         KvScheme::F32 | KvScheme::F16 => 1e-4,
         KvScheme::Bf16 | KvScheme::Q8 => 1e-3,
-        KvScheme::Q4 => 1e-2,
+        KvScheme::K5v5 => 2.3e-3,
+        KvScheme::K5v4 => 6.5e-3,
+        KvScheme::K4v4 => 1e-2,
+        KvScheme::K3v3 => 4e-2,
     }
 }
 

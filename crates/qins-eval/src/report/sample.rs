@@ -145,7 +145,10 @@ fn candidate(name: &str, role: Role, bits: f64, period: usize, texts: &[Text]) -
             greedy: free_run(&written),
             sampled: free_run(&written),
             text: predictions.clone(),
-            contexts: predictions.iter().map(|f| Context { tokens: 512, length: 640, teacher_forced: f.clone() }).collect(),
+            contexts: predictions
+                .iter()
+                .map(|f| Context { tokens: 512, length: 640, teacher_forced: f.clone() })
+                .collect(),
             teacher_forced: predictions,
         },
         criteria: vec![Criterion {

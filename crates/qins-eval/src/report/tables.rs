@@ -127,7 +127,8 @@ fn sizes(report: &Report) -> Table<'static> {
 /// The sizes of encoded KV caches.
 fn cache(candidates: &[Candidate]) -> Table<'static> {
     let encoded = candidates.iter().filter(|c| c.settings.kv.is_some());
-    let cells = |c: &Candidate| vec![c.name.clone(), bits(Some(c.kv_bits_per_number)), bytes(c.kv_bytes_per_1000_tokens)];
+    let cells =
+        |c: &Candidate| vec![c.name.clone(), bits(Some(c.kv_bits_per_number)), bytes(c.kv_bytes_per_1000_tokens)];
     let header = vec!["candidate", "bits per number of 2,048 tokens", "1,000 tokens"];
     Table { title: "KV cache".to_owned(), header, rows: encoded.map(cells).collect() }
 }
