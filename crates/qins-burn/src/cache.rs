@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qins_model::{ModelConfig, Rope, RopeRegime};
 use qins_quant::{
     FloatDtype,
-    kv::{AttentionSpan, Heads, KvForm, KvScheme, NewTokens, Rotations},
+    kv::{AttentionSpan, Beyond, Heads, KvForm, KvScheme, NewTokens, Rotations},
 };
 
 #[cfg(feature = "gpu")]
@@ -96,7 +96,7 @@ impl KvCache {
 
     /// The first layer with keys or values that were finite but beyond the range of the scheme, and one of them; `None` also on a
     /// GPU, from which they would have to be read.
-    pub(crate) fn beyond(&self) -> Option<(usize, f32)> {
+    pub(crate) fn beyond(&self) -> Option<(usize, Beyond)> {
         self.layers.iter().enumerate().find_map(|(layer, cache)| match &cache.store {
             Store::Encoded(Encoded::Host(heads)) => heads.beyond().map(|found| (layer, found)),
             #[cfg(feature = "gpu")]

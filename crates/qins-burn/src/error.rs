@@ -35,12 +35,16 @@ pub enum Error {
     },
     /// A key or value is beyond the range of the KV cache, so that logits are not finite.
     #[error(
-        "expected keys and values of magnitude 65504 or less for a KV cache in {scheme}, found {found} in layer {layer} by \
+        "expected {what} of magnitude {most} or less for a KV cache in {scheme}, found {found} in layer {layer} by \
          token {position} of the sequence: a cache in f32 has the range"
     )]
     KvRange {
         /// How keys and values are stored.
         scheme: KvScheme,
+        /// `keys` or `values`.
+        what: &'static str,
+        /// The largest magnitude that can be stored.
+        most: f32,
         /// The first such element of the layer.
         found: f32,
         /// The first such layer.

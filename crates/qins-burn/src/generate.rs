@@ -4,6 +4,7 @@ use std::{borrow::BorrowMut, marker::PhantomData, ops::ControlFlow};
 
 use burn::tensor::Tensor;
 use qins_model::{ModelConfig, RopeRegime, Sampler, TokenChoice};
+use qins_quant::kv::Beyond;
 
 use crate::{
     Error, KvCache,
@@ -90,7 +91,9 @@ impl<'m> Session<'m> {
         let at = logits.iter().position(|logit| !logit.is_finite()).unwrap_or(0);
         let position = self.ids.len() - logits.len() / vocabulary + at / vocabulary;
         match self.cache.beyond() {
-            Some((layer, found)) => Error::KvRange { scheme: self.cache.scheme(), found, layer, position },
+            Some((layer, Beyond { what, most, found })) => {
+                Error::KvRange { scheme: self.cache.scheme(), what, most, found, layer, position }
+            }
             None => Error::NotFinite { value: logits[at], id: at % vocabulary, position },
         }
     }

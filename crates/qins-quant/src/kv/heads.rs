@@ -10,8 +10,18 @@ pub struct Heads {
     heads: Vec<Head>,
     form: KvForm,
     dim: usize,
-    /// The first finite element that was beyond the range of the form.
-    beyond: Option<f32>,
+    beyond: Option<Beyond>,
+}
+
+/// A finite key or value that was beyond the range of its form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beyond {
+    /// `keys` or `values`.
+    pub what: &'static str,
+    /// The largest magnitude that can be stored.
+    pub most: f32,
+    /// What was found.
+    pub found: f32,
 }
 
 /// Of one head.
@@ -85,7 +95,7 @@ impl Heads {
     }
 
     /// The first finite key or value that was beyond the range of its form, and so became NaN.
-    pub fn beyond(&self) -> Option<f32> {
+    pub fn beyond(&self) -> Option<Beyond> {
         self.beyond
     }
 
@@ -122,7 +132,8 @@ impl Heads {
         }
         let (start, dim) = (self.len(), self.dim);
         let [most_keys, most_values] = self.form.most(dim);
-        let [keys, values] = [(keys, most_keys), (values, most_values)].map(|(x, most)| self.within(x, most));
+        let keys = self.within(keys, "keys", most_keys);
+        let values = self.within(values, "values", most_values);
         let parts = keys
             .par_chunks(each)
             .zip(values.par_chunks(each))
@@ -144,12 +155,13 @@ impl Heads {
     }
 
     /// The numbers, NaN where one is of a larger magnitude than `most`.
-    fn within<'a>(&mut self, numbers: &'a [f32], most: f32) -> std::borrow::Cow<'a, [f32]> {
+    fn within<'a>(&mut self, numbers: &'a [f32], what: &'static str, most: f32) -> std::borrow::Cow<'a, [f32]> {
         // Without an early end, so that it vectorises; nearly always all are within.
         if numbers.iter().fold(true, |all, x| all & (x.abs() <= most)) {
             return numbers.into();
         }
-        self.beyond = self.beyond.or_else(|| numbers.iter().copied().find(|x| x.is_finite() && x.abs() > most));
+        let found = || numbers.iter().copied().find(|x| x.is_finite() && x.abs() > most);
+        self.beyond = self.beyond.or_else(|| found().map(|found| Beyond { what, most, found }));
         numbers.iter().map(|x| if x.abs() <= most { *x } else { f32::NAN }).collect()
     }
 

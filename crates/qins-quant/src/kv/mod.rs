@@ -12,6 +12,6 @@ mod scheme;
 
 pub use attention::AttentionSpan;
 pub use coded::{BLOCK, CodedBits, GROUP, SINKS};
-pub use heads::{Heads, NewTokens};
+pub use heads::{Beyond, Heads, NewTokens};
 pub use rotations::Rotations;
 pub use scheme::{KvForm, KvScheme};

@@ -22,7 +22,8 @@ pub(crate) struct DeviceArgs {
 /// How the KV cache is stored.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KvArgs {
-    /// How the KV cache is stored: f32, f16, bf16, q8 or q4
+    /// How the KV cache is stored: f32, f16, bf16; or in 8 to 3 bits: q8, k5v5 (5 bits of
+    /// keys, 5 of values), k5v4, k4v4 (also named q4), k3v3; auto is q8
     #[arg(long, default_value = "f32", value_name = "SCHEME")]
     pub(crate) kv: KvScheme,
 }

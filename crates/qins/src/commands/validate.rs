@@ -50,8 +50,8 @@ pub(crate) struct Validate {
     /// one is listed with the bits per weight of the format whose values it holds. May be repeated
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
-    /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8 or q4 [default of the preset
-    /// cache: all encoded ones]
+    /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8, k5v5, k5v4, k4v4
+    /// (also named q4) or k3v3 [default of the preset cache: all but the floats]
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     kv: Vec<KvScheme>,
     #[command(flatten)]

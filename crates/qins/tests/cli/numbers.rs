@@ -61,8 +61,8 @@ fn keys_and_values_beyond_the_cache_are_named() {
     };
     let generate = "generate --model model --prompt-ids 5,7,9 --max-new-tokens 3 --kv";
     let (large, small) = (values(1e7), values(10.0));
-    for kv in ["f16", "q8", "q4"] {
-        let message = format!("expected keys and values of magnitude 65504 or less for a KV cache in {kv}, found ");
+    for (kv, most) in [("f16", "65504"), ("q8", "10861.16"), ("k4v4", "10861.16")] {
+        let message = format!("expected values of magnitude {most} or less for a KV cache in {kv}, found ");
         large.qins(&format!("{generate} {kv}")).rejected(kv, &["prompt `prompt`", &message, "in layer 1"]);
         // Control: values within the range.
         small.qins(&format!("{generate} {kv}")).done();

@@ -62,22 +62,30 @@ fn encoded_kv_cache_is_judged_by_its_own_thresholds() {
     let home = Home::new("e_tied/f32");
     let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
     home.write("prompts.jsonl", prompts.lines().step_by(11).map(|line| format!("{line}\n")).collect::<String>());
+    // Another name of k4v4.
     let run = home.qins("validate --prompts prompts.jsonl --kv f32,f16,q8,q4");
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     let report = json_file(&home.path("report.json"));
     let candidates: Vec<_> = report["candidates"].as_array().unwrap().iter().filter(|c| !c["kv"].is_null()).collect();
     let of = |field: &str| candidates.iter().map(|c| c[field].clone()).collect::<Vec<_>>();
-    assert_eq!(of("name"), ["plain, f32 KV cache", "plain, f16 KV cache", "plain, q8 KV cache", "plain, q4 KV cache"]);
+    assert_eq!(
+        of("name"),
+        ["plain, f32 KV cache", "plain, f16 KV cache", "plain, q8 KV cache", "plain, k4v4 KV cache"]
+    );
     assert!(of("role").iter().all(|role| *role == "judged") && of("encoded_weights").iter().all(|n| *n == 0));
-    // 6 blocks of 6 heads of 32: f32, half of it, 8.5 bits; and 4.5, but for the 40 last keys.
-    let tokens = 1000 * 6 * 6 * 32;
-    let last_keys = 40 * 6 * 6 * 32 * 4 - 40 * 6 * 6 * 16;
-    let q4 = tokens * 2 / 2 + 15 * 6 * 6 * 32 * 2 + tokens / 32 * 2 + last_keys;
-    assert_eq!(of("kv_bytes_per_1000_tokens"), [tokens * 8, tokens * 4, tokens * 2 * 17 / 16, q4]);
+    // 6 blocks of 6 heads of 32: f32, half of it; then 15 blocks of codes, in which a channel of keys has a scale and an offset, a byte each,
+    // and a width where they differ, and a token of values a scale; the first 4 tokens and the last 40 in f32; a mean of each channel.
+    let (heads, numbers) = (6 * 6, 1000 * 6 * 6 * 32);
+    let coded = |bits: usize, widths: usize| {
+        let block = 2 * bits * 64 * 32 / 8 + (2 + widths) * 32 + 64;
+        heads * (15 * block + (4 + 40) * 2 * 32 * 4 + 32 * 2)
+    };
+    assert_eq!(of("kv_bytes_per_1000_tokens"), [numbers * 8, numbers * 4, coded(8, 0), coded(4, 1)]);
     let kl: Vec<f64> = candidates.iter().map(|c| c["figures"]["text"]["mean_kl"]["value"].as_f64().unwrap()).collect();
     assert!(kl[0] < 1e-9 && kl.windows(2).all(|pair| 4.0 * pair[0] < pair[1]), "{kl:?}");
     assert!(run.out.contains("\nKV cache\n"), "{}", run.out);
-    home.qins("generate --prompt-ids 5 --kv q7").rejected("q7", &["`q7`", "expected one of f32, f16, bf16, q8, q4"]);
+    home.qins("generate --prompt-ids 5 --kv q7")
+        .rejected("q7", &["`q7`", "expected one of f32, f16, bf16, q8, k5v5, k5v4, k4v4, k3v3"]);
 }
 
 #[test]
