@@ -8,7 +8,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{BLOCK, Rotations, coded::hadamard, heads::Head};
+use super::{
+    BLOCK, Rotations,
+    coded::hadamard,
+    heads::Head,
+    products::{add_values, scores_by_channel},
+};
 use crate::kernel::{Accumulate, Transpose, matmul};
 
 /// Blocks that are passed one after the other. The parts are the same on any number of threads, and so is the result.
@@ -159,12 +164,12 @@ impl<'a> Pass<'a> {
         let (dim, rows, start) = (self.dim, self.queries.len() / self.dim, block * BLOCK);
         let end = (start + BLOCK).min(self.span.start + self.span.n);
         let n = end - start;
-        // keys and values are [n, dim], or [dim, BLOCK] in closed blocks.
-        let (queries, transpose) = match self.head {
+        // Keys are [n, dim], or [dim, BLOCK] in closed blocks; values [n, dim].
+        let (queries, closed) = match self.head {
             Head::Floats { keys, values } => {
                 keys.read(start..end, &mut self.keys[..n * dim]);
                 values.read(start..end, &mut self.values[..n * dim]);
-                (self.queries, Transpose::Yes)
+                (self.queries, false)
             }
             Head::Coded(head) if head.is_closed(block) => {
                 head.read(block, self.rotations, &mut self.keys, &mut self.values);
@@ -174,9 +179,9 @@ impl<'a> Pass<'a> {
                         self.turned.clear();
                         self.turned.extend_from_slice(self.queries);
                         rotations.rotate_back(&mut self.turned, dim, start);
-                        (&self.turned[..], Transpose::No)
+                        (&self.turned[..], true)
                     }
-                    _ => (self.queries, Transpose::No),
+                    _ => (self.queries, true),
                 }
             }
             Head::Coded(head) => {
@@ -186,18 +191,21 @@ impl<'a> Pass<'a> {
                 if let Some(rotations) = self.rotations {
                     rotations.rotate(&mut self.keys[..n * dim], dim, start);
                 }
-                (self.queries, Transpose::Yes)
+                (self.queries, false)
             }
         };
-        let closed = transpose == Transpose::No;
         // A closed block is passed as a whole, whatever of it is attended to.
         let n = if closed { BLOCK } else { n };
         let scores = &mut self.scores[..rows * n];
-        matmul(scores, queries, &self.keys[..n * dim], [rows, n, dim], transpose, Accumulate::No);
+        if closed {
+            scores_by_channel(scores, queries, &self.keys);
+        } else {
+            let keys = &self.keys[..n * dim];
+            matmul(scores, queries, keys, [rows, n, dim], Transpose::Yes, Accumulate::No);
+        }
         self.running.weigh(scores, start, self.span, dim);
-        let transpose = if closed { Transpose::Yes } else { Transpose::No };
         let out = &mut self.running.outs[usize::from(closed)];
-        matmul(out, scores, &self.values[..n * dim], [rows, dim, n], transpose, Accumulate::Yes);
+        add_values(out, scores, &self.values[..n * dim], [rows, dim, n]);
     }
 }
 

@@ -7,6 +7,7 @@ mod attention;
 mod coded;
 mod floats;
 mod heads;
+mod products;
 mod rotations;
 mod scheme;
 

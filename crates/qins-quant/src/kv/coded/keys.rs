@@ -5,10 +5,11 @@ use half::f16;
 use super::{
     BLOCK, SINKS,
     bits::allocate,
-    codes::Codes,
+    codes::ChannelCodes,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, LANES, Lanes, Levels, Path, Search},
+    trellis::{BYTES, LANES, Lanes, Levels, Path, Search, find_path, least_error},
 };
+use crate::kernel::{Planes, Simd};
 
 /// What an offset is a multiple of, as a share of the scale of its channel.
 const OFFSET: f32 = 1.0 / 16.0;
@@ -22,7 +23,7 @@ const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
 /// A block of keys: `base + scale·(level + offset/16)` for each channel and token.
 #[derive(Clone, Debug)]
 pub(super) struct KeyBlock {
-    codes: Codes,
+    codes: ChannelCodes,
     scales: Vec<u8>,
     offsets: Vec<i8>,
 }
@@ -76,7 +77,7 @@ impl KeyBlock {
             let weights: Vec<f32> = spreads.iter().zip(energies).map(|(s, e)| s.reach * e.sqrt()).collect();
             allocate(&weights, bits, WIDTHS)
         };
-        let mut found = Self { codes: Codes::default(), scales: Vec::new(), offsets: Vec::new() };
+        let mut found = Self { codes: ChannelCodes::default(), scales: Vec::new(), offsets: Vec::new() };
         let mut numbers = [[0.0; LANES]; BLOCK];
         let mut path = Path::new();
         for first in (0..dim).step_by(LANES) {
@@ -109,11 +110,10 @@ impl KeyBlock {
 
     /// Decodes into `[dim, BLOCK]`.
     #[inline(always)]
-    pub(super) fn read(&self, base: &[f16], out: &mut [f32]) {
-        let channels = self.codes.channels().zip(out.as_chunks_mut::<BLOCK>().0);
+    pub(super) fn read(&self, reader: impl Planes, base: &[f16], out: &mut [f32]) {
+        self.codes.levels(reader, out);
         let numbers = base.iter().zip(&self.scales).zip(&self.offsets);
-        for ((channel, out), ((base, bits), offset)) in channels.zip(numbers) {
-            channel.levels(out);
+        for (out, ((base, bits), offset)) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(numbers) {
             let scale = scale(*bits);
             let offset = base.to_f32() + scale * (f32::from(*offset) * OFFSET);
             out.iter_mut().for_each(|x| *x = scale * *x + offset);
@@ -137,7 +137,6 @@ fn chosen(
     if bits[0] == BYTES {
         return least;
     }
-    let levels = bits.map(Levels::new);
     let mut weights = [[1.0; LANES]; BLOCK];
     weights[..skip].fill([0.0; LANES]);
     let multiples = |scales: &[Scale; LANES]| {
@@ -149,7 +148,9 @@ fn chosen(
     for steps in STEPS {
         let scales = least.map(|scale| scale.stepped(steps));
         let multiples = multiples(&scales);
-        let found = search(Search { numbers: &multiples, weights: &weights, levels }, None);
+        let mut found = [0.0; LANES];
+        let search = Search { numbers: &multiples, weights: &weights, bits: *bits };
+        least_error(Simd::get(), search, &mut found);
         for c in 0..LANES {
             let error = found[c] * scales[c].to_f32() * scales[c].to_f32();
             // What lies beyond the offsets is not coded.
@@ -160,11 +161,6 @@ fn chosen(
         }
     }
     let multiples = multiples(&best);
-    search(Search { numbers: &multiples, weights: &weights, levels }, Some(path));
+    find_path(Simd::get(), Search { numbers: &multiples, weights: &weights, bits: *bits }, path);
     best
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn search(search: Search<'_>, path: Option<&mut Path>) -> Lanes {
-    search.run(path)
 }
