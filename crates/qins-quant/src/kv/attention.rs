@@ -13,6 +13,7 @@ use super::{
     coded::hadamard,
     heads::Head,
     products::{add_values, scores_by_channel},
+    softmax::{Weighed, exp, weigh},
 };
 use crate::kernel::{Accumulate, Transpose, matmul};
 
@@ -34,6 +35,7 @@ pub struct AttentionSpan {
 }
 
 impl AttentionSpan {
+    #[inline(always)]
     fn capped(self, score: f32) -> f32 {
         self.softcap.map_or(score, |cap| cap * (score / cap).tanh())
     }
@@ -96,7 +98,7 @@ impl Running {
 
     /// The factor of all before, after which `max` is the largest score.
     fn shrink(&mut self, row: usize, max: f32, dim: usize) {
-        let shrink = (self.largest[row] - max).exp();
+        let shrink = exp(self.largest[row] - max);
         self.largest[row] = max;
         self.sums[row] *= shrink;
         if shrink != 1.0 {
@@ -111,7 +113,7 @@ impl Running {
                 continue;
             }
             self.shrink(row, max, dim);
-            let factor = (other.largest[row] - max).exp();
+            let factor = exp(other.largest[row] - max);
             self.sums[row] += factor * other.sums[row];
             for (out, other) in self.outs.iter_mut().zip(&other.outs) {
                 let own = row * dim..(row + 1) * dim;
@@ -216,23 +218,16 @@ impl Running {
         let scale = 1.0 / (dim as f32).sqrt();
         for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
             let attended = span.tokens(row % span.n);
-            let mut max = self.largest[row];
-            for (token, score) in (start..).zip(scores.iter_mut()) {
-                *score = if attended.contains(&token) { span.capped(*score * scale) } else { f32::NEG_INFINITY };
-                max = worse(max, *score);
+            let [first, end] = [attended.start, attended.end].map(|token| token.clamp(start, start + n) - start);
+            scores[first..end].iter_mut().for_each(|score| *score = span.capped(*score * scale));
+            scores[..first].fill(f32::NEG_INFINITY);
+            scores[end.max(first)..].fill(f32::NEG_INFINITY);
+            let Weighed { largest, sum } = weigh(scores, self.largest[row]);
+            // Otherwise the query attends to no token of this block, nor of those before.
+            if largest != f32::NEG_INFINITY {
+                self.shrink(row, largest, dim);
+                self.sums[row] += sum;
             }
-            // The query attends to no token of this block, nor of those before.
-            if max == f32::NEG_INFINITY {
-                scores.fill(0.0);
-                continue;
-            }
-            self.shrink(row, max, dim);
-            let mut sum = 0.0;
-            for score in scores.iter_mut() {
-                *score = (*score - max).exp();
-                sum += *score;
-            }
-            self.sums[row] += sum;
         }
     }
 }

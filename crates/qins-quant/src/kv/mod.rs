@@ -10,6 +10,7 @@ mod heads;
 mod products;
 mod rotations;
 mod scheme;
+mod softmax;
 
 pub use attention::AttentionSpan;
 pub use coded::{BLOCK, CodedBits, GROUP, SINKS};

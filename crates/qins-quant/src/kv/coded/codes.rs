@@ -20,9 +20,12 @@ pub(super) struct ChannelCodes {
 impl ChannelCodes {
     pub(super) fn push(&mut self, bits: u8, codes: &[u8; BLOCK]) {
         self.bits.push(bits);
+        if bits == BYTES {
+            return self.planes.extend(codes.as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight)));
+        }
         for bit in 0..bits {
-            let plane = codes.iter().rev().fold(0, |plane, code| plane << 1 | u64::from(code >> bit & 1));
-            self.planes.push(plane);
+            let [low, high] = [0, 1].map(|half| u64::from(plane(&codes.as_chunks().0[half], bit)));
+            self.planes.push(low | high << WORD);
         }
     }
 
@@ -33,11 +36,16 @@ impl ChannelCodes {
         for (bits, out) in self.bits.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
             let (own, rest) = planes.split_at(usize::from(*bits));
             planes = rest;
+            if *bits == BYTES {
+                let bytes = own.iter().flat_map(|eight| eight.to_le_bytes());
+                out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
+                continue;
+            }
             for (half, out) in out.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
                 let word = |plane: u64| (plane >> (32 * half)) as u32;
                 let u = own[0];
                 let classes = classes(u, u << 1, u << 2).map(word);
-                read(reader, *bits, word(u), classes, own[1..].iter().map(|plane| word(*plane)), out);
+                read(reader, *bits, classes, own[1..].iter().map(|plane| word(*plane)), out);
             }
         }
     }
@@ -49,28 +57,26 @@ impl ChannelCodes {
     }
 }
 
-/// Codes of values: for each token, a plane for each bit of its codes, of as many words as its channels need.
+/// Codes of values: for each token and 32 channels, a word for each bit.
 #[derive(Clone, Debug)]
 pub(super) struct TokenCodes {
     bits: u8,
-    words: usize,
-    /// `[BLOCK, bits, words]`.
+    /// `[words, BLOCK, bits]`; of bytes, four in a word.
     planes: Vec<u32>,
 }
 
 impl TokenCodes {
-    pub(super) fn new(bits: u8, dim: usize) -> Self {
-        let words = dim.div_ceil(WORD);
-        Self { bits, words, planes: vec![0; BLOCK * usize::from(bits) * words] }
+    pub(super) fn new(bits: u8) -> Self {
+        Self { bits, planes: Vec::new() }
     }
 
-    /// Sets the codes of a channel.
-    pub(super) fn set(&mut self, channel: usize, codes: &[u8; BLOCK]) {
-        let bits = usize::from(self.bits);
-        for (token, code) in codes.iter().enumerate() {
-            for bit in 0..bits {
-                let at = (token * bits + bit) * self.words + channel / WORD;
-                self.planes[at] |= u32::from(code >> bit & 1) << (channel % WORD);
+    /// Appends the codes of 32 more channels.
+    pub(super) fn push(&mut self, codes: &[[u8; WORD]; BLOCK]) {
+        for codes in codes {
+            if self.bits == BYTES {
+                self.planes.extend(codes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)));
+            } else {
+                self.planes.extend((0..self.bits).map(|bit| plane(codes, bit)));
             }
         }
     }
@@ -79,10 +85,15 @@ impl TokenCodes {
     #[inline(always)]
     pub(super) fn levels(&self, reader: impl Planes, token: usize, word: usize, out: &mut [f32; WORD]) {
         let bits = usize::from(self.bits);
-        let plane = |token: usize, bit: usize| self.planes[(token * bits + bit) * self.words + word];
-        let u = plane(token, 0);
-        let before = |tokens: usize| token.checked_sub(tokens).map_or(0, |token| plane(token, 0));
-        read(reader, self.bits, u, classes(u, before(1), before(2)), (1..bits).map(|bit| plane(token, bit)), out);
+        let planes = &self.planes[word * BLOCK * bits..][..BLOCK * bits];
+        let own = &planes[token * bits..][..bits];
+        if self.bits == BYTES {
+            let bytes = own.iter().flat_map(|four| four.to_le_bytes());
+            out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
+            return;
+        }
+        let before = |tokens: usize| token.checked_sub(tokens).map_or(0, |token| planes[token * bits]);
+        read(reader, self.bits, classes(own[0], before(1), before(2)), own[1..].iter().copied(), out);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -90,21 +101,17 @@ impl TokenCodes {
     }
 }
 
-/// The levels of 32 codes, from their lowest bits, what those mean in the trellis, and their other bits.
+/// Bit `bit` of 32 codes.
+fn plane(codes: &[u8; WORD], bit: u8) -> u32 {
+    (0..WORD).map(|i| u32::from(codes[i] >> bit & 1) << i).sum()
+}
+
+/// The levels of 32 codes, from what their lowest bits mean in the trellis, and their other bits.
 #[inline(always)]
-fn read(
-    reader: impl Planes,
-    bits: u8,
-    lowest: u32,
-    classes: [u32; 2],
-    others: impl Iterator<Item = u32>,
-    out: &mut [f32; WORD],
-) {
+fn read(reader: impl Planes, bits: u8, classes: [u32; 2], others: impl Iterator<Item = u32>, out: &mut [f32; WORD]) {
     let mut planes = [0; 8];
-    let first = if bits == BYTES { &[lowest][..] } else { &classes };
-    planes[..first.len()].copy_from_slice(first);
-    planes[first.len()..].iter_mut().zip(others).for_each(|(plane, other)| *plane = other);
-    let n = first.len() + usize::from(bits) - 1;
-    let (codes, levels) = (reader.codes(&planes[..n]), Levels::new(bits));
+    planes[..2].copy_from_slice(&classes);
+    planes[2..].iter_mut().zip(others).for_each(|(plane, other)| *plane = other);
+    let (codes, levels) = (reader.codes(&planes[..usize::from(bits) + 1]), Levels::new(bits));
     out.iter_mut().zip(codes).for_each(|(x, code)| *x = levels.at(f32::from(code)));
 }

@@ -7,7 +7,7 @@ use super::{
     bits::allocate,
     codes::ChannelCodes,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, LANES, Lanes, Levels, Path, Search, find_path, least_error},
+    trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, find_codes, least_error},
 };
 use crate::kernel::{Planes, Simd};
 
@@ -79,7 +79,7 @@ impl KeyBlock {
         };
         let mut found = Self { codes: ChannelCodes::default(), scales: Vec::new(), offsets: Vec::new() };
         let mut numbers = [[0.0; LANES]; BLOCK];
-        let mut path = Path::new();
+        let mut rows = [[0; LANES]; BLOCK];
         for first in (0..dim).step_by(LANES) {
             let lanes = LANES.min(dim - first);
             for c in 0..lanes {
@@ -88,7 +88,7 @@ impl KeyBlock {
             let own = |c: usize| (first + c).min(dim - 1);
             let spreads = std::array::from_fn(|c| spreads[own(c)]);
             let bits: [u8; LANES] = std::array::from_fn(|c| bits[own(c)]);
-            let scales = chosen(&numbers, &spreads, &bits, skip, &mut path);
+            let scales = chosen(&numbers, &spreads, &bits, skip, &mut rows);
             for c in 0..lanes {
                 let spread: Spread = spreads[c];
                 let wide = scales[c].to_f32();
@@ -98,7 +98,7 @@ impl KeyBlock {
                     let t = |x: &Lanes| x[c] * inverse(wide) - f32::from(offset) * OFFSET;
                     std::array::from_fn(|i| levels.byte(t(&numbers[i])))
                 } else {
-                    path.codes(c)
+                    rows.map(|codes| codes[c])
                 };
                 found.codes.push(bits[c], &codes);
                 found.scales.push(scales[c].to_bits());
@@ -125,13 +125,13 @@ impl KeyBlock {
     }
 }
 
-/// The scales of least error of 16 channels, and the path of their codes.
+/// The scales of least error of 16 channels, and their codes.
 fn chosen(
     numbers: &[Lanes; BLOCK],
     spreads: &[Spread; LANES],
     bits: &[u8; LANES],
     skip: usize,
-    path: &mut Path,
+    codes: &mut CodeLanes,
 ) -> [Scale; LANES] {
     let least = spreads.map(Spread::scale);
     if bits[0] == BYTES {
@@ -161,6 +161,6 @@ fn chosen(
         }
     }
     let multiples = multiples(&best);
-    find_path(Simd::get(), Search { numbers: &multiples, weights: &weights, bits: *bits }, path);
+    find_codes(Simd::get(), Search { numbers: &multiples, weights: &weights, bits: *bits }, codes);
     best
 }

@@ -76,7 +76,7 @@ impl Levels {
         self.curvature == 0.0
     }
 
-    /// The code of a byte.
+    /// The code that is a byte.
     #[inline(always)]
     pub(super) fn byte(self, t: f32) -> u8 {
         self.nearest(self.index(t), 0.0, 1.0) as u8
@@ -99,33 +99,15 @@ pub(super) struct Search<'a> {
     pub(super) bits: [u8; LANES],
 }
 
+/// The codes of each token, in [`LANES`] channels.
+pub(super) type CodeLanes = [[u8; LANES]; BLOCK];
+
 /// What the search keeps to find its path again.
-pub(super) struct Path {
+struct Path {
     /// Of each class, the nearest index.
     nearest: [[[u8; LANES]; 4]; BLOCK],
     /// For each state, the bit u₋₂ of the path into it.
     from: [[[u8; LANES]; 4]; BLOCK],
-    state: [u8; LANES],
-}
-
-impl Path {
-    pub(super) const fn new() -> Self {
-        Self { nearest: [[[0; LANES]; 4]; BLOCK], from: [[[0; LANES]; 4]; BLOCK], state: [0; LANES] }
-    }
-
-    /// The codes of a lane.
-    pub(super) fn codes(&self, lane: usize) -> [u8; BLOCK] {
-        let mut codes = [0; BLOCK];
-        let mut state = usize::from(self.state[lane]);
-        for (i, code) in codes.iter_mut().enumerate().rev() {
-            let (u, before) = (state & 1, state >> 1);
-            let earlier = usize::from(self.from[i][state][lane]);
-            let index = self.nearest[i][before + 2 * (u ^ earlier)][lane];
-            *code = (index >> 2) << 1 | u as u8;
-            state = before + 2 * earlier;
-        }
-        codes
-    }
 }
 
 per_isa! {
@@ -134,8 +116,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// The path of least error of each channel.
-    pub(super) fn find_path(search: Search<'_>, path: &mut Path) = find
+    /// The codes of least error of each channel.
+    pub(super) fn find_codes(search: Search<'_>, codes: &mut CodeLanes) = find
 }
 
 #[inline(always)]
@@ -146,19 +128,34 @@ fn costs(search: Search<'_>, errors: &mut Lanes) {
 }
 
 #[inline(always)]
-fn find(search: Search<'_>, path: &mut Path) {
-    let Path { nearest, from, state } = path;
+fn find(search: Search<'_>, codes: &mut CodeLanes) {
+    let mut path = Path { nearest: [[[0; LANES]; 4]; BLOCK], from: [[[0; LANES]; 4]; BLOCK] };
+    let Path { nearest, from } = &mut path;
     let costs = search.run(
-        |i, class, indices| nearest[i][class] = indices.map(|index| index as u8),
+        |i, class, indices| nearest[i][class] = indices.map(|index| index as i32 as u8),
         |i, state, earlier| from[i][state] = earlier,
     );
-    let mut least = costs[0];
-    *state = [0; LANES];
+    let (mut least, mut state) = (costs[0], [0_u8; LANES]);
     for (which, costs) in (0..).zip(&costs).skip(1) {
         for lane in 0..LANES {
             let better = costs[lane] < least[lane];
             state[lane] = if better { which } else { state[lane] };
             least[lane] = if better { costs[lane] } else { least[lane] };
+        }
+    }
+    for (i, codes) in codes.iter_mut().enumerate().rev() {
+        // One of four, without a branch.
+        let pick = |of: &[[u8; LANES]; 4], which: u8, lane: usize| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|at: usize| of[at][lane]);
+            let (low, high) = if which & 1 == 0 { (a, c) } else { (b, d) };
+            if which & 2 == 0 { low } else { high }
+        };
+        for lane in 0..LANES {
+            let (u, before) = (state[lane] & 1, state[lane] >> 1);
+            let earlier = pick(&from[i], state[lane], lane);
+            let index = pick(&nearest[i], before + 2 * (u ^ earlier), lane);
+            codes[lane] = (index >> 2) << 1 | u;
+            state[lane] = before + 2 * earlier;
         }
     }
 }
@@ -240,12 +237,12 @@ mod tests {
                 .map(|(i, code)| u64::from(code >> 1) << 2 | (high >> i & 1) << 1 | low >> i & 1);
             indices.zip(&numbers).map(|(index, t)| (t[lane] - levels.at(index as f32)).powi(2)).sum()
         };
-        let (mut path, mut found) = (Path::new(), [0.0; LANES]);
+        let (mut rows, mut found) = ([[0; LANES]; BLOCK], [0.0; LANES]);
         let search = || Search { numbers: &numbers, weights: &weights, bits: [BITS; LANES] };
-        find_path(Simd::get(), search(), &mut path);
+        find_codes(Simd::get(), search(), &mut rows);
         least_error(Simd::get(), search(), &mut found);
         for lane in 0..LANES {
-            let codes = path.codes(lane);
+            let codes = rows.map(|codes| codes[lane]);
             assert!((error(&codes, lane) - found[lane]).abs() < 1e-4, "{lane}");
             // Optimal in every run of eight, all else kept.
             for start in (0..BLOCK - 8).step_by(7) {

@@ -5,7 +5,7 @@ use super::{
     codes::{TokenCodes, WORD},
     hadamard::hadamard,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, LANES, Lanes, Levels, Path, Search, find_path},
+    trellis::{BYTES, LANES, Levels, Search, find_codes},
 };
 use crate::kernel::{Planes, Simd, per_isa};
 
@@ -31,31 +31,33 @@ impl ValueBlock {
     /// Codes `block[BLOCK, dim]`, already transformed; `skip` first tokens need not be coded.
     pub(super) fn close(block: &[f32], dim: usize, bits: u8, skip: usize) -> Self {
         let levels = Levels::new(bits);
-        let mut found = Self { codes: TokenCodes::new(bits, dim), scales: vec![0; BLOCK * dim.div_ceil(GROUP)] };
-        let (mut path, mut numbers, mut weights) = (Path::new(), [[0.0; LANES]; BLOCK], [[0.0; LANES]; BLOCK]);
+        let mut found = Self { codes: TokenCodes::new(bits), scales: vec![0; BLOCK * dim.div_ceil(GROUP)] };
+        let (mut numbers, mut weights) = ([[0.0; LANES]; BLOCK], [[0.0; LANES]; BLOCK]);
         for group in (0..dim).step_by(GROUP) {
             let width = GROUP.min(dim - group);
             let of = |token: usize| &block[token * dim + group..][..width];
             let mut scales = [Scale::NAN; BLOCK];
             scales.iter_mut().enumerate().for_each(|(token, scale)| choose(Simd::get(), of(token), levels, scale));
+            let mut codes = [[0; WORD]; BLOCK];
             for first in (0..width).step_by(LANES) {
-                let lanes = LANES.min(width - first);
+                let lanes = first..width.min(first + LANES);
                 for (token, (numbers, weights)) in numbers.iter_mut().zip(&mut weights).enumerate() {
                     let wide = scales[token].to_f32();
-                    let multiples = of(token)[first..][..lanes].iter().map(|x| x * inverse(wide));
+                    let multiples = of(token)[lanes.clone()].iter().map(|x| x * inverse(wide));
                     multiples.zip(numbers).for_each(|(t, number)| *number = t);
                     *weights = [if token < skip { 0.0 } else { wide * wide }; LANES];
                 }
-                if bits != BYTES {
+                let mut found = [[0; LANES]; BLOCK];
+                if bits == BYTES {
+                    found = numbers.map(|numbers| numbers.map(|t| levels.byte(t)));
+                } else {
                     let search = Search { numbers: &numbers, weights: &weights, bits: [bits; LANES] };
-                    find_path(Simd::get(), search, &mut path);
+                    find_codes(Simd::get(), search, &mut found);
                 }
-                for c in 0..lanes {
-                    let byte = |x: &Lanes| levels.byte(x[c]);
-                    let codes = if bits == BYTES { numbers.each_ref().map(byte) } else { path.codes(c) };
-                    found.codes.set(group + first + c, &codes);
-                }
+                let own = codes.iter_mut().zip(&found);
+                own.for_each(|(codes, found)| codes[lanes.clone()].copy_from_slice(&found[..lanes.len()]));
             }
+            found.codes.push(&codes);
             let own = found.scales.iter_mut().skip(group / GROUP).step_by(dim.div_ceil(GROUP));
             own.zip(scales).for_each(|(bits, scale)| *bits = scale.to_bits());
         }
