@@ -6,6 +6,15 @@
 pub(crate) trait Planes: Copy {
     /// Code i is made of bit i of each plane, the lowest first; at most eight planes.
     fn codes(self, planes: &[u32]) -> [u8; 32];
+
+    /// Whether [`look_up`](Self::look_up) is faster than a division.
+    const LOOKS_UP: bool = false;
+
+    /// The numbers of codes of at most five planes in a table.
+    #[inline(always)]
+    fn look_up(self, planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
+        self.codes(planes).map(|code| table[usize::from(code) % 32])
+    }
 }
 
 /// The baseline of the architecture.
@@ -75,6 +84,14 @@ pub(crate) mod x86 {
             // SAFETY: a value of this type exists only on a machine that has these parts of AVX-512.
             unsafe { avx512(planes) }
         }
+
+        const LOOKS_UP: bool = true;
+
+        #[inline(always)]
+        fn look_up(self, planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
+            // SAFETY: as above.
+            unsafe { look_up(planes, table) }
+        }
     }
 
     #[inline]
@@ -97,11 +114,33 @@ pub(crate) mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn avx512(planes: &[u32]) -> [u8; 32] {
+    fn merged(planes: &[u32]) -> __m256i {
         let mut codes = _mm256_setzero_si256();
         for (bit, plane) in planes.iter().enumerate() {
             codes = _mm256_or_si256(codes, _mm256_maskz_set1_epi8(*plane, (1_u8 << bit).cast_signed()));
         }
+        codes
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn look_up(planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
+        let codes = merged(planes);
+        let mut out = [0.0_f32; 32];
+        // SAFETY: `table` and `out` each have the 32 numbers that are read and written.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(table.as_ptr()), _mm512_loadu_ps(table[16..].as_ptr()));
+            let of = |codes| _mm512_permutex2var_ps(low, _mm512_cvtepu8_epi32(codes), high);
+            _mm512_storeu_ps(out.as_mut_ptr(), of(_mm256_castsi256_si128(codes)));
+            _mm512_storeu_ps(out[16..].as_mut_ptr(), of(_mm256_extracti128_si256::<1>(codes)));
+        }
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn avx512(planes: &[u32]) -> [u8; 32] {
+        let codes = merged(planes);
         let mut out = [0; 32];
         // SAFETY: `out` has the 32 bytes that are written.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), codes) };
@@ -167,6 +206,18 @@ mod tests {
                 codes(simd, &all[..n], &mut found);
                 assert_eq!(found, expected, "{simd}, {n}");
             }
+        }
+        #[inline(always)]
+        fn numbers(reader: impl Planes, planes: &[u32], table: &[f32; 32], out: &mut [f32; 32]) {
+            *out = reader.look_up(planes, table);
+        }
+        per_planes! { fn look_up(planes: &[u32], table: &[f32; 32], out: &mut [f32; 32]) = numbers }
+        let table = std::array::from_fn(|i| i as f32);
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+            let (mut found, mut expected) = ([0.0; 32], [0; 32]);
+            look_up(simd, &all[..5], &table, &mut found);
+            codes(simd, &all[..5], &mut expected);
+            assert_eq!(found, expected.map(f32::from), "{simd}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     BLOCK,
-    trellis::{BYTES, Levels, classes},
+    trellis::{BYTES, Levels, TABLED, TABLES, classes},
 };
 use crate::kernel::Planes;
 
@@ -37,7 +37,8 @@ impl ChannelCodes {
             let (own, rest) = planes.split_at(usize::from(*bits));
             planes = rest;
             if *bits == BYTES {
-                let bytes = own.iter().flat_map(|eight| eight.to_le_bytes());
+                let mut bytes = [0; BLOCK];
+                bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, eight)| *to = eight.to_le_bytes());
                 out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
                 continue;
             }
@@ -88,7 +89,8 @@ impl TokenCodes {
         let planes = &self.planes[word * BLOCK * bits..][..BLOCK * bits];
         let own = &planes[token * bits..][..bits];
         if self.bits == BYTES {
-            let bytes = own.iter().flat_map(|four| four.to_le_bytes());
+            let mut bytes = [0; WORD];
+            bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, four)| *to = four.to_le_bytes());
             out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
             return;
         }
@@ -108,10 +110,15 @@ fn plane(codes: &[u8; WORD], bit: u8) -> u32 {
 
 /// The levels of 32 codes, from what their lowest bits mean in the trellis, and their other bits.
 #[inline(always)]
-fn read(reader: impl Planes, bits: u8, classes: [u32; 2], others: impl Iterator<Item = u32>, out: &mut [f32; WORD]) {
+fn read<P: Planes>(reader: P, bits: u8, classes: [u32; 2], others: impl Iterator<Item = u32>, out: &mut [f32; WORD]) {
     let mut planes = [0; 8];
     planes[..2].copy_from_slice(&classes);
     planes[2..].iter_mut().zip(others).for_each(|(plane, other)| *plane = other);
-    let (codes, levels) = (reader.codes(&planes[..usize::from(bits) + 1]), Levels::new(bits));
+    let planes = &planes[..usize::from(bits) + 1];
+    if P::LOOKS_UP && bits <= TABLED {
+        *out = reader.look_up(planes, &TABLES[usize::from(bits)]);
+        return;
+    }
+    let (codes, levels) = (reader.codes(planes), Levels::new(bits));
     out.iter_mut().zip(codes).for_each(|(x, code)| *x = levels.at(f32::from(code)));
 }

@@ -7,7 +7,7 @@ use super::{
     bits::allocate,
     codes::ChannelCodes,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, find_codes, least_error},
+    trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, about_error, find_codes},
 };
 use crate::kernel::{Planes, Simd};
 
@@ -18,7 +18,7 @@ const OFFSET: f32 = 1.0 / 16.0;
 const WIDTHS: [u8; 2] = [2, 7];
 
 /// Steps of scales that are tried, from the one that reaches the largest number.
-const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
+const STEPS: std::ops::RangeInclusive<i32> = -4..=0;
 
 /// A block of keys: `base + scale·(level + offset/16)` for each channel and token.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ fn chosen(
         let multiples = multiples(&scales);
         let mut found = [0.0; LANES];
         let search = Search { numbers: &multiples, weights: &weights, bits: *bits };
-        least_error(Simd::get(), search, &mut found);
+        about_error(Simd::get(), search, &mut found);
         for c in 0..LANES {
             let error = found[c] * scales[c].to_f32() * scales[c].to_f32();
             // What lies beyond the offsets is not coded.

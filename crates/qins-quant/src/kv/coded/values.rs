@@ -10,7 +10,7 @@ use super::{
 use crate::kernel::{Planes, Simd, per_isa};
 
 /// Steps of scales that are tried, from the one that reaches the largest number.
-const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
+const STEPS: std::ops::RangeInclusive<i32> = -4..=0;
 
 /// A block of values: `scale·level` for each channel and token.
 #[derive(Clone, Debug)]
