@@ -65,7 +65,7 @@ impl Simd {
     }
 
     /// The result of the first call of [`chosen`](Self::chosen), or the widest if that failed.
-    pub(super) fn get() -> Self {
+    pub(crate) fn get() -> Self {
         static CHOSEN: OnceLock<Simd> = OnceLock::new();
         *CHOSEN.get_or_init(|| Self::chosen().unwrap_or(Self::widest()))
     }
@@ -146,4 +146,4 @@ macro_rules! per_isa {
         }
     };
 }
-pub(super) use per_isa;
+pub(crate) use per_isa;

@@ -8,7 +8,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{BLOCK, Rotations, coded::hadamard, heads::Head};
+use super::{
+    BLOCK, Rotations,
+    coded::hadamard,
+    heads::Head,
+    products::{add_values, scores_by_channel},
+    softmax::{Weighed, exp, weigh},
+};
 use crate::kernel::{Accumulate, Transpose, matmul};
 
 /// Blocks that are passed one after the other. The parts are the same on any number of threads, and so is the result.
@@ -29,6 +35,7 @@ pub struct AttentionSpan {
 }
 
 impl AttentionSpan {
+    #[inline(always)]
     fn capped(self, score: f32) -> f32 {
         self.softcap.map_or(score, |cap| cap * (score / cap).tanh())
     }
@@ -91,7 +98,7 @@ impl Running {
 
     /// The factor of all before, after which `max` is the largest score.
     fn shrink(&mut self, row: usize, max: f32, dim: usize) {
-        let shrink = (self.largest[row] - max).exp();
+        let shrink = exp(self.largest[row] - max);
         self.largest[row] = max;
         self.sums[row] *= shrink;
         if shrink != 1.0 {
@@ -106,7 +113,7 @@ impl Running {
                 continue;
             }
             self.shrink(row, max, dim);
-            let factor = (other.largest[row] - max).exp();
+            let factor = exp(other.largest[row] - max);
             self.sums[row] += factor * other.sums[row];
             for (out, other) in self.outs.iter_mut().zip(&other.outs) {
                 let own = row * dim..(row + 1) * dim;
@@ -159,12 +166,12 @@ impl<'a> Pass<'a> {
         let (dim, rows, start) = (self.dim, self.queries.len() / self.dim, block * BLOCK);
         let end = (start + BLOCK).min(self.span.start + self.span.n);
         let n = end - start;
-        // keys and values are [n, dim], or [dim, BLOCK] in closed blocks.
-        let (queries, transpose) = match self.head {
+        // Keys are [n, dim], or [dim, BLOCK] in closed blocks; values [n, dim].
+        let (queries, closed) = match self.head {
             Head::Floats { keys, values } => {
                 keys.read(start..end, &mut self.keys[..n * dim]);
                 values.read(start..end, &mut self.values[..n * dim]);
-                (self.queries, Transpose::Yes)
+                (self.queries, false)
             }
             Head::Coded(head) if head.is_closed(block) => {
                 head.read(block, self.rotations, &mut self.keys, &mut self.values);
@@ -174,9 +181,9 @@ impl<'a> Pass<'a> {
                         self.turned.clear();
                         self.turned.extend_from_slice(self.queries);
                         rotations.rotate_back(&mut self.turned, dim, start);
-                        (&self.turned[..], Transpose::No)
+                        (&self.turned[..], true)
                     }
-                    _ => (self.queries, Transpose::No),
+                    _ => (self.queries, true),
                 }
             }
             Head::Coded(head) => {
@@ -186,18 +193,21 @@ impl<'a> Pass<'a> {
                 if let Some(rotations) = self.rotations {
                     rotations.rotate(&mut self.keys[..n * dim], dim, start);
                 }
-                (self.queries, Transpose::Yes)
+                (self.queries, false)
             }
         };
-        let closed = transpose == Transpose::No;
         // A closed block is passed as a whole, whatever of it is attended to.
         let n = if closed { BLOCK } else { n };
         let scores = &mut self.scores[..rows * n];
-        matmul(scores, queries, &self.keys[..n * dim], [rows, n, dim], transpose, Accumulate::No);
+        if closed {
+            scores_by_channel(scores, queries, &self.keys);
+        } else {
+            let keys = &self.keys[..n * dim];
+            matmul(scores, queries, keys, [rows, n, dim], Transpose::Yes, Accumulate::No);
+        }
         self.running.weigh(scores, start, self.span, dim);
-        let transpose = if closed { Transpose::Yes } else { Transpose::No };
         let out = &mut self.running.outs[usize::from(closed)];
-        matmul(out, scores, &self.values[..n * dim], [rows, dim, n], transpose, Accumulate::Yes);
+        add_values(out, scores, &self.values[..n * dim], [rows, dim, n]);
     }
 }
 
@@ -208,23 +218,16 @@ impl Running {
         let scale = 1.0 / (dim as f32).sqrt();
         for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
             let attended = span.tokens(row % span.n);
-            let mut max = self.largest[row];
-            for (token, score) in (start..).zip(scores.iter_mut()) {
-                *score = if attended.contains(&token) { span.capped(*score * scale) } else { f32::NEG_INFINITY };
-                max = worse(max, *score);
+            let [first, end] = [attended.start, attended.end].map(|token| token.clamp(start, start + n) - start);
+            scores[first..end].iter_mut().for_each(|score| *score = span.capped(*score * scale));
+            scores[..first].fill(f32::NEG_INFINITY);
+            scores[end.max(first)..].fill(f32::NEG_INFINITY);
+            let Weighed { largest, sum } = weigh(scores, self.largest[row]);
+            // Otherwise the query attends to no token of this block, nor of those before.
+            if largest != f32::NEG_INFINITY {
+                self.shrink(row, largest, dim);
+                self.sums[row] += sum;
             }
-            // The query attends to no token of this block, nor of those before.
-            if max == f32::NEG_INFINITY {
-                scores.fill(0.0);
-                continue;
-            }
-            self.shrink(row, max, dim);
-            let mut sum = 0.0;
-            for score in scores.iter_mut() {
-                *score = (*score - max).exp();
-                sum += *score;
-            }
-            self.sums[row] += sum;
         }
     }
 }

@@ -7,8 +7,10 @@ mod attention;
 mod coded;
 mod floats;
 mod heads;
+mod products;
 mod rotations;
 mod scheme;
+mod softmax;
 
 pub use attention::AttentionSpan;
 pub use coded::{BLOCK, CodedBits, GROUP, SINKS};

@@ -1,81 +1,124 @@
-//! The codes of a block: for each channel, a plane of 64 bits for each bit of its codes, one bit for each token.
+//! The codes of a block in bit planes.
 
 use super::{
     BLOCK,
-    trellis::{BYTES, Levels, classes},
+    trellis::{BYTES, Levels, TABLED, TABLES, classes},
 };
+use crate::kernel::Planes;
 
-/// The codes of the channels of a block.
+/// Codes of a plane's word.
+pub(super) const WORD: usize = 32;
+
+/// Codes of keys: for each channel, a plane of 64 bits for each bit of its codes, one bit for each token.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Codes {
+pub(super) struct ChannelCodes {
     /// Of each channel.
     bits: Vec<u8>,
     planes: Vec<u64>,
 }
 
-/// The codes of a channel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Channel<'a> {
-    bits: u8,
-    planes: &'a [u64],
-}
-
-impl Codes {
+impl ChannelCodes {
     pub(super) fn push(&mut self, bits: u8, codes: &[u8; BLOCK]) {
         self.bits.push(bits);
         if bits == BYTES {
-            self.planes.extend(codes.as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight)));
-            return;
+            return self.planes.extend(codes.as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight)));
         }
         for bit in 0..bits {
-            let plane = codes.iter().rev().fold(0, |plane, code| plane << 1 | u64::from(code >> bit & 1));
-            self.planes.push(plane);
+            let [low, high] = [0, 1].map(|half| u64::from(plane(&codes.as_chunks().0[half], bit)));
+            self.planes.push(low | high << WORD);
         }
     }
 
-    /// Of every channel, in order.
-    pub(super) fn channels(&self) -> impl Iterator<Item = Channel<'_>> {
+    /// The levels of all channels, from −1 to 1: `[dim, BLOCK]`.
+    #[inline(always)]
+    pub(super) fn levels(&self, reader: impl Planes, out: &mut [f32]) {
         let mut planes = &self.planes[..];
-        self.bits.iter().map(move |bits| {
+        for (bits, out) in self.bits.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
             let (own, rest) = planes.split_at(usize::from(*bits));
             planes = rest;
-            Channel { bits: *bits, planes: own }
-        })
+            if *bits == BYTES {
+                let mut bytes = [0; BLOCK];
+                bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, eight)| *to = eight.to_le_bytes());
+                out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
+                continue;
+            }
+            for (half, out) in out.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
+                let word = |plane: u64| (plane >> (32 * half)) as u32;
+                let u = own[0];
+                let classes = classes(u, u << 1, u << 2).map(word);
+                read(reader, *bits, classes, own[1..].iter().map(|plane| word(*plane)), out);
+            }
+        }
     }
 
-    /// Bytes in use: and a byte for the width of each channel, if they differ.
+    /// Bytes in use: a byte for the width of each channel is counted if they differ.
     pub(super) fn bytes(&self) -> usize {
         let alike = self.bits.iter().all(|bits| *bits == self.bits[0]);
         8 * self.planes.len() + if alike { 0 } else { self.bits.len() }
     }
 }
 
-impl Channel<'_> {
-    /// The levels of its codes, from −1 to 1.
-    #[inline(always)]
-    pub(super) fn levels(self, out: &mut [f32; BLOCK]) {
-        let levels = Levels::new(self.bits);
-        let mut indices = [0_u8; BLOCK];
-        if self.bits == BYTES {
-            let bytes = indices.as_chunks_mut().0.iter_mut();
-            bytes.zip(self.planes).for_each(|(bytes, plane)| *bytes = plane.to_le_bytes());
-        } else {
-            let [low, high] = classes(self.planes[0]);
-            add(low, 0, &mut indices);
-            add(high, 1, &mut indices);
-            (2..).zip(&self.planes[1..]).for_each(|(bit, plane)| add(*plane, bit, &mut indices));
+/// Codes of values: for each token and 32 channels, a word for each bit.
+#[derive(Clone, Debug)]
+pub(super) struct TokenCodes {
+    bits: u8,
+    /// `[words, BLOCK, bits]`; of bytes, four in a word.
+    planes: Vec<u32>,
+}
+
+impl TokenCodes {
+    pub(super) fn new(bits: u8) -> Self {
+        Self { bits, planes: Vec::new() }
+    }
+
+    /// Appends the codes of 32 more channels.
+    pub(super) fn push(&mut self, codes: &[[u8; WORD]; BLOCK]) {
+        for codes in codes {
+            if self.bits == BYTES {
+                self.planes.extend(codes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)));
+            } else {
+                self.planes.extend((0..self.bits).map(|bit| plane(codes, bit)));
+            }
         }
-        out.iter_mut().zip(indices).for_each(|(x, index)| *x = levels.at(f32::from(index)));
+    }
+
+    /// The levels of the channels of word `word` of a token, from −1 to 1.
+    #[inline(always)]
+    pub(super) fn levels(&self, reader: impl Planes, token: usize, word: usize, out: &mut [f32; WORD]) {
+        let bits = usize::from(self.bits);
+        let planes = &self.planes[word * BLOCK * bits..][..BLOCK * bits];
+        let own = &planes[token * bits..][..bits];
+        if self.bits == BYTES {
+            let mut bytes = [0; WORD];
+            bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, four)| *to = four.to_le_bytes());
+            out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
+            return;
+        }
+        let before = |tokens: usize| token.checked_sub(tokens).map_or(0, |token| planes[token * bits]);
+        read(reader, self.bits, classes(own[0], before(1), before(2)), own[1..].iter().copied(), out);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        4 * self.planes.len()
     }
 }
 
-/// Adds a plane as bit `bit` of 64 bytes.
+/// Bit `bit` of 32 codes.
+fn plane(codes: &[u8; WORD], bit: u8) -> u32 {
+    (0..WORD).map(|i| u32::from(codes[i] >> bit & 1) << i).sum()
+}
+
+/// The levels of 32 codes, from what their lowest bits mean in the trellis, and their other bits.
 #[inline(always)]
-fn add(plane: u64, bit: u32, indices: &mut [u8; BLOCK]) {
-    for (eight, byte) in indices.as_chunks_mut::<8>().0.iter_mut().zip(plane.to_le_bytes()) {
-        // Bit i of the byte in byte i, then in the lowest bit of it.
-        let spread = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-        let ones = (spread + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101;
-        *eight = (u64::from_le_bytes(*eight) | ones << bit).to_le_bytes();
+fn read<P: Planes>(reader: P, bits: u8, classes: [u32; 2], others: impl Iterator<Item = u32>, out: &mut [f32; WORD]) {
+    let mut planes = [0; 8];
+    planes[..2].copy_from_slice(&classes);
+    planes[2..].iter_mut().zip(others).for_each(|(plane, other)| *plane = other);
+    let planes = &planes[..usize::from(bits) + 1];
+    if P::LOOKS_UP && bits <= TABLED {
+        *out = reader.look_up(planes, &TABLES[usize::from(bits)]);
+        return;
     }
+    let (codes, levels) = (reader.codes(planes), Levels::new(bits));
+    out.iter_mut().zip(codes).for_each(|(x, code)| *x = levels.at(f32::from(code)));
 }

@@ -7,9 +7,12 @@ use half::f16;
 use super::{
     BLOCK, CodedBits, SINKS,
     keys::{KeyBlock, base},
-    values::{ValueBlock, put_sinks, transformed},
+    values::{ValueBlock, transformed},
 };
-use crate::kv::Rotations;
+use crate::{
+    kernel::{Planes, Simd, per_planes},
+    kv::Rotations,
+};
 
 /// The keys, before their rotation, and values of a head.
 #[derive(Clone, Debug)]
@@ -119,7 +122,7 @@ impl CodedHead {
         block < self.dropped + self.blocks.len()
     }
 
-    /// Keys of a closed block, `[dim, BLOCK]`, rotated by their places in it; and its values, transformed.
+    /// Keys of a closed block, `[dim, BLOCK]`, rotated by their places in it; and its values, `[BLOCK, dim]`, transformed.
     pub(in crate::kv) fn read(
         &self,
         block: usize,
@@ -130,14 +133,10 @@ impl CodedHead {
         let Some((coded_keys, coded_values)) = block.checked_sub(self.dropped).and_then(|i| self.blocks.get(i)) else {
             return;
         };
-        read(coded_keys, &self.base, coded_values, keys, values);
-        if block == 0 {
-            put_sinks(&self.sinks[0], keys);
-            put_sinks(&self.sinks[1], values);
-        }
-        if let Some(rotations) = rotations {
-            rotations.rotate_block(keys);
-        }
+        let sinks = self.sinks.each_ref().map(|sinks| if block == 0 { &sinks[..] } else { &[] });
+        read_keys(Simd::get(), coded_keys, &self.base, sinks[0], rotations, keys);
+        read_values(Simd::get(), coded_values, self.dim, values);
+        values[..sinks[1].len()].copy_from_slice(sinks[1]);
     }
 
     /// Keys and values of the first `n` tokens that are not in closed blocks, `[n, dim]`, as they came.
@@ -146,8 +145,39 @@ impl CodedHead {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn read(coded_keys: &KeyBlock, base: &[f16], coded_values: &ValueBlock, keys: &mut [f32], values: &mut [f32]) {
-    coded_keys.read(base, keys);
-    coded_values.read(values);
+per_planes! {
+    fn read_keys(
+        block: &KeyBlock,
+        base: &[f16],
+        sinks: &[f32],
+        rotations: Option<&Rotations>,
+        out: &mut [f32],
+    ) = read_keys_inlined
+}
+
+#[inline(always)]
+fn read_keys_inlined(
+    reader: impl Planes,
+    block: &KeyBlock,
+    base: &[f16],
+    sinks: &[f32],
+    rotations: Option<&Rotations>,
+    out: &mut [f32],
+) {
+    block.read(reader, base, out);
+    for (token, sink) in sinks.chunks_exact(base.len()).enumerate() {
+        out.iter_mut().skip(token).step_by(BLOCK).zip(sink).for_each(|(x, sink)| *x = *sink);
+    }
+    if let Some(rotations) = rotations {
+        rotations.rotate_block(out);
+    }
+}
+
+per_planes! {
+    fn read_values(block: &ValueBlock, dim: usize, out: &mut [f32]) = read_values_inlined
+}
+
+#[inline(always)]
+fn read_values_inlined(reader: impl Planes, block: &ValueBlock, dim: usize, out: &mut [f32]) {
+    block.read(reader, dim, out);
 }

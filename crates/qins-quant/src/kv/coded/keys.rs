@@ -5,10 +5,11 @@ use half::f16;
 use super::{
     BLOCK, SINKS,
     bits::allocate,
-    codes::Codes,
+    codes::ChannelCodes,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, LANES, Lanes, Levels, Path, Search},
+    trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, about_error, find_codes},
 };
+use crate::kernel::{Planes, Simd};
 
 /// What an offset is a multiple of, as a share of the scale of its channel.
 const OFFSET: f32 = 1.0 / 16.0;
@@ -17,12 +18,12 @@ const OFFSET: f32 = 1.0 / 16.0;
 const WIDTHS: [u8; 2] = [2, 7];
 
 /// Steps of scales that are tried, from the one that reaches the largest number.
-const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
+const STEPS: std::ops::RangeInclusive<i32> = -4..=0;
 
 /// A block of keys: `base + scale·(level + offset/16)` for each channel and token.
 #[derive(Clone, Debug)]
 pub(super) struct KeyBlock {
-    codes: Codes,
+    codes: ChannelCodes,
     scales: Vec<u8>,
     offsets: Vec<i8>,
 }
@@ -76,9 +77,9 @@ impl KeyBlock {
             let weights: Vec<f32> = spreads.iter().zip(energies).map(|(s, e)| s.reach * e.sqrt()).collect();
             allocate(&weights, bits, WIDTHS)
         };
-        let mut found = Self { codes: Codes::default(), scales: Vec::new(), offsets: Vec::new() };
+        let mut found = Self { codes: ChannelCodes::default(), scales: Vec::new(), offsets: Vec::new() };
         let mut numbers = [[0.0; LANES]; BLOCK];
-        let mut path = Path::new();
+        let mut rows = [[0; LANES]; BLOCK];
         for first in (0..dim).step_by(LANES) {
             let lanes = LANES.min(dim - first);
             for c in 0..lanes {
@@ -87,7 +88,7 @@ impl KeyBlock {
             let own = |c: usize| (first + c).min(dim - 1);
             let spreads = std::array::from_fn(|c| spreads[own(c)]);
             let bits: [u8; LANES] = std::array::from_fn(|c| bits[own(c)]);
-            let scales = chosen(&numbers, &spreads, &bits, skip, &mut path);
+            let scales = chosen(&numbers, &spreads, &bits, skip, &mut rows);
             for c in 0..lanes {
                 let spread: Spread = spreads[c];
                 let wide = scales[c].to_f32();
@@ -97,7 +98,7 @@ impl KeyBlock {
                     let t = |x: &Lanes| x[c] * inverse(wide) - f32::from(offset) * OFFSET;
                     std::array::from_fn(|i| levels.byte(t(&numbers[i])))
                 } else {
-                    path.codes(c)
+                    rows.map(|codes| codes[c])
                 };
                 found.codes.push(bits[c], &codes);
                 found.scales.push(scales[c].to_bits());
@@ -109,11 +110,10 @@ impl KeyBlock {
 
     /// Decodes into `[dim, BLOCK]`.
     #[inline(always)]
-    pub(super) fn read(&self, base: &[f16], out: &mut [f32]) {
-        let channels = self.codes.channels().zip(out.as_chunks_mut::<BLOCK>().0);
+    pub(super) fn read(&self, reader: impl Planes, base: &[f16], out: &mut [f32]) {
+        self.codes.levels(reader, out);
         let numbers = base.iter().zip(&self.scales).zip(&self.offsets);
-        for ((channel, out), ((base, bits), offset)) in channels.zip(numbers) {
-            channel.levels(out);
+        for (out, ((base, bits), offset)) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(numbers) {
             let scale = scale(*bits);
             let offset = base.to_f32() + scale * (f32::from(*offset) * OFFSET);
             out.iter_mut().for_each(|x| *x = scale * *x + offset);
@@ -125,19 +125,18 @@ impl KeyBlock {
     }
 }
 
-/// The scales of least error of 16 channels, and the path of their codes.
+/// The scales of least error of 16 channels, and their codes.
 fn chosen(
     numbers: &[Lanes; BLOCK],
     spreads: &[Spread; LANES],
     bits: &[u8; LANES],
     skip: usize,
-    path: &mut Path,
+    codes: &mut CodeLanes,
 ) -> [Scale; LANES] {
     let least = spreads.map(Spread::scale);
     if bits[0] == BYTES {
         return least;
     }
-    let levels = bits.map(Levels::new);
     let mut weights = [[1.0; LANES]; BLOCK];
     weights[..skip].fill([0.0; LANES]);
     let multiples = |scales: &[Scale; LANES]| {
@@ -149,7 +148,9 @@ fn chosen(
     for steps in STEPS {
         let scales = least.map(|scale| scale.stepped(steps));
         let multiples = multiples(&scales);
-        let found = search(Search { numbers: &multiples, weights: &weights, levels }, None);
+        let mut found = [0.0; LANES];
+        let search = Search { numbers: &multiples, weights: &weights, bits: *bits };
+        about_error(Simd::get(), search, &mut found);
         for c in 0..LANES {
             let error = found[c] * scales[c].to_f32() * scales[c].to_f32();
             // What lies beyond the offsets is not coded.
@@ -160,11 +161,6 @@ fn chosen(
         }
     }
     let multiples = multiples(&best);
-    search(Search { numbers: &multiples, weights: &weights, levels }, Some(path));
+    find_codes(Simd::get(), Search { numbers: &multiples, weights: &weights, bits: *bits }, codes);
     best
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn search(search: Search<'_>, path: Option<&mut Path>) -> Lanes {
-    search.run(path)
 }

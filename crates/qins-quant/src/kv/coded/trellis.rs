@@ -6,7 +6,10 @@
 //! exclusive or for 64 codes, and the search of least error is Viterbi's over four states. For Gaussian numbers and 4 bits the
 //! squared error is four fifths of that of a scale and its own sixteen levels.
 
+use std::ops::BitXor;
+
 use super::BLOCK;
+use crate::kernel::per_isa;
 
 /// Channels that are searched side by side.
 pub(super) const LANES: usize = 16;
@@ -16,6 +19,25 @@ pub(super) const BYTES: u8 = 8;
 
 /// The curvature of the levels.
 const CURVATURE: f32 = 1.0;
+
+/// Most bits of a code whose levels are in [`TABLES`].
+pub(super) const TABLED: u8 = 4;
+
+/// The levels of codes of few bits, by their index.
+pub(super) static TABLES: [[f32; 32]; TABLED as usize + 1] = {
+    let mut tables = [[0.0; 32]; TABLED as usize + 1];
+    let mut bits = 1;
+    while bits <= TABLED {
+        let levels = Levels::new(bits);
+        let mut index: u8 = 0;
+        while index < 2 << bits {
+            tables[bits as usize][index as usize] = levels.at(index as f32);
+            index += 1;
+        }
+        bits += 1;
+    }
+    tables
+};
 
 /// A number for each lane.
 pub(super) type Lanes = [f32; LANES];
@@ -29,15 +51,15 @@ pub(super) struct Levels {
 
 impl Levels {
     #[inline(always)]
-    pub(super) fn new(bits: u8) -> Self {
+    pub(super) const fn new(bits: u8) -> Self {
         if bits == BYTES {
             return Self { half: 127.5, curvature: 0.0 };
         }
-        Self { half: f32::from(1_u16 << bits) - 0.5, curvature: CURVATURE }
+        Self { half: (1_u16 << bits) as f32 - 0.5, curvature: CURVATURE }
     }
 
     #[inline(always)]
-    pub(super) fn at(self, index: f32) -> f32 {
+    pub(super) const fn at(self, index: f32) -> f32 {
         let q = index - self.half;
         q / (self.half + self.curvature * (self.half - q.abs()))
     }
@@ -49,10 +71,10 @@ impl Levels {
         self.half * v + self.half
     }
 
-    /// The nearest index of class `d` of `classes`.
+    /// The index of class `d` of `classes` nearest to one that is not rounded.
     #[inline(always)]
-    fn nearest(self, t: f32, d: f32, classes: f32) -> f32 {
-        let index = ((self.index(t) - d) / classes).round_ties_even() * classes + d;
+    fn nearest(self, index: f32, d: f32, classes: f32) -> f32 {
+        let index = ((index - d) * (1.0 / classes)).round_ties_even() * classes + d;
         index.clamp(d, 2.0 * self.half + 1.0 - classes + d)
     }
 
@@ -60,8 +82,9 @@ impl Levels {
     /// leaves, for a choice between scales.
     #[inline(always)]
     pub(super) fn distance(self, t: f32) -> f32 {
+        let index = self.index(t);
         let to = |d: f32, classes: f32| {
-            let e = t - self.at(self.nearest(t, d, classes));
+            let e = t - self.at(self.nearest(index, d, classes));
             e * e
         };
         0.5 * (to(0.0, 2.0) + to(1.0, 2.0))
@@ -72,17 +95,17 @@ impl Levels {
         self.curvature == 0.0
     }
 
-    /// The code of a byte.
+    /// The code that is a byte.
     #[inline(always)]
     pub(super) fn byte(self, t: f32) -> u8 {
-        self.nearest(t, 0.0, 1.0) as u8
+        self.nearest(self.index(t), 0.0, 1.0) as u8
     }
 }
 
-/// The lowest two bits of the indices of 64 codes, from the lowest bits of the codes.
+/// The lowest two bits of indices, from the lowest bits of their codes, of those before them and of those before these.
 #[inline(always)]
-pub(super) fn classes(u: u64) -> [u64; 2] {
-    [u << 1, u ^ u << 2]
+pub(super) fn classes<T: Copy + BitXor<Output = T>>(u: T, before: T, earlier: T) -> [T; 2] {
+    [before, u ^ earlier]
 }
 
 /// The numbers of 16 channels that are to be coded along their tokens, as multiples of their scales.
@@ -91,102 +114,135 @@ pub(super) struct Search<'a> {
     pub(super) numbers: &'a [Lanes; BLOCK],
     /// How much the squared error of each counts.
     pub(super) weights: &'a [Lanes; BLOCK],
-    /// Of each channel.
-    pub(super) levels: [Levels; LANES],
+    /// Bits of a code of each channel.
+    pub(super) bits: [u8; LANES],
 }
 
+/// The codes of each token, in [`LANES`] channels.
+pub(super) type CodeLanes = [[u8; LANES]; BLOCK];
+
 /// What the search keeps to find its path again.
-pub(super) struct Path {
+struct Path {
     /// Of each class, the nearest index.
     nearest: [[[u8; LANES]; 4]; BLOCK],
     /// For each state, the bit u₋₂ of the path into it.
     from: [[[u8; LANES]; 4]; BLOCK],
-    state: [usize; LANES],
 }
 
-impl Path {
-    pub(super) const fn new() -> Self {
-        Self { nearest: [[[0; LANES]; 4]; BLOCK], from: [[[0; LANES]; 4]; BLOCK], state: [0; LANES] }
-    }
+per_isa! {
+    /// About the least error of each channel, for a choice between scales: the search takes twice the time, and chooses little better.
+    pub(super) fn about_error(search: Search<'_>, errors: &mut Lanes) = costs
+}
 
-    /// The codes of a lane.
-    pub(super) fn codes(&self, lane: usize) -> [u8; BLOCK] {
-        let mut codes = [0; BLOCK];
-        let mut state = self.state[lane];
-        for (i, code) in codes.iter_mut().enumerate().rev() {
-            let (u, before) = (state & 1, state >> 1);
-            let earlier = usize::from(self.from[i][state][lane]);
-            let index = self.nearest[i][before + 2 * (u ^ earlier)][lane];
-            *code = (index >> 2) << 1 | u as u8;
-            state = before + 2 * earlier;
+per_isa! {
+    /// The codes of least error of each channel.
+    pub(super) fn find_codes(search: Search<'_>, codes: &mut CodeLanes) = find
+}
+
+#[inline(always)]
+fn costs(search: Search<'_>, errors: &mut Lanes) {
+    let half = search.bits.map(|bits| Levels::new(bits).half);
+    *errors = [0.0; LANES];
+    for (numbers, weights) in search.numbers.iter().zip(search.weights) {
+        for lane in 0..LANES {
+            let levels = Levels { half: half[lane], curvature: CURVATURE };
+            errors[lane] += weights[lane] * levels.distance(numbers[lane]);
         }
-        codes
+    }
+}
+
+#[inline(always)]
+fn find(search: Search<'_>, codes: &mut CodeLanes) {
+    let mut path = Path { nearest: [[[0; LANES]; 4]; BLOCK], from: [[[0; LANES]; 4]; BLOCK] };
+    let Path { nearest, from } = &mut path;
+    let costs = search.run(
+        |i, class, indices| nearest[i][class] = indices.map(|index| index as i32 as u8),
+        |i, state, earlier| from[i][state] = earlier,
+    );
+    let (mut least, mut state) = (costs[0], [0_u8; LANES]);
+    for (which, costs) in (0..).zip(&costs).skip(1) {
+        for lane in 0..LANES {
+            let better = costs[lane] < least[lane];
+            state[lane] = if better { which } else { state[lane] };
+            least[lane] = if better { costs[lane] } else { least[lane] };
+        }
+    }
+    for (i, codes) in codes.iter_mut().enumerate().rev() {
+        // One of four, without a branch.
+        let pick = |of: &[[u8; LANES]; 4], which: u8, lane: usize| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|at: usize| of[at][lane]);
+            let (low, high) = if which & 1 == 0 { (a, c) } else { (b, d) };
+            if which & 2 == 0 { low } else { high }
+        };
+        for lane in 0..LANES {
+            let (u, before) = (state[lane] & 1, state[lane] >> 1);
+            let earlier = pick(&from[i], state[lane], lane);
+            let index = pick(&nearest[i], before + 2 * (u ^ earlier), lane);
+            codes[lane] = (index >> 2) << 1 | u;
+            state[lane] = before + 2 * earlier;
+        }
     }
 }
 
 impl Search<'_> {
-    /// The least error of each channel; with the path to it.
+    /// The costs of the four states at the end; `nearest` is told of the indices of each class, `from` of the path into each state.
     #[inline(always)]
-    pub(super) fn run(&self, mut path: Option<&mut Path>) -> Lanes {
+    fn run(
+        &self,
+        mut nearest: impl FnMut(usize, usize, Lanes),
+        mut from: impl FnMut(usize, usize, [u8; LANES]),
+    ) -> [Lanes; 4] {
+        let half = self.bits.map(|bits| Levels::new(bits).half);
         // A state is u + 2·u₋₁; the codes before the first are zero.
         let mut costs = [[f32::INFINITY; LANES]; 4];
         costs[0] = [0.0; LANES];
         for i in 0..BLOCK {
+            let (numbers, weights) = (&self.numbers[i], &self.weights[i]);
+            let mut middle = [0.0; LANES];
+            for lane in 0..LANES {
+                middle[lane] = Levels { half: half[lane], curvature: CURVATURE }.index(numbers[lane]);
+            }
             let mut errors = [[0.0; LANES]; 4];
-            for (d, errors) in errors.iter_mut().enumerate() {
+            for class in 0..4 {
                 let mut indices = [0.0; LANES];
                 for lane in 0..LANES {
-                    let (t, levels) = (self.numbers[i][lane], self.levels[lane]);
-                    let index = levels.nearest(t, d as f32, 4.0);
-                    let e = t - levels.at(index);
-                    errors[lane] = self.weights[i][lane] * (e * e);
+                    let levels = Levels { half: half[lane], curvature: CURVATURE };
+                    let index = levels.nearest(middle[lane], class as f32, 4.0);
+                    let e = numbers[lane] - levels.at(index);
+                    errors[class][lane] = weights[lane] * (e * e);
                     indices[lane] = index;
                 }
-                if let Some(path) = &mut path {
-                    path.nearest[i][d] = indices.map(|index| index as u8);
-                }
+                nearest(i, class, indices);
             }
             let mut next = [[0.0; LANES]; 4];
-            for (state, next) in next.iter_mut().enumerate() {
+            for state in 0..4 {
                 let (u, before) = (state & 1, state >> 1);
-                let mut from = [0; LANES];
+                let (zero, one) = (&errors[before + 2 * u], &errors[before + 2 * (u ^ 1)]);
+                let mut earlier = [0; LANES];
                 for lane in 0..LANES {
-                    let zero = costs[before][lane] + errors[before + 2 * u][lane];
-                    let one = costs[before + 2][lane] + errors[before + 2 * (u ^ 1)][lane];
-                    from[lane] = u8::from(one < zero);
-                    next[lane] = if one < zero { one } else { zero };
+                    let zero = costs[before][lane] + zero[lane];
+                    let one = costs[before + 2][lane] + one[lane];
+                    earlier[lane] = u8::from(one < zero);
+                    next[state][lane] = if one < zero { one } else { zero };
                 }
-                if let Some(path) = &mut path {
-                    path.from[i][state] = from;
-                }
+                from(i, state, earlier);
             }
             costs = next;
         }
-        let mut least = costs[0];
-        let mut states = [0; LANES];
-        for (state, costs) in costs.iter().enumerate().skip(1) {
-            for lane in 0..LANES {
-                if costs[lane] < least[lane] {
-                    (least[lane], states[lane]) = (costs[lane], state);
-                }
-            }
-        }
-        if let Some(path) = path {
-            path.state = states;
-        }
-        least
+        costs
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Simd;
 
-    /// Of all sequences of codes, none has less error than the path that is found; and the codes name the levels that it counted.
+    /// Of all sequences of codes, none has less error than those that are found.
     #[test]
-    fn path_has_the_least_error_of_all() {
+    fn codes_have_the_least_error_of_all() {
         const BITS: u8 = 1;
-        let levels = [Levels::new(BITS); LANES];
+        let levels = Levels::new(BITS);
         let mut numbers = [[0.0; LANES]; BLOCK];
         let weights = [[1.0; LANES]; BLOCK];
         let mut random = 1_u64;
@@ -198,24 +254,24 @@ mod tests {
         }
         let error = |codes: &[u8], lane: usize| -> f32 {
             let u = codes.iter().enumerate().fold(0, |u, (i, code)| u | u64::from(code & 1) << i);
-            let [low, high] = classes(u);
+            let [low, high] = classes(u, u << 1, u << 2);
             let indices = codes
                 .iter()
                 .enumerate()
                 .map(|(i, code)| u64::from(code >> 1) << 2 | (high >> i & 1) << 1 | low >> i & 1);
-            indices.zip(&numbers).map(|(index, t)| (t[lane] - levels[lane].at(index as f32)).powi(2)).sum()
+            indices.zip(&numbers).map(|(index, t)| (t[lane] - levels.at(index as f32)).powi(2)).sum()
         };
-        let mut path = Path::new();
-        let found = Search { numbers: &numbers, weights: &weights, levels }.run(Some(&mut path));
+        let mut rows = [[0; LANES]; BLOCK];
+        find_codes(Simd::get(), Search { numbers: &numbers, weights: &weights, bits: [BITS; LANES] }, &mut rows);
         for lane in 0..LANES {
-            let codes = path.codes(lane);
-            assert!((error(&codes, lane) - found[lane]).abs() < 1e-4, "{lane}");
+            let codes = rows.map(|codes| codes[lane]);
+            let found = error(&codes, lane);
             // Optimal in every run of eight, all else kept.
             for start in (0..BLOCK - 8).step_by(7) {
                 for other in 0..=255_u8 {
                     let mut codes = codes;
                     (0..8).for_each(|i| codes[start + i] = other >> i & 1);
-                    assert!(error(&codes, lane) >= found[lane] - 1e-4, "{lane}, {start}, {other}");
+                    assert!(error(&codes, lane) >= found - 1e-4, "{lane}, {start}, {other}");
                 }
             }
         }

@@ -1,22 +1,22 @@
 //! A closed block of values, after a Hadamard transform over the head.
 
 use super::{
-    BLOCK, GROUP, SINKS,
-    codes::Codes,
+    BLOCK, GROUP,
+    codes::{TokenCodes, WORD},
     hadamard::hadamard,
-    keys::search,
     scale::{Scale, inverse, scale},
-    trellis::{BYTES, LANES, Lanes, Levels, Path, Search},
+    trellis::{BYTES, LANES, Levels, Search, find_codes},
 };
+use crate::kernel::{Planes, Simd, per_isa};
 
 /// Steps of scales that are tried, from the one that reaches the largest number.
-const STEPS: std::ops::RangeInclusive<i32> = -4..=1;
+const STEPS: std::ops::RangeInclusive<i32> = -4..=0;
 
 /// A block of values: `scale·level` for each channel and token.
 #[derive(Clone, Debug)]
 pub(super) struct ValueBlock {
-    codes: Codes,
-    /// `[groups, BLOCK]`.
+    codes: TokenCodes,
+    /// `[BLOCK, groups]`.
     scales: Vec<u8>,
 }
 
@@ -31,45 +31,50 @@ impl ValueBlock {
     /// Codes `block[BLOCK, dim]`, already transformed; `skip` first tokens need not be coded.
     pub(super) fn close(block: &[f32], dim: usize, bits: u8, skip: usize) -> Self {
         let levels = Levels::new(bits);
-        let mut found = Self { codes: Codes::default(), scales: Vec::new() };
-        let (mut path, mut numbers, mut weights) = (Path::new(), [[0.0; LANES]; BLOCK], [[0.0; LANES]; BLOCK]);
+        let mut found = Self { codes: TokenCodes::new(bits), scales: vec![0; BLOCK * dim.div_ceil(GROUP)] };
+        let (mut numbers, mut weights) = ([[0.0; LANES]; BLOCK], [[0.0; LANES]; BLOCK]);
         for group in (0..dim).step_by(GROUP) {
             let width = GROUP.min(dim - group);
             let of = |token: usize| &block[token * dim + group..][..width];
-            let scales: [Scale; BLOCK] = std::array::from_fn(|token| chosen(of(token), levels));
+            let mut scales = [Scale::NAN; BLOCK];
+            scales.iter_mut().enumerate().for_each(|(token, scale)| choose(Simd::get(), of(token), levels, scale));
+            let mut codes = [[0; WORD]; BLOCK];
             for first in (0..width).step_by(LANES) {
-                let lanes = LANES.min(width - first);
+                let lanes = first..width.min(first + LANES);
                 for (token, (numbers, weights)) in numbers.iter_mut().zip(&mut weights).enumerate() {
                     let wide = scales[token].to_f32();
-                    let multiples = of(token)[first..][..lanes].iter().map(|x| x * inverse(wide));
+                    let multiples = of(token)[lanes.clone()].iter().map(|x| x * inverse(wide));
                     multiples.zip(numbers).for_each(|(t, number)| *number = t);
                     *weights = [if token < skip { 0.0 } else { wide * wide }; LANES];
                 }
-                if bits != BYTES {
-                    search(Search { numbers: &numbers, weights: &weights, levels: [levels; LANES] }, Some(&mut path));
+                let mut found = [[0; LANES]; BLOCK];
+                if bits == BYTES {
+                    found = numbers.map(|numbers| numbers.map(|t| levels.byte(t)));
+                } else {
+                    let search = Search { numbers: &numbers, weights: &weights, bits: [bits; LANES] };
+                    find_codes(Simd::get(), search, &mut found);
                 }
-                for c in 0..lanes {
-                    let byte = |x: &Lanes| levels.byte(x[c]);
-                    let codes = if bits == BYTES { numbers.each_ref().map(byte) } else { path.codes(c) };
-                    found.codes.push(bits, &codes);
-                }
+                let own = codes.iter_mut().zip(&found);
+                own.for_each(|(codes, found)| codes[lanes.clone()].copy_from_slice(&found[..lanes.len()]));
             }
-            found.scales.extend(scales.map(Scale::to_bits));
+            found.codes.push(&codes);
+            let own = found.scales.iter_mut().skip(group / GROUP).step_by(dim.div_ceil(GROUP));
+            own.zip(scales).for_each(|(bits, scale)| *bits = scale.to_bits());
         }
         found
     }
 
-    /// Decodes into `[dim, BLOCK]`, still transformed.
+    /// Decodes into `[BLOCK, dim]`, still transformed.
     #[inline(always)]
-    pub(super) fn read(&self, out: &mut [f32]) {
-        let mut scales = [0.0; BLOCK];
-        for (c, (channel, out)) in self.codes.channels().zip(out.as_chunks_mut::<BLOCK>().0).enumerate() {
-            if c % GROUP == 0 {
-                let bytes = &self.scales[c / GROUP * BLOCK..][..BLOCK];
-                scales.iter_mut().zip(bytes).for_each(|(wide, bits)| *wide = scale(*bits));
+    pub(super) fn read(&self, reader: impl Planes, dim: usize, out: &mut [f32]) {
+        let groups = dim.div_ceil(GROUP);
+        let mut levels = [0.0; WORD];
+        for (token, out) in out.chunks_exact_mut(dim).enumerate() {
+            for (group, (out, bits)) in out.chunks_mut(GROUP).zip(&self.scales[token * groups..]).enumerate() {
+                self.codes.levels(reader, token, group, &mut levels);
+                let scale = scale(*bits);
+                out.iter_mut().zip(&levels).for_each(|(x, level)| *x = scale * level);
             }
-            channel.levels(out);
-            out.iter_mut().zip(&scales).for_each(|(x, scale)| *x *= scale);
         }
     }
 
@@ -78,15 +83,20 @@ impl ValueBlock {
     }
 }
 
-/// The scale of about the least error for the numbers of a group.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn chosen(numbers: &[f32], levels: Levels) -> Scale {
+per_isa! {
+    /// The scale of about the least error for the numbers of a group.
+    fn choose(numbers: &[f32], levels: Levels, scale: &mut Scale) = chosen
+}
+
+#[inline(always)]
+fn chosen(numbers: &[f32], levels: Levels, scale: &mut Scale) {
     let worse = |most: f32, x: &f32| if most.is_nan() || x.is_nan() { f32::NAN } else { most.max(x.abs()) };
     let least = Scale::at_least(numbers.iter().fold(0.0, worse));
+    *scale = least;
     if levels.is_bytes() {
-        return least;
+        return;
     }
-    let mut best = (least, f32::INFINITY);
+    let mut best = f32::INFINITY;
     for steps in STEPS {
         let candidate = least.stepped(steps);
         let (wide, inverse) = (candidate.to_f32(), inverse(candidate.to_f32()));
@@ -96,17 +106,8 @@ fn chosen(numbers: &[f32], levels: Levels) -> Scale {
             sums.iter_mut().zip(numbers).for_each(|(sum, x)| *sum += levels.distance(x * inverse));
         }
         let error = wide * wide * sums.iter().sum::<f32>();
-        if error < best.1 {
-            best = (candidate, error);
+        if error < best {
+            (*scale, best) = (candidate, error);
         }
-    }
-    best.0
-}
-
-/// The first tokens of the sequence, `[SINKS, dim]`, put over the first tokens of channels `[dim, BLOCK]`.
-pub(super) fn put_sinks(sinks: &[f32], channels: &mut [f32]) {
-    let dim = sinks.len() / SINKS;
-    for (c, channel) in channels.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        channel.iter_mut().zip(sinks[c..].iter().step_by(dim)).for_each(|(x, sink)| *x = *sink);
     }
 }
