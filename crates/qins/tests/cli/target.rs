@@ -114,7 +114,7 @@ fn preset_cache_scores_each_text_past_token_64_and_its_control_fails() {
     assert_eq!((&control["passed"], &control["criteria"][0]["passed"]), (&json!(true), &json!(false)));
     // Scales and plain tokens included.
     let q8 = candidates.iter().find(|c| c["kv"] == "q8").unwrap();
-    assert!(q8["kv_bits_per_number"].as_f64().is_some_and(|bits| (8.0..=9.0).contains(&bits)), "{q8}");
+    assert!(q8["kv_bits_per_number"].as_f64().is_some_and(|bits| (8.0..9.5).contains(&bits)), "{q8}");
     // Other programs find the ids in the baseline.
     let kept = read_tensors(&home.path("kept.safetensors"));
     let ids: Value = serde_json::from_slice(&kept["run"].bytes).unwrap();
