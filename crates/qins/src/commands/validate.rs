@@ -9,7 +9,11 @@ use qins_eval::{
     report::{Computation, Report, Role, Settings, Terminal, Thresholds, page, summary},
 };
 use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
-use qins_quant::{Recipe, Scheme, kv::{KvForm, KvScheme}, output::Output};
+use qins_quant::{
+    Recipe, Scheme,
+    kv::{KvForm, KvScheme},
+    output::Output,
+};
 
 use crate::{
     Outcome,
