@@ -362,7 +362,10 @@ fn every_family_is_converted_and_exported() {
                 // Of 4 bits a Gaussian has 23 dB; rows of a few dozen weights have less.
                 let exact = module.fidelity.changed == 0;
                 let (found, module) = (module.fidelity.sqnr_db(), &module.name);
-                assert!(if scheme.is_lossless() { exact } else { found > Some(20.0) }, "{name} {scheme} {module}: {found:?}");
+                assert!(
+                    if scheme.is_lossless() { exact } else { found > Some(20.0) },
+                    "{name} {scheme} {module}: {found:?}"
+                );
             }
             export(&encoded, &back, Some(FloatDtype::F32), &|_| {}).unwrap();
             let (found, exported) = (logits(&encoded), logits(&checkpoint(&back)));

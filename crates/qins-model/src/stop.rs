@@ -90,7 +90,8 @@ mod tests {
         let sizes = json!({ "model_type": "llama", "vocab_size": 9, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
             "num_attention_heads": 1, "max_position_embeddings": 9, "rms_norm_eps": 1e-6, "hidden_act": "silu",
             "eos_token_id": config });
-        let tokens = [("<end>", 7), ("<turn>", 8), ("<beyond>", 9)].map(|(text, id)| json!({ "id": id, "content": text }));
+        let tokens =
+            [("<end>", 7), ("<turn>", 8), ("<beyond>", 9)].map(|(text, id)| json!({ "id": id, "content": text }));
         let named = [
             ("generation_config.json", generation),
             ("tokenizer_config.json", Some(json!({ "eos_token": eos_token }))),

@@ -209,12 +209,13 @@ impl ReportArgs {
         // Printed first: a file that cannot be written then costs nothing that was measured.
         let printed = self.print(report, &json);
         let (html, md) = files.beside.map(|[html, md]| ((html, page(report)), (md, summary(report)))).unzip();
-        let files = [html, files.json.map(|output| (output, json)), md];
-        let (names, written): (Vec<String>, Vec<_>) = files
+        let files = [files.json.map(|output| (output, json)), html, md];
+        let (mut names, written): (Vec<String>, Vec<_>) = files
             .into_iter()
             .flatten()
             .map(|(output, content)| (output.path().display().to_string(), output.write(content.as_bytes())))
             .unzip();
+        names.sort();
         written.into_iter().collect::<Result<(), _>>()?;
         printed?;
         if !self.prints_json() {
