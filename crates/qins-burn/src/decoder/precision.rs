@@ -28,7 +28,7 @@ impl Precision {
     /// A factor that is a tensor of its own.
     pub(super) fn factor(self, factor: f32) -> f32 {
         match self {
-            Self::F32 => factor,
+            Self::F32 | Self::CoarseKeys => factor,
             Self::Bf16 => FloatDtype::Bf16.round(factor),
         }
     }
