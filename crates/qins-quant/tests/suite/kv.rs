@@ -184,13 +184,12 @@ fn kv_element_takes_at_most_its_promised_bits() {
     ] {
         for dim in [32, 64, 96, 128, 256] {
             let mut cache = Heads::new(scheme, 1, dim, 0);
+            let random = |seed| gaussian(2049 * dim, seed);
+            let (keys, values, queries) = (random(1), random(2), random(3));
+            cache.append(NewTokens { keys: &keys, values: &values, queries: &queries }, None);
             // The token after a block closes it, and is in an open one itself.
-            let random = |n, seed| gaussian(n * dim, seed);
-            for n in [2048, 1] {
-                let (keys, values, queries) = (random(n, 1), random(n, 2), random(n, 3));
-                cache.append(NewTokens { keys: &keys, values: &values, queries: &queries }, None);
-            }
             let found = 8.0 * (cache.bytes() - 2 * dim * 4) as f64 / (2 * 2048 * dim) as f64;
+            assert_eq!(found, scheme.bits_per_number(dim), "{scheme}, {dim}");
             assert!(found <= bits && found > bits - 0.3, "{scheme}, {dim}: {found}");
         }
     }
