@@ -7,12 +7,13 @@ use qins_burn::{
     decoder::{Decoder, Logits},
     load,
 };
-use qins_model::{Conversion, ModelConfig, Targets, families};
+use qins_model::{Conversion, ModelConfig, Targets, families, linears};
 use qins_quant::{
     FloatDtype, Scheme,
     checkpoint::{Checkpoint, Files},
     export::export,
     kv::KvScheme,
+    verify::verify,
 };
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -312,9 +313,28 @@ fn absent_settings_are_those_of_transformers() {
         c["rope_parameters"]["full_attention"] = json!({ "rope_type": "linear", "factor": 8.0 });
     });
     assert_eq!((gemma.rope.theta, gemma.local_rope.unwrap().theta), (5e5, 1e4));
+    // Key and value heads of 64; null is one for each.
+    let families = [("gemma2", 4), ("gemma3", 4), ("granite", 64), ("llama_linear", 64), ("mistral", 8), ("olmo2", 64)];
+    for (name, assumed) in families.into_iter().chain([("qwen2", 32), ("qwen3", 32), ("smollm3", 4)]) {
+        let heads = |given: Option<Value>| {
+            let model = parsed(name, &|c| {
+                c.insert("head_dim".to_owned(), json!(2));
+                c.insert("num_attention_heads".to_owned(), json!(64));
+                c.remove("num_key_value_heads");
+                c.extend(given.iter().map(|given| ("num_key_value_heads".to_owned(), given.clone())));
+            });
+            model.num_key_value_heads
+        };
+        assert_eq!((heads(None), heads(Some(Value::Null)), heads(Some(json!(16)))), (assumed, 64, 16), "{name}");
+    }
+    // 32 is not chosen for 14 heads.
+    let config = json!({ "model_type": "qwen2", "vocab_size": 9, "hidden_size": 56, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 14, "max_position_embeddings": 9, "rms_norm_eps": 1e-6, "hidden_act": "silu" });
+    let error = ModelConfig::parse(&config, Path::new("config.json")).unwrap_err().to_string();
+    assert!(error.contains("expected num_key_value_heads, since the 32 of `qwen2` do not divide 14 heads"), "{error}");
 }
 
-/// Converted, reopened and exported, each family is still the same model: lossless to the bit, and encoded as its export is.
+/// Converted, verified, reopened and exported, each family is still the same model: lossless to the bit, and encoded as its export is.
 #[test]
 fn every_family_is_converted_and_exported() {
     if !on_cpu() {
@@ -335,6 +355,18 @@ fn every_family_is_converted_and_exported() {
             let [out, back] = ["out", "back"].map(|name| home.path().join(name));
             Conversion::of(&source).unwrap().scheme(scheme).targets(Targets::Full).write(&out).unwrap();
             let encoded = checkpoint(&out);
+            let verified = verify(&encoded, Some(&source), &|_| {}).unwrap();
+            assert!(verified.faults.is_empty() && verified.checksums > 0, "{name} {scheme}: {:?}", verified.faults);
+            assert_eq!(verified.modules.len(), linears(&ModelConfig::of(&source).unwrap()).len(), "{name} {scheme}");
+            for module in &verified.modules {
+                // Of 4 bits a Gaussian has 23 dB; rows of a few dozen weights have less.
+                let exact = module.fidelity.changed == 0;
+                let (found, module) = (module.fidelity.sqnr_db(), &module.name);
+                assert!(
+                    if scheme.is_lossless() { exact } else { found > Some(20.0) },
+                    "{name} {scheme} {module}: {found:?}"
+                );
+            }
             export(&encoded, &back, Some(FloatDtype::F32), &|_| {}).unwrap();
             let (found, exported) = (logits(&encoded), logits(&checkpoint(&back)));
             let square = |x: f32| f64::from(x) * f64::from(x);

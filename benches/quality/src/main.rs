@@ -39,9 +39,9 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 #[derive(Debug, Parser)]
 #[command(name = "quality", bin_name = "cargo xtask bench quality", max_term_width = 110)]
 struct Cli {
-    /// Also measure the linears of this checkpoint; of a large one, those of some of its blocks
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
+    /// Also measure the linears of this checkpoint; of a large one, those of some of its blocks. May be repeated
+    #[arg(long = "model", value_name = "DIR")]
+    models: Vec<PathBuf>,
     /// Also measure SQNR at equal bits after pruning
     #[arg(long)]
     sparsity: bool,
@@ -88,7 +88,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &atlas)?];
-    if let Some(model) = &cli.model {
+    for model in &cli.models {
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
         sets.push(data::trained(&name, model)?);
     }

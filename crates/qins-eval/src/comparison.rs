@@ -123,7 +123,7 @@ impl Comparison<'_> {
             encoded_weights: sizes.encoded_weights,
             bits_per_weight: bits,
             kv_bytes_per_1000_tokens: kv_bytes(variant.kv, model.config()),
-            kv_bits_per_number: kv_bits(variant.kv, model.config()),
+            kv_bits_per_number: variant.kv.bits_per_number(model.config().head_dim),
             tokens_per_second,
             figures,
             passed: variant.role.is_satisfied(criteria.iter().all(|c| c.passed)),
@@ -264,12 +264,6 @@ impl Comparison<'_> {
 fn kv_bytes(kv: KvScheme, config: &ModelConfig) -> u64 {
     let heads = config.layers.len() * config.num_key_value_heads;
     (heads * kv.bytes(config.head_dim, 1000)) as u64
-}
-
-/// Bits per number of a KV cache, all parameters and plain tokens included, at a length that its fixed parts hardly weigh on.
-fn kv_bits(kv: KvScheme, config: &ModelConfig) -> f64 {
-    const TOKENS: usize = 2048;
-    (8 * kv.bytes(config.head_dim, TOKENS)) as f64 / (2 * config.head_dim * TOKENS) as f64
 }
 
 struct Measurements {

@@ -130,6 +130,8 @@ pub struct Biases {
 pub struct Factors {
     /// Of the embeddings.
     pub embedding: f32,
+    /// Whether that factor is a tensor, and so rounded to the type of the activations; the others are numbers.
+    pub embedding_is_tensor: bool,
     /// Of q·k, beyond 1/√head_dim.
     pub attention: f32,
     /// Of what each attention and MLP adds to the residual stream.

@@ -9,6 +9,19 @@ use std::{
 use qins_model::ModelSource;
 use qins_quant::{checkpoint::Files, output::Output};
 
+/// Whether a path stands for standard output.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// A file to write; `-` is standard output.
+///
+/// # Errors
+/// As [`Output::open`].
+pub(crate) fn open(path: &Path) -> Result<Output, qins_quant::Error> {
+    if is_stdout(path) { Output::stdout() } else { Output::open(path) }
+}
+
 /// What a command reads and writes.
 #[derive(Default)]
 pub(crate) struct Outputs {
@@ -27,7 +40,7 @@ impl Outputs {
 
     /// Opens a file to write, before the work whose result it is for.
     pub(crate) fn open(&mut self, option: &str, path: &Path) -> Result<Output, Box<dyn Error>> {
-        let output = Output::open(path)?;
+        let output = open(path)?;
         // A device or a pipe may be several things at once.
         if let Some(file) = output.file() {
             if let Some((other, _)) = self.inputs.iter().find(|(_, input)| is_same(input, &file)) {

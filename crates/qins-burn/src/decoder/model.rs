@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use qins_model::{ModelConfig, Rope, RopeRegime};
+use qins_model::{Factors, ModelConfig, Rope, RopeRegime};
 use qins_quant::kv::KvScheme;
 
 use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass, rope::Rotation};
@@ -100,7 +100,9 @@ impl CausalLm for Decoder {
         let device = self.device();
         let (start, n) = (cache.len(), ids.len());
         let (precision, config) = (self.precision, &self.config);
-        let mut x = precision.scale(precision.round(self.embed_tokens.rows(ids)), config.factors.embedding);
+        let Factors { embedding, embedding_is_tensor, .. } = config.factors;
+        let factor = if embedding_is_tensor { precision.factor(embedding) } else { embedding };
+        let mut x = precision.scale(precision.round(self.embed_tokens.rows(ids)), factor);
         let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
         let explicit = cache.is_plain().then_some(&device);
         let mut rotation = |which: usize, rope: &Rope| {

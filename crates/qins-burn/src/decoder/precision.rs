@@ -1,6 +1,7 @@
 //! Precision of intermediate results.
 
 use burn::tensor::Tensor;
+use qins_quant::FloatDtype;
 
 use crate::kernel;
 
@@ -22,6 +23,14 @@ impl Precision {
     /// Times a factor, if it is not 1.
     pub(super) fn scale<const D: usize>(self, x: Tensor<D>, factor: f32) -> Tensor<D> {
         if factor == 1.0 { x } else { self.round(x.mul_scalar(factor)) }
+    }
+
+    /// A factor that is a tensor of its own.
+    pub(super) fn factor(self, factor: f32) -> f32 {
+        match self {
+            Self::F32 | Self::CoarseKeys => factor,
+            Self::Bf16 => FloatDtype::Bf16.round(factor),
+        }
     }
 
     /// c·tanh(x/c), if there is a c.
@@ -49,4 +58,12 @@ impl Precision {
             }
         }
     }
+}
+
+#[cfg(test)]
+#[test]
+fn a_factor_that_is_a_tensor_has_its_precision() {
+    // Gemma 3 270M: Transformers multiplies embeddings by 25.25 in bf16.
+    let factor = 640_f32.sqrt();
+    assert_eq!((Precision::F32.factor(factor), Precision::Bf16.factor(factor)), (factor, 25.25));
 }

@@ -8,7 +8,7 @@ pub(super) const NONE: &str = "–";
 pub(super) fn figure(x: f64) -> String {
     if x == 0.0 {
         "0".to_owned()
-    } else if x.abs() < 0.01 {
+    } else if !(0.01..1e6).contains(&x.abs()) {
         format!("{x:.2e}")
     } else {
         format!("{x:.4}")
@@ -49,4 +49,12 @@ pub(super) fn thousands(n: u64) -> String {
     let grouped: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|three| str::from_utf8(three).ok()).collect();
     grouped.join(",")
+}
+
+#[cfg(test)]
+#[test]
+fn figures_are_short() {
+    // The perplexity of a control whose logits are far off.
+    let found = [0.0, 1.5e-3, -0.0429, 17.6, 106_119.912, 6.34e223].map(figure);
+    assert_eq!(found, ["0", "1.50e-3", "-0.0429", "17.6000", "106119.9120", "6.34e223"]);
 }

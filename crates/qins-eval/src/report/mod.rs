@@ -175,7 +175,8 @@ pub struct Candidate {
     pub bits_per_weight: Option<f64>,
     /// Bytes of the KV cache of 1,000 tokens.
     pub kv_bytes_per_1000_tokens: u64,
-    /// Bits per number of the KV cache of 2,048 tokens, scales, other parameters and plain tokens included.
+    /// Bits per number of the KV cache of 2,048 tokens in closed blocks, scales, other parameters and the first, plain tokens included; the
+    /// latest 64 tokens or fewer are in `f32` besides.
     pub kv_bits_per_number: f64,
     /// Speed of greedy generation in tokens per second, prompts included; null when it generated no texts.
     pub tokens_per_second: Option<f64>,

@@ -221,8 +221,7 @@ fn logits<'a>(
 
 fn perplexity(candidates: &[Candidate]) -> Table<'static> {
     let cells = |f: &TeacherForced| {
-        let number = |x: Option<f64>| x.map_or(NONE.to_owned(), |x| format!("{x:.4}"));
-        vec![number(f.baseline_perplexity), number(f.perplexity), estimated(f.ln_perplexity_ratio)]
+        vec![optional(f.baseline_perplexity), optional(f.perplexity), estimated(f.ln_perplexity_ratio)]
     };
     Table {
         title: "perplexity of the text, scored in the second half of each window".to_owned(),

@@ -118,7 +118,7 @@ impl Fields {
             norm_plus_one: false,
             rms_norm_eps: self.rms_norm_eps,
             biases: Biases::default(),
-            factors: Factors { embedding: 1.0, attention: 1.0, residual: 1.0, logits: 1.0 },
+            factors: Factors { embedding: 1.0, embedding_is_tensor: false, attention: 1.0, residual: 1.0, logits: 1.0 },
             softcaps: Softcaps::default(),
             rope,
             local_rope: None,
@@ -192,6 +192,24 @@ impl Fields {
         if config.get("sliding_window").is_none() {
             self.sliding_window = Some(4096);
         }
+    }
+
+    /// Sets the number of key and value heads that some families have where `config.json` does not name any; null is one for each head.
+    ///
+    /// # Errors
+    /// When it does not divide the number of heads.
+    pub(crate) fn assume_kv_heads(&mut self, config: &Value, assumed: usize) -> Result<(), String> {
+        if config.get("num_key_value_heads").is_some() {
+            return Ok(());
+        }
+        let (heads, family) = (self.num_attention_heads, &self.model_type);
+        if !heads.is_multiple_of(assumed) {
+            return Err(format!(
+                "expected num_key_value_heads, since the {assumed} of `{family}` do not divide {heads} heads, found none"
+            ));
+        }
+        self.num_key_value_heads = Some(assumed);
+        Ok(())
     }
 
     /// The blocks with their windows: those of type sliding in `layer_types`, or, where that is not given, those that `slides`.

@@ -18,14 +18,15 @@ pub(super) struct Gemma {
 }
 
 impl Gemma {
-    /// Sets the activation, the width of a head and the tying of embeddings that Transformers assumes.
+    /// Sets the activation, the number and width of heads and the tying of embeddings that Transformers assumes.
     ///
     /// # Errors
-    /// Without a window, which blocks of both have.
-    pub(super) fn head<'f>(&self, fields: &'f mut Fields) -> Result<&'f Fields, String> {
+    /// Without a window, which blocks of both have, or when the assumed number of heads does not fit.
+    pub(super) fn head<'f>(&self, config: &Value, fields: &'f mut Fields) -> Result<&'f Fields, String> {
         if fields.sliding_window.is_none() {
             return Err("expected a sliding_window, found null".to_owned());
         }
+        fields.assume_kv_heads(config, 4)?;
         fields.hidden_activation.get_or_insert("gelu_pytorch_tanh".to_owned());
         fields.head_dim.get_or_insert(256);
         fields.tie_word_embeddings.get_or_insert(true);
@@ -53,6 +54,7 @@ impl Gemma {
         positive("query_pre_attn_scalar", scalar)?;
         let model = fields.model(rope)?;
         let factors = Factors {
+            embedding_is_tensor: true,
             embedding: (model.hidden_size as f32).sqrt(),
             attention: (model.head_dim as f64 / scalar).sqrt() as f32,
             ..model.factors

@@ -10,6 +10,6 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
     let layers = fields.windows(|layer| layer.is_multiple_of(2))?;
     let own: Gemma = json::typed(config)?;
     let softcaps = own.softcaps(config, Softcaps { attention: Some(50.0), logits: Some(30.0) })?;
-    let rope = own.head(&mut fields)?.rope(10_000.0)?;
+    let rope = own.head(config, &mut fields)?.rope(10_000.0)?;
     Ok(ModelConfig { layers, softcaps, ..own.model(&fields, rope)? })
 }

@@ -33,7 +33,7 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
     for layer in layers.iter_mut().filter(|layer| layer.window.is_some()) {
         layer.rope = LayerRope::Local;
     }
-    own.head(&mut fields)?;
+    own.head(config, &mut fields)?;
     let global = fields.rope_model(1_000_000.0)?;
     let local = fields.rope_model(given.rope_local_base_freq.unwrap_or(10_000.0))?;
     let rope = match fields.rope.of_type("full_attention", global)? {

@@ -33,6 +33,7 @@ pub(super) fn describe(config: &Value, fields: Fields) -> Result<ModelConfig, St
         attention: positive("attention_multiplier", given.attention_multiplier)? * (model.head_dim as f32).sqrt(),
         residual: positive("residual_multiplier", given.residual_multiplier)?,
         logits: positive("logits_scaling", given.logits_scaling)?,
+        ..model.factors
     };
     Ok(ModelConfig { factors, biases: fields.biases(&["attention_bias", "mlp_bias"])?, ..model })
 }

@@ -6,6 +6,7 @@ use crate::{ModelConfig, config::Fields};
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     fields.assume_window(config);
+    fields.assume_kv_heads(config, 8)?;
     let layers = fields.windows(|_| true)?;
     Ok(ModelConfig { layers, biases: fields.biases(&[])?, ..fields.model(fields.rope(10_000.0)?)? })
 }

@@ -37,6 +37,7 @@ fn all() -> usize {
 
 pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig, String> {
     let window = Window::of(config, &mut fields)?;
+    fields.assume_kv_heads(config, 32)?;
     let layers = fields.windows(|layer| window.slides(layer))?;
     let biases = Biases { qkv: true, ..fields.biases(&[])? };
     Ok(ModelConfig { layers, biases, ..fields.model(fields.rope(10_000.0)?)? })

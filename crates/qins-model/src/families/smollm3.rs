@@ -23,6 +23,7 @@ pub(super) fn describe(config: &Value, mut fields: Fields) -> Result<ModelConfig
     let NoRope { no_rope_layers, no_rope_layer_interval } = json::typed(config)?;
     let window: Window = json::typed(config)?;
     fields.sliding_window = fields.sliding_window.filter(|_| window.use_sliding_window);
+    fields.assume_kv_heads(config, 4)?;
     let n = fields.num_hidden_layers;
     if no_rope_layers.as_ref().is_some_and(|layers| layers.len() != n) {
         let found = no_rope_layers.map_or(0, |layers| layers.len());

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Accumulate, Rows, Simd, Transpose,
+    Rows, Simd,
     gemm::matmul,
     simd::{PREFETCH_DISTANCE, per_isa, prefetch},
 };
@@ -34,7 +34,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
     yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
         let w = w.tile(simd, i * tile, out.len() / m, cols, scratch);
-        matmul(out, w, x, [w.len() / cols, m, cols], Transpose::Yes, Accumulate::No);
+        matmul(out, w, x, [w.len() / cols, m, cols]);
     });
     y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
         for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {

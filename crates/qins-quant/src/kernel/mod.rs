@@ -21,7 +21,6 @@ mod row;
 mod rows;
 mod simd;
 
-pub(crate) use gemm::{Accumulate, Transpose, matmul};
 pub use linear::{linear, linear_on, naive};
 pub(crate) use planes::{Planes, per_planes};
 #[doc(hidden)]

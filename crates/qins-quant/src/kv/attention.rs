@@ -12,10 +12,10 @@ use super::{
     BLOCK, Rotations,
     coded::hadamard,
     heads::Head,
-    products::{add_values, scores_by_channel},
+    products::{add_values, scores_by_channel, scores_by_token},
     softmax::{Weighed, exp, weigh},
 };
-use crate::kernel::{Accumulate, Transpose, matmul};
+use crate::kernel::Simd;
 
 /// Blocks that are passed one after the other. The parts are the same on any number of threads, and so is the result.
 const PART: usize = 16;
@@ -125,6 +125,7 @@ impl Running {
 
 /// A pass of queries over blocks.
 struct Pass<'a> {
+    simd: Simd,
     head: &'a Head,
     queries: &'a [f32],
     dim: usize,
@@ -149,6 +150,7 @@ impl<'a> Pass<'a> {
         let rows = queries.len() / dim;
         let vectors = || vec![0.0; BLOCK * dim];
         Self {
+            simd: Simd::get(),
             head,
             queries,
             dim,
@@ -200,14 +202,13 @@ impl<'a> Pass<'a> {
         let n = if closed { BLOCK } else { n };
         let scores = &mut self.scores[..rows * n];
         if closed {
-            scores_by_channel(scores, queries, &self.keys);
+            scores_by_channel(self.simd, scores, queries, &self.keys);
         } else {
-            let keys = &self.keys[..n * dim];
-            matmul(scores, queries, keys, [rows, n, dim], Transpose::Yes, Accumulate::No);
+            scores_by_token(self.simd, scores, queries, &self.keys[..n * dim], dim);
         }
         self.running.weigh(scores, start, self.span, dim);
         let out = &mut self.running.outs[usize::from(closed)];
-        add_values(out, scores, &self.values[..n * dim], [rows, dim, n]);
+        add_values(self.simd, out, scores, &self.values[..n * dim], dim, n);
     }
 }
 

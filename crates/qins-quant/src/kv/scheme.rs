@@ -78,6 +78,18 @@ impl KvScheme {
         head.bytes()
     }
 
+    /// Bits per number of the first 2,048 tokens once their blocks are closed, for vectors of `dim` elements: codes, scales, offsets, means,
+    /// the choice of bits and the first, plain tokens. The latest 64 tokens or fewer are in `f32` besides.
+    pub fn bits_per_number(self, dim: usize) -> f64 {
+        const TOKENS: usize = 2048;
+        // The token after a block closes it.
+        let last = match self.form() {
+            KvForm::Floats(dtype) => 2 * dim * dtype.size(),
+            KvForm::Coded(_) => 2 * dim * size_of::<f32>(),
+        };
+        (8 * (self.bytes(dim, TOKENS + 1) - last)) as f64 / (2 * dim * TOKENS) as f64
+    }
+
     /// The pieces in which to append `tokens` and attend from them, one after the other, so that the result does not depend on how
     /// many are read at once: where tokens share scales, a query attends to its own block in `f32`, and to those before it as
     /// they are encoded.

@@ -58,6 +58,17 @@ impl Output {
         Ok(Self { path: path.to_owned(), place: Place::of(path)? })
     }
 
+    /// Standard output.
+    ///
+    /// # Errors
+    /// When it is closed.
+    #[cfg(any(unix, windows))]
+    pub fn stdout() -> Result<Self, Error> {
+        let path = PathBuf::from("standard output");
+        let open = place::stdout().map_err(Error::io(&path))?;
+        Ok(Self { path, place: Place::Stream(open) })
+    }
+
     /// The path as it was given.
     pub fn path(&self) -> &Path {
         &self.path

@@ -87,6 +87,21 @@ pub(crate) fn follow(path: &Path) -> io::Result<Option<PathBuf>> {
     Err(io::Error::other("expected a path to a file, found too many links"))
 }
 
+/// Standard output, as a file of the same description.
+#[cfg(unix)]
+pub(super) fn stdout() -> io::Result<File> {
+    use std::os::fd::AsFd;
+
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(windows)]
+pub(super) fn stdout() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+
+    io::stdout().as_handle().try_clone_to_owned().map(File::from)
+}
+
 /// Standard output or error, if `path` is the file it goes to: a file of another description would begin at its start, and one
 /// that replaced it would take from it what is printed.
 #[cfg(unix)]
@@ -95,8 +110,8 @@ fn standard(path: &Path) -> Option<File> {
 
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     let found = fs::metadata(path).map(identity).ok()?;
-    let open = [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
-    let mut open = open.into_iter().flatten().map(File::from);
+    let error = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let mut open = [stdout(), error].into_iter().flatten();
     open.find(|open| open.metadata().is_ok_and(|open| identity(open) == found))
 }
 

@@ -16,6 +16,10 @@ mod target;
 #[cfg(feature = "burn")]
 mod variant;
 
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
 #[cfg(feature = "burn")]
 pub(crate) use candidate::OtherCheckpoint;
 #[cfg(feature = "burn")]
@@ -31,3 +35,11 @@ pub(crate) use scheme::SchemeOrNone;
 pub(crate) use target::Target;
 #[cfg(feature = "burn")]
 pub(crate) use variant::VariantArgs;
+
+/// A directory to write, for which standard output is no place.
+pub(crate) fn directory() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.to_str() {
+        Some("-") => Err("expected a directory, found standard output (one of this name is `./-`)"),
+        _ => Ok(path),
+    })
+}

@@ -172,7 +172,12 @@ impl Bench {
             name: "qins",
             model: name,
             blocks: model.config().layers.len(),
-            scheme: policy.as_ref().map_or(format!("none ({})", self.dtype), |policy| policy.recipe.scheme.to_string()),
+            scheme: match (&policy, &self.model) {
+                (Some(policy), _) => policy.recipe.scheme.to_string(),
+                (None, Some(Model::Synthetic(_))) => format!("none ({})", self.dtype),
+                // As its files have them: plain, or converted before.
+                (None, _) => "as stored".to_owned(),
+            },
             targets: policy.map_or("none".to_owned(), |policy| policy.targets.to_string()),
             threads: environment.threads,
             simd: Simd::chosen()?.name(),

@@ -16,7 +16,6 @@ use indicatif::HumanBytes;
 use qins_burn::{Generator, Loaded};
 use qins_eval::read_conversation;
 use qins_model::{TextReader, stop_ids};
-use qins_quant::output::Output;
 use serde_json::json;
 
 use self::{
@@ -28,6 +27,7 @@ use crate::{
     Outcome,
     args::{SampleArgs, VariantArgs},
     interrupt,
+    output::{self, is_stdout},
     progress::note,
 };
 
@@ -156,10 +156,10 @@ fn save(conversation: &Conversation<'_>, file: &Path) -> Result<(), Box<dyn Erro
     if messages.is_empty() {
         return say("expected something to save, found an empty conversation");
     }
-    if file.is_file() {
+    if file.is_file() && !is_stdout(file) {
         return Err(format!("{}: expected a new file, found one", file.display()).into());
     }
-    Output::open(file)?.write(format!("{}\n", json!({ "messages": messages })).as_bytes())?;
+    output::open(file)?.write(format!("{}\n", json!({ "messages": messages })).as_bytes())?;
     say(format_args!("{}: {} messages", file.display(), messages.len()))
 }
 

@@ -10,7 +10,7 @@ use qins_quant::{Scheme, checkpoint::Directory};
 use crate::args::DeviceArgs;
 use crate::{
     Outcome,
-    args::{EncodeArgs, ModelArgs},
+    args::{EncodeArgs, ModelArgs, directory},
     model,
     notes::{note_left_out, note_unused},
     policy::{Engine, policy},
@@ -37,7 +37,7 @@ pub(crate) struct Convert {
     #[command(flatten)]
     encode: EncodeArgs,
     /// Where to write: a directory that does not exist yet, or is empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     out: PathBuf,
     /// For `--calibrate` and `--target kl=` or `match=`, which run the model
     #[cfg(feature = "burn")]

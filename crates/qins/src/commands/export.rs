@@ -11,7 +11,9 @@ use qins_quant::{
 };
 
 use crate::{
-    Outcome, model,
+    Outcome,
+    args::directory,
+    model,
     notes::{note_left_out, note_unused},
     progress::bytes_progress,
 };
@@ -26,7 +28,7 @@ pub(crate) struct Export {
     #[arg(value_name = "MODEL")]
     dir: PathBuf,
     /// Where to write: a directory that does not exist yet, or is empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     out: PathBuf,
     /// The type of all floating-point tensors [default: that of the source]
     #[arg(long)]

@@ -37,7 +37,7 @@ pub(crate) struct WriteLogits {
     /// Use only the first N tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
-    /// The file to write
+    /// The file to write; `-` is standard output
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }

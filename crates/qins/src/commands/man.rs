@@ -11,7 +11,7 @@ use clap::{Args, Command};
 use clap_mangen::Man;
 use qins_quant::output;
 
-use crate::Outcome;
+use crate::{Outcome, args::directory};
 
 /// Print the manual page, or write those of all commands into a directory.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ use crate::Outcome;
   qins man --out ~/.local/share/man/man1")]
 pub(crate) struct Manual {
     /// Write qins.1, qins-convert.1 and so on into this directory, which is created if needed
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     out: Option<PathBuf>,
 }
 

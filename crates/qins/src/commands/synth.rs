@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use qins_model::{ModelConfig, write_random_checkpoint};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
-use crate::{Outcome, progress::bytes_progress, shapes::shapes};
+use crate::{Outcome, args::directory, progress::bytes_progress, shapes::shapes};
 
 /// Write a checkpoint of random weights with the tensors of a model.
 ///
@@ -29,7 +29,7 @@ pub(crate) struct Synth {
     #[arg(long, default_value_t = 5_000_000_000, value_name = "BYTES")]
     shard_bytes: usize,
     /// Where to write: a directory that does not exist yet, or is empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = directory())]
     out: PathBuf,
 }
 

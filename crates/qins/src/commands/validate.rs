@@ -22,7 +22,7 @@ use crate::{
     interrupt,
     load::{Loader, own_prompts},
     model,
-    output::Outputs,
+    output::{Outputs, is_stdout},
     policy::{Engine, policy},
     stages::Bars,
 };
@@ -106,7 +106,7 @@ pub(crate) const INTERRUPTED: &str =
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Where to write the report as JSON; a page (.html) and a summary (.md) are written beside it, unless it is a device or a
-    /// pipe. When the run is interrupted, with what was measured until then
+    /// pipe; `-` prints the JSON and writes no file. When the run is interrupted, with what was measured until then
     #[arg(long, default_value = "report.json", value_name = "FILE")]
     report: PathBuf,
     /// Print the report as JSON instead of text
@@ -115,8 +115,9 @@ pub(crate) struct ReportArgs {
 }
 
 /// The report's files, opened: the JSON, and the page and summary.
+#[derive(Default)]
 pub(crate) struct ReportFiles {
-    json: Output,
+    json: Option<Output>,
     beside: Option<[Output; 2]>,
 }
 
@@ -165,7 +166,7 @@ impl EvalArgs {
         let outputs = outputs.reads("--prompts", self.prompts.as_deref());
         let outputs = self.text.iter().fold(outputs, |outputs, text| outputs.reads("--text", Some(text)));
         match self.baseline.as_deref() {
-            Some(file) if file.is_file() => Ok(outputs.reads("--baseline", Some(file))),
+            Some(file) if file.is_file() && !is_stdout(file) => Ok(outputs.reads("--baseline", Some(file))),
             Some(file) => {
                 let mut outputs = outputs;
                 match outputs.open("--baseline", file)?.file() {
@@ -186,6 +187,9 @@ impl EvalArgs {
 impl ReportArgs {
     /// Opens the report's files, before the work. Beside a device or a pipe there is neither page nor summary.
     pub(crate) fn open(&self, outputs: &mut Outputs) -> Result<ReportFiles, Box<dyn Error>> {
+        if is_stdout(&self.report) {
+            return Ok(ReportFiles::default());
+        }
         if [self.beside("html"), self.beside("md")].contains(&self.report) {
             let name = self.report.display();
             return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary").into());
@@ -198,7 +202,7 @@ impl ReportArgs {
             }
             None => None,
         };
-        Ok(ReportFiles { json, beside })
+        Ok(ReportFiles { json: Some(json), beside })
     }
 
     fn beside(&self, extension: &str) -> PathBuf {
@@ -210,17 +214,17 @@ impl ReportArgs {
         let json = serde_json::to_string_pretty(report)?;
         // Printed first: a file that cannot be written then costs nothing that was measured.
         let printed = self.print(report, &json);
-        let ReportFiles { json: output, beside } = files;
-        let mut names = vec![output.path().display().to_string()];
-        let mut written = vec![output.write(json.as_bytes())];
-        if let Some([html, md]) = beside {
-            names.insert(0, html.path().display().to_string());
-            names.push(md.path().display().to_string());
-            written.extend([html.write(page(report).as_bytes()), md.write(summary(report).as_bytes())]);
-        }
+        let (html, md) = files.beside.map(|[html, md]| ((html, page(report)), (md, summary(report)))).unzip();
+        let files = [files.json.map(|output| (output, json)), html, md];
+        let (mut names, written): (Vec<String>, Vec<_>) = files
+            .into_iter()
+            .flatten()
+            .map(|(output, content)| (output.path().display().to_string(), output.write(content.as_bytes())))
+            .unzip();
+        names.sort();
         written.into_iter().collect::<Result<(), _>>()?;
         printed?;
-        if !self.json {
+        if !self.prints_json() {
             writeln!(std::io::stdout(), "report     {}", names.join(", "))?;
         }
         Ok(match report {
@@ -230,9 +234,13 @@ impl ReportArgs {
         })
     }
 
+    fn prints_json(&self) -> bool {
+        self.json || is_stdout(&self.report)
+    }
+
     fn print(&self, report: &Report, json: &str) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
-        if self.json { writeln!(out, "{json}") } else { write!(out, "{}", Terminal(report)) }?;
+        if self.prints_json() { writeln!(out, "{json}") } else { write!(out, "{}", Terminal(report)) }?;
         out.flush()
     }
 }

@@ -101,6 +101,9 @@ fn conversation_is_saved_loaded_and_read_by_generate() {
     chat(&home, &greedy, lines_of(FRANCE, "/save my talk.json")).fails("my talk.json: expected a new file, found one");
     assert_eq!(std::fs::read(home.path("my talk.json")).unwrap(), before);
     chat(&home, &greedy, lines_of(FRANCE, "/save none/x")).fails("none/x: expected a directory to write into");
+    let printed = chat(&home, &greedy, lines_of(FRANCE, "/save -")).done();
+    assert!(printed.ends_with("]}\n") && printed.contains("\n{\"messages\":[{"), "{printed}");
+    assert!(!home.path("-").exists());
     home.write("bad.json", "{\"messages\":[{\"role\":\"usr\",\"content\":\"a\"}]}");
     chat(&home, &greedy, "/load bad.json\n").fails("bad.json:1: unknown variant `usr`");
     home.write("bad.json", "{\"prompt\":\"a\"}");

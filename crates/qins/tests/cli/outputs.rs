@@ -86,6 +86,30 @@ fn logits_go_where_the_path_leads() {
     );
 }
 
+/// `-` is standard output, for a file; a directory cannot go there, nor can a file that is read again.
+#[test]
+fn dash_is_standard_output() {
+    let home = Home::new("b_gqa/f32");
+    home.qins(&format!("{LOGITS} --out plain")).done();
+    let expected = fs::read(home.path("plain")).unwrap();
+    fs::remove_file(home.path("plain")).unwrap();
+    let output = home.command(&LOGITS.split(' ').chain(["--out", "-"]).collect::<Vec<_>>()).output().unwrap();
+    assert!(output.status.success() && data(&output.stdout) == data(&expected));
+    let run = home.qins(&format!("{VALIDATE} --report -"));
+    let report: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert!(matches!(run.code, Some(0 | 1)) && report["report_version"].is_u64(), "{}", run.err);
+    let directory = ["expected a directory, found standard output"];
+    for command in ["convert --model model --scheme q8", "synth --config phi-3.5-mini", "export model", "man"] {
+        home.qins(&format!("{command} --out -")).rejected(command, &directory);
+    }
+    home.qins(&format!("{VALIDATE} --baseline -")).rejected("--baseline", &["-: expected a regular file"]);
+    assert_eq!(home.list(), NEW);
+    // A name like any other.
+    home.qins(&format!("{LOGITS} --out ./-")).done();
+    home.qins(&format!("{VALIDATE} --baseline -")).rejected("--baseline", &["-: expected a regular file"]);
+    assert!(home.path("-").is_file());
+}
+
 #[test]
 fn report_to_a_pipe_or_device_has_no_page_beside_it() {
     let home = Home::new("b_gqa/f32");

@@ -51,10 +51,9 @@ impl ChannelCodes {
         }
     }
 
-    /// Bytes in use: a byte for the width of each channel is counted if they differ.
+    /// Bytes in use: those of the codes, and where channels differ in it, their bits.
     pub(super) fn bytes(&self) -> usize {
-        let alike = self.bits.iter().all(|bits| *bits == self.bits[0]);
-        8 * self.planes.len() + if alike { 0 } else { self.bits.len() }
+        8 * self.planes.len() + if self.bits.contains(&BYTES) { 0 } else { self.bits.len() }
     }
 }
 
