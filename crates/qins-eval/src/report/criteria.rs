@@ -165,12 +165,12 @@ fn source_report(figures: &Figures, layers: &[LayerFidelity]) -> Vec<Criterion> 
     ]
 }
 
-/// Maximum mean KL divergence of plain weights with an encoded KV cache: for 8 bits what llama.cpp's cache of that size was
-/// measured at, for 4 bits ten times that.
+/// Maximum mean KL divergence of plain weights with an encoded KV cache: several times what was measured on three real models.
 pub(crate) fn kv_threshold(scheme: KvScheme) -> f64 {
     match scheme {
         KvScheme::F32 | KvScheme::F16 => 1e-4,
-        KvScheme::Bf16 | KvScheme::Q8 => 1e-3,
+        KvScheme::Bf16 => 1e-3,
+        KvScheme::Q8 => 1.5e-4,
         KvScheme::K5v5 => 2.3e-3,
         KvScheme::K5v4 => 6.5e-3,
         KvScheme::K4v4 => 1e-2,
