@@ -57,6 +57,19 @@ impl ChannelCodes {
     }
 }
 
+#[cfg(test)]
+impl ChannelCodes {
+    /// Two channels of different bits.
+    pub(super) fn unlike(&self) -> [usize; 2] {
+        [0, self.bits.iter().position(|bits| *bits != self.bits[0]).expect("channels differ in their bits")]
+    }
+
+    /// Swaps the bits of two channels, not their planes.
+    pub(super) fn swap(&mut self, one: usize, other: usize) {
+        self.bits.swap(one, other);
+    }
+}
+
 /// Codes of values: for each token and 32 channels, a word for each bit.
 #[derive(Clone, Debug)]
 pub(super) struct TokenCodes {

@@ -181,3 +181,70 @@ per_planes! {
 fn read_values_inlined(reader: impl Planes, block: &ValueBlock, dim: usize, out: &mut [f32]) {
     block.read(reader, dim, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::Simd,
+        kv::{
+            coded::trellis::{LANES, Search, about_error, find_codes},
+            products::{add_values, scores_by_channel, scores_by_token},
+        },
+    };
+
+    const DIM: usize = 80;
+
+    fn numbers(n: usize) -> Vec<f32> {
+        let mut state = 7_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next() + next() * next()).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_bits_of_the_portable_code() {
+        let x = numbers(4 * BLOCK * DIM);
+        let (block, others) = x.split_at(BLOCK * DIM);
+        let rotations = Rotations::new(&[1.0, 0.3, 0.01], 1.0);
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let computed = |simd: Simd| {
+            let mut all = Vec::new();
+            let columns: [[f32; LANES]; BLOCK] =
+                std::array::from_fn(|i| std::array::from_fn(|lane| block[i * LANES + lane] / 2.0));
+            let weights = columns.map(|x| x.map(f32::abs));
+            let search = || Search { numbers: &columns, weights: &weights, bits: [4; LANES] };
+            let (mut errors, mut codes) = ([0.0; LANES], [[0; LANES]; BLOCK]);
+            about_error(simd, search(), &mut errors);
+            find_codes(simd, search(), &mut codes);
+            all.push(bits(&errors));
+            all.push(codes.iter().flatten().map(|code| u32::from(*code)).collect());
+            for width in [2, 3, 4, 5, 8] {
+                let mean = base(block, DIM);
+                let keys = KeyBlock::close(block, &mean, &[1.0; DIM], width, SINKS);
+                let values = ValueBlock::close(block, DIM, width, SINKS);
+                let mut out = vec![0.0; BLOCK * DIM];
+                read_keys(simd, &keys, &mean, &block[..SINKS * DIM], Some(&rotations), &mut out);
+                all.push(bits(&out));
+                read_values(simd, &values, DIM, &mut out);
+                all.push(bits(&out));
+            }
+            let (mut scores, mut out) = (vec![0.0; 3 * BLOCK], others[..3 * DIM].to_vec());
+            scores_by_channel(simd, &mut scores, &others[..3 * DIM], block);
+            all.push(bits(&scores));
+            scores_by_token(simd, &mut scores, &others[..3 * DIM], block, DIM);
+            all.push(bits(&scores));
+            add_values(simd, &mut out, &scores, block, DIM, BLOCK);
+            all.push(bits(&out));
+            all
+        };
+        let expected = computed(Simd::Portable);
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+            assert_eq!(computed(simd), expected, "{simd}");
+        }
+        // Control: other numbers have other bits.
+        assert_ne!(expected[2], expected[4]);
+    }
+}

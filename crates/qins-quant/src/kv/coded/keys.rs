@@ -164,3 +164,43 @@ fn chosen(
     find_codes(Simd::get(), Search { numbers: &multiples, weights: &weights, bits: *bits }, codes);
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::planes::Portable;
+
+    const DIM: usize = 8;
+
+    /// A block whose channels have a large mean and unlike ranges, its base, and its mean squared error relative to the spread of each
+    /// channel, as `read` finds it.
+    fn error(damage: impl FnOnce(&mut KeyBlock, &mut [f16])) -> f32 {
+        let spread = |c: usize| 0.1 * 3.0_f32.powi(c as i32 % 4);
+        let at = |i: usize| (i as f32 * 12.9898).sin() * (i as f32 * 78.233).cos();
+        let block: Vec<f32> = (0..BLOCK * DIM).map(|i| 20.0 + spread(i % DIM) * at(i)).collect();
+        let mut mean = base(&block, DIM);
+        let mut coded = KeyBlock::close(&block, &mean, &[1.0; DIM], 4, 0);
+        damage(&mut coded, &mut mean);
+        let mut out = vec![0.0; BLOCK * DIM];
+        coded.read(Portable, &mean, &mut out);
+        let e = |i: usize| ((out[i % DIM * BLOCK + i / DIM] - block[i]) / spread(i % DIM)).powi(2);
+        (0..BLOCK * DIM).map(e).sum::<f32>() / (BLOCK * DIM) as f32
+    }
+
+    #[test]
+    fn mean_left_out_is_noticed() {
+        let whole = error(|_, _| {});
+        assert!(whole < 1e-2, "{whole:e}");
+        assert!(error(|_, mean| mean.fill(f16::ZERO)) > 100.0 * whole);
+    }
+
+    #[test]
+    fn bits_swapped_between_two_channels_are_noticed() {
+        let whole = error(|_, _| {});
+        let swapped = error(|coded, _| {
+            let [one, other] = coded.codes.unlike();
+            coded.codes.swap(one, other);
+        });
+        assert!(swapped > 5.0 * whole, "{swapped:e}, {whole:e}");
+    }
+}
