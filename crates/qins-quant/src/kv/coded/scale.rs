@@ -22,7 +22,7 @@ impl Scale {
         }
         let nearest = f16::from_f32(x).to_bits();
         let up = nearest + u16::from(f16::from_bits(nearest).to_f32() < x);
-        Self((up + 0x7f >> 7) as u8)
+        Self(((up + 0x7f) >> 7) as u8)
     }
 
     /// The scale `steps` further, each a factor of 2^(1/8) on average; never zero or NaN, unless it was.

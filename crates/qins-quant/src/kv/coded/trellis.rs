@@ -203,19 +203,19 @@ impl Search<'_> {
                 middle[lane] = Levels { half: half[lane], curvature: CURVATURE }.index(numbers[lane]);
             }
             let mut errors = [[0.0; LANES]; 4];
-            for class in 0..4 {
+            for (class, errors) in errors.iter_mut().enumerate() {
                 let mut indices = [0.0; LANES];
                 for lane in 0..LANES {
                     let levels = Levels { half: half[lane], curvature: CURVATURE };
                     let index = levels.nearest(middle[lane], class as f32, 4.0);
                     let e = numbers[lane] - levels.at(index);
-                    errors[class][lane] = weights[lane] * (e * e);
+                    errors[lane] = weights[lane] * (e * e);
                     indices[lane] = index;
                 }
                 nearest(i, class, indices);
             }
             let mut next = [[0.0; LANES]; 4];
-            for state in 0..4 {
+            for (state, next) in next.iter_mut().enumerate() {
                 let (u, before) = (state & 1, state >> 1);
                 let (zero, one) = (&errors[before + 2 * u], &errors[before + 2 * (u ^ 1)]);
                 let mut earlier = [0; LANES];
@@ -223,7 +223,7 @@ impl Search<'_> {
                     let zero = costs[before][lane] + zero[lane];
                     let one = costs[before + 2][lane] + one[lane];
                     earlier[lane] = u8::from(one < zero);
-                    next[state][lane] = if one < zero { one } else { zero };
+                    next[lane] = if one < zero { one } else { zero };
                 }
                 from(i, state, earlier);
             }
