@@ -20,7 +20,7 @@ mod row;
 mod rows;
 mod simd;
 
-pub(crate) use gemm::{Accumulate, Transpose, matmul};
+pub(crate) use gemm::{Accumulate, Transpose, View, matmul, product};
 pub use linear::{linear, linear_on, naive};
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
