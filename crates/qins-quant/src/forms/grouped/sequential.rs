@@ -7,14 +7,14 @@ use multiversion::multiversion;
 use qins_codec::Curvature;
 
 use super::{
-    Layout,
+    Layout, Width,
     fit::{Candidate, Fit, Grid, Group, peak, sum},
 };
 
 const GROUP: usize = Layout::GROUP;
 
-/// Candidates that are tried at a time.
-const LANES: usize = 32;
+/// The most candidates that are tried at a time; enough for most groups of up to 5 bits.
+const LANES: usize = 64;
 
 /// The weights of a group, and how errors count.
 pub(super) struct Target<'a> {
@@ -54,8 +54,6 @@ impl Target<'_> {
     }
 }
 
-/// The result is the same on all instruction sets, as that of the fit without feedback is.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn fit_group(fit: &Fit, target: &Target<'_>, d: f32) -> Fitted {
     let mut best = Candidate::NONE;
     let mut batch = Batch::new();
@@ -79,75 +77,80 @@ struct Batch {
 }
 
 impl Batch {
-    #[inline(always)]
     fn new() -> Self {
         Self { scales: [0.0; LANES], curves: [0; LANES], count: 0 }
     }
 
-    #[inline(always)]
     fn push(&mut self, scale: f32, curve: usize) {
         (self.scales[self.count], self.curves[self.count]) = (scale, curve);
         self.count += 1;
     }
 
     /// The best of `best` and of these, the first of equal ones; empties the batch.
-    #[inline(always)]
     fn best(&mut self, fit: &Fit, target: &Target<'_>, d: f32, mut best: Candidate) -> Candidate {
         if self.count == 0 {
             return best;
         }
-        let errors = self.errors(fit, target, d);
+        let errors = errors_of(fit, self, target, d);
         for (lane, error) in errors.into_iter().enumerate().take(self.count) {
             best = best.or(Candidate { error, scale: self.scales[lane], curve: self.curves[lane] });
         }
         self.count = 0;
         best
     }
+}
 
-    /// The error of each candidate.
-    #[inline(always)]
-    fn errors(&self, fit: &Fit, target: &Target<'_>, d: f32) -> [f32; LANES] {
-        let (mut scale, mut inverse, mut curve) = ([0.0; LANES], [0.0; LANES], [Curvature::LINEAR; LANES]);
-        for lane in 0..LANES {
-            let grid = fit.grid(d * self.scales[lane], self.curves[lane]);
-            (scale[lane], inverse[lane], curve[lane]) = (grid.scale, grid.inverse, grid.curve);
-        }
-        // c of each column, and then D·(c − q)².
-        let mut corrected = target.corrected.map(|c| [c; LANES]);
-        for j in 0..GROUP {
-            let (before, after) = corrected.split_at_mut(j + 1);
-            let c = &mut before[j];
-            let (weight, cost) = (target.weights[j], target.costs[j]);
-            let mut errors = [0.0; LANES];
-            for lane in 0..LANES {
-                let grid = Grid {
-                    width: fit.width,
-                    steps: fit.steps,
-                    curve: curve[lane],
-                    scale: scale[lane],
-                    inverse: inverse[lane],
-                };
-                let value = grid.value(grid.code(c[lane]));
-                errors[lane] = weight - value;
-                let rest = c[lane] - value;
-                c[lane] = cost * rest * rest;
-            }
-            for (c, lower) in after.iter_mut().zip(&target.lower[j][j + 1..]) {
-                for lane in 0..LANES {
-                    c[lane] += errors[lane] * lower;
-                }
-            }
-        }
-        for half in [16, 8, 4, 2, 1] {
-            let (left, right) = corrected.split_at_mut(half);
-            for (left, right) in left.iter_mut().zip(right) {
-                for lane in 0..LANES {
-                    left[lane] += right[lane];
-                }
-            }
-        }
-        corrected[0]
+/// The error of each candidate. The result is the same on all instruction sets, as that of the fit without feedback is.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn errors_of(fit: &Fit, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LANES] {
+    // A kind of levels and a number of lanes are constants in each loop. Of the width only the kind of levels is used.
+    match (fit.width.has_byte_levels(), batch.count) {
+        (true, ..=16) => errors_in_lanes::<16>(fit, Width::W4, batch, target, d),
+        (true, ..=32) => errors_in_lanes::<32>(fit, Width::W4, batch, target, d),
+        (true, _) => errors_in_lanes::<LANES>(fit, Width::W4, batch, target, d),
+        (false, ..=16) => errors_in_lanes::<16>(fit, Width::W8, batch, target, d),
+        (false, ..=32) => errors_in_lanes::<32>(fit, Width::W8, batch, target, d),
+        (false, _) => errors_in_lanes::<LANES>(fit, Width::W8, batch, target, d),
     }
+}
+
+#[inline(always)]
+fn errors_in_lanes<const N: usize>(fit: &Fit, width: Width, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LANES] {
+    let (mut scale, mut inverse, mut curve) = ([0.0; N], [0.0; N], [Curvature::LINEAR; N]);
+    for lane in 0..N {
+        let grid = fit.grid(d * batch.scales[lane], batch.curves[lane]);
+        (scale[lane], inverse[lane], curve[lane]) = (grid.scale, grid.inverse, grid.curve);
+    }
+    let (mut errors, mut terms) = ([[0.0; N]; GROUP], [[0.0; N]; GROUP]);
+    for j in 0..GROUP {
+        // Summed up here, and not into the sums of later columns as each error is found: that loop is compiled to gathers.
+        let mut c = [target.corrected[j]; N];
+        for (errors, lower) in errors[..j].iter().zip(target.lower) {
+            for lane in 0..N {
+                c[lane] += errors[lane] * lower[j];
+            }
+        }
+        let (weight, cost) = (target.weights[j], target.costs[j]);
+        for lane in 0..N {
+            let grid =
+                Grid { width, steps: fit.steps, curve: curve[lane], scale: scale[lane], inverse: inverse[lane] };
+            let value = grid.value(grid.code(c[lane]));
+            errors[j][lane] = weight - value;
+            let rest = c[lane] - value;
+            terms[j][lane] = cost * rest * rest;
+        }
+    }
+    for half in [16, 8, 4, 2, 1] {
+        let (left, right) = terms.split_at_mut(half);
+        for (left, right) in left.iter_mut().zip(right) {
+            for lane in 0..N {
+                left[lane] += right[lane];
+            }
+        }
+    }
+    let mut all = [f32::INFINITY; LANES];
+    all[..N].copy_from_slice(&terms[0]);
+    all
 }
 
 /// The codes of a scale and a curve, by the same operations as those of a lane.
