@@ -1,8 +1,8 @@
 //! From options to a policy: which scheme each linear is stored in, with measurements where the options need them.
 
-use std::{collections::BTreeMap, error::Error, io::Write};
+use std::{collections::BTreeMap, error::Error, io::Write, path::Path, sync::Arc};
 
-use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
+use qins_model::{CalibrationTexts, LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
     Recipe,
     convert::Part,
@@ -11,7 +11,7 @@ use qins_quant::{
 
 use crate::{
     args::{EncodeArgs, Target},
-    progress::progress,
+    progress::{note, progress},
 };
 
 #[cfg(feature = "burn")]
@@ -22,6 +22,15 @@ mod engine;
 
 pub(crate) use engine::Engine;
 
+/// Whether schemes that use error feedback are calibrated where no option says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByDefault {
+    /// On the standard calibration: a model that is written once.
+    Calibrated,
+    /// Not: a model that is encoded each time it is loaded, which would take minutes more; or by request.
+    Uncalibrated,
+}
+
 /// The policy for the linears of `source` by these options, with `recipe` as the default. Options that can be checked without
 /// reading weights are checked first.
 pub(crate) fn policy(
@@ -29,12 +38,19 @@ pub(crate) fn policy(
     recipe: Recipe,
     source: &ModelSource,
     engine: &Engine<'_>,
+    by_default: ByDefault,
 ) -> Result<Policy, Box<dyn Error>> {
+    let by_default = by_default == ByDefault::Calibrated;
     let config = ModelConfig::of(&source.checkpoint)?;
     check_plain(&source.checkpoint, &config)?;
     let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
     policy.check(&config)?;
-    if let Some(file) = &args.calibrate {
+    let file = args.calibrate.as_deref();
+    if args.target.is_none() && policy.uses_feedback() {
+        if file.is_some() || by_default || args.effort.is_some() {
+            policy.calibration = calibration(file, source, engine)?.map(Arc::new);
+        }
+    } else if let Some(file) = file {
         policy.importance = engine.importance(file, source)?;
     }
     if let Some(target) = args.target {
@@ -49,6 +65,28 @@ pub(crate) fn policy(
         policy.overrides.splice(..0, chosen);
     }
     Ok(policy)
+}
+
+/// The texts to calibrate on: of a file, or the standard ones. A model that the standard ones cannot be read with is encoded without.
+fn calibration(
+    file: Option<&Path>,
+    source: &ModelSource,
+    engine: &Engine<'_>,
+) -> Result<Option<CalibrationTexts>, Box<dyn Error>> {
+    if file.is_none() && !source.checkpoint.files().contains("tokenizer.json") {
+        note(&format!(
+            "{}: encoding without error feedback, as there is no tokenizer to read a calibration with",
+            source.name
+        ));
+        return Ok(None);
+    }
+    let texts = engine.calibration(file, source)?;
+    if let Some(texts) = &texts {
+        let what =
+            file.map_or("the standard texts and the model's own words".to_owned(), |file| file.display().to_string());
+        note(&format!("error feedback is calibrated on {what}, {} tokens", texts.tokens()));
+    }
+    Ok(texts)
 }
 
 /// The linears among the targets without an override.

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use rayon::prelude::*;
 
 use super::cholesky;
-use crate::Layout;
+use crate::{
+    Layout,
+    kernel::{Accumulate, View, product},
+};
 
 const GROUP: usize = Layout::GROUP;
 
@@ -17,6 +20,9 @@ pub struct Feedback {
     lower: Vec<f32>,
     /// Dⱼ = Rⱼⱼ², as shares of the largest.
     costs: Vec<f32>,
+    /// What was added to the diagonal, in units of the largest cost, and that unit.
+    damping: f64,
+    unit: f64,
     importance: Arc<[f32]>,
     refinement: Option<Refinement>,
 }
@@ -43,8 +49,15 @@ pub(crate) struct Block {
 }
 
 impl Feedback {
-    /// From the factor R in the upper triangle of `factor`, and the upper triangle of R·Rᵀ if codes will be adjusted.
-    pub(super) fn new(cols: usize, factor: &[f64], moments: Option<&[f64]>, importance: Arc<[f32]>) -> Self {
+    /// From the factor R in the upper triangle of `factor`, the upper triangle of R·Rᵀ if codes will be adjusted, and what was
+    /// added to its diagonal.
+    pub(super) fn new(
+        cols: usize,
+        factor: &[f64],
+        moments: Option<&[f64]>,
+        damping: f64,
+        importance: Arc<[f32]>,
+    ) -> Self {
         let pivots: Vec<f64> = (0..cols).map(|j| factor[j * (cols + 1)]).collect();
         let largest = pivots.iter().fold(0.0_f64, |largest, pivot| largest.max(pivot * pivot));
         let mut lower = vec![0.0; cols * cols];
@@ -55,7 +68,7 @@ impl Feedback {
         });
         let refinement = moments.map(|upper| Refinement::new(cols, upper, largest));
         let costs = pivots.iter().map(|pivot| (pivot * pivot / largest) as f32).collect();
-        Self { cols, lower, costs, importance, refinement }
+        Self { cols, lower, costs, damping: damping / largest, unit: largest, importance, refinement }
     }
 
     /// The number of columns.
@@ -66,6 +79,30 @@ impl Feedback {
     /// The mean squares of the inputs, before damping.
     pub fn importance(&self) -> &Arc<[f32]> {
         &self.importance
+    }
+
+    /// Σ w·H·wᵀ over the rows of `weights`, `[rows, cols]`, before damping: the mean square of their product with the inputs, summed
+    /// over rows, as precise as `f32` is.
+    ///
+    /// # Panics
+    /// When `weights` is not a whole number of rows.
+    pub fn energy(&self, weights: &[f32]) -> f64 {
+        let cols = self.cols.max(1);
+        assert!(weights.len().is_multiple_of(cols), "energy: expected rows of {cols} numbers");
+        let band = |w: &[f32]| -> f64 {
+            let shape = [w.len() / cols, self.cols];
+            let mut corrected = w.to_vec();
+            let lower = View::new(&self.lower, [self.cols; 2], [cols, 1]);
+            product(&mut corrected, cols, View::new(w, shape, [cols, 1]), lower, Accumulate::Yes);
+            let square = |x: &f32| f64::from(*x) * f64::from(*x);
+            let row = |(w, c): (&[f32], &[f32])| {
+                let damped: f64 = c.iter().zip(&self.costs).map(|(c, cost)| square(c) * f64::from(*cost)).sum();
+                (damped - self.damping * w.iter().map(square).sum::<f64>()).max(0.0)
+            };
+            w.chunks_exact(cols).zip(corrected.chunks_exact(cols)).map(row).sum()
+        };
+        let bands: Vec<f64> = weights.par_chunks(64 * cols).map(band).collect();
+        bands.into_iter().sum::<f64>() * self.unit
     }
 
     /// Lᵢⱼ for i < j, `[cols, cols]` row-major.

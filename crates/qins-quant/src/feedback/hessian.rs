@@ -164,10 +164,7 @@ impl Hessian {
             return Err(HessianError::Empty);
         }
         let factor = share * self.inputs as f64 / other.inputs as f64;
-        self.sums
-            .par_iter_mut()
-            .zip(&other.sums)
-            .for_each(|(sum, other)| *sum = (1.0 - share) * *sum + factor * other);
+        self.sums.par_iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum = (1.0 - share) * *sum + factor * other);
         Ok(())
     }
 
@@ -220,12 +217,20 @@ impl Hessian {
     /// When there are no inputs, a mean square is not finite, or λ is not a finite number ≥ 0 with which the moments are positive
     /// definite.
     pub fn feedback(&self, damping: f64, effort: Effort) -> Result<Feedback, HessianError> {
+        self.clone().into_feedback(damping, effort)
+    }
+
+    /// As [`feedback`](Self::feedback), in the memory of these sums.
+    ///
+    /// # Errors
+    /// As [`feedback`](Self::feedback).
+    pub fn into_feedback(self, damping: f64, effort: Effort) -> Result<Feedback, HessianError> {
         if !(damping >= 0.0 && damping.is_finite()) {
             return Err(HessianError::Setting { name: "a damping", range: "of at least 0", found: damping });
         }
         let (cols, importance) = (self.cols, self.mean_squares()?);
         let scale = 1.0 / self.inputs as f64;
-        let mut h = self.sums.clone();
+        let mut h = self.sums;
         h.par_chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| row[i..].iter_mut().for_each(|h| *h *= scale));
         let trace: f64 = (0..cols).map(|i| h[i * (cols + 1)]).sum();
         // Without any input every column counts alike.
@@ -239,7 +244,7 @@ impl Hessian {
         }
         let kept = (effort == Effort::Best).then(|| h.clone());
         cholesky::upper(&mut h, cols).ok_or(HessianError::Indefinite)?;
-        Ok(Feedback::new(cols, &h, kept.as_deref(), importance.into()))
+        Ok(Feedback::new(cols, &h, kept.as_deref(), damping * mean, importance.into()))
     }
 }
 

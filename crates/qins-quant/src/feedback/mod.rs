@@ -10,18 +10,24 @@ mod factor;
 mod hessian;
 
 pub use effort::Effort;
-pub use factor::Feedback;
 pub(crate) use factor::Block;
+pub use factor::Feedback;
 pub use hessian::{Hessian, HessianError};
 
 use std::{error::Error, sync::Arc};
 
-/// Feedback for the linears of a model, computed as an encoder asks for it.
+/// What is known of the inputs of a model's linears, computed as an encoder asks for it.
 pub trait Calibration {
-    /// The place of a linear in the order in which asking is cheap; `None` if there is no feedback for it.
+    /// The place of a linear in the order in which asking is cheap; `None` if nothing is known of it.
     fn place(&self, module: &str) -> Option<usize>;
 
-    /// The feedback for a linear; `None` if there is none.
+    /// The mean square of each of a linear's inputs; `None` if nothing is known of them.
+    ///
+    /// # Errors
+    /// When it cannot be computed.
+    fn importance(&mut self, module: &str) -> Result<Option<Arc<[f32]>>, Box<dyn Error + Send + Sync>>;
+
+    /// The feedback for a linear; `None` if nothing is known of its inputs.
     ///
     /// # Errors
     /// When it cannot be computed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use qins_quant::{EncodeError, EncodeOptions, EncodedTensor, Effort, FloatDtype, Hessian, Prune, Recipe, Scheme};
+use qins_quant::{Effort, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Hessian, Prune, Recipe, Scheme};
 
 use crate::common::{Random, bits};
 
@@ -61,7 +61,11 @@ fn feedback_of_independent_inputs_gives_the_fit_without_feedback() {
         weights[(rows - 1) * cols..].iter_mut().take(256).for_each(|w| *w = 0.0);
         for scheme in GROUPED {
             let plain = encode(&weights, [rows, cols], &scheme.into());
-            assert_eq!(encode(&weights, [rows, cols], &recipe(scheme, &identity(cols), Effort::Good)), plain, "{scheme}");
+            assert_eq!(
+                encode(&weights, [rows, cols], &recipe(scheme, &identity(cols), Effort::Good)),
+                plain,
+                "{scheme}"
+            );
         }
     }
 }
@@ -89,7 +93,8 @@ fn bytes_are_the_same_on_any_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let hessian = moments(1000, cols, 4);
-            [Effort::Good, Effort::Best].map(|effort| encode(&weights, [rows, cols], &recipe(Scheme::Q4, &hessian, effort)))
+            [Effort::Good, Effort::Best]
+                .map(|effort| encode(&weights, [rows, cols], &recipe(Scheme::Q4, &hessian, effort)))
         })
     };
     let one = on(1);
@@ -112,6 +117,15 @@ fn fast_effort_and_pruning_do_without_feedback() {
     assert!(!Scheme::Q8.uses_feedback() && GROUPED.iter().all(|scheme| scheme.uses_feedback()));
     let row = recipe(Scheme::Q8, &hessian, Effort::Good);
     assert_eq!(encode(&weights, [4, 64], &row), encode(&weights, [4, 64], &Scheme::Q8.into()));
+}
+
+#[test]
+fn energy_of_the_factor_is_that_of_the_moments() {
+    let (hessian, rows) = (moments(500, 130, 8), gaussian(70 * 130, 9));
+    for effort in [Effort::Good, Effort::Best] {
+        let (expected, found) = (hessian.energy(&rows), hessian.feedback(0.1, effort).unwrap().energy(&rows));
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} for {expected}");
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use std::{error::Error, marker::PhantomData, path::Path};
 
-use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy};
+use qins_model::{CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelSource, OutputGoal, Policy};
 use qins_quant::mixture::{Matrix, Mixture};
+
+use crate::progress::note;
 
 /// Cannot run models.
 pub(crate) struct Engine<'a>(PhantomData<&'a ()>);
@@ -20,6 +22,29 @@ impl Engine<'_> {
 
     pub(super) fn importance(&self, _: &Path, _: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         missing("--calibrate")
+    }
+
+    /// A file is an error. Without one there is no calibration, which is noted.
+    pub(super) fn calibration(
+        &self,
+        file: Option<&Path>,
+        _: &ModelSource,
+    ) -> Result<Option<CalibrationTexts>, Box<dyn Error>> {
+        if file.is_some() {
+            return missing("--calibrate");
+        }
+        note("encoding without error feedback, which needs a build that runs models (`--features flex`)");
+        Ok(None)
+    }
+
+    pub(crate) fn convert(
+        &self,
+        source: &ModelSource,
+        policy: Policy,
+        progress: impl Fn(u64),
+        out: &Path,
+    ) -> Result<Converted, Box<dyn Error>> {
+        Ok(Conversion::of(&source.checkpoint)?.policy(policy).progress(progress).write(out)?)
     }
 
     pub(super) fn search(

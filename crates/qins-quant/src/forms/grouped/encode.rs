@@ -88,11 +88,7 @@ fn encode_row(
 pub(super) fn super_scale(x: &[f32], row: usize, first: usize) -> Result<f32, EncodeError> {
     let largest = x.iter().fold(0.0_f32, |max, w| max.max(w.abs()));
     let scale = f16_at_least(largest / f32::from(i8::MAX));
-    if scale.is_finite() {
-        Ok(scale)
-    } else {
-        Err(above_range(row, first, x, f32::from(i8::MAX) * f16::MAX.to_f32()))
-    }
+    if scale.is_finite() { Ok(scale) } else { Err(above_range(row, first, x, f32::from(i8::MAX) * f16::MAX.to_f32())) }
 }
 
 /// The parts of some rows that are made of groups.

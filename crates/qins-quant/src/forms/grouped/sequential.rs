@@ -9,6 +9,7 @@ use qins_codec::Curvature;
 use super::{
     Layout, Width,
     fit::{Candidate, Fit, Grid, Group, peak, sum},
+    with_bits,
 };
 
 const GROUP: usize = Layout::GROUP;
@@ -103,19 +104,22 @@ impl Batch {
 /// The error of each candidate. The result is the same on all instruction sets, as that of the fit without feedback is.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn errors_of(fit: &Fit, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LANES] {
-    // A kind of levels and a number of lanes are constants in each loop. Of the width only the kind of levels is used.
-    match (fit.width.has_byte_levels(), batch.count) {
-        (true, ..=16) => errors_in_lanes::<16>(fit, Width::W4, batch, target, d),
-        (true, ..=32) => errors_in_lanes::<32>(fit, Width::W4, batch, target, d),
-        (true, _) => errors_in_lanes::<LANES>(fit, Width::W4, batch, target, d),
-        (false, ..=16) => errors_in_lanes::<16>(fit, Width::W8, batch, target, d),
-        (false, ..=32) => errors_in_lanes::<32>(fit, Width::W8, batch, target, d),
-        (false, _) => errors_in_lanes::<LANES>(fit, Width::W8, batch, target, d),
-    }
+    // The width and the number of lanes are constants in each loop.
+    with_bits!(fit.width, BITS => match batch.count {
+        ..=16 => errors_in_lanes::<BITS, 16>(fit, batch, target, d),
+        ..=32 => errors_in_lanes::<BITS, 32>(fit, batch, target, d),
+        _ => errors_in_lanes::<BITS, LANES>(fit, batch, target, d),
+    })
 }
 
 #[inline(always)]
-fn errors_in_lanes<const N: usize>(fit: &Fit, width: Width, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LANES] {
+fn errors_in_lanes<const BITS: usize, const N: usize>(
+    fit: &Fit,
+    batch: &Batch,
+    target: &Target<'_>,
+    d: f32,
+) -> [f32; LANES] {
+    let width = Width::of::<BITS>();
     let (mut scale, mut inverse, mut curve) = ([0.0; N], [0.0; N], [Curvature::LINEAR; N]);
     for lane in 0..N {
         let grid = fit.grid(d * batch.scales[lane], batch.curves[lane]);
@@ -132,8 +136,7 @@ fn errors_in_lanes<const N: usize>(fit: &Fit, width: Width, batch: &Batch, targe
         }
         let (weight, cost) = (target.weights[j], target.costs[j]);
         for lane in 0..N {
-            let grid =
-                Grid { width, steps: fit.steps, curve: curve[lane], scale: scale[lane], inverse: inverse[lane] };
+            let grid = Grid { width, steps: fit.steps, curve: curve[lane], scale: scale[lane], inverse: inverse[lane] };
             let value = grid.value(grid.code(c[lane]));
             errors[j][lane] = weight - value;
             let rest = c[lane] - value;

@@ -8,7 +8,7 @@ use super::{
     sequential::{Fitted, Target},
 };
 use crate::{
-    EncodeError, Effort, Feedback,
+    Effort, EncodeError, Feedback,
     kernel::{Accumulate, View, product},
 };
 
@@ -133,7 +133,8 @@ mod tests {
             let extra = DAMPING * x.iter().map(|x| square(*x)).sum::<f64>() / (n * cols) as f64;
             // The mean of (x·e)² over all inputs, and the damping, in units of the largest cost.
             let naive = |errors: &[f32]| -> f64 {
-                let dot = |x: &[f32], e: &[f32]| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>();
+                let dot =
+                    |x: &[f32], e: &[f32]| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>();
                 let row = |e: &[f32]| {
                     x.chunks(cols).map(|x| dot(x, e).powi(2)).sum::<f64>() / n as f64
                         + extra * e.iter().map(|e| square(*e)).sum::<f64>()
