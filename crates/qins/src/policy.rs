@@ -1,10 +1,10 @@
 //! From options to a policy: which scheme each linear is stored in, with measurements where the options need them.
 
-use std::{collections::BTreeMap, error::Error, io::Write, path::Path, sync::Arc};
+use std::{collections::BTreeMap, error::Error, io::Write};
 
-use qins_model::{CalibrationTexts, LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
+use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
-    Recipe,
+    EncodedTensor, FloatDtype, Recipe,
     convert::Part,
     mixture::{self, Matrix, Mixture},
 };
@@ -40,15 +40,17 @@ pub(crate) fn policy(
     engine: &Engine<'_>,
     by_default: ByDefault,
 ) -> Result<Policy, Box<dyn Error>> {
-    let by_default = by_default == ByDefault::Calibrated;
     let config = ModelConfig::of(&source.checkpoint)?;
     check_plain(&source.checkpoint, &config)?;
     let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
     policy.check(&config)?;
+    check_recipes(&policy, &config, source)?;
     let file = args.calibrate.as_deref();
     if args.target.is_none() && policy.uses_feedback() {
-        if file.is_some() || by_default || args.effort.is_some() {
-            policy.calibration = calibration(file, source, engine)?.map(Arc::new);
+        let is_asked_for = file.is_some() || args.effort.is_some();
+        let can_read = source.checkpoint.files().contains("tokenizer.json");
+        if is_asked_for || (by_default == ByDefault::Calibrated && Engine::RUNS_MODELS && can_read) {
+            policy.calibration = Some(engine.calibration(file, source)?.into());
         }
     } else if let Some(file) = file {
         policy.importance = engine.importance(file, source)?;
@@ -67,26 +69,39 @@ pub(crate) fn policy(
     Ok(policy)
 }
 
-/// The texts to calibrate on: of a file, or the standard ones. A model that the standard ones cannot be read with is encoded without.
-fn calibration(
-    file: Option<&Path>,
-    source: &ModelSource,
-    engine: &Engine<'_>,
-) -> Result<Option<CalibrationTexts>, Box<dyn Error>> {
-    if file.is_none() && !source.checkpoint.files().contains("tokenizer.json") {
-        note(&format!(
-            "{}: encoding without error feedback, as there is no tokenizer to read a calibration with",
-            source.name
-        ));
-        return Ok(None);
+/// Checks each linear's options before a calibration, which takes long.
+fn check_recipes(policy: &Policy, config: &ModelConfig, source: &ModelSource) -> Result<(), Box<dyn Error>> {
+    for spec in linears(config) {
+        let Some(recipe) = policy.recipe(&spec) else { continue };
+        if let Err(fault) = EncodedTensor::encode_as(&[], [0, spec.shape[1]], FloatDtype::F32, &recipe) {
+            let (tensor, ..) = spec.place(&source.checkpoint);
+            return Err(qins_quant::Error::tensor(source.checkpoint.path_of(&tensor), tensor, fault).into());
+        }
     }
-    let texts = engine.calibration(file, source)?;
-    if let Some(texts) = &texts {
-        let what =
-            file.map_or("the standard texts and the model's own words".to_owned(), |file| file.display().to_string());
-        note(&format!("error feedback is calibrated on {what}, {} tokens", texts.tokens()));
+    Ok(())
+}
+
+/// Notes what a conversion was calibrated on, or why it was not.
+pub(crate) fn note_calibration(args: &EncodeArgs, policy: &Policy, source: &ModelSource) {
+    if args.target.is_some() || !policy.uses_feedback() {
+        return;
     }
-    Ok(texts)
+    let text = match (&policy.calibration, &args.calibrate) {
+        (Some(texts), Some(file)) => {
+            format!("error feedback is calibrated on {}, {} tokens", file.display(), texts.tokens())
+        }
+        (Some(texts), None) => format!(
+            "error feedback is calibrated on a standard text and what the model writes, {} tokens (--no-calibrate: without)",
+            texts.tokens()
+        ),
+        (None, _) if !Engine::RUNS_MODELS => {
+            "encoded without error feedback: this build cannot run models (`--features flex` can)".to_owned()
+        }
+        (None, _) => {
+            format!("encoded without error feedback: {} has no tokenizer to read a calibration with", source.name)
+        }
+    };
+    note(&text);
 }
 
 /// The linears among the targets without an override.

@@ -12,7 +12,7 @@ use crate::{
     args::{EncodeArgs, ModelArgs},
     model,
     notes::{note_left_out, note_unused},
-    policy::{ByDefault, Engine, policy},
+    policy::{ByDefault, Engine, note_calibration, policy},
     progress::bytes_progress,
 };
 
@@ -67,10 +67,13 @@ impl Convert {
         let by_default = if self.no_calibrate { ByDefault::Uncalibrated } else { ByDefault::Calibrated };
         let policy = policy(&self.encode, recipe, &source, &engine, by_default)?;
         let bar = bytes_progress(source.checkpoint.tensor_bytes() as u64, "encoding".to_owned());
-        let written = engine.convert(&source, policy, |bytes| bar.inc(bytes), &self.out)?;
+        let written = engine.convert(&source, policy.clone(), |bytes| bar.inc(bytes), &self.out)?;
         bar.finish_and_clear();
         note_unused(&source.name, &written.unused);
         note_left_out(&source.name, &written.left_out);
+        if !self.no_calibrate {
+            note_calibration(&self.encode, &policy, &source);
+        }
         let (before, after) = (written.bytes_before, written.bytes_after);
         writeln!(
             std::io::stdout(),

@@ -27,6 +27,9 @@ enum Where<'a> {
 }
 
 impl<'a> Engine<'a> {
+    /// Whether this build runs models.
+    pub(super) const RUNS_MODELS: bool = true;
+
     /// On an open device.
     pub(crate) fn on(device: &'a Device) -> Self {
         Self(Where::Device(device))
@@ -69,11 +72,11 @@ impl<'a> Engine<'a> {
         &self,
         file: Option<&Path>,
         source: &ModelSource,
-    ) -> Result<Option<CalibrationTexts>, Box<dyn Error>> {
+    ) -> Result<CalibrationTexts, Box<dyn Error>> {
         let Some(file) = file else {
             let loader = &Loader(self.device()?);
             let (own_prompts, progress) = (own_calibration(source), &Bars::default());
-            return Ok(Some(StandardCalibration { source, loader, own_prompts, progress }.texts()?));
+            return Ok(StandardCalibration { source, loader, own_prompts, progress }.texts()?);
         };
         let (name, text) = read_text(file)?;
         let (reader, config) = (TextReader::open(source.checkpoint.files())?, ModelConfig::of(&source.checkpoint)?);
@@ -81,7 +84,7 @@ impl<'a> Engine<'a> {
         if texts.texts.is_empty() {
             return Err(format!("{name}: {}", qins_burn::Error::NoTexts).into());
         }
-        Ok(Some(texts))
+        Ok(texts)
     }
 
     /// Converts by a policy, with the calibration that it has.

@@ -5,8 +5,6 @@ use std::{error::Error, marker::PhantomData, path::Path};
 use qins_model::{CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelSource, OutputGoal, Policy};
 use qins_quant::mixture::{Matrix, Mixture};
 
-use crate::progress::note;
-
 /// Cannot run models.
 pub(crate) struct Engine<'a>(PhantomData<&'a ()>);
 
@@ -16,6 +14,9 @@ fn missing<T>(option: &str) -> Result<T, Box<dyn Error>> {
 }
 
 impl Engine<'_> {
+    /// Whether this build runs models.
+    pub(super) const RUNS_MODELS: bool = false;
+
     pub(crate) fn none() -> Self {
         Self(PhantomData)
     }
@@ -24,17 +25,8 @@ impl Engine<'_> {
         missing("--calibrate")
     }
 
-    /// A file is an error. Without one there is no calibration, which is noted.
-    pub(super) fn calibration(
-        &self,
-        file: Option<&Path>,
-        _: &ModelSource,
-    ) -> Result<Option<CalibrationTexts>, Box<dyn Error>> {
-        if file.is_some() {
-            return missing("--calibrate");
-        }
-        note("encoding without error feedback, which needs a build that runs models (`--features flex`)");
-        Ok(None)
+    pub(super) fn calibration(&self, file: Option<&Path>, _: &ModelSource) -> Result<CalibrationTexts, Box<dyn Error>> {
+        missing(if file.is_some() { "--calibrate" } else { "--effort" })
     }
 
     pub(crate) fn convert(
