@@ -154,10 +154,14 @@ fn conversion_and_loading_give_the_same_model_which_says_more_of_the_plain_one()
             let pool = burn_pool(3);
             let again = home.path().join(format!("{name}-{effort}-again"));
             pool.install(|| convert(&checkpoint, policy(Scheme::Q3, effort), true, &again));
-            let bytes = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
+            let bytes = |dir: &Path| -> BTreeMap<_, _> {
+                let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+                files.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap())).collect()
+            };
             assert!(bytes(&out) == bytes(&again), "{name} {effort}: another number of threads, other bytes");
         }
-        assert!(errors[1] < 0.8 * errors[0], "{name}: {errors:?}");
+        // The inputs of random weights depend on each other but little.
+        assert!(errors[1] < 0.95 * errors[0] && errors[2] < 0.95 * errors[0], "{name}: {errors:?}");
     }
 }
 

@@ -157,14 +157,14 @@ impl Block {
         let is_definite = cholesky::upper(&mut r, GROUP).is_some();
         let r = |i: usize, j: usize| if is_definite { r[i * GROUP + j] } else { f64::from(u8::from(i == j)) };
         // H⁻¹ = R⁻ᵀ·R⁻¹, R⁻¹ by back substitution.
-        let mut inverse = [[0.0; GROUP]; GROUP];
-        for j in 0..GROUP {
+        let mut columns = [[0.0; GROUP]; GROUP];
+        for (j, column) in columns.iter_mut().enumerate() {
             for i in (0..=j).rev() {
-                let sum: f64 = (i + 1..=j).map(|k| r(i, k) * inverse[k][j]).sum();
-                inverse[i][j] = (f64::from(u8::from(i == j)) - sum) / r(i, i);
+                let sum: f64 = (i + 1..=j).map(|k| r(i, k) * column[k]).sum();
+                column[i] = (f64::from(u8::from(i == j)) - sum) / r(i, i);
             }
         }
-        let dot = |i: usize, j: usize| (0..GROUP).map(|k| inverse[k][i] * inverse[k][j]).sum::<f64>() as f32;
+        let dot = |i: usize, j: usize| columns[i].iter().zip(&columns[j]).map(|(a, b)| a * b).sum::<f64>() as f32;
         Self {
             moments: h.map(|row| row.map(|h| h as f32)),
             inverse: std::array::from_fn(|i| std::array::from_fn(|j| dot(i, j))),

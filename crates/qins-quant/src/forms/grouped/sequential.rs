@@ -107,7 +107,7 @@ fn errors_of(fit: &Fit, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LAN
     // The width and the number of lanes are constants in each loop.
     with_bits!(fit.width, BITS => match batch.count {
         ..=16 => errors_in_lanes::<BITS, 16>(fit, batch, target, d),
-        ..=32 => errors_in_lanes::<BITS, 32>(fit, batch, target, d),
+        17..=32 => errors_in_lanes::<BITS, 32>(fit, batch, target, d),
         _ => errors_in_lanes::<BITS, LANES>(fit, batch, target, d),
     })
 }
