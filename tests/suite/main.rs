@@ -8,6 +8,7 @@ mod calibrate;
 mod common;
 mod export;
 mod families;
+mod feedback;
 mod goldens;
 #[cfg(feature = "wgpu")]
 mod gpu;

@@ -1,7 +1,7 @@
 //! Errors of loading and running a model.
 
 use qins_model::SamplerError;
-use qins_quant::{Scheme, kv::KvScheme};
+use qins_quant::{HessianError, Scheme, kv::KvScheme};
 
 /// An error of loading or running a model, with a message of one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,14 @@ pub enum Error {
         channel: usize,
         /// Its mean square.
         found: f32,
+    },
+    /// The second moments of a linear's inputs cannot be used.
+    #[error("`{module}`: {source}")]
+    Moments {
+        /// The projection's name.
+        module: String,
+        /// Why.
+        source: HessianError,
     },
     /// A device failed.
     #[error("the device failed: {0}")]

@@ -9,6 +9,8 @@
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
 compile_error!("qins-burn computes on a backend: enable its feature flex, ndarray, wgpu or cuda");
 
+mod block_calibration;
+mod blocks;
 mod cache;
 mod calibrate;
 pub mod decoder;
@@ -23,6 +25,7 @@ mod projections;
 mod projections_macro;
 mod synthetic;
 
+pub use block_calibration::BlockCalibration;
 pub use burn::tensor::Device;
 pub use cache::KvCache;
 pub use calibrate::calibrate;
@@ -35,7 +38,7 @@ pub use model::{Model, TextOptions, TextStream};
 pub use projections::{ConvertReport, Projections, Visit, apply, convert_linear_to_qins, restore};
 pub use qins_model::{LinearKind, LinearSpec, ModelConfig, Override, Policy, Sampler, Targets, linears, stop_ids};
 pub use qins_quant::{
-    Alpha, EncodeOptions, FloatDtype, MatrixFormat, Recipe, Scheme,
+    Alpha, Effort, EncodeOptions, FloatDtype, MatrixFormat, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     kv::KvScheme,
 };

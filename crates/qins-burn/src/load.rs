@@ -17,7 +17,7 @@ use qins_quant::{
 };
 
 use crate::{
-    Error, Projection,
+    BlockCalibration, Error, Projection,
     decoder::{Attention, Block, Decoder, Mlp, Norms},
     device::one_stream,
 };
@@ -65,7 +65,8 @@ pub struct Loaded {
     pub report: LoadReport,
 }
 
-/// Loads a model, and encodes plain linears by `policy`, if given.
+/// Loads a model, and encodes plain linears by `policy`, if given. With a calibration in the policy, each block is also loaded plain
+/// by itself, to read the texts.
 /// `progress` is called with the number of linears loaded and their total.
 ///
 /// # Errors
@@ -86,7 +87,11 @@ pub fn load(
     // Before any weight is read, but those that are stored twice.
     check(checkpoint, &config)?;
     let unused = unused(checkpoint, &config)?;
-    let loader = Loader { checkpoint, policy, device, tied: config.tie_word_embeddings, report: LoadReport::default() };
+    let calibration = match policy.and_then(|policy| Some((policy, policy.calibration.as_ref()?))) {
+        None => None,
+        Some((policy, texts)) => Some(BlockCalibration::new(checkpoint, texts, policy.recipe.options.effort, device)?),
+    };
+    let loader = Loader { policy, calibration, ..Loader::plain(checkpoint, &config, device) };
     let loader = RefCell::new(loader);
     let model =
         assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
@@ -164,17 +169,24 @@ impl Parts {
     }
 }
 
-struct Loader<'a> {
+pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     policy: Option<&'a Policy>,
+    calibration: Option<BlockCalibration<'a>>,
     device: &'a Device,
     /// Whether the embedding is tied to the head.
     tied: bool,
     report: LoadReport,
 }
 
-impl Loader<'_> {
-    fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
+impl<'a> Loader<'a> {
+    /// Loads what is in `checkpoint`, of a model with this configuration, as it is.
+    pub(crate) fn plain(checkpoint: &'a Checkpoint, config: &ModelConfig, device: &'a Device) -> Self {
+        let tied = config.tie_word_embeddings;
+        Self { checkpoint, policy: None, calibration: None, device, tied, report: LoadReport::default() }
+    }
+
+    pub(crate) fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
         let before = self.report.weight_bytes();
         let projection = self.projection(spec)?;
         if spec.kind == LinearKind::Embedding && !self.tied {
@@ -193,7 +205,13 @@ impl Loader<'_> {
                 self.report.plain_bytes += plain.bytes.len();
                 return Ok(Projection::from_bytes(plain.bytes, spec.shape, plain.dtype, self.device));
             };
-            EncodedTensor::encode_as(&finite(&plain, &name)?, spec.shape, plain.dtype, &recipe)
+            let weights = finite(&plain, &name)?;
+            let recipe = match &mut self.calibration {
+                None => recipe,
+                Some(calibration) => (recipe.calibrated(&spec.module, calibration))
+                    .map_err(|e| QuantError::tensor(plain.path, &name, e))?,
+            };
+            EncodedTensor::encode_as(&weights, spec.shape, plain.dtype, &recipe)
                 .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))
                 .map_err(|e| QuantError::tensor(plain.path, name, e))?
         };
@@ -218,7 +236,7 @@ impl Loader<'_> {
         Ok((encoded, checkpoint.bytes_of_module(module)?))
     }
 
-    fn vector(&mut self, spec: &VectorSpec) -> Result<Tensor<1>, Error> {
+    pub(crate) fn vector(&mut self, spec: &VectorSpec) -> Result<Tensor<1>, Error> {
         let plain = spec.plain(self.checkpoint)?;
         let vector = Tensor::from_data(TensorData::new(finite(&plain, &spec.name)?, [spec.width]), self.device);
         self.report.plain_bytes += plain.bytes.len();

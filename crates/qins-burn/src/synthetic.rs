@@ -74,8 +74,8 @@ fn encoded(
 ) -> Result<EncodedTensor, Error> {
     let [rows, cols] = spec.shape;
     if !bands.contains_key(&(recipe.scheme, cols)) {
-        // No importance: that belongs to one linear, but the rows are shared.
-        let recipe = Recipe { importance: None, ..recipe.clone() };
+        // No importance and no feedback: they belong to one linear, but the rows are shared.
+        let recipe = Recipe { importance: None, feedback: None, ..recipe.clone() };
         let band = EncodedTensor::encode_as(&weights(cols), [BAND, cols], source, &recipe);
         bands.insert((recipe.scheme, cols), band.map_err(|e| encode_error(spec, e))?);
     }

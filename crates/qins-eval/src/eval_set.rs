@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// The standard prompts, for any model: a name, and the content of a prompts file.
-const PROMPTS: (&str, &str) = ("the standard prompts", include_str!("../assets/prompts.jsonl"));
+pub(crate) const PROMPTS: (&str, &str) = ("the standard prompts", include_str!("../assets/prompts.jsonl"));
 
 /// The standard text, for any model: a name, and the text.
-const TEXT: (&str, &str) = ("the standard text", include_str!("../assets/text.txt"));
+pub(crate) const TEXT: (&str, &str) = ("the standard text", include_str!("../assets/text.txt"));
 
 /// Number of tokens that are scored at the end of a long context, unless its plan has another: a context of n tokens is read up to
 /// n − 128, and its last 128 tokens are predicted.

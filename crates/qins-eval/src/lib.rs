@@ -17,7 +17,8 @@
 //! - [`EvalSet`], [`Preset`]: prompts, texts and sizes of an evaluation;
 //! - [`Evaluation`]: baseline, [controls](plain_controls), variants, and the [`report`];
 //! - [`sensitivity`]: the divergence that each block and each role of linears causes by itself;
-//! - [`Search`]: the mixture of schemes with the fewest bits that reaches a goal.
+//! - [`Search`]: the mixture of schemes with the fewest bits that reaches a goal;
+//! - [`StandardCalibration`]: the texts that error feedback is calibrated on, which no evaluation reads.
 //!
 //! ```
 //! use qins_eval::{agreement, estimate};
@@ -36,6 +37,7 @@ pub mod agreement;
 mod baseline;
 #[cfg(feature = "burn")]
 mod burn;
+mod calibration;
 mod comparison;
 mod controls;
 mod error;
@@ -54,6 +56,7 @@ pub mod token_match;
 
 #[cfg(feature = "burn")]
 pub use burn::{BurnLoader, BurnModel};
+pub use calibration::{StandardCalibration, texts_of};
 pub use comparison::{Comparison, Variant, Weights};
 pub use controls::{encoded_controls, kv_control, kv_variants, plain_controls};
 pub use error::Error;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qins_quant::{
-    Recipe,
+    Calibration, Recipe,
     checkpoint::{Checkpoint, Files, LeftOut},
     convert::convert_without,
 };
@@ -29,6 +29,7 @@ pub struct Conversion<'a> {
     checkpoint: &'a Checkpoint,
     config: ModelConfig,
     policy: Policy,
+    calibration: Option<&'a mut dyn Calibration>,
     progress: Box<dyn Fn(u64) + 'a>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Conversion<'a> {
         let config = ModelConfig::of(checkpoint)?;
         check_plain(checkpoint, &config)?;
         let policy = Policy::new(Targets::Safe, qins_quant::Scheme::Q8);
-        Ok(Self { checkpoint, config, policy, progress: Box::new(|_| {}) })
+        Ok(Self { checkpoint, config, policy, calibration: None, progress: Box::new(|_| {}) })
     }
 
     /// Sets the scheme, or a [`Recipe`] with all options.
@@ -82,6 +83,13 @@ impl<'a> Conversion<'a> {
         self
     }
 
+    /// Sets what is known of the inputs of the linears, from which error feedback and importance are computed; by default each weight
+    /// is rounded by itself.
+    pub fn calibration(mut self, calibration: &'a mut dyn Calibration) -> Self {
+        self.calibration = Some(calibration);
+        self
+    }
+
     /// Sets a function that is called with the number of bytes read since its last call.
     pub fn progress(mut self, progress: impl Fn(u64) + 'a) -> Self {
         self.progress = Box::new(progress);
@@ -91,7 +99,7 @@ impl<'a> Conversion<'a> {
     /// Encodes the checkpoint, a band of rows at a time, and writes it to `out`: a directory that does not exist yet, or is empty.
     ///
     /// # Errors
-    /// When the targets or an override match no linear, a weight cannot be read or encoded, or `out` cannot be written. Then
+    /// When the targets or an override match no linear, a weight cannot be read or encoded, the calibration fails, or `out` cannot be written. Then
     /// nothing is left at `out`.
     pub fn write(self, out: impl AsRef<Path>) -> Result<Converted, Error> {
         let (checkpoint, out) = (self.checkpoint, out.as_ref());
@@ -102,7 +110,7 @@ impl<'a> Conversion<'a> {
             Unused::Other(_) => None,
         });
         let parts = self.policy.parts(&self.config);
-        let left_out = convert_without(checkpoint, out, &parts, &copies.collect(), &*self.progress)?;
+        let left_out = convert_without(checkpoint, out, &parts, &copies.collect(), self.calibration, &*self.progress)?;
         let written = Checkpoint::open(Files::Directory(out.to_owned()))?;
         let (bytes_before, bytes_after) = (checkpoint.tensor_bytes(), written.tensor_bytes());
         Ok(Converted { bytes_before, bytes_after, unused, left_out })

@@ -54,7 +54,7 @@ pub use goal::OutputGoal;
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, Hub, HubBuilder, HubError, HubName, HubProgress, ModelLocation, NameError};
 pub use linears::{LinearKind, LinearSpec};
-pub use policy::{Importance, Override, Policy};
+pub use policy::{CalibrationTexts, Importance, Override, Policy};
 pub use random::{random_weights, write_random_checkpoint};
 pub use rope::{Rope, RopeRegime};
 pub use sampler::{Sampler, SamplerError, TokenChoice};

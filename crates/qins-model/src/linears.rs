@@ -54,6 +54,15 @@ impl LinearKind {
         }
     }
 
+    /// The first of the linears of a block that have the same input.
+    pub const fn first_of_input(self) -> Self {
+        match self {
+            Self::Q | Self::K | Self::V => Self::Q,
+            Self::Gate | Self::Up => Self::Gate,
+            Self::O | Self::Down | Self::Embedding | Self::Head | Self::Other => self,
+        }
+    }
+
     /// The name without its `_proj`.
     pub fn short_name(self) -> &'static str {
         self.name().trim_end_matches("_proj")

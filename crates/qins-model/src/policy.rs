@@ -18,6 +18,25 @@ pub struct Policy {
     pub overrides: Vec<Override>,
     /// Mean squares of linears' inputs from a calibration: weight errors are weighted by them.
     pub importance: Importance,
+    /// Texts on which whoever encodes by this policy calibrates error feedback; without them each weight is rounded by itself.
+    pub calibration: Option<Arc<CalibrationTexts>>,
+}
+
+/// Token ids to calibrate error feedback on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CalibrationTexts {
+    /// Texts that the plain model reads, each by itself.
+    pub texts: Vec<Vec<u32>>,
+    /// Tokens that texts begin with, beside those that these texts begin with: nearly every query attends to the first position.
+    /// Where a tokenizer has a token for the beginning of a text, none are needed.
+    pub firsts: Vec<u32>,
+}
+
+impl CalibrationTexts {
+    /// The number of tokens in all texts.
+    pub fn tokens(&self) -> usize {
+        self.texts.iter().map(Vec::len).sum()
+    }
 }
 
 /// Mean squares of linears' inputs, `[in]` each, by the linears' names.
@@ -35,7 +54,13 @@ pub struct Override {
 impl Policy {
     /// Encodes `targets` with `recipe`, without overrides.
     pub fn new(targets: Targets, recipe: impl Into<Recipe>) -> Self {
-        Self { targets, recipe: recipe.into(), overrides: Vec::new(), importance: Importance::new() }
+        Self { targets, recipe: recipe.into(), overrides: Vec::new(), importance: Importance::new(), calibration: None }
+    }
+
+    /// Whether any linear may be encoded with error feedback, if there is a calibration.
+    pub fn uses_feedback(&self) -> bool {
+        let schemes = self.overrides.iter().filter_map(Override::scheme).chain([self.recipe.scheme]);
+        schemes.into_iter().any(|scheme| Recipe { scheme, ..self.recipe.clone() }.uses_feedback())
     }
 
     /// The recipe of a linear; `None` when it stays plain.

@@ -48,7 +48,8 @@ impl EncodedTensor {
         recipe: &Recipe,
     ) -> Result<(Self, BelowRange), EncodeError> {
         let [rows, cols] = shape;
-        let Recipe { scheme, options, importance, .. } = recipe;
+        let Recipe { scheme, options, importance, feedback, .. } = recipe;
+        let feedback = feedback.as_deref().filter(|_| recipe.uses_feedback());
         let importance = importance.as_deref();
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(EncodeError::Length { expected: shape, found: weights.len() });
@@ -63,6 +64,9 @@ impl EncodedTensor {
             if let Some(col) = importance.iter().position(|w| !(0.0..=f32::MAX).contains(w)) {
                 return Err(EncodeError::Importance { col, value: importance[col] });
             }
+        }
+        if let Some(feedback) = feedback.filter(|feedback| feedback.cols() != cols) {
+            return Err(EncodeError::Length { expected: [1, cols], found: feedback.cols() });
         }
         let importance = importance.map(relative);
         let importance = importance.as_deref();
@@ -84,7 +88,7 @@ impl EncodedTensor {
             let rows = sample::rows(shape, n).flat_map(|row| &values[row * cols..][..cols]);
             resolve(stored, &rows.copied().collect::<Vec<_>>(), cols, importance, &mut options)?;
         }
-        let weights = Weights { values, shape, importance, options };
+        let weights = Weights { values, shape, importance, feedback, options };
         let encoded = Self::encoded(*scheme, MatrixFormat::new(form, source, cols), &weights)?;
         let range = stored.scale_range(cols, &options);
         Ok((encoded, range.map_or_else(BelowRange::default, |range| BelowRange::of(range, values, cols))))
@@ -165,5 +169,5 @@ fn resolve(
     options: &mut EncodeOptions,
 ) -> Result<(), EncodeError> {
     let shape = [sample.len().checked_div(cols).unwrap_or(0), cols];
-    form.resolve(&Weights { values: sample, shape, importance, options: *options }, options)
+    form.resolve(&Weights { values: sample, shape, importance, feedback: None, options: *options }, options)
 }

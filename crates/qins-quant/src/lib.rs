@@ -26,6 +26,7 @@ mod encode;
 mod entropy;
 mod error;
 pub mod export;
+mod feedback;
 mod fidelity;
 mod fit;
 mod forms;
@@ -48,6 +49,7 @@ pub mod verify;
 
 pub use dtype::FloatDtype;
 pub use error::{EncodeError, Error, MatmulError};
+pub use feedback::{Calibration, Effort, Feedback, Hessian, HessianError};
 pub use fidelity::Fidelity;
 pub use fit::fit_curvature;
 pub use forms::{

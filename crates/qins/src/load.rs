@@ -29,6 +29,11 @@ pub(crate) fn own_prompts(source: &ModelSource) -> Option<(&'static str, &'stati
     matches!(source.checkpoint.files(), Files::Embedded { .. }).then_some(embedded::ATLAS_PROMPTS)
 }
 
+/// More prompts to calibrate on, if `source` is the embedded model.
+pub(crate) fn own_calibration(source: &ModelSource) -> Option<(&'static str, &'static str)> {
+    matches!(source.checkpoint.files(), Files::Embedded { .. }).then_some(embedded::ATLAS_CALIBRATION)
+}
+
 /// Loads the models of an evaluation, with progress bars.
 pub(crate) struct Loader(pub(crate) Device);
 

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, error::Error, io::Write};
 
 use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
-    Recipe,
+    EncodedTensor, FloatDtype, Recipe,
     convert::Part,
     mixture::{self, Matrix, Mixture},
 };
 
 use crate::{
     args::{EncodeArgs, Target},
-    progress::progress,
+    progress::{note, progress},
 };
 
 #[cfg(feature = "burn")]
@@ -22,6 +22,15 @@ mod engine;
 
 pub(crate) use engine::Engine;
 
+/// Whether schemes that use error feedback are calibrated where no option says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByDefault {
+    /// On the standard calibration: a model that is written once.
+    Calibrated,
+    /// Not: a model that is encoded each time it is loaded, which would take minutes more; or by request.
+    Uncalibrated,
+}
+
 /// The policy for the linears of `source` by these options, with `recipe` as the default. Options that can be checked without
 /// reading weights are checked first.
 pub(crate) fn policy(
@@ -29,12 +38,21 @@ pub(crate) fn policy(
     recipe: Recipe,
     source: &ModelSource,
     engine: &Engine<'_>,
+    by_default: ByDefault,
 ) -> Result<Policy, Box<dyn Error>> {
     let config = ModelConfig::of(&source.checkpoint)?;
     check_plain(&source.checkpoint, &config)?;
     let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
     policy.check(&config)?;
-    if let Some(file) = &args.calibrate {
+    check_recipes(&policy, &config, source)?;
+    let file = args.calibrate.as_deref();
+    if args.target.is_none() && policy.uses_feedback() {
+        let is_asked_for = file.is_some() || args.effort.is_some();
+        let can_read = source.checkpoint.files().contains("tokenizer.json");
+        if is_asked_for || (by_default == ByDefault::Calibrated && Engine::RUNS_MODELS && can_read) {
+            policy.calibration = Some(engine.calibration(file, source)?.into());
+        }
+    } else if let Some(file) = file {
         policy.importance = engine.importance(file, source)?;
     }
     if let Some(target) = args.target {
@@ -49,6 +67,41 @@ pub(crate) fn policy(
         policy.overrides.splice(..0, chosen);
     }
     Ok(policy)
+}
+
+/// Checks each linear's options before a calibration, which takes long.
+fn check_recipes(policy: &Policy, config: &ModelConfig, source: &ModelSource) -> Result<(), Box<dyn Error>> {
+    for spec in linears(config) {
+        let Some(recipe) = policy.recipe(&spec) else { continue };
+        if let Err(fault) = EncodedTensor::encode_as(&[], [0, spec.shape[1]], FloatDtype::F32, &recipe) {
+            let (tensor, ..) = spec.place(&source.checkpoint);
+            return Err(qins_quant::Error::tensor(source.checkpoint.path_of(&tensor), tensor, fault).into());
+        }
+    }
+    Ok(())
+}
+
+/// Notes what a conversion was calibrated on, or why it was not.
+pub(crate) fn note_calibration(args: &EncodeArgs, policy: &Policy, source: &ModelSource) {
+    if args.target.is_some() || !policy.uses_feedback() {
+        return;
+    }
+    let text = match (&policy.calibration, &args.calibrate) {
+        (Some(texts), Some(file)) => {
+            format!("error feedback is calibrated on {}, {} tokens", file.display(), texts.tokens())
+        }
+        (Some(texts), None) => format!(
+            "error feedback is calibrated on a standard text and what the model writes, {} tokens (--no-calibrate: without)",
+            texts.tokens()
+        ),
+        (None, _) if !Engine::RUNS_MODELS => {
+            "encoded without error feedback: this build cannot run models (`--features flex` can)".to_owned()
+        }
+        (None, _) => {
+            format!("encoded without error feedback: {} has no tokenizer to read a calibration with", source.name)
+        }
+    };
+    note(&text);
 }
 
 /// The linears among the targets without an override.

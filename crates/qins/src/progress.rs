@@ -71,12 +71,17 @@ fn log_every(bar: &ProgressBar, interval: Duration, print: impl Fn(String) + Sen
     });
 }
 
-/// `model.safetensors: 12 %, 123 of 1024 MB, 35 s`.
+/// `model.safetensors: 12 %, 123 of 1024 MB, 35 s, about 256 s left`.
 fn log_line(bar: &ProgressBar) -> String {
     let (done, total) = (bar.position(), bar.length().unwrap_or(0));
     let percent = (100.0 * done as f64 / total.max(1) as f64).floor();
     let [done, total] = [done, total].map(|bytes| bytes / 1_000_000);
-    format!("{}: {percent} %, {done} of {total} MB, {} s", bar.message(), bar.elapsed().as_secs())
+    let (elapsed, left) = (bar.elapsed(), bar.length().unwrap_or(0).saturating_sub(bar.position()));
+    let left = match bar.position() {
+        0 => String::new(),
+        position => format!(", about {:.0} s left", elapsed.as_secs_f64() * left as f64 / position as f64),
+    };
+    format!("{}: {percent} %, {done} of {total} MB, {} s{left}", bar.message(), elapsed.as_secs())
 }
 
 /// Prints a note to stderr.
@@ -104,7 +109,7 @@ mod tests {
         bar.set_position(250_000_000);
         let (sender, lines) = channel();
         log_every(&bar, Duration::from_millis(2), move |line| sender.send(line).unwrap());
-        assert_eq!(lines.recv().unwrap(), "model.safetensors: 12 %, 250 of 2000 MB, 0 s");
+        assert_eq!(lines.recv().unwrap(), "model.safetensors: 12 %, 250 of 2000 MB, 0 s, about 0 s left");
         bar.finish();
         // The thread ends, and with it the channel.
         assert!(lines.iter().count() < 1000);

@@ -73,6 +73,41 @@ impl Decoder {
         self.precision = precision;
     }
 
+    /// The input of the first block, `[ids.len(), hidden]`.
+    pub(crate) fn embed(&self, ids: &[u32]) -> Tensor<2> {
+        let precision = self.precision;
+        let Factors { embedding, embedding_is_tensor, .. } = self.config.factors;
+        let factor = if embedding_is_tensor { precision.factor(embedding) } else { embedding };
+        precision.scale(precision.round(self.embed_tokens.rows(ids)), factor)
+    }
+
+    /// Reads `x[n, hidden]`, the input of the first block, after the tokens in `cache`; gives the output of the last block.
+    pub(crate) fn through_blocks(&self, mut x: Tensor<2>, regime: RopeRegime, cache: &mut KvCache) -> Tensor<2> {
+        let device = self.device();
+        let (start, [n, _]) = (cache.len(), x.dims());
+        let (precision, config) = (self.precision, &self.config);
+        let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
+        let explicit = cache.is_plain().then_some(&device);
+        let mut rotation = |which: usize, rope: &Rope| {
+            Rotation::new(cache.rotations(which, rope, regime, start + n), start, n, &device)
+        };
+        let pass = Pass {
+            rotation: rotation(0, &self.rope),
+            local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
+            masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
+            precision,
+        };
+        for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
+            x = layer.forward(x, &pass, cache);
+        }
+        x
+    }
+
+    /// The input of the head.
+    pub(crate) fn normed(&self, x: Tensor<2>) -> Tensor<2> {
+        self.precision.round(norm(&self.norm, x))
+    }
+
     /// Sets the KV cache scheme of new sequences.
     pub fn set_kv(&mut self, scheme: KvScheme) {
         self.kv = scheme;
@@ -97,32 +132,13 @@ impl CausalLm for Decoder {
     }
 
     fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
-        let device = self.device();
-        let (start, n) = (cache.len(), ids.len());
-        let (precision, config) = (self.precision, &self.config);
-        let Factors { embedding, embedding_is_tensor, .. } = config.factors;
-        let factor = if embedding_is_tensor { precision.factor(embedding) } else { embedding };
-        let mut x = precision.scale(precision.round(self.embed_tokens.rows(ids)), factor);
-        let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
-        let explicit = cache.is_plain().then_some(&device);
-        let mut rotation = |which: usize, rope: &Rope| {
-            Rotation::new(cache.rotations(which, rope, regime, start + n), start, n, &device)
-        };
-        let pass = Pass {
-            rotation: rotation(0, &self.rope),
-            local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
-            masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
-            precision,
-        };
-        for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
-            x = layer.forward(x, &pass, cache);
-        }
+        let (precision, config, n) = (self.precision, &self.config, ids.len());
+        let mut x = self.through_blocks(self.embed(ids), regime, cache);
         let rows = logits.rows(n);
         if rows < n {
             x = x.narrow(0, n - rows, rows);
         }
-        let x = precision.round(norm(&self.norm, x));
-        let y = precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(x));
+        let y = precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(self.normed(x)));
         precision.softcap(precision.scale(y, 1.0 / config.factors.logits), config.softcaps.logits)
     }
 }

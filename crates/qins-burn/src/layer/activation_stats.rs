@@ -3,38 +3,67 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
+use qins_quant::Hessian;
 
 use crate::{Error, device::read};
 
-/// Sums of the squares of a linear's inputs, per channel. Clones share the sums, so that clones of a module record together.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ActivationStats(Arc<Mutex<Sums>>);
+/// Statistics of a linear's inputs. Clones share them, so that clones of a module record together.
+#[derive(Clone, Debug)]
+pub(crate) struct ActivationStats(Arc<Mutex<Recorded>>);
 
-#[derive(Debug, Default)]
-struct Sums {
-    positions: usize,
-    /// One per input channel; empty before the first input.
-    squares: Vec<f64>,
+#[derive(Debug)]
+struct Recorded {
+    sums: Sums,
     /// The first error of reading an input.
     failure: Option<Error>,
 }
 
+#[derive(Debug)]
+enum Sums {
+    /// Of squares, one per input channel; none before the first input.
+    Squares { positions: usize, squares: Vec<f64> },
+    /// Of products of any two channels; none before the first input.
+    Products(Option<Hessian>),
+}
+
 impl ActivationStats {
+    /// To sum squares.
+    pub(crate) fn of_squares() -> Self {
+        Self::new(Sums::Squares { positions: 0, squares: Vec::new() })
+    }
+
+    /// To sum products of any two channels.
+    pub(crate) fn of_products() -> Self {
+        Self::new(Sums::Products(None))
+    }
+
+    fn new(sums: Sums) -> Self {
+        Self(Arc::new(Mutex::new(Recorded { sums, failure: None })))
+    }
+
     /// Adds `x[m, in]`.
-    pub(super) fn add(&self, x: &Tensor<2>) {
+    pub(crate) fn add(&self, x: &Tensor<2>) {
         let [m, channels] = x.dims();
         let x = read(x.clone());
-        let mut sums = self.sums();
+        let mut recorded = self.recorded();
         let x = match x {
             Ok(x) => x,
             // The first error is kept, since it may cause later ones.
-            Err(error) => return sums.failure = sums.failure.take().or(Some(error)),
+            Err(error) => return recorded.failure = recorded.failure.take().or(Some(error)),
         };
-        sums.positions += m;
-        sums.squares.resize(channels, 0.0);
-        for row in x.chunks_exact(channels) {
-            for (sum, &a) in sums.squares.iter_mut().zip(row) {
-                *sum += f64::from(a) * f64::from(a);
+        match &mut recorded.sums {
+            Sums::Squares { positions, squares } => {
+                *positions += m;
+                squares.resize(channels, 0.0);
+                for row in x.chunks_exact(channels) {
+                    for (sum, &a) in squares.iter_mut().zip(row) {
+                        *sum += f64::from(a) * f64::from(a);
+                    }
+                }
+            }
+            Sums::Products(hessian) => {
+                let sum = hessian.get_or_insert_with(|| Hessian::new(channels)).add(&x);
+                sum.expect("whole rows of inputs");
             }
         }
     }
@@ -44,16 +73,37 @@ impl ActivationStats {
     /// # Errors
     /// When an input could not be read from the device.
     pub(crate) fn mean_squares(&self) -> Result<Option<Vec<f32>>, Error> {
-        let mut sums = self.sums();
-        if let Some(error) = sums.failure.take() {
+        let mut recorded = self.recorded();
+        if let Some(error) = recorded.failure.take() {
             return Err(error);
         }
-        let mean = |sum: &f64| (sum / sums.positions as f64) as f32;
-        Ok((sums.positions > 0).then(|| sums.squares.iter().map(mean).collect()))
+        Ok(match &recorded.sums {
+            Sums::Squares { positions: 0, .. } | Sums::Products(None) => None,
+            Sums::Squares { positions, squares } => {
+                let mean = |sum: &f64| (sum / *positions as f64) as f32;
+                Some(squares.iter().map(mean).collect())
+            }
+            Sums::Products(Some(hessian)) => hessian.mean_squares().ok(),
+        })
+    }
+
+    /// Takes the sums of products; `None` without inputs, or if none were summed.
+    ///
+    /// # Errors
+    /// When an input could not be read from the device.
+    pub(crate) fn take_products(&self) -> Result<Option<Hessian>, Error> {
+        let mut recorded = self.recorded();
+        if let Some(error) = recorded.failure.take() {
+            return Err(error);
+        }
+        Ok(match &mut recorded.sums {
+            Sums::Squares { .. } => None,
+            Sums::Products(hessian) => hessian.take(),
+        })
     }
 
     /// The sums are consistent even after a panic of a thread that held the lock.
-    fn sums(&self) -> MutexGuard<'_, Sums> {
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -42,8 +42,10 @@ pub struct Settings {
     pub target: Option<String>,
     /// Overrides `pattern=scheme`; the last that matches a linear decides.
     pub overrides: Vec<String>,
-    /// The calibration text.
+    /// The calibration text; `standard` for the standard calibration.
     pub calibration: Option<String>,
+    /// How much work was done to find the codes, where it was chosen.
+    pub effort: Option<String>,
     /// Whether its size is that of an entropy-coded file; the schemes `lossless` and `rate` always are.
     pub entropy: bool,
     /// Bits per weight requested of the scheme `rate`.
@@ -97,6 +99,7 @@ impl fmt::Display for Settings {
             write!(f, ", {kv} KV cache")?;
         }
         let flags = [(self.calibration.is_some(), " calibrated"), (!self.overrides.is_empty(), " with overrides")];
-        flags.iter().filter(|(is_set, _)| *is_set).try_for_each(|(_, word)| f.write_str(word))
+        flags.iter().filter(|(is_set, _)| *is_set).try_for_each(|(_, word)| f.write_str(word))?;
+        self.effort.iter().try_for_each(|effort| write!(f, ", {effort} effort"))
     }
 }

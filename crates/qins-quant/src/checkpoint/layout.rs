@@ -33,6 +33,10 @@ pub struct QuantizationConfig {
     /// Tensors of the source that are not stored, because each had the bytes of another: copy → original.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub copies: BTreeMap<String, String>,
+    /// Of modules that were encoded with error feedback, the signal-to-noise ratio of their outputs on the calibration, in dB: that of
+    /// their weights is lower than without feedback, though the outputs are nearer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub output_sqnr_db: BTreeMap<String, f64>,
 }
 
 impl QuantizationConfig {

@@ -39,6 +39,11 @@ impl Checkpoint {
         self.group(module).ok().map(|group| group.source_dtype)
     }
 
+    /// The signal-to-noise ratio of a module's outputs on the calibration of its conversion, in dB; `None` if it has no error feedback.
+    pub fn output_sqnr_db(&self, module: &str) -> Option<f64> {
+        self.quantization()?.output_sqnr_db.get(module).copied()
+    }
+
     /// The encoded modules, sorted.
     pub fn encoded_modules(&self) -> impl Iterator<Item = &str> {
         self.encoded.keys().map(String::as_str)

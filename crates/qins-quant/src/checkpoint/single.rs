@@ -41,6 +41,7 @@ impl EncodedTensor {
             ignore: Vec::new(),
             fused: Default::default(),
             copies: Default::default(),
+            output_sqnr_db: Default::default(),
         };
         let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Recipe, Scheme,
+    Calibration, Error, Recipe, Scheme,
     checkpoint::{
         Checkpoint, Coding, Directory, FORMAT_VERSION, Group, INDEX, LeftOut, QuantizationConfig, SINGLE, list,
     },
@@ -52,18 +52,20 @@ pub fn convert(
     parts: &Parts<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<Vec<LeftOut>, Error> {
-    convert_without(source, out, parts, &BTreeMap::new(), progress)
+    convert_without(source, out, parts, &BTreeMap::new(), None, progress)
 }
 
 /// As [`convert`], without some tensors that have the weights of others: `copies` has the name of each, and of the one it equals.
+/// With a `calibration`, linears are encoded in its order, by recipes with its importance and feedback as far as they use them.
 ///
 /// # Errors
-/// As [`convert`], and when a copy differs from its original.
+/// As [`convert`], when a copy differs from its original, and when the calibration fails.
 pub fn convert_without(
     source: &Checkpoint,
     out: &Path,
     parts: &Parts<'_>,
     copies: &BTreeMap<String, String>,
+    mut calibration: Option<&mut dyn Calibration>,
     progress: &dyn Fn(u64),
 ) -> Result<Vec<LeftOut>, Error> {
     if source.quantization().is_some() {
@@ -83,11 +85,12 @@ pub fn convert_without(
     }
     let directory = Directory::create(out)?;
     let mut written = Written::default();
+    let (mut steps, mut writers) = (Vec::new(), Vec::new());
     for (shard, mut plan) in shards.into_iter().zip(plans) {
-        let steps = plan.len();
+        let all = plan.len();
         plan.retain(|step| !copies.contains_key(&step.tensor));
         // A shard of nothing but copies is not written.
-        if plan.is_empty() && steps > 0 {
+        if plan.is_empty() && all > 0 {
             continue;
         }
         let (tensors, streams) = plan::specs(&plan);
@@ -97,11 +100,22 @@ pub fn convert_without(
                 return Err(Error::tensor(source.files().path(shard), &spec.name, message));
             }
         }
-        let mut writer = directory.shard_like(source, shard, tensors, streams)?;
-        for step in plan {
-            write::step(source, &step, &mut writer, progress)?;
-            written.note(step.tensor, step.action);
+        steps.extend(plan.into_iter().map(|step| (writers.len(), step)));
+        writers.push(directory.shard_like(source, shard, tensors, streams)?);
+    }
+    let mut order: Vec<&(usize, Step)> = steps.iter().collect();
+    if let Some(calibration) = &calibration {
+        // What needs no calibration first; the sort is stable.
+        order.sort_by_key(|(_, step)| step.encoded().and_then(|module| calibration.place(module)));
+    }
+    for (writer, step) in order {
+        let calibrated = calibration.as_mut().map(|calibration| &mut **calibration as &mut dyn Calibration);
+        if let Some(decibels) = write::step(source, step, calibrated, &mut writers[*writer], progress)? {
+            written.output_sqnr_db.extend(step.encoded().map(|module| (module.to_owned(), decibels)));
         }
+    }
+    steps.into_iter().for_each(|(_, step)| written.note(step.tensor, step.action));
+    for writer in writers {
         written.bytes += writer.finish()?.values().sum::<usize>();
     }
     written.expect_apart(source)?;
@@ -123,6 +137,7 @@ struct Written {
     groups: Vec<Group>,
     ignore: Vec<String>,
     fused: BTreeMap<String, Vec<String>>,
+    output_sqnr_db: BTreeMap<String, f64>,
     /// Tensor → shard.
     weight_map: BTreeMap<String, String>,
     bytes: usize,
@@ -183,6 +198,7 @@ impl Written {
             ignore: self.ignore,
             fused: self.fused,
             copies: copies.clone(),
+            output_sqnr_db: self.output_sqnr_db,
         }
     }
 }

@@ -23,6 +23,14 @@ impl Step {
         }
     }
 
+    /// The module, if it is encoded.
+    pub(super) fn encoded(&self) -> Option<&str> {
+        match &self.action {
+            Action::Encode { module, .. } => Some(module),
+            Action::Copy { .. } | Action::CopyRows { .. } => None,
+        }
+    }
+
     /// The scheme, if it is encoded.
     pub(super) fn scheme(&self) -> Option<Scheme> {
         match &self.action {

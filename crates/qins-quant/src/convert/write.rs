@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::plan::{Action, Step};
 use crate::{
-    EncodeError, EncodedTensor, Error, Fidelity, FloatDtype, Recipe,
+    Calibration, EncodeError, EncodedTensor, Error, Fidelity, FloatDtype, Recipe,
     checkpoint::{self, Checkpoint, MatrixWriter, ShardWriter},
+    grouped::FEEDBACK_ROWS,
     range::BelowRange,
     sample,
 };
@@ -13,28 +14,40 @@ use crate::{
 /// Weights in a band, unless a row has more: 8 MiB as `f32`, and enough rows to occupy every core.
 const BAND: usize = 1 << 21;
 
+/// Rows of a linear whose outputs are compared with those of the plain weights.
+const JUDGED: usize = 128;
+
 /// Bytes copied at a time.
 const COPY: usize = 8 << 20;
 
-/// Splits a matrix into bands of rows; a matrix without weights is one empty band, however many rows it declares.
+/// Splits a matrix into bands of rows; a matrix without weights is one empty band, however many rows it declares. Where a
+/// band has as many rows as are encoded together, it is a whole number of such, so that these do not depend on the bands.
 pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
-    let band = BAND.checked_div(cols).unwrap_or(rows).max(1);
+    let most = BAND.checked_div(cols).unwrap_or(rows).max(1);
+    let band = if most < FEEDBACK_ROWS { most } else { most - most % FEEDBACK_ROWS };
     (0..rows.div_ceil(band).max(1)).map(move |i| i * band..(i * band).saturating_add(band).min(rows))
 }
 
-/// Carries out one step of a plan.
+/// Carries out one step of a plan; of a linear with feedback, returns the signal-to-noise ratio of its outputs in dB.
 pub(super) fn step(
     source: &Checkpoint,
     Step { tensor, action }: &Step,
+    calibration: Option<&mut dyn Calibration>,
     writer: &mut ShardWriter,
     progress: &dyn Fn(u64),
-) -> Result<(), Error> {
+) -> Result<Option<f64>, Error> {
     match action {
-        Action::Copy { spec, .. } => copy(source, tensor, 0..spec.bytes(), &spec.name, writer, progress),
-        Action::CopyRows { spec, bytes, .. } => copy(source, tensor, bytes.clone(), &spec.name, writer, progress),
+        Action::Copy { spec, .. } => copy(source, tensor, 0..spec.bytes(), &spec.name, writer, progress).map(|()| None),
+        Action::CopyRows { spec, bytes, .. } => {
+            copy(source, tensor, bytes.clone(), &spec.name, writer, progress).map(|()| None)
+        }
         Action::Encode { module, recipe, rows, cols, dtype, .. } => {
             let matrix = Matrix { source, tensor, rows: rows.clone(), cols: *cols, dtype: *dtype };
-            encode(&matrix, module, recipe, writer, progress)
+            let recipe = match calibration {
+                None => recipe.clone(),
+                Some(calibration) => recipe.calibrated(module, calibration).map_err(|e| matrix.error(e))?,
+            };
+            encode(&matrix, module, &recipe, writer, progress)
         }
     }
 }
@@ -82,12 +95,15 @@ fn encode(
     recipe: &Recipe,
     writer: &mut ShardWriter,
     progress: &dyn Fn(u64),
-) -> Result<(), Error> {
+) -> Result<Option<f64>, Error> {
     let (shape, dtype) = ([matrix.rows.len(), matrix.cols], matrix.dtype);
     let recipe = resolve(matrix, shape, recipe)?;
     let mut out = MatrixWriter::new(module, &recipe.format(dtype, matrix.cols), shape[0], recipe.is_coded());
     let (mut below, mut kept) = (BelowRange::default(), Fidelity::default());
     let fixed = recipe.options.alpha;
+    let feedback = recipe.feedback.as_deref().filter(|_| recipe.uses_feedback());
+    let judged: Vec<usize> = feedback.map_or(Vec::new(), |_| sample::rows(shape, JUDGED * matrix.cols).collect());
+    let (mut weights, mut errors) = (Vec::new(), Vec::new());
     for band in bands(shape) {
         let (bytes, first) = (matrix.read(band.clone())?, matrix.rows.start + band.start);
         let (encoded, part) = EncodedTensor::encode_band(&bytes, [band.len(), matrix.cols], dtype, &recipe)
@@ -95,6 +111,14 @@ fn encode(
         below += part.offset_rows(first);
         if fixed.is_some() {
             kept += Fidelity::of(&dtype.widen(&bytes), &encoded.decode());
+        }
+        for row in judged.iter().filter(|row| band.contains(row)).map(|row| row - band.start) {
+            let stride = matrix.cols * dtype.size();
+            let plain = dtype.widen(&bytes[row * stride..][..stride]);
+            let mut decoded = vec![0.0; matrix.cols];
+            encoded.decode_rows(row..row + 1, &mut decoded);
+            errors.extend(plain.iter().zip(decoded).map(|(w, q)| w - q));
+            weights.extend(plain);
         }
         out.push(&encoded, writer)?;
         progress(bytes.len() as u64);
@@ -105,7 +129,10 @@ fn encode(
     {
         return Err(matrix.error(EncodeError::UnsuitableAlpha { alpha: alpha.get(), sqnr_db }));
     }
-    out.finish(writer)
+    out.finish(writer)?;
+    let [signal, noise] = [weights, errors].map(|rows| feedback.map_or(0.0, |feedback| feedback.energy(&rows)));
+    // Zeros, and what is kept to the bit, have no ratio.
+    Ok((signal > 0.0 && noise > 0.0).then(|| 10.0 * (signal / noise).log10()))
 }
 
 /// Resolves the options that all bands of the matrix share.

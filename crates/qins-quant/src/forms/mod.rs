@@ -31,7 +31,7 @@ pub(crate) use words::{floats, stride, stride_of_halves};
 
 use qins_codec::Alpha;
 
-use crate::{EncodeError, FloatDtype, Scheme, range::ScaleRange};
+use crate::{EncodeError, Feedback, FloatDtype, Scheme, range::ScaleRange};
 
 /// The construction of a stored matrix. Not `#[non_exhaustive]`: code that reads matrices must handle every form.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +76,11 @@ pub(crate) trait StoredForm {
         false
     }
 
+    /// Whether the encoder feeds errors back, and so uses the second moments of inputs.
+    fn uses_feedback(&self) -> bool {
+        false
+    }
+
     /// For storage-only forms, the type of the plain weights in memory; `None` if the form is kept in memory.
     fn plain_in_memory(&self, _source: FloatDtype) -> Option<FloatDtype> {
         None
@@ -112,6 +117,8 @@ pub(crate) struct Weights<'a> {
     pub(crate) shape: [usize; 2],
     /// One number in (0, 1] per column, the weight of its squared errors.
     pub(crate) importance: Option<&'a [f32]>,
+    /// Of as many columns; `None` for rounding each weight by itself.
+    pub(crate) feedback: Option<&'a Feedback>,
     pub(crate) options: EncodeOptions,
 }
 
@@ -178,6 +185,11 @@ impl Scheme {
     /// Whether the fit weights errors by importance; pruning does so with every scheme.
     pub fn uses_importance(self) -> bool {
         self.form().stored().uses_importance()
+    }
+
+    /// Whether the fit uses [`Feedback`], which takes the place of importance.
+    pub fn uses_feedback(self) -> bool {
+        self.form().stored().uses_feedback()
     }
 
     /// Whether bf16 weights round-trip exactly.

@@ -3,7 +3,7 @@
 use qins_codec::Alpha;
 
 use super::{Curves, Rate};
-use crate::Prune;
+use crate::{Effort, Prune};
 
 /// Options of an encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,4 +19,6 @@ pub struct EncodeOptions {
     pub curves: Option<Curves>,
     /// The share of each row's weights to set to zero beforehand.
     pub prune: Prune,
+    /// How much work is done to find the codes, where there is feedback.
+    pub effort: Effort,
 }

@@ -21,6 +21,7 @@ mod row;
 mod rows;
 mod simd;
 
+pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
 pub(crate) use planes::{Planes, per_planes};
 #[doc(hidden)]

@@ -8,6 +8,7 @@ mod convert;
 mod draw;
 mod encode;
 mod export_verify;
+mod feedback;
 mod fuzz;
 mod golden;
 mod grouped;

@@ -11,7 +11,7 @@ use super::{DeviceArgs, EncodeArgs, KvArgs, ModelArgs, SchemeOrNone};
 use crate::{
     load::load_model,
     model,
-    policy::{Engine, policy},
+    policy::{ByDefault, Engine, policy},
 };
 
 /// A model, and how its weights and its KV cache are stored.
@@ -51,7 +51,9 @@ impl VariantArgs {
     /// Loads the opened model, encoded by `recipe`.
     pub(crate) fn load(&self, source: &ModelSource, recipe: Option<Recipe>) -> Result<Loaded, Box<dyn Error>> {
         let device = self.device.device()?;
-        let policy = recipe.map(|recipe| policy(&self.encode, recipe, source, &Engine::on(&device))).transpose()?;
+        let policy = recipe
+            .map(|recipe| policy(&self.encode, recipe, source, &Engine::on(&device), ByDefault::Uncalibrated))
+            .transpose()?;
         let mut loaded = load_model(source, policy.as_ref(), &device)?;
         loaded.model.set_kv(self.kv.kv);
         Ok(loaded)

@@ -3,7 +3,6 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use qins_model::Conversion;
 use qins_quant::{Scheme, checkpoint::Directory};
 
 #[cfg(feature = "burn")]
@@ -13,7 +12,7 @@ use crate::{
     args::{EncodeArgs, ModelArgs, directory},
     model,
     notes::{note_left_out, note_unused},
-    policy::{Engine, policy},
+    policy::{ByDefault, Engine, note_calibration, policy},
     progress::bytes_progress,
 };
 
@@ -22,9 +21,13 @@ use crate::{
 /// The result is a Hugging Face directory: encoded linears are stored as `<module>.weight_packed` with their parameters, all
 /// other tensors are copied bit for bit, but for a head that equals the embedding it is tied to, and `quantization_config` in config.json lists the scheme of each linear. It appears
 /// complete or not at all; a conversion that was killed can be run again.
+///
+/// q3 to q6 and q8g are calibrated: the plain model reads a standard text and what it writes itself, a block at a time, and its
+/// inputs decide how each rounding error is made up for by the weights after it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   qins convert --model DIR --scheme q8 --out DIR-q8
+  qins convert --model DIR --scheme q3 --effort best --out DIR-q3
   qins convert --model DIR --scheme q4 --override down=q6 --override model.layers.0.*=q8 --out OUT
   qins convert --model DIR --target bits=4.5 --calibrate text.txt --out OUT
   qins convert --model DIR --scheme lossless --targets full --out OUT")]
@@ -36,10 +39,13 @@ pub(crate) struct Convert {
     scheme: Option<Scheme>,
     #[command(flatten)]
     encode: EncodeArgs,
+    /// Round each weight by itself, without running the model, as `--effort fast` does
+    #[arg(long, conflicts_with_all = ["calibrate", "effort"])]
+    no_calibrate: bool,
     /// Where to write: a directory that does not exist yet, or is empty
     #[arg(long, value_name = "DIR", value_parser = directory())]
     out: PathBuf,
-    /// For `--calibrate` and `--target kl=` or `match=`, which run the model
+    /// For calibration and `--target kl=` or `match=`, which run the model
     #[cfg(feature = "burn")]
     #[command(flatten)]
     device: DeviceArgs,
@@ -58,13 +64,16 @@ impl Convert {
         };
         #[cfg(not(feature = "burn"))]
         let engine = Engine::none();
-        let policy = policy(&self.encode, recipe, &source, &engine)?;
+        let by_default = if self.no_calibrate { ByDefault::Uncalibrated } else { ByDefault::Calibrated };
+        let policy = policy(&self.encode, recipe, &source, &engine, by_default)?;
         let bar = bytes_progress(source.checkpoint.tensor_bytes() as u64, "encoding".to_owned());
-        let conversion = Conversion::of(&source.checkpoint)?.policy(policy).progress(|bytes| bar.inc(bytes));
-        let written = conversion.write(&self.out)?;
+        let written = engine.convert(&source, policy.clone(), |bytes| bar.inc(bytes), &self.out)?;
         bar.finish_and_clear();
         note_unused(&source.name, &written.unused);
         note_left_out(&source.name, &written.left_out);
+        if !self.no_calibrate {
+            note_calibration(&self.encode, &policy, &source);
+        }
         let (before, after) = (written.bytes_before, written.bytes_after);
         writeln!(
             std::io::stdout(),

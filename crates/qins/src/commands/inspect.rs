@@ -49,6 +49,8 @@ struct Tensor {
     bits_per_weight: f64,
     /// SQNR against the source, where there is one and the two differ.
     sqnr_db: Option<f64>,
+    /// SQNR of its outputs on the calibration it was converted with, where it has error feedback.
+    output_sqnr_db: Option<f64>,
     /// Cosine similarity with the source.
     cosine: Option<f64>,
 }
@@ -74,10 +76,17 @@ impl Inspect {
             writeln!(out, "{}", serde_json::to_string(&inspection)?)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let has_feedback = inspection.tensors.iter().any(|tensor| tensor.output_sqnr_db.is_some());
+        let outputs = if has_feedback { "  output dB" } else { "" };
         let header = if against.is_some() { "   SQNR dB     cosine" } else { "" };
-        writeln!(out, "{:<52} {:<13} {:>16} {:>10}{header}", "tensor", "scheme", "shape", "bpw")?;
+        writeln!(out, "{:<52} {:<13} {:>16} {:>10}{outputs}{header}", "tensor", "scheme", "shape", "bpw")?;
         for tensor in &inspection.tensors {
-            let Tensor { name, scheme, bits_per_weight, sqnr_db, cosine, .. } = tensor;
+            let Tensor { name, scheme, bits_per_weight, sqnr_db, output_sqnr_db, cosine, .. } = tensor;
+            let outputs = match output_sqnr_db {
+                Some(db) => format!("{db:>11.2}"),
+                None if has_feedback => format!("{:>11}", "-"),
+                None => String::new(),
+            };
             let compared = match (cosine, sqnr_db) {
                 (Some(cosine), Some(db)) => format!("{db:>10.2} {cosine:>10.7}"),
                 (Some(cosine), None) => format!("{:>10} {cosine:>10.7}", "exact"),
@@ -86,7 +95,11 @@ impl Inspect {
                 (None, None) => String::new(),
             };
             let shape = format!("{:?}", tensor.shape);
-            writeln!(out, "{name:<52} {scheme:<13} {shape:>16} {bits_per_weight:>10.3}{compared}")?;
+            writeln!(out, "{name:<52} {scheme:<13} {shape:>16} {bits_per_weight:>10.3}{outputs}{compared}")?;
+        }
+        if has_feedback {
+            let what = "output dB: SQNR of a linear's outputs on the calibration; error feedback raises it, and lowers that of the weights";
+            writeln!(out, "\n{what}")?;
         }
         writeln!(out, "\n{}: {}", source.name, indicatif::HumanBytes(inspection.file_bytes as u64))?;
         match inspection.bits_per_weight {
@@ -116,6 +129,7 @@ fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Insp
                 shape: shape.to_vec(),
                 bits_per_weight: dtype.bitsize() as f64,
                 sqnr_db: None,
+                output_sqnr_db: None,
                 cosine: None,
             },
             // One row for all tensors that store a matrix. It is decoded, so that a damaged one is reported.
@@ -131,6 +145,7 @@ fn inspect(checkpoint: &Checkpoint, against: Option<&Checkpoint>) -> Result<Insp
                     shape: shape.to_vec(),
                     bits_per_weight: stored as f64 * 8.0 / (shape[0] * shape[1]).max(1) as f64,
                     sqnr_db: fidelity.and_then(|f| f.sqnr_db()),
+                    output_sqnr_db: checkpoint.output_sqnr_db(module),
                     cosine: fidelity.and_then(|f| f.cosine()),
                 }
             }

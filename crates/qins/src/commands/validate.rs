@@ -23,7 +23,7 @@ use crate::{
     load::{Loader, own_prompts},
     model,
     output::{Outputs, is_stdout},
-    policy::{Engine, policy},
+    policy::{ByDefault, Engine, policy},
     stages::Bars,
 };
 
@@ -319,7 +319,7 @@ impl Validate {
         let mut variants = Vec::new();
         for recipe in recipes {
             let settings = self.encode.settings(&recipe);
-            let weights = Weights::Encoded(policy(&self.encode, recipe, source, engine)?);
+            let weights = Weights::Encoded(policy(&self.encode, recipe, source, engine, ByDefault::Uncalibrated)?);
             variants.push(Variant::new(Role::Judged, settings, weights, thresholds));
         }
         for OtherCheckpoint { dir, bits } in &self.candidates {

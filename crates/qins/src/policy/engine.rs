@@ -2,13 +2,16 @@
 
 use std::{error::Error, path::Path};
 
-use qins_burn::{Backend, Device, calibrate};
-use qins_eval::{Search, read_text};
-use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy, TextReader};
+use qins_burn::{Backend, BlockCalibration, Device, calibrate};
+use qins_eval::{Search, StandardCalibration, read_text, texts_of};
+use qins_model::{
+    CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelConfig, ModelSource, OutputGoal, Policy,
+    TextReader,
+};
 use qins_quant::mixture::{Matrix, Mixture};
 
 use crate::{
-    load::{Loader, load_model, own_prompts},
+    load::{Loader, load_model, own_calibration, own_prompts},
     stages::{Bars, stage},
 };
 
@@ -24,6 +27,9 @@ enum Where<'a> {
 }
 
 impl<'a> Engine<'a> {
+    /// Whether this build runs models.
+    pub(super) const RUNS_MODELS: bool = true;
+
     /// On an open device.
     pub(crate) fn on(device: &'a Device) -> Self {
         Self(Where::Device(device))
@@ -59,6 +65,41 @@ impl<'a> Engine<'a> {
             .map_err(|e| format!("{name}: {e}"))?;
         bar.finish_and_clear();
         Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
+    }
+
+    /// What to calibrate error feedback on: a text, or the standard calibration.
+    pub(super) fn calibration(
+        &self,
+        file: Option<&Path>,
+        source: &ModelSource,
+    ) -> Result<CalibrationTexts, Box<dyn Error>> {
+        let Some(file) = file else {
+            let loader = &Loader(self.device()?);
+            let (own_prompts, progress) = (own_calibration(source), &Bars::default());
+            return Ok(StandardCalibration { source, loader, own_prompts, progress }.texts()?);
+        };
+        let (name, text) = read_text(file)?;
+        let (reader, config) = (TextReader::open(source.checkpoint.files())?, ModelConfig::of(&source.checkpoint)?);
+        let texts = texts_of(&text, &name, &reader, &config)?;
+        if texts.texts.is_empty() {
+            return Err(format!("{name}: {}", qins_burn::Error::NoTexts).into());
+        }
+        Ok(texts)
+    }
+
+    /// Converts by a policy, with the calibration that it has.
+    pub(crate) fn convert(
+        &self,
+        source: &ModelSource,
+        policy: Policy,
+        progress: impl Fn(u64),
+        out: &Path,
+    ) -> Result<Converted, Box<dyn Error>> {
+        let conversion = Conversion::of(&source.checkpoint)?.policy(policy.clone()).progress(progress);
+        let Some(texts) = &policy.calibration else { return Ok(conversion.write(out)?) };
+        let effort = policy.recipe.options.effort;
+        let mut calibration = BlockCalibration::new(&source.checkpoint, texts, effort, &self.device()?)?;
+        Ok(conversion.calibration(&mut calibration).write(out)?)
     }
 
     /// The mixture with the fewest bits that reaches `goal`.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, marker::PhantomData, path::Path};
 
-use qins_model::{Importance, LinearSpec, ModelSource, OutputGoal, Policy};
+use qins_model::{CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelSource, OutputGoal, Policy};
 use qins_quant::mixture::{Matrix, Mixture};
 
 /// Cannot run models.
@@ -14,12 +14,29 @@ fn missing<T>(option: &str) -> Result<T, Box<dyn Error>> {
 }
 
 impl Engine<'_> {
+    /// Whether this build runs models.
+    pub(super) const RUNS_MODELS: bool = false;
+
     pub(crate) fn none() -> Self {
         Self(PhantomData)
     }
 
     pub(super) fn importance(&self, _: &Path, _: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         missing("--calibrate")
+    }
+
+    pub(super) fn calibration(&self, file: Option<&Path>, _: &ModelSource) -> Result<CalibrationTexts, Box<dyn Error>> {
+        missing(if file.is_some() { "--calibrate" } else { "--effort" })
+    }
+
+    pub(crate) fn convert(
+        &self,
+        source: &ModelSource,
+        policy: Policy,
+        progress: impl Fn(u64),
+        out: &Path,
+    ) -> Result<Converted, Box<dyn Error>> {
+        Ok(Conversion::of(&source.checkpoint)?.policy(policy).progress(progress).write(out)?)
     }
 
     pub(super) fn search(

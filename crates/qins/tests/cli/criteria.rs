@@ -84,8 +84,19 @@ fn report_has_the_requested_settings() {
     let home = Home::new("b_gqa/f32");
     let settings = |arguments: &str| {
         let found = judged(&home, &format!("--model model {arguments}"));
-        let fields =
-            ["scheme", "targets", "alpha", "target", "overrides", "calibration", "entropy", "rate", "prune", "linears"];
+        let fields = [
+            "scheme",
+            "targets",
+            "alpha",
+            "target",
+            "overrides",
+            "calibration",
+            "effort",
+            "entropy",
+            "rate",
+            "prune",
+            "linears",
+        ];
         let of = |field: &str| found.get(field).unwrap_or_else(|| panic!("{field}")).clone();
         (found["name"].clone(), fields.iter().map(|field| ((*field).to_owned(), of(field))).collect::<Value>())
     };
@@ -94,7 +105,7 @@ fn report_has_the_requested_settings() {
         assert_eq!((found_name, found), (json!(name), expected), "{arguments}");
     };
     let plain = json!({ "scheme": "q8", "targets": "safe", "alpha": null, "target": null, "overrides": [],
-        "calibration": null, "entropy": false, "rate": null, "prune": null, "linears": { "q8": 15, "none": 8 } });
+        "calibration": null, "effort": null, "entropy": false, "rate": null, "prune": null, "linears": { "q8": 15, "none": 8 } });
     let with = |changes: Value| {
         let mut all = plain.clone();
         all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());

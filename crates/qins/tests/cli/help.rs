@@ -13,6 +13,7 @@ fn every_flag_has_a_description() {
         "--override",
         "--target",
         "--calibrate",
+        "--effort",
         "--entropy",
         "--bits-per-weight",
         "--prune",
@@ -64,7 +65,7 @@ fn every_flag_has_a_description() {
             ]
             .concat(),
         ),
-        ("convert", [&encode[..], &["--out"], &device, &["--help"]].concat()),
+        ("convert", [&encode[..], &["--no-calibrate", "--out"], &device, &["--help"]].concat()),
         ("synth", vec!["--config", "--blocks", "--shard-bytes", "--out", "--help"]),
         ("inspect", vec!["[MODEL]", "--against", "--json", "--help"]),
         ("verify", vec!["<MODEL>", "--against", "--min-sqnr", "--json", "--help"]),

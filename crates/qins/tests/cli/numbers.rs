@@ -196,7 +196,7 @@ fn calibration_without_inputs_costs_no_quality() {
             let v = tensors.iter().find(|t| t["name"] == "model.layers.0.self_attn.v_proj.weight").unwrap();
             v["sqnr_db"].as_f64().unwrap()
         };
-        let (plain, calibrated) = (decibels(""), decibels("--calibrate text.txt"));
+        let (plain, calibrated) = (decibels("--no-calibrate"), decibels("--calibrate text.txt"));
         assert!(plain > 34.0 && calibrated > plain - 1.0, "{every}: {calibrated:.2} dB, {plain:.2} dB without");
     }
 }

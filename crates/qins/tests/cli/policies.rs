@@ -84,7 +84,7 @@ fn last_matching_override_decides() {
 #[test]
 fn options_without_effect_are_rejected_before_the_work() {
     let home = Home::new("b_gqa/f32");
-    let cases: [(&str, &[&str]); 24] = [
+    let cases: [(&str, &[&str]); 29] = [
         ("--scheme q4 --override foo=q8", &["expected an override to match", "none like `foo`"]),
         ("--scheme q4 --override qkv_proj=q8", &["none like `qkv_proj`"]),
         ("--scheme q4 --override v=q8 --override model.layers.3.*=q8", &["none like `model.layers.3.*`"]),
@@ -109,6 +109,12 @@ fn options_without_effect_are_rejected_before_the_work() {
         ("--scheme q8 --prune nan", &["found NaN"]),
         ("--scheme lossless --prune 0.5", &["`model.layers.0.", "expected no weights to be pruned with lossless"]),
         ("--scheme q4 --override v=q8 --alpha 2", &["expected no fixed α for q4"]),
+        ("--scheme q4 --effort more", &["expected one of fast, good, best, found `more`"]),
+        ("--scheme q8 --effort good", &["expected one of q3 to q6 or q8g with --effort, found q8"]),
+        ("--scheme q4 --effort best --prune 0.5", &["expected no --prune with --effort best"]),
+        ("--target bits=6 --effort good", &["--target", "--effort", "cannot be used with"]),
+        // Without a tokenizer the standard calibration cannot be read.
+        ("--scheme q4 --effort good", &["tokenizer.json", "expected a tokenizer to read text with, found none"]),
     ];
     let commands = [
         "convert --model model --out out",
@@ -237,9 +243,16 @@ fn calibration_changes_the_codes_deterministically() {
         clear(&home);
         bytes
     };
+    // By default on the standard calibration.
+    let standard = stored("--scheme q3 --targets v");
+    assert!(standard == stored("--scheme q3 --targets v --effort good"));
+    let without = stored("--scheme q3 --targets v --no-calibrate");
+    assert!(without == stored("--scheme q3 --targets v --effort fast") && without != standard);
     let calibrated = stored("--scheme q4 --calibrate text.txt");
+    assert!(calibrated != stored("--scheme q4 --calibrate text.txt --effort best"));
+    assert!(calibrated != stored("--scheme q4 --calibrate text.txt --effort fast"));
     assert!(calibrated == stored("--scheme q4 --calibrate text.txt --override v=q4"));
-    assert!(calibrated != stored("--scheme q4"));
+    assert!(calibrated != stored("--scheme q4 --no-calibrate"));
     home.write("other.txt", &text[text.len() / 2..]);
     assert!(calibrated != stored("--scheme q4 --calibrate other.txt"));
     // The rows of q8 are fitted by it too; of what is not fitted it decides only what is pruned.
@@ -256,6 +269,41 @@ fn calibration_changes_the_codes_deterministically() {
     let prompt = ["generate", "--prompt", "The capital of France is", "--json"];
     let loaded = home.run(&[&prompt[..], &["--scheme", "q4", "--calibrate", "text.txt"]].concat()).lines();
     assert_eq!(loaded[0], home.run(&[&prompt[..], &["--model", "out"]].concat()).lines()[0]);
+}
+
+#[test]
+fn conversions_say_what_they_are_calibrated_on_and_how_near_outputs_are() {
+    let home = Home::new("e_tied/f32");
+    let convert = |arguments: &str| {
+        let run = home.qins(&format!("convert --out out {arguments}"));
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        run.err
+    };
+    let notes = convert("--scheme q4 --targets down");
+    assert!(
+        notes.contains("note: error feedback is calibrated on a standard text and what the model writes, "),
+        "{notes}"
+    );
+    let shown = home.qins("inspect out --json").lines().remove(0);
+    let encoded = |shown: &Value| -> Vec<Value> {
+        let all = shown["tensors"].as_array().unwrap().iter();
+        all.filter(|tensor| tensor["scheme"] == "q4").map(|tensor| tensor["output_sqnr_db"].clone()).collect()
+    };
+    assert_eq!(encoded(&shown).len(), 6);
+    assert!(encoded(&shown).iter().all(|db| (15.0..45.0).contains(&db.as_f64().unwrap())), "{shown}");
+    assert!(home.qins("inspect out").done().contains("output dB"));
+    assert!(home.qins("verify out --json").lines()[0]["ok"] == true);
+    clear(&home);
+    assert_eq!(convert("--scheme q4 --targets down --no-calibrate"), "");
+    let shown = home.qins("inspect out --json").lines().remove(0);
+    assert!(encoded(&shown).iter().all(Value::is_null), "{shown}");
+    assert!(!home.qins("inspect out").done().contains("output dB"));
+    clear(&home);
+    assert_eq!(convert("--scheme q8"), "");
+    clear(&home);
+    let notes = convert("--model model --scheme q4");
+    let message = "note: encoded without error feedback: model has no tokenizer to read a calibration with\n";
+    assert_eq!(notes, message);
 }
 
 #[test]

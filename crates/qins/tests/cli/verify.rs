@@ -50,7 +50,7 @@ fn written_checkpoint_has_no_faults() {
         assert_eq!((modules.len(), text.lines().count()), (encoded, encoded + 1), "{form}");
         for module in modules {
             let keys: Vec<_> = module.as_object().unwrap().keys().collect();
-            assert_eq!(keys, ["changed", "cosine", "name", "scheme", "sqnr_db", "weights"]);
+            assert_eq!(keys, ["changed", "cosine", "name", "output_sqnr_db", "scheme", "sqnr_db", "weights"]);
             let is_exact = ["lossless", "companded-f32"].contains(form);
             assert_eq!((module["changed"] == 0, module["sqnr_db"].is_null()), (is_exact, is_exact), "{form}");
             let row = text.lines().find(|row| row.starts_with(module["name"].as_str().unwrap())).unwrap();

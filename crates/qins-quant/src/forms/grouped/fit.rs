@@ -9,9 +9,9 @@ const GROUP: usize = Layout::GROUP;
 
 /// The search for the least squared error of a group.
 pub(super) struct Fit {
-    width: Width,
-    steps: f32,
-    curves: [Curvature; Layout::CURVES],
+    pub(super) width: Width,
+    pub(super) steps: f32,
+    pub(super) curves: [Curvature; Layout::CURVES],
     /// The smallest and the largest scale to try, as multiples of the group's largest magnitude.
     range: [f32; 2],
     /// The step between scales that are tried first. Those between are tried around the best.
@@ -19,6 +19,7 @@ pub(super) struct Fit {
 }
 
 /// A group as it is stored.
+#[derive(Clone)]
 pub(super) struct Group {
     pub(super) scale: i8,
     pub(super) curve: u8,
@@ -45,8 +46,38 @@ impl Fit {
         fit_group(self, x, importance, d)
     }
 
+    /// Calls `visit` with the scales and curves to try first, for a group whose largest weight is `peak`.
     #[inline(always)]
-    fn grid(&self, scale: f32, curve: usize) -> Grid {
+    pub(super) fn coarse(&self, peak: f32, d: f32, mut visit: impl FnMut(f32, usize)) {
+        if !(d > 0.0 && peak != 0.0) {
+            return;
+        }
+        // The sign makes the largest weight negative, where there is one level more.
+        let scaled = |multiple: f32| nearest_scale(peak.abs() * multiple / d).max(1.0);
+        let [mut scale, largest] = self.range.map(scaled);
+        while scale <= largest {
+            for curve in 0..self.curves.len() {
+                visit(scale.copysign(-peak), curve);
+            }
+            scale += self.stride;
+        }
+    }
+
+    /// Calls `visit` with the scales that were left out around that of `best`.
+    #[inline(always)]
+    pub(super) fn near(&self, best: Candidate, mut visit: impl FnMut(f32, usize)) {
+        if best.error == f32::INFINITY {
+            return;
+        }
+        for step in 1..self.stride as i32 {
+            for step in [-step, step] {
+                visit(nearest_scale(best.scale + step as f32), best.curve);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn grid(&self, scale: f32, curve: usize) -> Grid {
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         Grid { width: self.width, steps: self.steps, curve: self.curves[curve], scale, inverse }
     }
@@ -62,31 +93,14 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
         None => weight[..x.len()].fill(1.0),
     }
     let x = padded;
-    let peak = x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak });
     let candidate = |scale: f32, curve: usize| Candidate {
         error: squared_error(fit.grid(d * scale, curve), &x, &weight),
         scale,
         curve,
     };
-    // A scale of zero, for a group of zeros.
-    let mut best = Candidate { error: f32::INFINITY, scale: 0.0, curve: 0 };
-    if d > 0.0 && peak != 0.0 {
-        // The sign makes the largest weight negative, where there is one level more.
-        let scaled = |multiple: f32| nearest_scale(peak.abs() * multiple / d).max(1.0);
-        let [mut scale, largest] = fit.range.map(scaled);
-        while scale <= largest {
-            for curve in 0..fit.curves.len() {
-                best = best.or(candidate(scale.copysign(-peak), curve));
-            }
-            scale += fit.stride;
-        }
-        let near = best;
-        for step in 1..fit.stride as i32 {
-            for step in [-step, step] {
-                best = best.or(candidate(nearest_scale(near.scale + step as f32), near.curve));
-            }
-        }
-    }
+    let mut best = Candidate::NONE;
+    fit.coarse(peak(&x), d, |scale, curve| best = best.or(candidate(scale, curve)));
+    fit.near(best, |scale, curve| best = best.or(candidate(scale, curve)));
     let grid = fit.grid(d * best.scale, best.curve);
     Group {
         scale: best.scale as i8,
@@ -96,14 +110,20 @@ fn fit_group(fit: &Fit, x: &[f32], importance: Option<&[f32]>, d: f32) -> Group 
     }
 }
 
+/// The weight of the largest magnitude; the first of several.
+#[inline(always)]
+pub(super) fn peak(x: &[f32; GROUP]) -> f32 {
+    x.iter().fold(0.0_f32, |peak, &x| if x.abs() > peak.abs() { x } else { peak })
+}
+
 /// The levels of a group under one scale and curve.
 #[derive(Clone, Copy)]
-struct Grid {
-    width: Width,
-    steps: f32,
-    curve: Curvature,
-    scale: f32,
-    inverse: f32,
+pub(super) struct Grid {
+    pub(super) width: Width,
+    pub(super) steps: f32,
+    pub(super) curve: Curvature,
+    pub(super) scale: f32,
+    pub(super) inverse: f32,
 }
 
 impl Grid {
@@ -112,12 +132,18 @@ impl Grid {
     /// It is the nearest one in v, as in [`Code::encode`](qins_codec::Code::encode). Choosing the nearest in t instead would
     /// gain 0.02 dB at most, even at 3 bits.
     #[inline(always)]
-    fn code(self, x: f32) -> f32 {
+    pub(super) fn code(self, x: f32) -> f32 {
         // Adding 1.5·2²³, whose ulp is 1, rounds to the nearest integer, for either sign.
         const ROUND: f32 = 12_582_912.0;
         let (k, y) = (self.curve.get(), x * self.inverse);
         let v = (1.0 + k) * y / (1.0 + k * y.abs());
         ((v * self.steps + ROUND) - ROUND).max(-self.steps).min(self.steps - 1.0)
+    }
+
+    /// The weight that a code stands for.
+    #[inline(always)]
+    pub(super) fn value(self, code: f32) -> f32 {
+        self.scale * self.width.level(self.curve, code)
     }
 
     /// The level t of the code of each weight. Not fused with a sum over them, so that it is vectorised.
@@ -133,15 +159,19 @@ impl Grid {
 
 /// A scale and a curve, with their error.
 #[derive(Clone, Copy)]
-struct Candidate {
-    error: f32,
-    scale: f32,
-    curve: usize,
+pub(super) struct Candidate {
+    pub(super) error: f32,
+    pub(super) scale: f32,
+    pub(super) curve: usize,
 }
 
 impl Candidate {
+    /// A scale of zero, for a group of zeros.
+    pub(super) const NONE: Self = Self { error: f32::INFINITY, scale: 0.0, curve: 0 };
+
     /// The one with the smaller error; `self` if they are equal.
-    fn or(self, other: Self) -> Self {
+    #[inline(always)]
+    pub(super) fn or(self, other: Self) -> Self {
         if other.error < self.error { other } else { self }
     }
 }
@@ -164,7 +194,7 @@ fn squared_error(grid: Grid, x: &[f32; GROUP], w: &[f32; GROUP]) -> f32 {
 
 /// The sum of one term per weight, added by halves so that it is vectorised.
 #[inline(always)]
-fn sum(term: impl Fn(usize) -> f32) -> f32 {
+pub(super) fn sum(term: impl Fn(usize) -> f32) -> f32 {
     let mut terms: [f32; GROUP] = std::array::from_fn(term);
     for half in [16, 8, 4, 2, 1] {
         let (left, right) = terms.split_at_mut(half);

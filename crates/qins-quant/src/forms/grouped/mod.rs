@@ -10,7 +10,10 @@ mod encode;
 mod fit;
 mod layout;
 mod planes;
+mod refine;
 mod rows;
+mod sequential;
+mod sweep;
 mod width;
 
 use half::f16;
@@ -21,6 +24,7 @@ pub use layout::Layout;
 pub(crate) use planes::unpack;
 pub use rows::GroupedRows;
 pub(crate) use rows::RowParts;
+pub(crate) use sweep::ROWS as FEEDBACK_ROWS;
 pub use width::Width;
 pub(crate) use width::with_bits;
 
@@ -55,6 +59,10 @@ impl StoredForm for Layout {
     }
 
     fn uses_importance(&self) -> bool {
+        true
+    }
+
+    fn uses_feedback(&self) -> bool {
         true
     }
 

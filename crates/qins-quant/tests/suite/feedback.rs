@@ -1,0 +1,159 @@
+//! Error feedback, as users of the crate see it.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use qins_quant::{Effort, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Hessian, Prune, Recipe, Scheme};
+
+use crate::common::{Random, bits};
+
+const GROUPED: [Scheme; 5] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8g];
+
+fn recipe(scheme: Scheme, hessian: &Hessian, effort: Effort) -> Recipe {
+    let options = EncodeOptions { effort, ..EncodeOptions::default() };
+    Recipe { feedback: Some(Arc::new(hessian.feedback(0.1, effort).unwrap())), ..Recipe::new(scheme, options) }
+}
+
+fn encode(weights: &[f32], shape: [usize; 2], recipe: &Recipe) -> EncodedTensor {
+    EncodedTensor::encode_as(weights, shape, FloatDtype::F32, recipe).unwrap()
+}
+
+fn errors(weights: &[f32], encoded: &EncodedTensor) -> Vec<f32> {
+    weights.iter().zip(encoded.decode()).map(|(w, q)| w - q).collect()
+}
+
+fn gaussian(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random(seed);
+    (0..n).map(|_| random.normal() as f32 * 0.02).collect()
+}
+
+/// Moments of inputs in which channels share a few directions, as those of a language model do.
+fn moments(inputs: usize, cols: usize, seed: u64) -> Hessian {
+    let mut random = Random(seed);
+    let directions: Vec<f32> = (0..8 * cols).map(|_| random.normal() as f32).collect();
+    let mut x = Vec::new();
+    for _ in 0..inputs {
+        let shares: Vec<f32> = (0..8).map(|_| random.normal() as f32).collect();
+        x.extend((0..cols).map(|col| {
+            let shared: f32 = shares.iter().zip(directions[col..].iter().step_by(cols)).map(|(s, d)| s * d).sum();
+            shared + random.normal() as f32
+        }));
+    }
+    let mut hessian = Hessian::new(cols);
+    hessian.add(&x).unwrap();
+    hessian
+}
+
+/// Moments that are a multiple of the identity.
+fn identity(cols: usize) -> Hessian {
+    let mut hessian = Hessian::new(cols);
+    let unit: Vec<f32> = (0..cols * cols).map(|i| if i / cols == i % cols { 3.0 } else { 0.0 }).collect();
+    hessian.add(&unit).unwrap();
+    hessian
+}
+
+#[test]
+fn feedback_of_independent_inputs_gives_the_fit_without_feedback() {
+    for (rows, cols) in [(3, 256), (70, 300), (2, 31), (1, 1)] {
+        let mut weights = gaussian(rows * cols, 5);
+        // A group of zeros, and a super-block of zeros where there is one.
+        weights[..cols.min(32)].fill(0.0);
+        weights[(rows - 1) * cols..].iter_mut().take(256).for_each(|w| *w = 0.0);
+        for scheme in GROUPED {
+            let plain = encode(&weights, [rows, cols], &scheme.into());
+            assert_eq!(
+                encode(&weights, [rows, cols], &recipe(scheme, &identity(cols), Effort::Good)),
+                plain,
+                "{scheme}"
+            );
+        }
+    }
+}
+
+#[test]
+fn feedback_lowers_the_error_of_products_and_a_perturbed_hessian_is_noticed() {
+    let [rows, cols] = [48, 320];
+    let (weights, hessian) = (gaussian(rows * cols, 1), moments(2000, cols, 2));
+    for scheme in GROUPED {
+        let of = |recipe: &Recipe| hessian.energy(&errors(&weights, &encode(&weights, [rows, cols], recipe)));
+        let (plain, good) = (of(&scheme.into()), of(&recipe(scheme, &hessian, Effort::Good)));
+        let best = of(&recipe(scheme, &hessian, Effort::Best));
+        assert!(good < 0.5 * plain && best < 0.98 * good, "{scheme}: {plain}, {good}, {best}");
+        // The moments of other inputs: their feedback makes up for what these inputs do not have.
+        let other = of(&recipe(scheme, &moments(2000, cols, 3), Effort::Good));
+        assert!(other > 1.5 * good, "{scheme}: {other} with other moments, {good} with its own");
+    }
+}
+
+#[test]
+fn bytes_are_the_same_on_any_number_of_threads() {
+    let [rows, cols] = [200, 700];
+    let weights = gaussian(rows * cols, 3);
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let hessian = moments(1000, cols, 4);
+            [Effort::Good, Effort::Best]
+                .map(|effort| encode(&weights, [rows, cols], &recipe(Scheme::Q4, &hessian, effort)))
+        })
+    };
+    let one = on(1);
+    assert!(one == on(3) && one == on(8));
+    assert_ne!(one[0], one[1], "effort makes a difference");
+}
+
+#[test]
+fn fast_effort_and_pruning_do_without_feedback() {
+    let (weights, hessian) = (gaussian(4 * 64, 6), moments(300, 64, 6));
+    let plain = encode(&weights, [4, 64], &Scheme::Q4.into());
+    let mut fast = recipe(Scheme::Q4, &hessian, Effort::Best);
+    fast.options.effort = Effort::Fast;
+    assert_eq!(encode(&weights, [4, 64], &fast), plain);
+    let mut pruned = recipe(Scheme::Q4, &hessian, Effort::Good);
+    pruned.options.prune = Prune::new(0.5).unwrap();
+    let zeros = encode(&weights, [4, 64], &pruned).decode().iter().filter(|w| **w == 0.0).count();
+    assert!(zeros >= 128, "{zeros}");
+    // Schemes that do not use it ignore it.
+    assert!(!Scheme::Q8.uses_feedback() && GROUPED.iter().all(|scheme| scheme.uses_feedback()));
+    let row = recipe(Scheme::Q8, &hessian, Effort::Good);
+    assert_eq!(encode(&weights, [4, 64], &row), encode(&weights, [4, 64], &Scheme::Q8.into()));
+}
+
+#[test]
+fn energy_of_the_factor_is_that_of_the_moments() {
+    let (hessian, rows) = (moments(500, 130, 8), gaussian(70 * 130, 9));
+    for effort in [Effort::Good, Effort::Best] {
+        let (expected, found) = (hessian.energy(&rows), hessian.feedback(0.1, effort).unwrap().energy(&rows));
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} for {expected}");
+    }
+}
+
+#[test]
+fn feedback_of_another_width_is_rejected() {
+    let recipe = recipe(Scheme::Q4, &identity(32), Effort::Good);
+    let error = EncodedTensor::encode_as(&[0.0; 64], [1, 64], FloatDtype::F32, &recipe).unwrap_err();
+    assert_eq!(error, EncodeError::Length { expected: [1, 64], found: 32 });
+}
+
+proptest! {
+    #[test]
+    fn more_effort_is_never_worse(seed in any::<u64>(), rows in 1..6_usize, cols in 1..90_usize, scheme in 0..5_usize) {
+        let (weights, hessian) = (gaussian(rows * cols, seed), moments(40, cols, seed ^ 1));
+        let error = |effort| {
+            let encoded = encode(&weights, [rows, cols], &recipe(GROUPED[scheme], &hessian, effort));
+            let errors = errors(&weights, &encoded);
+            assert!(errors.iter().all(|e| e.is_finite()));
+            // With the damping that the encoder adds.
+            let mean = hessian.mean_squares().unwrap().iter().map(|m| f64::from(*m)).sum::<f64>() / cols as f64;
+            hessian.energy(&errors) + 0.1 * mean * errors.iter().map(|e| f64::from(*e).powi(2)).sum::<f64>()
+        };
+        let (good, best) = (error(Effort::Good), error(Effort::Best));
+        prop_assert!(best <= good * 1.0001, "{best} after {good}");
+    }
+
+    #[test]
+    fn zeros_stay_zeros_whatever_the_inputs(seed in any::<u64>(), cols in 1..300_usize) {
+        let encoded = encode(&vec![0.0; 2 * cols], [2, cols], &recipe(Scheme::Q3, &moments(20, cols, seed), Effort::Best));
+        prop_assert_eq!(bits(&encoded.decode()), vec![0; 2 * cols]);
+    }
+}

@@ -1,0 +1,170 @@
+//! Error feedback from a calibration, against direct computations and as conversions use it.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use qins_burn::{BlockCalibration, Session, calibrate, decoder::Logits, load};
+use qins_model::{CalibrationTexts, Conversion, LinearKind, Policy, Targets, linears};
+use qins_quant::{
+    Calibration, Effort, EncodeOptions, Recipe, Scheme,
+    checkpoint::{Checkpoint, Files},
+};
+
+use crate::common::{device, fixture, values};
+
+const SHORT: [u32; 4] = [5, 17, 40, 3];
+const LONG: [u32; 9] = [9, 80, 3, 61, 2, 2, 33, 74, 11];
+
+fn checkpoint(name: &str) -> Checkpoint {
+    Checkpoint::open(Files::Directory(fixture("phi3").join(name).join("f32"))).unwrap()
+}
+
+/// Two texts that begin alike; more than the channels of the widest input, of tokens that differ.
+fn texts() -> CalibrationTexts {
+    let text = |seed: u32| -> Vec<u32> { (0..200).map(|i| (i * i * 7 + i * seed) % 96).collect() };
+    CalibrationTexts { texts: vec![SHORT.to_vec(), LONG.to_vec(), text(5), text(11)], firsts: vec![1, 7] }
+}
+
+fn importance(calibration: &mut dyn Calibration, module: &str) -> Option<Arc<[f32]>> {
+    calibration.importance(module).unwrap()
+}
+
+/// The largest relative difference.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(found, expected)| (found / expected - 1.0).abs()).fold(0.0, f32::max)
+}
+
+/// Block by block, the inputs of every linear are those of the whole model, but for the weight of first positions.
+#[test]
+fn inputs_are_those_of_the_whole_model() {
+    for name in ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "g_phi4mini"] {
+        let checkpoint = checkpoint(name);
+        let mut model = load(&checkpoint, None, &device(), |_, _| {}).unwrap().model;
+        let whole = calibrate(&mut model, &texts().texts, |_, _| {}).unwrap();
+        // Of single tokens, the first positions.
+        let mut firsts: Vec<u32> = texts().texts.iter().map(|text| text[0]).chain(texts().firsts).collect();
+        firsts.sort_unstable();
+        firsts.dedup();
+        let firsts: Vec<Vec<u32>> = firsts.into_iter().map(|id| vec![id]).collect();
+        let of_firsts = calibrate(&mut model, &firsts, |_, _| {}).unwrap();
+        let mut found = BlockCalibration::new(&checkpoint, &texts(), Effort::Good, &device()).unwrap();
+        for spec in linears(model.config()) {
+            let module = &spec.module;
+            let Some(expected) = whole.get(module) else {
+                assert!(importance(&mut found, module).is_none() && found.place(module).is_none(), "{module}");
+                continue;
+            };
+            let mixed: Vec<f32> = match spec.kind {
+                LinearKind::Q | LinearKind::K | LinearKind::V => {
+                    expected.iter().zip(&of_firsts[module]).map(|(all, first)| 0.8 * all + 0.2 * first).collect()
+                }
+                _ => expected.clone(),
+            };
+            let means = importance(&mut found, module).unwrap();
+            assert!(difference(&means, &mixed) < 1e-4, "{name} {module}: {}", difference(&means, &mixed));
+            // The same after factoring, which all linears of an input share.
+            let feedback = found.feedback(module).unwrap().unwrap();
+            assert_eq!((feedback.cols(), feedback.importance()), (spec.shape[1], &means), "{name} {module}");
+            assert_eq!(importance(&mut found, module).unwrap(), means);
+            // Control: other texts have other inputs.
+            assert!(difference(&means, &of_firsts[module]) > 1e-2, "{name} {module}");
+        }
+        assert!(importance(&mut found, "model.layers.0.nothing").is_none());
+    }
+}
+
+#[test]
+fn asking_in_any_order_gives_the_same_feedback() {
+    let checkpoint = checkpoint("e_tied");
+    let new = || BlockCalibration::new(&checkpoint, &texts(), Effort::Best, &device()).unwrap();
+    let modules = ["model.layers.0.mlp.down_proj", "model.layers.1.self_attn.k_proj", "model.embed_tokens"];
+    let of = |order: [usize; 3]| -> BTreeMap<usize, _> {
+        let mut calibration = new();
+        order.into_iter().map(|i| (i, calibration.feedback(modules[i]).unwrap().unwrap())).collect()
+    };
+    let forwards = of([0, 1, 2]);
+    assert!(forwards == of([2, 1, 0]) && forwards == of([1, 2, 0]));
+    assert!(forwards[&0] != forwards[&1]);
+    let calibration = new();
+    let place = |i: usize| calibration.place(modules[i]);
+    assert!(place(0) < place(1) && place(1) < place(2) && place(0).is_some());
+}
+
+#[test]
+fn texts_that_the_model_cannot_read_are_rejected() {
+    let checkpoint = checkpoint("a_mha");
+    let error = |texts: CalibrationTexts| {
+        BlockCalibration::new(&checkpoint, &texts, Effort::Good, &device()).map(drop).unwrap_err().to_string()
+    };
+    let texts = |texts: Vec<Vec<u32>>, firsts: Vec<u32>| CalibrationTexts { texts, firsts };
+    assert_eq!(error(texts(vec![], vec![])), "expected at least one text to calibrate on, found none");
+    assert_eq!(error(texts(vec![vec![]], vec![])), "expected at least one token, found an empty sequence");
+    let outside = "expected token ids below 96, the model's vocabulary, found 96";
+    assert_eq!(error(texts(vec![vec![96]], vec![])), outside);
+    assert_eq!(error(texts(vec![vec![1]], vec![96])), outside);
+    let long = "expected at most 512 tokens, the model's context, found 513";
+    assert_eq!(error(texts(vec![vec![1; 513]], vec![])), long);
+}
+
+fn policy(scheme: Scheme, effort: Effort) -> Policy {
+    let options = EncodeOptions { effort, ..EncodeOptions::default() };
+    let policy = Policy::new(Targets::Full, Recipe::new(scheme, options));
+    Policy { calibration: Some(Arc::new(texts())), ..policy }
+}
+
+fn convert(checkpoint: &Checkpoint, policy: Policy, calibrated: bool, out: &Path) {
+    let effort = policy.recipe.options.effort;
+    let mut calibration = BlockCalibration::new(checkpoint, &texts(), effort, &device()).unwrap();
+    let conversion = Conversion::of(checkpoint).unwrap().policy(policy);
+    let conversion = if calibrated { conversion.calibration(&mut calibration) } else { conversion };
+    conversion.write(out).unwrap();
+}
+
+/// A converted model is the one that is encoded while loading, on any number of threads; its outputs are nearer to the plain
+/// model's than without feedback.
+#[test]
+fn conversion_and_loading_give_the_same_model_which_says_more_of_the_plain_one() {
+    let home = tempfile::tempdir().unwrap();
+    for name in ["b_gqa", "e_tied"] {
+        let checkpoint = checkpoint(name);
+        let logits = |checkpoint: &Checkpoint, policy: Option<&Policy>| {
+            let model = load(checkpoint, policy, &device(), |_, _| {}).unwrap().model;
+            texts()
+                .texts
+                .iter()
+                .map(|ids| values(Session::new(&model, ids.len()).extend(ids, Logits::All).unwrap()))
+                .collect::<Vec<_>>()
+                .concat()
+        };
+        let plain = logits(&checkpoint, None);
+        let error = |found: &[f32]| found.iter().zip(&plain).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let mut errors = Vec::new();
+        for effort in [Effort::Fast, Effort::Good, Effort::Best] {
+            let out = home.path().join(format!("{name}-{effort}"));
+            convert(&checkpoint, policy(Scheme::Q3, effort), true, &out);
+            let written = Checkpoint::open(Files::Directory(out.clone())).unwrap();
+            let found = logits(&written, None);
+            assert_eq!(found, logits(&checkpoint, Some(&policy(Scheme::Q3, effort))), "{name} {effort}");
+            errors.push(error(&found));
+            let measured = &written.quantization().unwrap().output_sqnr_db;
+            let expected = if effort == Effort::Fast { 0 } else { written.encoded_modules().count() };
+            // An embedding that is not tied to the head has no inputs.
+            assert!(measured.len() == expected || measured.len() + 1 == expected, "{name} {effort}: {measured:?}");
+            assert!(measured.values().all(|db| (5.0..60.0).contains(db)), "{measured:?}");
+            let pool = burn_pool(3);
+            let again = home.path().join(format!("{name}-{effort}-again"));
+            pool.install(|| convert(&checkpoint, policy(Scheme::Q3, effort), true, &again));
+            let bytes = |dir: &Path| -> BTreeMap<_, _> {
+                let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+                files.map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap())).collect()
+            };
+            assert!(bytes(&out) == bytes(&again), "{name} {effort}: another number of threads, other bytes");
+        }
+        // The inputs of random weights depend on each other but little.
+        assert!(errors[1] < 0.95 * errors[0] && errors[2] < 0.95 * errors[0], "{name}: {errors:?}");
+    }
+}
+
+fn burn_pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
