@@ -45,7 +45,7 @@ fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
     }
 }
 
-/// Values beyond the range do not saturate in a cache of 16 bits or fewer: the error says so, on a CPU with the layer.
+/// Values beyond the range do not saturate in a cache of 16 bits or fewer: the error says so, with the layer where the cache is on the host.
 #[test]
 fn values_beyond_the_cache_are_an_error() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
@@ -67,10 +67,11 @@ fn values_beyond_the_cache_are_an_error() {
             KvScheme::F32 | KvScheme::Bf16 => assert!(found.unwrap().iter().all(|logit| logit.is_finite())),
             KvScheme::F16 | KvScheme::Q8 | KvScheme::K5v5 | KvScheme::K5v4 | KvScheme::K4v4 | KvScheme::K3v3 => {
                 match found.unwrap_err() {
+                    // From a GPU, the cache in f16 would have to be read.
                     Error::KvRange { layer: 1, found, most, .. } => {
-                        assert!(on_cpu() && found.abs() > most, "{scheme}: {found}")
+                        assert!(found.abs() > most && (on_cpu() || scheme != KvScheme::F16), "{scheme}: {found}")
                     }
-                    Error::NotFinite { .. } => assert!(!on_cpu(), "{scheme}"),
+                    Error::NotFinite { .. } => assert!(!on_cpu() && scheme == KvScheme::F16, "{scheme}"),
                     error => panic!("{scheme}: {error}"),
                 }
             }
