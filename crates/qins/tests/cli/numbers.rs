@@ -197,7 +197,8 @@ fn calibration_without_inputs_costs_no_quality() {
             v["sqnr_db"].as_f64().unwrap()
         };
         let (plain, calibrated) = (decibels("--no-calibrate"), decibels("--calibrate text.txt"));
-        assert!(plain > 34.0 && calibrated > plain - 1.0, "{every}: {calibrated:.2} dB, {plain:.2} dB without");
+        // Error feedback gives up to 3 dB of the weights for less error of the outputs; a column that no input reached once lost ten.
+        assert!(plain > 34.0 && calibrated > plain - 3.0, "{every}: {calibrated:.2} dB, {plain:.2} dB without");
     }
 }
 
