@@ -4,7 +4,7 @@
 mod read;
 mod table;
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, path::Path};
 
 use qins_quant::output;
 use serde::Serialize;
@@ -79,11 +79,11 @@ pub(crate) fn write(dir: &Path) -> Result<String, Box<dyn Error>> {
     let measured = read::all(dir)?;
     let table = table::table(&measured);
     let json = serde_json::to_string_pretty(&measured)? + "\n";
-    output::write(&dir.join("cache.json"), json.as_bytes())?;
-    output::write(&dir.join("cache.md"), table.as_bytes())?;
+    output::write(dir.join("cache.json"), json.as_bytes())?;
+    output::write(dir.join("cache.md"), table.as_bytes())?;
     let length = measured.lengths.iter().find(|length| **length == PLOTTED).or(measured.lengths.first());
     let length = *length.ok_or_else(|| format!("{}: expected contexts that were scored, found none", dir.display()))?;
-    output::write(&dir.join("cache.svg"), plot(&measured, length).as_bytes())?;
+    output::write(dir.join("cache.svg"), plot(&measured, length).as_bytes())?;
     Ok(table)
 }
 
@@ -113,6 +113,8 @@ fn plot(measured: &Measured, length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Two models; the second only as this project measures it.

@@ -14,7 +14,7 @@ const INPUTS: usize = 256;
 /// The share of the mean of the diagonal that a column without inputs gets.
 const DEAD: f64 = 1e-6;
 
-/// The second moments of a linear's inputs, E[xxᵀ], as sums in `f64`: the Hessian of the output's squared error, up to a factor.
+/// The second moments of a linear's inputs, `E[xxᵀ]`, as sums in `f64`: the Hessian of the output's squared error, up to a factor.
 ///
 /// ```
 /// use qins_quant::{EncodedTensor, Effort, EncodeOptions, Hessian, Recipe, Scheme};

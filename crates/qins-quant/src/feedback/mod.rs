@@ -1,6 +1,6 @@
 //! Error feedback: what rounding one column of a matrix does to the output is made up for by the columns after it.
 //!
-//! The error of a product x·Wᵀ, over inputs whose second moments are H = E[xxᵀ], is Σ e·H·eᵀ over the rows e = w − q of the
+//! The error of a product x·Wᵀ, over inputs whose second moments are H = `E[xxᵀ]`, is Σ e·H·eᵀ over the rows e = w − q of the
 //! weights' errors. With H = R·Rᵀ, R upper triangular, it is Σⱼ Dⱼ·(cⱼ − qⱼ)² for Dⱼ = Rⱼⱼ² and cⱼ = wⱼ + Σᵢ﹤ⱼ eᵢ·Lᵢⱼ with Lᵢⱼ =
 //! Rᵢⱼ/Rⱼⱼ: each column is rounded from what the errors before it leave to make up for (GPTQ; LDLQ in QuIP's terms).
 
