@@ -253,10 +253,8 @@ fn through(model: &Decoder, x: Tensor<2>) -> Tensor<2> {
     let [n, _] = x.dims();
     let mut cache = model.cache(n);
     let regime: RopeRegime = model.regime(n);
-    let mut y = None;
     // Within the thread pool, as prefill is.
-    rayon::scope(|_| y = Some(model.through_blocks(x, regime, &mut cache)));
-    y.expect("the scope's result")
+    rayon::scope(|_| model.through_blocks(x, regime, &mut cache))
 }
 
 fn failed(module: &str, error: HessianError) -> Error {

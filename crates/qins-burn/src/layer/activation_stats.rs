@@ -62,8 +62,11 @@ impl ActivationStats {
                 }
             }
             Sums::Products(hessian) => {
-                let sum = hessian.get_or_insert_with(|| Hessian::new(channels)).add(&x);
-                sum.expect("whole rows of inputs");
+                let added = hessian.get_or_insert_with(|| Hessian::new(channels)).add(&x);
+                if let Err(source) = added {
+                    let module = "a linear".to_owned();
+                    recorded.failure = recorded.failure.take().or(Some(Error::Moments { module, source }));
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use super::{
     coded::hadamard,
     heads::Head,
     products::{add_values, scores_by_channel, scores_by_token},
-    softmax::{Weighed, exp, weigh},
+    softmax::{Weighed, exp, weigh, worse},
 };
 use crate::kernel::Simd;
 
@@ -231,9 +231,4 @@ impl Running {
             }
         }
     }
-}
-
-/// The larger of the two; NaN if either is.
-fn worse(a: f32, b: f32) -> f32 {
-    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
 }

@@ -46,6 +46,12 @@ fn weigh_inlined(scores: &mut [f32], weighed: &mut Weighed) {
     weighed.sum = sums.iter().sum();
 }
 
+/// The larger of the two; NaN if either is, which `f32::max` drops.
+#[inline(always)]
+pub(super) fn worse(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
+}
+
 /// eˣ for x ≤ 0, to about a unit in the last place; 0 below −87, where it is less than the smallest normal number. Without branches, so that a
 /// loop over it is vectorised: e^x = 2ⁿ·eʳ for the integer n nearest to x/ln 2, and the series of eʳ up to its seventh power.
 #[inline(always)]

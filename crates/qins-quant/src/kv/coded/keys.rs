@@ -9,7 +9,10 @@ use super::{
     scale::{Scale, inverse, scale},
     trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, about_error, find_codes},
 };
-use crate::kernel::{Planes, Simd};
+use crate::{
+    kernel::{Planes, Simd},
+    kv::softmax::worse,
+};
 
 /// What an offset is a multiple of, as a share of the scale of its channel.
 const OFFSET: f32 = 1.0 / 16.0;
@@ -48,7 +51,6 @@ impl Spread {
     fn of(numbers: impl Iterator<Item = f32> + Clone) -> Self {
         let (sum, n) = numbers.clone().fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
         let mean = sum / n;
-        let worse = |most: f32, x: f32| if most.is_nan() || x.is_nan() { f32::NAN } else { most.max(x) };
         Self { mean, reach: numbers.fold(0.0, |most, x| worse(most, (x - mean).abs())) }
     }
 

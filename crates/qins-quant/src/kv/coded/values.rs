@@ -7,7 +7,10 @@ use super::{
     scale::{Scale, inverse, scale},
     trellis::{BYTES, LANES, Levels, Search, find_codes},
 };
-use crate::kernel::{Planes, Simd, per_isa};
+use crate::{
+    kernel::{Planes, Simd, per_isa},
+    kv::softmax::worse,
+};
 
 /// Steps of scales that are tried, from the one that reaches the largest number.
 const STEPS: std::ops::RangeInclusive<i32> = -4..=0;
@@ -90,8 +93,7 @@ per_isa! {
 
 #[inline(always)]
 fn chosen(numbers: &[f32], levels: Levels, scale: &mut Scale) {
-    let worse = |most: f32, x: &f32| if most.is_nan() || x.is_nan() { f32::NAN } else { most.max(x.abs()) };
-    let least = Scale::at_least(numbers.iter().fold(0.0, worse));
+    let least = Scale::at_least(numbers.iter().fold(0.0, |most, x| worse(most, x.abs())));
     *scale = least;
     if levels.is_bytes() {
         return;
