@@ -11,7 +11,8 @@ pub(crate) type Outcome = Result<ExitCode, String>;
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
-    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says when it runs this program: builds in one target directory may be shared by several clones.
+    let xtask = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     xtask.parent().map(PathBuf::from).unwrap_or(xtask)
 }
 

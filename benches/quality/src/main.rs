@@ -16,6 +16,7 @@ mod svg;
 mod table;
 
 use std::{
+    env,
     error::Error,
     fs,
     io::{self, Write},
@@ -26,9 +27,6 @@ use std::{
 use clap::Parser;
 use qins_quant::output;
 use serde_json::json;
-
-/// The workspace.
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Measure signal-to-quantisation-noise ratio against bits per weight, for every scheme and the formats in common use.
 ///
@@ -73,7 +71,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
-    let root = Path::new(ROOT);
+    // As cargo says when it runs this program: builds in one target directory may be shared by several clones.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let root = package.join("../..");
     let atlas = root.join("crates/qins/assets/atlas");
     if let Some(out) = &cli.rounded {
         rounded::write(&atlas, out)?.iter().try_for_each(|made| writeln!(io::stdout(), "{made}"))?;
