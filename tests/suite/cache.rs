@@ -2,7 +2,7 @@
 
 use qins_burn::{
     Error, Projection, Projections, Session, apply,
-    decoder::{Decoder, Logits},
+    decoder::{CausalLm, Decoder, Logits},
     scores,
 };
 use qins_model::{LinearKind, Policy, Targets};
@@ -42,6 +42,38 @@ fn encoded_cache_gives_the_same_logits_in_pieces_of_any_length() {
             };
             assert!(diff <= bound, "{scheme}, pieces of {piece}: {diff:e}, where {lost:e} is lost");
         }
+    }
+}
+
+/// Where LongRoPE changes its frequencies, with a block closed by then, every cache is that of a text read with the new ones from its
+/// first token on.
+#[test]
+fn longrope_crossing_is_exact_in_every_scheme() {
+    const SWITCH: usize = 100;
+    let (_copy, mut model) = open(&fixture("phi3/c_longrope/f32"), "config.hub.json", |config| {
+        config["original_max_position_embeddings"] = SWITCH.into();
+    });
+    let ids: Vec<u32> = (0..160).map(|i| 3 + i * 29 % 90).collect();
+    for scheme in KvScheme::ALL {
+        model.set_kv(scheme);
+        let whole = values(Session::new(&model, 8).extend(&ids, Logits::Last).unwrap());
+        for cut in [90, SWITCH, SWITCH + 1, 130] {
+            let mut session = Session::new(&model, 8);
+            session.extend(&ids[..cut], Logits::Last).unwrap();
+            let crossed = values(session.extend(&ids[cut..], Logits::Last).unwrap());
+            let diff = max_abs_diff(&crossed, &whole);
+            assert!(diff <= 1e-3, "{scheme}, cut at {cut}: logits differ by {diff}");
+        }
+        // Control: a cache that is kept across the switch.
+        let mut kept = model.cache(8);
+        let read = |ids: &[u32], regime, kept: &mut _| values(model.forward(ids, regime, kept, Logits::Last));
+        read(&ids[..90], model.regime(90), &mut kept);
+        let stale = read(&ids[90..], model.regime(160), &mut kept);
+        assert_ne!(model.regime(90), model.regime(160));
+        let diff = max_abs_diff(&stale, &whole);
+        // Keys that a coded cache has not rotated yet are rotated anew: of these only the queries' share of its bits is stale.
+        let coded = !matches!(scheme, KvScheme::F32 | KvScheme::F16 | KvScheme::Bf16);
+        assert!(diff > if coded { 0.0 } else { 1e-2 }, "{scheme}: logits differ by {diff}");
     }
 }
 
