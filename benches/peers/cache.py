@@ -4,6 +4,7 @@
   VENV/bin/python benches/peers/convert.py MODEL FILE.gguf                                  # VENV as in llama.py
   qins validate --model MODEL --preset cache --kv q8 --baseline BASELINE.safetensors
   VENV/bin/python benches/peers/cache.py kl FILE.gguf BASELINE.safetensors --threads 2 --json
+  VENV/bin/python benches/peers/cache.py text FILE.gguf PROMPTS --kv q4_0 --threads 2       # greedy, as qins generate --prompts
   VENV/bin/python benches/peers/cache.py speed FILE.gguf --kv q8_0 --context 8192 --tokens 32 --threads 2 --json
 
 `kl` takes the token ids of each passage from a baseline of qins, so both programs read the same. Passages are read in pieces of --piece
@@ -188,6 +189,30 @@ def table(report):
     return "\n".join(lines)
 
 
+def greedy(context, ids, count):
+    """The `count` likeliest next tokens, one after the other, as qins chooses them: the first of equals."""
+    context.clear()
+    found = []
+    for _ in range(count):
+        ids = [int(context.extend(ids, len(ids) - 1)[-1].argmax())]
+        found += ids
+    return found
+
+
+def generate(args):
+    prompts = [json.loads(line) for line in open(args.prompts, encoding="utf-8") if line.strip()]
+    if not all("input_ids" in prompt and "max_new_tokens" in prompt for prompt in prompts):
+        fail(f"{args.prompts}: expected \"input_ids\" and \"max_new_tokens\" for each prompt.")
+    model = load(args.model, log_lines())
+    tokens = max(len(prompt["input_ids"]) + prompt["max_new_tokens"] for prompt in prompts)
+    contexts = {form: Context(model, form, tokens, args.piece, args.threads) for form in dict.fromkeys(["f32", *args.kv])}
+    for prompt in prompts:
+        found = {form: greedy(context, prompt["input_ids"], prompt["max_new_tokens"]) for form, context in contexts.items()}
+        for form, ids in found.items():
+            equal = sum(a == b for a, b in zip(ids, found["f32"]))
+            print(json.dumps({"id": prompt["id"], "kv": form, "equal": equal, "ids": ids}), flush=True)
+
+
 def measure_speed(args):
     log = log_lines()
     model = load(args.model, log)
@@ -224,7 +249,7 @@ def measure_speed(args):
 
 def main():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="kl|speed")
+    commands = parser.add_subparsers(required=True, metavar="kl|text|speed")
     command = commands.add_parser("kl", help="compare encoded caches with plain ones")
     command.set_defaults(call=measure_kl)
     command.add_argument("model", metavar="FILE.gguf")
@@ -233,6 +258,13 @@ def main():
     command.add_argument("--piece", type=int, default=64, help="tokens of a batch")
     command.add_argument("--threads", type=int, required=True)
     command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    command = commands.add_parser("text", help="continue prompts greedily, beside the plain cache")
+    command.set_defaults(call=generate)
+    command.add_argument("model", metavar="FILE.gguf")
+    command.add_argument("prompts", metavar="PROMPTS", help="a prompts file of `qins generate`, with token ids")
+    command.add_argument("--kv", nargs="+", choices=FORMS, default=["q8_0", "q4_0"])
+    command.add_argument("--piece", type=int, default=64, help="tokens of a batch")
+    command.add_argument("--threads", type=int, required=True)
     command = commands.add_parser("speed", help="time prefill and decode at a context length")
     command.set_defaults(call=measure_speed)
     command.add_argument("model", metavar="FILE.gguf")
