@@ -119,7 +119,7 @@ pub(super) fn attend(
         let tokens = (end - step).min(many);
         if comptime!(shape.codes.is_some()) {
             let coded = comptime!(shape.codes.expect("just seen"));
-            if step == begin || step % codes::TOKENS == 0 {
+            if step == begin || step / codes::TOKENS * codes::TOKENS == step {
                 load(&mut query, queries, turns, head, first, rows, step / codes::TOKENS, scale, shape);
             }
             codes::keys(&mut vectors, &closed, &keys, turns, head, step, tokens, coded);

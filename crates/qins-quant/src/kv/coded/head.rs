@@ -53,7 +53,7 @@ impl CodedHead {
     pub(in crate::kv) fn bytes(&self) -> usize {
         let blocks = self.blocks.iter().map(|(keys, values)| keys.bytes() + values.bytes());
         let plain: usize = self.sinks.iter().chain(&self.open).map(Vec::len).sum();
-        blocks.sum::<usize>() + size_of::<f32>() * plain + size_of::<f16>() * self.encoder.base().len()
+        blocks.sum::<usize>() + size_of::<f32>() * plain + size_of_val(self.encoder.base())
     }
 
     /// Appends keys, before their rotation, and values, `[n, dim]`, and what their queries, `[group·n, dim]`, say of the channels.
