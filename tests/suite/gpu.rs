@@ -10,20 +10,20 @@ use qins_quant::{Scheme, checkpoint::Checkpoint, checkpoint::Files, kv::KvScheme
 
 use crate::common::{fixture, values};
 
-fn atlas() -> PathBuf {
+pub(crate) fn atlas() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/qins/assets/atlas")
 }
 
 /// The GPU, whichever backend the other tests use.
-fn device() -> Device {
+pub(crate) fn device() -> Device {
     Backend::Wgpu.device().unwrap()
 }
 
-fn cpu() -> Device {
+pub(crate) fn cpu() -> Device {
     Backend::Flex.device().unwrap()
 }
 
-fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Decoder {
+pub(crate) fn model(dir: PathBuf, policy: Option<&Policy>, device: &Device) -> Decoder {
     let checkpoint = Checkpoint::open(Files::Directory(dir)).unwrap();
     load(&checkpoint, policy, device, |_, _| {}).unwrap().model
 }
@@ -38,7 +38,7 @@ fn texts() -> Vec<Vec<u32>> {
     ids.chunks_exact(200).map(<[u32]>::to_vec).collect()
 }
 
-fn best(row: &[f32]) -> usize {
+pub(crate) fn best(row: &[f32]) -> usize {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()
 }
 
@@ -70,7 +70,7 @@ fn top1_agrees_with_cpu() {
 }
 
 /// Mean squared difference over mean square.
-fn nmse(found: &[f32], truth: &[f32]) -> f64 {
+pub(crate) fn nmse(found: &[f32], truth: &[f32]) -> f64 {
     assert_eq!(found.len(), truth.len());
     let squared = |x: f64| x * x;
     let error: f64 = found.iter().zip(truth).map(|(f, t)| squared(f64::from(*f) - f64::from(*t))).sum();
@@ -101,7 +101,7 @@ fn device_cache_matches_host_cache() {
                 let (expected, bytes) = logits_and_bytes(&here, piece);
                 let (found, device_bytes) = logits_and_bytes(&there, piece);
                 let (off, lost) = (nmse(&found, &expected), nmse(&expected, &plain));
-                // Scales are 32-bit words on the device, and 16 bits on the host.
+                // What describes a channel is a 32-bit word on the device, and three bytes on the host.
                 assert!(
                     (bytes..=bytes + bytes / 4).contains(&device_bytes),
                     "{name} {scheme}: {device_bytes}, not {bytes}"

@@ -12,6 +12,8 @@ mod feedback;
 mod goldens;
 #[cfg(feature = "wgpu")]
 mod gpu;
+#[cfg(feature = "wgpu")]
+mod gpu_coded;
 mod kernel;
 mod phi3;
 mod projection;

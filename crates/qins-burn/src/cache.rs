@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qins_model::{ModelConfig, Rope, RopeRegime};
+#[cfg(feature = "gpu")]
+use qins_quant::kv::BLOCK;
 use qins_quant::{
     FloatDtype,
     kv::{AttentionSpan, Beyond, Heads, KvForm, KvScheme, NewTokens, Rotations},
 };
 
 #[cfg(feature = "gpu")]
-use crate::kernel::{GpuHeads, on_cpu};
+use crate::kernel::{CodedHeads, GpuHeads, Turns, on_cpu};
 use crate::{
     decoder::{Precision, Rotation, rotated},
     device::floats,
@@ -22,6 +24,9 @@ pub struct KvCache {
     layers: Vec<LayerCache>,
     /// Of the model's rope, and of its local one.
     rotations: [Option<Arc<Rotations>>; 2],
+    /// The same for coded caches on a GPU.
+    #[cfg(feature = "gpu")]
+    turns: [Option<Turns>; 2],
     len: usize,
 }
 
@@ -53,6 +58,9 @@ enum Encoded {
     /// As floats of any type, on a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuHeads),
+    /// In blocks of codes, on a GPU.
+    #[cfg(feature = "gpu")]
+    GpuCoded(Box<CodedHeads>),
 }
 
 impl KvCache {
@@ -65,13 +73,24 @@ impl KvCache {
             KvForm::Floats(dtype) if !on_cpu(device) => {
                 Store::Encoded(Encoded::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))
             }
+            // Longer vectors than a kernel reads are on the host.
+            #[cfg(feature = "gpu")]
+            KvForm::Coded(bits) if !on_cpu(device) && dim <= CodedHeads::MOST_DIM => {
+                Store::Encoded(Encoded::GpuCoded(Box::new(CodedHeads::new(bits, heads, dim, device))))
+            }
             KvForm::Floats(FloatDtype::F32) => Store::Plain { keys: empty(), values: empty() },
             KvForm::Floats(FloatDtype::F16 | FloatDtype::Bf16) | KvForm::Coded(_) => {
                 Store::Encoded(Encoded::Host(Heads::new(scheme, heads, dim, capacity)))
             }
         };
         let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), scheme, len: 0 }).collect();
-        Self { layers, rotations: [None, None], len: 0 }
+        Self {
+            layers,
+            rotations: [None, None],
+            #[cfg(feature = "gpu")]
+            turns: [None, None],
+            len: 0,
+        }
     }
 
     /// The number of tokens in the cache.
@@ -100,7 +119,7 @@ impl KvCache {
         self.layers.iter().enumerate().find_map(|(layer, cache)| match &cache.store {
             Store::Encoded(Encoded::Host(heads)) => heads.beyond().map(|found| (layer, found)),
             #[cfg(feature = "gpu")]
-            Store::Encoded(Encoded::Gpu(_)) => None,
+            Store::Encoded(Encoded::Gpu(_) | Encoded::GpuCoded(_)) => None,
             Store::Plain { .. } => None,
         })
     }
@@ -114,6 +133,10 @@ impl KvCache {
     pub fn clear(&mut self) {
         self.len = 0;
         self.rotations = [None, None];
+        #[cfg(feature = "gpu")]
+        {
+            self.turns = [None, None];
+        }
         for layer in &mut self.layers {
             layer.len = 0;
             match &mut layer.store {
@@ -121,16 +144,34 @@ impl KvCache {
                 Store::Encoded(Encoded::Host(heads)) => heads.clear(),
                 #[cfg(feature = "gpu")]
                 Store::Encoded(Encoded::Gpu(heads)) => heads.clear(),
+                #[cfg(feature = "gpu")]
+                Store::Encoded(Encoded::GpuCoded(heads)) => heads.clear(),
             }
         }
     }
 
-    /// The rotations of the first `len` positions by the model's rope `which`, in the regime that all tokens of the cache share.
-    pub(crate) fn rotations(&mut self, which: usize, rope: &Rope, regime: RopeRegime, len: usize) -> Arc<Rotations> {
+    /// The rotations by the model's rope `which` of `n` positions after those of the cache, in the regime that all tokens share.
+    pub(crate) fn rotation(
+        &mut self,
+        which: usize,
+        rope: &Rope,
+        regime: RopeRegime,
+        n: usize,
+        device: &Device,
+    ) -> Rotation {
         let new = || Arc::new(Rotations::new(rope.frequencies(regime), rope.scaling()));
         let rotations = self.rotations[which].get_or_insert_with(new);
-        Arc::make_mut(rotations).extend(len);
-        rotations.clone()
+        Arc::make_mut(rotations).extend(self.len + n);
+        let rotation = Rotation::new(rotations.clone(), self.len, n, device);
+        #[cfg(feature = "gpu")]
+        if self.layers.iter().any(|layer| matches!(layer.store, Store::Encoded(Encoded::GpuCoded(_)))) {
+            let blocks = (self.len + n).div_ceil(BLOCK);
+            let turns = self.turns[which].take().filter(|turns| turns.blocks() >= blocks);
+            // Twice as many as needed, so that they are seldom made.
+            let turns = turns.unwrap_or_else(|| Turns::new(rotations, 2 * blocks, device));
+            return rotation.with_turns(self.turns[which].insert(turns).clone());
+        }
+        rotation
     }
 
     /// The layers, to append `n` tokens to each.
@@ -203,12 +244,12 @@ impl LayerCache {
             }
             Store::Encoded(store) => store,
         };
-        let rotations = k.rotation.map(Rotation::all);
+        let rotation = k.rotation;
         let k = store.keys(k, kv_heads);
         let pieces: Vec<_> = self.scheme.pieces(start..start + n).collect();
         let mut attend = |piece: std::ops::Range<usize>, k, v, q| {
             let span = AttentionSpan { start: piece.start, n: piece.len(), window, softcap };
-            store.attend(k, v, q, span, rotations)
+            store.attend(k, v, q, span, rotation)
         };
         if let [all] = &pieces[..] {
             return Appended::Attended(attend(all.clone(), k, v, q));
@@ -234,6 +275,8 @@ impl LayerCache {
             Store::Encoded(Encoded::Host(heads)) => heads.bytes(),
             #[cfg(feature = "gpu")]
             Store::Encoded(Encoded::Gpu(heads)) => heads.bytes(),
+            #[cfg(feature = "gpu")]
+            Store::Encoded(Encoded::GpuCoded(heads)) => heads.bytes(),
         }
     }
 }
@@ -243,6 +286,8 @@ impl Encoded {
     fn keys(&self, k: Keys<'_>, heads: usize) -> Tensor<3> {
         match self {
             Self::Host(_) => k.unrotated(heads),
+            #[cfg(feature = "gpu")]
+            Self::GpuCoded(_) => k.unrotated(heads),
             #[cfg(feature = "gpu")]
             Self::Gpu(_) => k.rotated(heads),
         }
@@ -255,10 +300,11 @@ impl Encoded {
         v: Tensor<3>,
         q: Tensor<3>,
         span: AttentionSpan,
-        rotations: Option<&Rotations>,
+        rotation: Option<&Rotation>,
     ) -> Tensor<3> {
         match self {
             Self::Host(heads) => {
+                let rotations = rotation.map(Rotation::all);
                 let (shape, device) = (q.dims(), q.device());
                 let [keys, values, queries] = [k, v, q].map(host);
                 heads.append(NewTokens { keys: &keys, values: &values, queries: &queries }, rotations);
@@ -272,6 +318,12 @@ impl Encoded {
             Self::Gpu(heads) => {
                 heads.append(k, v);
                 heads.attend(q, span)
+            }
+            #[cfg(feature = "gpu")]
+            Self::GpuCoded(heads) => {
+                let turns = rotation.and_then(Rotation::turns);
+                heads.append(k, v, q.clone(), span.window, turns);
+                heads.attend(q, span, turns)
             }
         }
     }

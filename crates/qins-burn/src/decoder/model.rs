@@ -11,7 +11,7 @@ use burn::{
 use qins_model::{Factors, ModelConfig, Rope, RopeRegime};
 use qins_quant::kv::KvScheme;
 
-use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass, rope::Rotation};
+use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass};
 use crate::{KvCache, Projection, kernel::norm};
 
 /// A decoder-only language model.
@@ -88,9 +88,7 @@ impl Decoder {
         let (precision, config) = (self.precision, &self.config);
         let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
         let explicit = cache.is_plain().then_some(&device);
-        let mut rotation = |which: usize, rope: &Rope| {
-            Rotation::new(cache.rotations(which, rope, regime, start + n), start, n, &device)
-        };
+        let mut rotation = |which: usize, rope: &Rope| cache.rotation(which, rope, regime, n, &device);
         let pass = Pass {
             rotation: rotation(0, &self.rope),
             local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),

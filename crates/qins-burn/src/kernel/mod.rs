@@ -29,6 +29,8 @@ use qins_model::Activation;
 use backend::QinsBackend;
 #[cfg(feature = "gpu")]
 pub(crate) use gpu::cache::Heads as GpuHeads;
+#[cfg(feature = "gpu")]
+pub use gpu::coded::{CodedHeads, Turns};
 pub use matrix::{Matrix, Part};
 
 /// `x[m, cols] · wᵀ`, of shape `[m, rows]`.

@@ -13,7 +13,7 @@ mod scheme;
 mod softmax;
 
 pub use attention::AttentionSpan;
-pub use coded::{BLOCK, CodedBits, GROUP, SINKS};
+pub use coded::{BLOCK, BlockEncoder, BlockLayout, CodedBits, FullBlock, GROUP, SINKS};
 pub use heads::{Beyond, Heads, NewTokens};
 pub use rotations::Rotations;
 pub use scheme::{KvForm, KvScheme};

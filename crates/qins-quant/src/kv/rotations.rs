@@ -45,6 +45,17 @@ impl Rotations {
         [&self.cos[rows.clone()], &self.sin[rows]]
     }
 
+    /// For attention by blocks, `[BLOCK + blocks, 2·pairs]`, each row cos and then sin: first of the places within a block, times the scaling, by which
+    /// its keys are rotated; then of the first position of each block, without it, by which queries are rotated back.
+    pub fn by_block(&self, blocks: usize) -> Vec<f32> {
+        let row = |position: usize, scaling: f32| {
+            let angles = move || self.frequencies.iter().map(move |f| position as f32 * f);
+            angles().map(move |a| a.cos() * scaling).chain(angles().map(move |a| a.sin() * scaling))
+        };
+        let places = (0..BLOCK).flat_map(|place| row(place, self.scaling));
+        places.chain((0..blocks).flat_map(|block| row(block * BLOCK, 1.0))).collect()
+    }
+
     /// Rotates vectors `[n, dim]` of consecutive positions from `start` on.
     pub(super) fn rotate(&self, vectors: &mut [f32], dim: usize, start: usize) {
         for (i, vector) in vectors.chunks_exact_mut(dim).enumerate() {

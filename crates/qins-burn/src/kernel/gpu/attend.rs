@@ -1,11 +1,14 @@
 //! Attention over encoded vectors, decoded into shared memory a few tokens at a time, with the running maximum and
 //! sum of each query (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). The tokens are split among
 //! cubes, so that few queries of a long context still occupy the device; the partial results are then combined.
+//!
+//! In a coded cache a block's keys are rotated by their places in it, and the queries back by the angle of its first position.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::{
+    codes::{self, Closed, Codes},
     input::tanh,
     kv::{Form, Vectors, number},
 };
@@ -24,13 +27,15 @@ pub(super) struct Shape {
     pub(super) step: u32,
     pub(super) keys: Form,
     pub(super) values: Form,
+    /// Of a coded cache, whose open block is `keys` and `values`.
+    pub(super) codes: Option<Codes>,
 }
 
 impl Shape {
-    /// The number of queries, up to `most`, and of tokens that fit `bytes` of shared memory: first queries are reduced, down to eight,
-    /// then tokens, since decoded vectors serve all queries.
-    pub(super) fn within(bytes: usize, most: u32, dim: u32, keys: Form, values: Form) -> Self {
-        let mut shape = Self { dim, queries: most, step: 32, keys, values };
+    /// With as many queries and tokens, at most, as fit `bytes` of shared memory: first queries are reduced, down to eight, then tokens, since
+    /// decoded vectors serve all queries.
+    pub(super) fn within(self, bytes: usize) -> Self {
+        let mut shape = self;
         while shape.shared() > bytes && (shape.queries > 1 || shape.step > 1) {
             if shape.queries > 8 || shape.step <= 8 && shape.queries > 1 {
                 shape.queries /= 2;
@@ -57,11 +62,14 @@ pub(super) struct Seen {
 
 /// Queries `[heads, rows, dim]`, row i of which is query i mod n; results `[parts, heads, rows, dim]` not yet divided by their sums,
 /// and `[parts, heads, rows, 2]`: the largest score, and the sum. A `softcap` of 0 is none. A cube handles some queries of a head, and `share` tokens.
+/// `closed` and `turns` are those of a coded cache.
 #[cube(launch_unchecked)]
 pub(super) fn attend(
     queries: &[f32],
     keys: Vectors,
     values: Vectors,
+    closed: Closed,
+    turns: &[f32],
     results: &mut [f32],
     tops: &mut [f32],
     seen: Seen,
@@ -84,12 +92,8 @@ pub(super) fn attend(
     // For each query: the largest score, the sum, and the rescaling factor of earlier results.
     let mut state = Shared::<[f32]>::new_slice(comptime!((3 * tile) as usize));
 
-    let mut i = unit;
-    while i < comptime!(tile * dim) {
-        // A row beyond the last is not written, so what is read in its place does not matter.
-        let row = (first + i / dim).min(rows - 1);
-        query[i as usize] = queries[((head * rows + row) * dim + i % dim) as usize] * scale;
-        i += comptime!(UNITS as u32);
+    if comptime!(shape.codes.is_none()) {
+        load(&mut query, queries, turns, head, first, rows, 0u32, scale, shape);
     }
     if unit < tile {
         state[unit as usize] = f32::new(f32::MIN);
@@ -109,10 +113,19 @@ pub(super) fn attend(
     let latest = select(one_head, seen.start + last % seen.n + 1, len);
     let oldest = earliest - earliest.min(seen.window);
     let end = ((part + 1) * share).min(latest);
-    let mut step = (part * share).max(oldest / many * many);
+    let begin = (part * share).max(oldest / many * many);
+    let mut step = begin;
     while step < end {
         let tokens = (end - step).min(many);
-        fill(&mut vectors, &keys, head, step, tokens, dim, shape.keys);
+        if comptime!(shape.codes.is_some()) {
+            let coded = comptime!(shape.codes.expect("just seen"));
+            if step == begin || step / codes::TOKENS * codes::TOKENS == step {
+                load(&mut query, queries, turns, head, first, rows, step / codes::TOKENS, scale, shape);
+            }
+            codes::keys(&mut vectors, &closed, &keys, turns, head, step, tokens, coded);
+        } else {
+            fill(&mut vectors, &keys, head, step, tokens, dim, shape.keys);
+        }
         sync_cube();
         let mut pair = unit;
         while pair < comptime!(tile * many) {
@@ -149,7 +162,12 @@ pub(super) fn attend(
             state[(tile + unit) as usize] = state[(tile + unit) as usize] * shrink + total;
             state[(2 * tile + unit) as usize] = shrink;
         }
-        fill(&mut vectors, &values, head, step, tokens, dim, shape.values);
+        if comptime!(shape.codes.is_some()) {
+            let coded = comptime!(shape.codes.expect("just seen"));
+            codes::values(&mut vectors, &closed, &values, head, step, tokens, coded);
+        } else {
+            fill(&mut vectors, &values, head, step, tokens, dim, shape.values);
+        }
         sync_cube();
         #[unroll]
         for i in 0..comptime!(held as usize) {
@@ -179,6 +197,35 @@ pub(super) fn attend(
         let at = 2 * (base + first + unit);
         tops[at as usize] = state[unit as usize];
         tops[(at + 1) as usize] = state[(tile + unit) as usize];
+    }
+}
+
+/// Queries into shared memory, times `scale`; of a coded cache turned for a block.
+#[cube]
+fn load(
+    shared: &mut Shared<[f32]>,
+    queries: &[f32],
+    turns: &[f32],
+    head: u32,
+    first: u32,
+    rows: u32,
+    block: u32,
+    scale: f32,
+    #[comptime] shape: Shape,
+) {
+    let (dim, tile) = (comptime!(shape.dim), comptime!(shape.queries));
+    let mut i = UNIT_POS;
+    while i < comptime!(tile * dim) {
+        // A row beyond the last is not written, so what is read in its place does not matter.
+        let row = (first + i / dim).min(rows - 1);
+        let (at, c) = ((head * rows + row) * dim, i % dim);
+        if comptime!(shape.codes.is_some()) {
+            let coded = comptime!(shape.codes.expect("just seen"));
+            shared[i as usize] = codes::turned(queries, at, c, turns, block, coded) * scale;
+        } else {
+            shared[i as usize] = queries[(at + c) as usize] * scale;
+        }
+        i += comptime!(UNITS as u32);
     }
 }
 

@@ -6,8 +6,7 @@ use qins_quant::FloatDtype;
 
 use super::matrix::{f32_bits, widened};
 
-/// The bits of the largest f16, 65504, and of a NaN.
-const F16_MAX: u32 = 0x477f_e000;
+/// The bits of a NaN.
 const NAN: u32 = 0x7fc0_0000;
 
 /// Units of a cube that appends.
@@ -36,15 +35,6 @@ impl From<FloatDtype> for Form {
 }
 
 impl Form {
-    /// The bits of the largest magnitude of an element.
-    fn most(self) -> u32 {
-        match self {
-            Self::Float => f32::MAX.to_bits(),
-            Self::Half { bf16: true } => 0x7f7f_0000,
-            Self::Half { bf16: false } => F16_MAX,
-        }
-    }
-
     /// The number of words of a head, for `tokens` tokens of `dim` elements.
     pub(super) fn words(self, dim: usize, tokens: usize) -> usize {
         match self {
@@ -83,7 +73,7 @@ pub(super) fn number(
 }
 
 /// Appends keys or values of `n` more tokens, `[heads, n, dim]`, those from `first` on to `start` on; one cube per
-/// vector.
+/// vector. An element of a larger magnitude than that with the bits `most` is NaN.
 #[cube(launch_unchecked)]
 pub(super) fn append(
     new: &[f32],
@@ -92,6 +82,7 @@ pub(super) fn append(
     start: u32,
     n: u32,
     first: u32,
+    most: u32,
     #[comptime] dim: u32,
     #[comptime] form: Form,
 ) {
@@ -104,7 +95,7 @@ pub(super) fn append(
             let at = words_at + token * dim;
             let mut c = unit;
             while c < dim {
-                words[(at + c) as usize] = f32_bits(within(new[(from + c) as usize], comptime!(form.most())));
+                words[(at + c) as usize] = f32_bits(within(new[(from + c) as usize], most));
                 c += UNITS;
             }
         }
@@ -115,8 +106,8 @@ pub(super) fn append(
                 let c = 2 * word;
                 let other = c + 1 < dim;
                 let high = select(other, new[(from + select(other, c + 1, c)) as usize], 0.0);
-                let low = within(new[(from + c) as usize], comptime!(form.most()));
-                let high = within(high, comptime!(form.most()));
+                let low = within(new[(from + c) as usize], most);
+                let high = within(high, most);
                 words[(at + word) as usize] = narrowed(low, bf16) | narrowed(high, bf16) << 16;
                 word += UNITS;
             }
@@ -126,7 +117,7 @@ pub(super) fn append(
 
 /// x, or NaN if its magnitude is above that of these bits: saturated, or infinite, it could pass unnoticed.
 #[cube]
-fn within(x: f32, #[comptime] most: u32) -> f32 {
+pub(super) fn within(x: f32, most: u32) -> f32 {
     let bits = f32_bits(x);
     f32::reinterpret(select((bits & 0x7fff_ffff) > most, NAN, bits))
 }

@@ -4,12 +4,16 @@
 mod attend;
 #[allow(unreachable_pub)] // The generated code is public.
 pub(crate) mod cache;
+pub(crate) mod coded;
+mod codes;
+mod hadamard;
 mod input;
 mod kv;
 mod matmul;
 mod matrix;
 mod matvec;
 mod rows;
+mod squares;
 
 use burn::{
     backend::{

@@ -51,6 +51,16 @@ impl ChannelCodes {
         }
     }
 
+    /// Of each channel.
+    pub(super) fn bits(&self) -> &[u8] {
+        &self.bits
+    }
+
+    /// Those of one channel after those of another; of bytes, eight to a word.
+    pub(super) fn planes(&self) -> &[u64] {
+        &self.planes
+    }
+
     /// Bytes in use: those of the codes, and where channels differ in it, their bits.
     pub(super) fn bytes(&self) -> usize {
         8 * self.planes.len() + if self.bits.contains(&BYTES) { 0 } else { self.bits.len() }
@@ -108,6 +118,11 @@ impl TokenCodes {
         }
         let before = |tokens: usize| token.checked_sub(tokens).map_or(0, |token| planes[token * bits]);
         read(reader, self.bits, classes(own[0], before(1), before(2)), own[1..].iter().copied(), out);
+    }
+
+    /// `[words, BLOCK, bits]`; of bytes, four in a word.
+    pub(super) fn planes(&self) -> &[u32] {
+        &self.planes
     }
 
     pub(super) fn bytes(&self) -> usize {

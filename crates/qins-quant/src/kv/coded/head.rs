@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use half::f16;
 
 use super::{
-    BLOCK, CodedBits, SINKS,
-    keys::{KeyBlock, base},
+    BLOCK, BlockEncoder, CodedBits, FullBlock, SINKS,
+    keys::KeyBlock,
     values::{ValueBlock, transformed},
 };
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 /// The keys, before their rotation, and values of a head.
 #[derive(Clone, Debug)]
 pub(in crate::kv) struct CodedHead {
-    bits: CodedBits,
     dim: usize,
+    encoder: BlockEncoder,
     /// Tokens in all, those that were dropped included.
     len: usize,
     /// The number of blocks that were dropped.
@@ -28,8 +28,6 @@ pub(in crate::kv) struct CodedHead {
     sinks: [Vec<f32>; 2],
     /// The tokens after the closed blocks, `[n, dim]` each: at most a block.
     open: [Vec<f32>; 2],
-    /// What all keys are coded around, from the first block.
-    base: Vec<f16>,
     /// Σ q² of the queries in each channel, and their number; without those of the sinks.
     queries: (Vec<f32>, f32),
 }
@@ -37,14 +35,13 @@ pub(in crate::kv) struct CodedHead {
 impl CodedHead {
     pub(in crate::kv) fn new(bits: CodedBits, dim: usize) -> Self {
         Self {
-            bits,
             dim,
+            encoder: BlockEncoder::new(bits, dim),
             len: 0,
             dropped: 0,
             blocks: VecDeque::new(),
             sinks: [const { Vec::new() }; 2],
             open: [const { Vec::new() }; 2],
-            base: Vec::new(),
             queries: (vec![0.0; dim], 0.0),
         }
     }
@@ -56,7 +53,7 @@ impl CodedHead {
     pub(in crate::kv) fn bytes(&self) -> usize {
         let blocks = self.blocks.iter().map(|(keys, values)| keys.bytes() + values.bytes());
         let plain: usize = self.sinks.iter().chain(&self.open).map(Vec::len).sum();
-        blocks.sum::<usize>() + size_of::<f32>() * plain + size_of::<f16>() * self.base.len()
+        blocks.sum::<usize>() + size_of::<f32>() * plain + size_of_val(self.encoder.base())
     }
 
     /// Appends keys, before their rotation, and values, `[n, dim]`, and what their queries, `[group·n, dim]`, say of the channels.
@@ -83,30 +80,12 @@ impl CodedHead {
 
     fn close(&mut self, pairs: usize) {
         let [keys, values] = self.open.each_mut().map(std::mem::take);
-        let first = self.blocks.is_empty() && self.dropped == 0;
-        let skip = if first { SINKS } else { 0 };
-        let transformed = transformed(&values, self.dim);
-        if first {
-            self.base = base(&keys, self.dim);
-            self.sinks = [keys[..SINKS * self.dim].to_vec(), transformed[..SINKS * self.dim].to_vec()];
+        let values = transformed(&values, self.dim);
+        if self.encoder.is_new() {
+            self.sinks = [&keys, &values].map(|vectors| vectors[..SINKS * self.dim].to_vec());
         }
-        let energies = self.energies(pairs);
-        let keys = KeyBlock::close(&keys, &self.base, &energies, self.bits.keys, skip);
-        let values = ValueBlock::close(&transformed, self.dim, self.bits.values, skip);
-        self.blocks.push_back((keys, values));
-    }
-
-    /// The mean square of the queries in each channel; of both channels of a rotated pair, since between a query and a key they turn into
-    /// each other.
-    fn energies(&self, pairs: usize) -> Vec<f32> {
-        let (sums, n) = (&self.queries.0, self.queries.1.max(1.0));
-        let energy = |c: usize| {
-            if c >= 2 * pairs {
-                return sums[c] / n;
-            }
-            0.5 * (sums[c % pairs] + sums[c % pairs + pairs]) / n
-        };
-        (0..self.dim).map(energy).collect()
+        let (squares, queries) = (&self.queries.0[..], self.queries.1);
+        self.blocks.push_back(self.encoder.close(FullBlock { keys: &keys, values: &values, squares, queries, pairs }));
     }
 
     /// Drops the blocks before `token`.
@@ -134,7 +113,7 @@ impl CodedHead {
             return;
         };
         let sinks = self.sinks.each_ref().map(|sinks| if block == 0 { &sinks[..] } else { &[] });
-        read_keys(Simd::get(), coded_keys, &self.base, sinks[0], rotations, keys);
+        read_keys(Simd::get(), coded_keys, self.encoder.base(), sinks[0], rotations, keys);
         read_values(Simd::get(), coded_values, self.dim, values);
         values[..sinks[1].len()].copy_from_slice(sinks[1]);
     }
@@ -188,7 +167,10 @@ mod tests {
     use crate::{
         kernel::Simd,
         kv::{
-            coded::trellis::{LANES, Search, about_error, find_codes},
+            coded::{
+                keys::base,
+                trellis::{LANES, Search, about_error, find_codes},
+            },
             products::{add_values, scores_by_channel, scores_by_token},
         },
     };

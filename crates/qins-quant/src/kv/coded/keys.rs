@@ -125,6 +125,18 @@ impl KeyBlock {
     pub(super) fn bytes(&self) -> usize {
         self.codes.bytes() + self.scales.len() + self.offsets.len()
     }
+
+    /// Appends its words, as [`BlockLayout`](super::BlockLayout) has them.
+    pub(super) fn push_words(&self, words: &mut Vec<u32>) {
+        let mut before = 0;
+        let channels = self.codes.bits().iter().zip(&self.scales).zip(&self.offsets);
+        words.extend(channels.map(|((bits, scale), offset)| {
+            let start = before;
+            before += u32::from(*bits);
+            u32::from_le_bytes([*scale, offset.cast_unsigned(), 0, 0]) | u32::from(bits - 1) << 16 | start << 19
+        }));
+        words.extend(self.codes.planes().iter().flat_map(|plane| [*plane as u32, (plane >> 32) as u32]));
+    }
 }
 
 /// The scales of least error of 16 channels, and their codes.

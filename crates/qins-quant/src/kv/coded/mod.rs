@@ -6,16 +6,20 @@
 //! a [trellis], along the tokens of a channel. The first [`SINKS`] tokens, to which most queries attend, stay as they are.
 
 mod bits;
+mod blocks;
 mod codes;
 mod hadamard;
 mod head;
 mod keys;
+mod layout;
 mod scale;
 mod trellis;
 mod values;
 
+pub use blocks::{BlockEncoder, FullBlock};
 pub(super) use hadamard::hadamard;
 pub(super) use head::CodedHead;
+pub use layout::BlockLayout;
 pub(super) use scale::MOST_SCALE;
 
 /// Tokens of a block.
@@ -26,7 +30,7 @@ pub const GROUP: usize = 32;
 pub const SINKS: usize = 4;
 
 /// Bits of keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CodedBits {
     /// Of a number of a key, on average over the channels.
     pub keys: u8,

@@ -84,6 +84,12 @@ impl ValueBlock {
     pub(super) fn bytes(&self) -> usize {
         self.codes.bytes() + self.scales.len()
     }
+
+    /// Appends its words, as [`BlockLayout`](super::BlockLayout) has them.
+    pub(super) fn push_words(&self, words: &mut Vec<u32>) {
+        words.extend(self.scales.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)));
+        words.extend(self.codes.planes());
+    }
 }
 
 per_isa! {
