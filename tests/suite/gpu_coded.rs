@@ -108,7 +108,7 @@ fn on_host(scheme: KvScheme, layer: Layer, tokens: &Tokens) -> Vec<Vec<f32>> {
 fn on_device(scheme: KvScheme, layer: Layer, tokens: &Tokens, device: &Device) -> Vec<Vec<f32>> {
     let KvForm::Coded(bits) = scheme.form() else { panic!("{scheme} is not coded") };
     let turns = layer.rotations().map(|rotations| Turns::new(&rotations, tokens.n.div_ceil(BLOCK), device));
-    let mut cache = CodedHeads::new(bits, HEADS, layer.dim, device);
+    let mut cache = CodedHeads::new(bits, HEADS, layer.dim, layer.window, device);
     let read = |cache: &mut CodedHeads| -> Vec<Vec<f32>> {
         let attended = pieces(tokens.n).map(|(start, n)| {
             let [k, v, q] = tokens.part(start..start + n).map(|numbers| {
@@ -116,7 +116,7 @@ fn on_device(scheme: KvScheme, layer: Layer, tokens: &Tokens, device: &Device) -
                 Tensor::<3>::from_data(TensorData::new(numbers, [HEADS, rows, layer.dim]), device)
             });
             let Layer { window, softcap, .. } = layer;
-            cache.append(k, v, q.clone(), window, turns.as_ref());
+            cache.append(k, v, q.clone(), turns.as_ref());
             let attended = cache.attend(q, AttentionSpan { start, n, window, softcap }, turns.as_ref());
             attended.into_data().iter().collect()
         });

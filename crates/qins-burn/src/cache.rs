@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qins_model::{ModelConfig, Rope, RopeRegime};
+use qins_model::{LayerConfig, ModelConfig, Rope, RopeRegime};
 #[cfg(feature = "gpu")]
 use qins_quant::kv::BLOCK;
 use qins_quant::{
@@ -68,7 +68,7 @@ impl KvCache {
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
-        let store = || match scheme.form() {
+        let store = |layer: &LayerConfig| match scheme.form() {
             #[cfg(feature = "gpu")]
             KvForm::Floats(dtype) if !on_cpu(device) => {
                 Store::Encoded(Encoded::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))
@@ -76,14 +76,14 @@ impl KvCache {
             // Longer vectors than a kernel reads are on the host.
             #[cfg(feature = "gpu")]
             KvForm::Coded(bits) if !on_cpu(device) && dim <= CodedHeads::MOST_DIM => {
-                Store::Encoded(Encoded::GpuCoded(Box::new(CodedHeads::new(bits, heads, dim, device))))
+                Store::Encoded(Encoded::GpuCoded(Box::new(CodedHeads::new(bits, heads, dim, layer.window, device))))
             }
             KvForm::Floats(FloatDtype::F32) => Store::Plain { keys: empty(), values: empty() },
             KvForm::Floats(FloatDtype::F16 | FloatDtype::Bf16) | KvForm::Coded(_) => {
                 Store::Encoded(Encoded::Host(Heads::new(scheme, heads, dim, capacity)))
             }
         };
-        let layers = (0..config.layers.len()).map(|_| LayerCache { store: store(), scheme, len: 0 }).collect();
+        let layers = config.layers.iter().map(|layer| LayerCache { store: store(layer), scheme, len: 0 }).collect();
         Self {
             layers,
             rotations: [None, None],
@@ -322,7 +322,7 @@ impl Encoded {
             #[cfg(feature = "gpu")]
             Self::GpuCoded(heads) => {
                 let turns = rotation.and_then(Rotation::turns);
-                heads.append(k, v, q.clone(), span.window, turns);
+                heads.append(k, v, q.clone(), turns);
                 heads.attend(q, span, turns)
             }
         }

@@ -21,6 +21,9 @@ use crate::device::floats;
 pub struct CodedHeads {
     layout: BlockLayout,
     heads: usize,
+    /// Block i is in place of block i − `ring`, to which no query attends any longer.
+    ring: usize,
+    window: Option<usize>,
     /// Keys, and transformed values, after the closed blocks; `None` only during an append.
     open: Option<[Vectors; 2]>,
     /// `[heads, words]`, as [`BlockLayout`] has them, with room for `room` blocks; `None` before the first.
@@ -66,13 +69,19 @@ impl CodedHeads {
     /// The most elements of a vector.
     pub const MOST_DIM: usize = BlockLayout::MOST_DIM;
 
-    /// An empty cache for `heads` heads whose vectors have `dim` elements, at most [`MOST_DIM`](Self::MOST_DIM).
-    pub fn new(bits: CodedBits, heads: usize, dim: usize, device: &Device) -> Self {
+    /// An empty cache for `heads` heads whose vectors have `dim` elements, and of whose tokens a query attends to at most `window`.
+    ///
+    /// # Panics
+    /// When `dim` is more than [`MOST_DIM`](Self::MOST_DIM).
+    pub fn new(bits: CodedBits, heads: usize, dim: usize, window: Option<usize>, device: &Device) -> Self {
+        assert!(dim <= Self::MOST_DIM, "a coded cache: at most {} elements", Self::MOST_DIM);
         let layout = BlockLayout { bits, dim };
         let vectors = || Vectors::new(Form::Float, heads, dim, BLOCK, device);
         Self {
             layout,
             heads,
+            ring: window.map_or(usize::MAX, |window| window.div_ceil(BLOCK).max(1)),
+            window,
             open: Some([vectors(), vectors()]),
             closed: None,
             room: 0,
@@ -107,24 +116,26 @@ impl CodedHeads {
     }
 
     /// Appends keys, before their rotation, and values `[heads, n, dim]`, and what their rotated queries `[heads, group·n, dim]` say of the
-    /// channels. What no query attends to within `window` tokens is dropped.
+    /// channels. What no query attends to is dropped.
     ///
     /// As in [`Heads`](qins_quant::kv::Heads), a full block is closed when the next token comes, and an element that is not finite, or out of range,
     /// becomes NaN with all that share a scale with it.
     ///
     /// # Panics
-    /// When the tokens are of more than one block: they come in the [`pieces`](qins_quant::kv::KvScheme::pieces) of the scheme.
-    pub fn append(
-        &mut self,
-        k: Tensor<3>,
-        v: Tensor<3>,
-        queries: Tensor<3>,
-        window: Option<usize>,
-        turns: Option<&Turns>,
-    ) {
+    /// When keys, values and queries are not of the same tokens of all heads, or the tokens of more than one block: they come in the
+    /// [`pieces`](qins_quant::kv::KvScheme::pieces) of the scheme.
+    pub fn append(&mut self, k: Tensor<3>, v: Tensor<3>, queries: Tensor<3>, turns: Option<&Turns>) {
         let [_, n, _] = k.dims();
+        let [_, rows, _] = queries.dims();
+        let shape = |rows| [self.heads, rows, self.layout.dim];
+        assert_eq!(
+            [k.dims(), v.dims(), queries.dims()],
+            [shape(n), shape(n), shape(rows)],
+            "append: vectors of all heads"
+        );
+        assert!(rows.is_multiple_of(n), "append: queries of the same tokens");
         if self.len == (self.blocks + 1) * BLOCK {
-            self.close(ring(window), turns);
+            self.close(turns);
         }
         let start = self.len - self.blocks * BLOCK;
         assert!(start + n <= BLOCK, "append: tokens of one block");
@@ -133,30 +144,35 @@ impl CodedHeads {
         let v = hadamard(v, self.most[1]);
         self.open = Some([keys.append(k, start, self.most[0]), values.append(v, start, f32::MAX)]);
         let skip = SINKS.saturating_sub(self.len).min(n);
-        let [_, rows, _] = queries.dims();
         let squares = self.squares.take().expect("no append was cut short").into_dispatch();
         let squares = Dispatch::qins_add_squares(squares, queries.into_dispatch(), n, skip);
         self.squares = Some(Tensor::from_dispatch(squares));
         self.queries += rows / n * (n - skip);
         self.len += n;
-        let unseen = window.map_or(0, |window| (self.len + 1).saturating_sub(window) / BLOCK);
+        let unseen = self.window.map_or(0, |window| (self.len + 1).saturating_sub(window) / BLOCK);
         self.dropped = self.dropped.max(unseen.min(self.blocks));
     }
 
-    /// softmax(q·kᵀ / √dim)·v of rotated queries `[heads, group·n, dim]`; `turns` reach the blocks of all tokens.
+    /// softmax(q·kᵀ / √dim)·v of rotated queries `[heads, group·n, dim]`, the `n` latest tokens'.
+    ///
+    /// # Panics
+    /// When the queries are not of `n` tokens and all heads, `span` does not end with the tokens that were appended, or `turns` do not reach
+    /// all of them.
     pub fn attend(&self, queries: Tensor<3>, span: AttentionSpan, turns: Option<&Turns>) -> Tensor<3> {
         let [keys, values] = self.open.clone().expect("no append was cut short");
+        let [heads, rows, dim] = queries.dims();
+        assert_eq!([heads, dim], [self.heads, self.layout.dim], "attend: vectors of all heads");
+        assert!(rows.is_multiple_of(span.n) && span.start + span.n == self.len, "attend: queries of the latest tokens");
         let pairs = turns.map_or(0, |turns| turns.pairs);
+        let reach = turns.is_none_or(|turns| turns.blocks * BLOCK >= self.len);
+        assert!(reach && 2 * pairs <= dim, "attend: turns of all tokens and of channels that there are");
         // Without rotations there is no table, and nothing is read of it.
         let table = match turns.filter(|turns| turns.pairs > 0) {
             Some(turns) => turns.table.clone().into_dispatch(),
             None => queries.clone().into_dispatch(),
         };
-        let blocks = Blocks {
-            codes: Codes { layout: self.layout, pairs: pairs as u32 },
-            closed: self.blocks,
-            ring: ring(span.window),
-        };
+        let blocks =
+            Blocks { codes: Codes { layout: self.layout, pairs: pairs as u32 }, closed: self.blocks, ring: self.ring };
         // Nothing is read of what stands for it while there is none.
         let closed = self.closed.clone().unwrap_or_else(|| keys.words.clone()).into_dispatch();
         let (keys, values) = (keys.into(), values.into());
@@ -164,8 +180,8 @@ impl CodedHeads {
         hadamard(Tensor::from_dispatch(sums), f32::MAX)
     }
 
-    /// Closes the open block, in the place of one that no query attends to any longer if there are `ring` others.
-    fn close(&mut self, ring: usize, turns: Option<&Turns>) {
+    /// Closes the open block.
+    fn close(&mut self, turns: Option<&Turns>) {
         let BlockLayout { dim, .. } = self.layout;
         let [keys, values] = self.open.as_ref().expect("no append was cut short");
         let device = keys.words.device();
@@ -185,9 +201,9 @@ impl CodedHeads {
                 encoder.words(FullBlock { keys, values, squares, queries, pairs })
             })
             .collect();
-        let slot = self.blocks % ring;
+        let slot = self.blocks % self.ring;
         if slot >= self.room {
-            self.grow((slot + 1).max(2 * self.room).min(ring), &device);
+            self.grow((slot + 1).max(2 * self.room).min(self.ring), &device);
         }
         // Those of the head are before the first block's.
         let start = if self.blocks == 0 { 0 } else { self.layout.head() + slot * self.layout.block() };
@@ -211,11 +227,6 @@ impl CodedHeads {
         });
         self.room = room;
     }
-}
-
-/// The number of closed blocks of which a query can attend to a token.
-fn ring(window: Option<usize>) -> usize {
-    window.map_or(usize::MAX, |window| window.div_ceil(BLOCK).max(1))
 }
 
 /// The Hadamard transform of vectors `[heads, n, dim]`; elements of a larger magnitude than `most` are NaN.
