@@ -68,7 +68,7 @@ impl KvCache {
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
-        let store = |layer: &LayerConfig| match scheme.form() {
+        let store = |#[cfg_attr(not(feature = "gpu"), expect(unused))] layer: &LayerConfig| match scheme.form() {
             #[cfg(feature = "gpu")]
             KvForm::Floats(dtype) if !on_cpu(device) => {
                 Store::Encoded(Encoded::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))

@@ -23,7 +23,7 @@ mod simd;
 
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
-pub(crate) use planes::{Planes, per_planes};
+pub(crate) use planes::{Affine, Planes, per_planes};
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;

@@ -7,13 +7,34 @@ pub(crate) trait Planes: Copy {
     /// Code i is made of bit i of each plane, the lowest first; at most eight planes.
     fn codes(self, planes: &[u32]) -> [u8; 32];
 
-    /// Whether [`look_up`](Self::look_up) is faster than a division.
-    const LOOKS_UP: bool = false;
-
-    /// The numbers of codes of at most five planes in a table.
+    /// `scale·level + offset` of 32 codes, whose levels are computed by `level`, or in the first `2^planes` numbers of `table`:
+    /// whichever is faster.
     #[inline(always)]
-    fn look_up(self, planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
-        self.codes(planes).map(|code| table[usize::from(code) % 32])
+    fn place(
+        self,
+        planes: &[u32],
+        table: &[f32; 256],
+        level: impl Fn(f32) -> f32,
+        affine: Affine,
+        out: &mut [f32; 32],
+    ) {
+        let _ = table;
+        let codes = self.codes(planes);
+        out.iter_mut().zip(codes).for_each(|(x, code)| *x = affine.of(level(f32::from(code))));
+    }
+}
+
+/// What a level becomes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Affine {
+    pub(crate) scale: f32,
+    pub(crate) offset: f32,
+}
+
+impl Affine {
+    #[inline(always)]
+    pub(crate) fn of(self, level: f32) -> f32 {
+        self.scale * level + self.offset
     }
 }
 
@@ -42,7 +63,7 @@ impl Planes for Portable {
 pub(crate) mod x86 {
     use core::arch::x86_64::*;
 
-    use super::Planes;
+    use super::{Affine, Planes};
 
     /// AVX2.
     #[derive(Clone, Copy)]
@@ -85,12 +106,17 @@ pub(crate) mod x86 {
             unsafe { avx512(planes) }
         }
 
-        const LOOKS_UP: bool = true;
-
         #[inline(always)]
-        fn look_up(self, planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
+        fn place(
+            self,
+            planes: &[u32],
+            table: &[f32; 256],
+            _: impl Fn(f32) -> f32,
+            affine: Affine,
+            out: &mut [f32; 32],
+        ) {
             // SAFETY: as above.
-            unsafe { look_up(planes, table) }
+            unsafe { look_up(planes, table, affine, out) }
         }
     }
 
@@ -124,17 +150,34 @@ pub(crate) mod x86 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn look_up(planes: &[u32], table: &[f32; 32]) -> [f32; 32] {
+    fn look_up(planes: &[u32], table: &[f32; 256], affine: Affine, out: &mut [f32; 32]) {
         let codes = merged(planes);
-        let mut out = [0.0_f32; 32];
-        // SAFETY: `table` and `out` each have the 32 numbers that are read and written.
-        unsafe {
-            let (low, high) = (_mm512_loadu_ps(table.as_ptr()), _mm512_loadu_ps(table[16..].as_ptr()));
-            let of = |codes| _mm512_permutex2var_ps(low, _mm512_cvtepu8_epi32(codes), high);
-            _mm512_storeu_ps(out.as_mut_ptr(), of(_mm256_castsi256_si128(codes)));
-            _mm512_storeu_ps(out[16..].as_mut_ptr(), of(_mm256_extracti128_si256::<1>(codes)));
+        let part = |at: usize| {
+            // SAFETY: the callers below ask for 16 numbers at no more than 112, of 256.
+            unsafe { _mm512_loadu_ps(table.as_ptr().add(at)) }
+        };
+        // Of the codes without the bits from 32 on.
+        let within = |at: usize, codes| _mm512_permutex2var_ps(part(at), codes, part(at + 16));
+        let by_bit = |bit, codes, clear, set| {
+            _mm512_mask_blend_ps(_mm512_test_epi32_mask(codes, _mm512_set1_epi32(bit)), clear, set)
+        };
+        let level = |codes: __m512i| match planes.len() {
+            0..=5 => within(0, codes),
+            6 => by_bit(32, codes, within(0, codes), within(32, codes)),
+            7 => {
+                let [clear, set] = [0, 64].map(|at| by_bit(32, codes, within(at, codes), within(at + 32, codes)));
+                by_bit(64, codes, clear, set)
+            }
+            // SAFETY: a code is a byte, and the table has a number for each.
+            _ => unsafe { _mm512_i32gather_ps::<4>(codes, table.as_ptr()) },
+        };
+        let (scale, offset) = (_mm512_set1_ps(affine.scale), _mm512_set1_ps(affine.offset));
+        let halves = [_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes)];
+        for (out, codes) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+            let x = _mm512_add_ps(_mm512_mul_ps(scale, level(_mm512_cvtepu8_epi32(codes))), offset);
+            // SAFETY: `out` has the 16 numbers that are written.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) };
         }
-        out
     }
 
     #[inline]
@@ -208,16 +251,18 @@ mod tests {
             }
         }
         #[inline(always)]
-        fn numbers(reader: impl Planes, planes: &[u32], table: &[f32; 32], out: &mut [f32; 32]) {
-            *out = reader.look_up(planes, table);
+        fn numbers(reader: impl Planes, planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) {
+            reader.place(planes, table, |code| code * code, Affine { scale: 0.7, offset: -3.0 }, out);
         }
-        per_planes! { fn look_up(planes: &[u32], table: &[f32; 32], out: &mut [f32; 32]) = numbers }
-        let table = std::array::from_fn(|i| i as f32);
-        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
-            let (mut found, mut expected) = ([0.0; 32], [0; 32]);
-            look_up(simd, &all[..5], &table, &mut found);
-            codes(simd, &all[..5], &mut expected);
-            assert_eq!(found, expected.map(f32::from), "{simd}");
+        per_planes! { fn place(planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) = numbers }
+        let table = std::array::from_fn(|i| (i * i) as f32);
+        for n in 1..=all.len() {
+            for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+                let (mut found, mut expected) = ([0.0; 32], [0; 32]);
+                place(simd, &all[..n], &table, &mut found);
+                codes(simd, &all[..n], &mut expected);
+                assert_eq!(found, expected.map(|code| 0.7 * table[usize::from(code)] - 3.0), "{simd}, {n}");
+            }
         }
     }
 }

@@ -2,12 +2,28 @@
 
 use super::{
     BLOCK,
-    trellis::{BYTES, Levels, TABLED, TABLES, classes},
+    trellis::{BYTES, Levels, TABLES, byte_level, classes},
 };
-use crate::kernel::Planes;
+use crate::kernel::{Affine, Planes};
 
 /// Codes of a plane's word.
 pub(super) const WORD: usize = 32;
+
+/// Evaluates an expression with the bits of a code as the constant `$n`, so that its loops over them are unrolled.
+macro_rules! with_bits {
+    ($bits:expr, $n:ident => $body:expr) => {
+        with_bits!(@ $bits, $n => $body; 1 2 3 4 5 6 7)
+    };
+    (@ $bits:expr, $n:ident => $body:expr; $($each:literal)*) => {
+        match $bits {
+            $($each => {
+                const $n: usize = $each;
+                $body
+            })*
+            _ => {}
+        }
+    };
+}
 
 /// Codes of keys: for each channel, a plane of 64 bits for each bit of its codes, one bit for each token.
 #[derive(Clone, Debug, Default)]
@@ -29,24 +45,28 @@ impl ChannelCodes {
         }
     }
 
-    /// The levels of all channels, from −1 to 1: `[dim, BLOCK]`.
+    /// The numbers of all channels, `[dim, BLOCK]`; `affine` has the scale and offset of each.
     #[inline(always)]
-    pub(super) fn levels(&self, reader: impl Planes, out: &mut [f32]) {
+    pub(super) fn read(&self, reader: impl Planes, affine: impl Iterator<Item = Affine>, out: &mut [f32]) {
         let mut planes = &self.planes[..];
-        for (bits, out) in self.bits.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        for ((bits, affine), out) in self.bits.iter().zip(affine).zip(out.as_chunks_mut::<BLOCK>().0) {
             let (own, rest) = planes.split_at(usize::from(*bits));
             planes = rest;
+            let halves = out.as_chunks_mut::<WORD>().0.iter_mut();
             if *bits == BYTES {
-                let mut bytes = [0; BLOCK];
-                bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, eight)| *to = eight.to_le_bytes());
-                out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
+                for (out, own) in halves.zip(own.as_chunks::<4>().0) {
+                    let bytes = own.map(u64::to_le_bytes);
+                    place_bytes(bytes.as_flattened(), affine, out);
+                }
                 continue;
             }
-            for (half, out) in out.as_chunks_mut::<WORD>().0.iter_mut().enumerate() {
-                let word = |plane: u64| (plane >> (32 * half)) as u32;
-                let u = own[0];
-                let classes = classes(u, u << 1, u << 2).map(word);
-                read(reader, *bits, classes, own[1..].iter().map(|plane| word(*plane)), out);
+            let u = own[0];
+            let classes = classes(u, u << 1, u << 2);
+            for (half, out) in halves.enumerate() {
+                let word = |plane: u64| (plane >> (WORD * half)) as u32;
+                with_bits!(*bits, N => if let Some(own) = own.first_chunk::<N>() {
+                    place(reader, classes.map(word), own.map(word), affine, out);
+                });
             }
         }
     }
@@ -104,20 +124,20 @@ impl TokenCodes {
         }
     }
 
-    /// The levels of the channels of word `word` of a token, from −1 to 1.
+    /// The numbers of the channels of word `word` of a token.
     #[inline(always)]
-    pub(super) fn levels(&self, reader: impl Planes, token: usize, word: usize, out: &mut [f32; WORD]) {
-        let bits = usize::from(self.bits);
-        let planes = &self.planes[word * BLOCK * bits..][..BLOCK * bits];
-        let own = &planes[token * bits..][..bits];
+    pub(super) fn read(&self, reader: impl Planes, [token, word]: [usize; 2], scale: f32, out: &mut [f32; WORD]) {
+        let (affine, at) = (Affine { scale, offset: 0.0 }, word * BLOCK + token);
         if self.bits == BYTES {
-            let mut bytes = [0; WORD];
-            bytes.as_chunks_mut().0.iter_mut().zip(own).for_each(|(to, four)| *to = four.to_le_bytes());
-            out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = Levels::new(BYTES).at(f32::from(byte)));
-            return;
+            let own = self.planes.as_chunks::<{ BYTES as usize }>().0[at];
+            let bytes = own.map(u32::to_le_bytes);
+            return place_bytes(bytes.as_flattened(), affine, out);
         }
-        let before = |tokens: usize| token.checked_sub(tokens).map_or(0, |token| planes[token * bits]);
-        read(reader, self.bits, classes(own[0], before(1), before(2)), own[1..].iter().copied(), out);
+        with_bits!(self.bits, N => {
+            let planes = self.planes.as_chunks::<N>().0;
+            let before = |tokens: usize| if token < tokens { 0 } else { planes[at - tokens][0] };
+            place(reader, classes(planes[at][0], before(1), before(2)), planes[at], affine, out);
+        });
     }
 
     /// `[words, BLOCK, bits]`; of bytes, four in a word.
@@ -135,17 +155,17 @@ fn plane(codes: &[u8; WORD], bit: u8) -> u32 {
     (0..WORD).map(|i| u32::from(codes[i] >> bit & 1) << i).sum()
 }
 
-/// The levels of 32 codes, from what their lowest bits mean in the trellis, and their other bits.
+/// The numbers of 32 codes, from what their lowest bits mean in the trellis, and all of their bits.
 #[inline(always)]
-fn read<P: Planes>(reader: P, bits: u8, classes: [u32; 2], others: impl Iterator<Item = u32>, out: &mut [f32; WORD]) {
+fn place<const N: usize>(reader: impl Planes, classes: [u32; 2], own: [u32; N], affine: Affine, out: &mut [f32; WORD]) {
     let mut planes = [0; 8];
     planes[..2].copy_from_slice(&classes);
-    planes[2..].iter_mut().zip(others).for_each(|(plane, other)| *plane = other);
-    let planes = &planes[..usize::from(bits) + 1];
-    if P::LOOKS_UP && bits <= TABLED {
-        *out = reader.look_up(planes, &TABLES[usize::from(bits)]);
-        return;
-    }
-    let (codes, levels) = (reader.codes(planes), Levels::new(bits));
-    out.iter_mut().zip(codes).for_each(|(x, code)| *x = levels.at(f32::from(code)));
+    planes[2..=N].copy_from_slice(&own[1..]);
+    let levels = const { Levels::new(N as u8) };
+    reader.place(&planes[..=N], &TABLES[N], |index| levels.at(index), affine, out);
+}
+
+#[inline(always)]
+fn place_bytes(bytes: &[u8], affine: Affine, out: &mut [f32; WORD]) {
+    out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = affine.of(byte_level(*byte)));
 }

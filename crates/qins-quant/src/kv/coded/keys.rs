@@ -10,7 +10,7 @@ use super::{
     trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, about_error, find_codes},
 };
 use crate::{
-    kernel::{Planes, Simd},
+    kernel::{Affine, Planes, Simd},
     kv::softmax::worse,
 };
 
@@ -113,13 +113,11 @@ impl KeyBlock {
     /// Decodes into `[dim, BLOCK]`.
     #[inline(always)]
     pub(super) fn read(&self, reader: impl Planes, base: &[f16], out: &mut [f32]) {
-        self.codes.levels(reader, out);
-        let numbers = base.iter().zip(&self.scales).zip(&self.offsets);
-        for (out, ((base, bits), offset)) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(numbers) {
+        let affine = base.iter().zip(&self.scales).zip(&self.offsets).map(|((base, bits), offset)| {
             let scale = scale(*bits);
-            let offset = base.to_f32() + scale * (f32::from(*offset) * OFFSET);
-            out.iter_mut().for_each(|x| *x = scale * *x + offset);
-        }
+            Affine { scale, offset: base.to_f32() + scale * (f32::from(*offset) * OFFSET) }
+        });
+        self.codes.read(reader, affine, out);
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -20,24 +20,27 @@ pub(super) const BYTES: u8 = 8;
 /// The curvature of the levels.
 const CURVATURE: f32 = 1.0;
 
-/// Most bits of a code whose levels are in [`TABLES`].
-pub(super) const TABLED: u8 = 4;
-
-/// The levels of codes of few bits, by their index.
-pub(super) static TABLES: [[f32; 32]; TABLED as usize + 1] = {
-    let mut tables = [[0.0; 32]; TABLED as usize + 1];
+/// The levels of codes of up to seven bits, by their bits and index.
+pub(super) static TABLES: [[f32; 256]; BYTES as usize] = {
+    let mut tables = [[0.0; 256]; BYTES as usize];
     let mut bits = 1;
-    while bits <= TABLED {
+    while bits < BYTES {
         let levels = Levels::new(bits);
-        let mut index: u8 = 0;
+        let mut index = 0;
         while index < 2 << bits {
-            tables[bits as usize][index as usize] = levels.at(index as f32);
+            tables[bits as usize][index] = levels.at(index as f32);
             index += 1;
         }
         bits += 1;
     }
     tables
 };
+
+/// The level of a code that is a byte.
+#[inline(always)]
+pub(super) fn byte_level(byte: u8) -> f32 {
+    (f32::from(byte) - 127.5) * (1.0 / 127.5)
+}
 
 /// A number for each lane.
 pub(super) type Lanes = [f32; LANES];

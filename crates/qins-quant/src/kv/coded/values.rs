@@ -71,12 +71,15 @@ impl ValueBlock {
     #[inline(always)]
     pub(super) fn read(&self, reader: impl Planes, dim: usize, out: &mut [f32]) {
         let groups = dim.div_ceil(GROUP);
-        let mut levels = [0.0; WORD];
-        for (token, out) in out.chunks_exact_mut(dim).enumerate() {
-            for (group, (out, bits)) in out.chunks_mut(GROUP).zip(&self.scales[token * groups..]).enumerate() {
-                self.codes.levels(reader, token, group, &mut levels);
-                let scale = scale(*bits);
-                out.iter_mut().zip(&levels).for_each(|(x, level)| *x = scale * level);
+        for (token, (out, scales)) in out.chunks_exact_mut(dim).zip(self.scales.chunks_exact(groups)).enumerate() {
+            let (whole, rest) = out.as_chunks_mut::<GROUP>();
+            for (group, (out, bits)) in whole.iter_mut().zip(scales).enumerate() {
+                self.codes.read(reader, [token, group], scale(*bits), out);
+            }
+            if !rest.is_empty() {
+                let mut last = [0.0; GROUP];
+                self.codes.read(reader, [token, groups - 1], scale(scales[groups - 1]), &mut last);
+                rest.copy_from_slice(&last[..rest.len()]);
             }
         }
     }
