@@ -132,8 +132,8 @@ struct Pass<'a> {
     span: AttentionSpan,
     rotations: Option<&'a Rotations>,
     running: Running,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    /// Keys or values of a block.
+    vectors: Vec<f32>,
     scores: Vec<f32>,
     /// The queries, as a block has them.
     turned: Vec<f32>,
@@ -148,7 +148,6 @@ impl<'a> Pass<'a> {
         rotations: Option<&'a Rotations>,
     ) -> Self {
         let rows = queries.len() / dim;
-        let vectors = || vec![0.0; BLOCK * dim];
         Self {
             simd: Simd::get(),
             head,
@@ -157,8 +156,7 @@ impl<'a> Pass<'a> {
             span,
             rotations,
             running: Running::new(rows, dim),
-            keys: vectors(),
-            values: vectors(),
+            vectors: vec![0.0; BLOCK * dim],
             scores: vec![0.0; rows * BLOCK],
             turned: Vec::new(),
         }
@@ -167,48 +165,54 @@ impl<'a> Pass<'a> {
     fn block(&mut self, block: usize) {
         let (dim, rows, start) = (self.dim, self.queries.len() / self.dim, block * BLOCK);
         let end = (start + BLOCK).min(self.span.start + self.span.n);
-        let n = end - start;
-        // Keys are [n, dim], or [dim, BLOCK] in closed blocks; values [n, dim].
-        let (queries, closed) = match self.head {
-            Head::Floats { keys, values } => {
-                keys.read(start..end, &mut self.keys[..n * dim]);
-                values.read(start..end, &mut self.values[..n * dim]);
-                (self.queries, false)
+        let closed = matches!(self.head, Head::Coded(head) if head.is_closed(block));
+        // A closed block is passed as a whole, whatever of it is attended to.
+        let n = if closed { BLOCK } else { end - start };
+        // First the keys are in it, then the values: both would not fit the fastest cache.
+        let vectors = &mut self.vectors[..n * dim];
+        let scores = &mut self.scores[..rows * n];
+        match self.head {
+            Head::Floats { keys, .. } => {
+                keys.read(start..end, vectors);
+                scores_by_token(self.simd, scores, self.queries, vectors, dim);
             }
-            Head::Coded(head) if head.is_closed(block) => {
-                head.read(block, self.rotations, &mut self.keys, &mut self.values);
-                match self.rotations {
+            // Of closed blocks they are [dim, BLOCK].
+            Head::Coded(head) if closed => {
+                head.read_keys(block, self.rotations, vectors);
+                let queries = match self.rotations {
                     // A query at p and a key at start + i turn against each other by p − start − i.
                     Some(rotations) if start > 0 => {
                         self.turned.clear();
                         self.turned.extend_from_slice(self.queries);
                         rotations.rotate_back(&mut self.turned, dim, start);
-                        (&self.turned[..], true)
+                        &self.turned[..]
                     }
-                    _ => (self.queries, true),
-                }
+                    _ => self.queries,
+                };
+                scores_by_channel(self.simd, scores, queries, vectors);
             }
             Head::Coded(head) => {
-                let [keys, values] = head.open(n);
-                self.keys[..n * dim].copy_from_slice(keys);
-                self.values[..n * dim].copy_from_slice(values);
+                vectors.copy_from_slice(head.open(n)[0]);
                 if let Some(rotations) = self.rotations {
-                    rotations.rotate(&mut self.keys[..n * dim], dim, start);
+                    rotations.rotate(vectors, dim, start);
                 }
-                (self.queries, false)
+                scores_by_token(self.simd, scores, self.queries, vectors, dim);
             }
-        };
-        // A closed block is passed as a whole, whatever of it is attended to.
-        let n = if closed { BLOCK } else { n };
-        let scores = &mut self.scores[..rows * n];
-        if closed {
-            scores_by_channel(self.simd, scores, queries, &self.keys);
-        } else {
-            scores_by_token(self.simd, scores, queries, &self.keys[..n * dim], dim);
         }
         self.running.weigh(scores, start, self.span, dim);
+        let values = match self.head {
+            Head::Floats { values, .. } => {
+                values.read(start..end, vectors);
+                vectors
+            }
+            Head::Coded(head) if closed => {
+                head.read_values(block, vectors);
+                vectors
+            }
+            Head::Coded(head) => head.open(n)[1],
+        };
         let out = &mut self.running.outs[usize::from(closed)];
-        add_values(self.simd, out, scores, &self.values[..n * dim], dim, n);
+        add_values(self.simd, out, scores, values, dim, n);
     }
 }
 

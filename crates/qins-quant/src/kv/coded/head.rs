@@ -101,21 +101,28 @@ impl CodedHead {
         block < self.dropped + self.blocks.len()
     }
 
-    /// Keys of a closed block, `[dim, BLOCK]`, rotated by their places in it; and its values, `[BLOCK, dim]`, transformed.
-    pub(in crate::kv) fn read(
-        &self,
-        block: usize,
-        rotations: Option<&Rotations>,
-        keys: &mut [f32],
-        values: &mut [f32],
-    ) {
-        let Some((coded_keys, coded_values)) = block.checked_sub(self.dropped).and_then(|i| self.blocks.get(i)) else {
-            return;
-        };
-        let sinks = self.sinks.each_ref().map(|sinks| if block == 0 { &sinks[..] } else { &[] });
-        read_keys(Simd::get(), coded_keys, self.encoder.base(), sinks[0], rotations, keys);
-        read_values(Simd::get(), coded_values, self.dim, values);
-        values[..sinks[1].len()].copy_from_slice(sinks[1]);
+    /// Keys of a closed block, rotated by their places in it: `[dim, BLOCK]`.
+    pub(in crate::kv) fn read_keys(&self, block: usize, rotations: Option<&Rotations>, out: &mut [f32]) {
+        if let Some((keys, _)) = self.closed(block) {
+            read_keys(Simd::get(), keys, self.encoder.base(), self.sinks(block, 0), rotations, out);
+        }
+    }
+
+    /// Values of a closed block, transformed: `[BLOCK, dim]`.
+    pub(in crate::kv) fn read_values(&self, block: usize, out: &mut [f32]) {
+        if let Some((_, values)) = self.closed(block) {
+            read_values(Simd::get(), values, self.dim, out);
+            let sinks = self.sinks(block, 1);
+            out[..sinks.len()].copy_from_slice(sinks);
+        }
+    }
+
+    fn closed(&self, block: usize) -> Option<&(KeyBlock, ValueBlock)> {
+        block.checked_sub(self.dropped).and_then(|i| self.blocks.get(i))
+    }
+
+    fn sinks(&self, block: usize, which: usize) -> &[f32] {
+        if block == 0 { &self.sinks[which] } else { &[] }
     }
 
     /// Keys and values of the first `n` tokens that are not in closed blocks, `[n, dim]`, as they came.
