@@ -270,7 +270,10 @@ impl Checkpoint {
     }
 
     /// A tensor's bytes, after comparison with its checksum.
-    pub(super) fn intact(&self, name: &str) -> Result<&[u8], Error> {
+    ///
+    /// # Errors
+    /// When it is missing, has no checksum, or does not match it.
+    pub fn intact(&self, name: &str) -> Result<&[u8], Error> {
         let (_, _, bytes) = self.require(name)?;
         match self.is_intact(name) {
             Some(true) => Ok(bytes),
