@@ -109,11 +109,15 @@ pub(crate) fn verify(py: Python<'_>, model: PathBuf, against: Option<PathBuf>) -
     })
 }
 
-/// Compares every tensor of an encoded checkpoint with its checksum.
+/// Checks that an encoded checkpoint has every tensor of its modules, and compares all with their checksums.
 #[pyfunction]
 pub(crate) fn check_intact(py: Python<'_>, model: PathBuf) -> PyResult<()> {
     py.detach(|| {
         let checkpoint = open(&model)?;
+        for module in checkpoint.encoded_modules() {
+            let names = checkpoint.tensors_of_module(module).map_err(errors::file)?;
+            names.iter().try_for_each(|name| checkpoint.require(name).map(drop)).map_err(errors::file)?;
+        }
         checkpoint.tensors().try_for_each(|tensor| checkpoint.intact(tensor).map(drop)).map_err(errors::file)
     })
 }
