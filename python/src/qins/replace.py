@@ -45,58 +45,67 @@ def encode_linears(
     config: object | None = None,
 ) -> Quantization:
     """As `convert_linear_to_qins`; returns what was encoded, and how."""
-    choose = _policy(scheme, targets, overrides)
+    choose = _Policy(scheme, targets, overrides)
     config = getattr(model, "config", None) if config is None else config
-    found = Quantization()
-    matched: set[str] = set()
-
-    def part(name: str, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        chosen = choose(name, matched)
-        if chosen is None:
-            found.ignore.append(name)
-            plain = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta", dtype=weight.dtype)
-            plain.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-            layer = plain
-        else:
-            layer = Linear.of_weight(weight, chosen, kernel=kernel)
-            found.modules[name] = layer.storage
-        layer.bias = bias
-        return layer
-
-    for name, module in list(model.named_modules()):
-        leaf = name.rpartition(".")[2]
-        if isinstance(module, nn.Linear) and (linears := fused_rows(config, leaf, module)):
-            parent = name.removesuffix(leaf)
-            rows = torch.split(module.weight, list(linears.values()))
-            biases = [None] * len(linears) if module.bias is None else torch.split(module.bias, list(linears.values()))
-            names = [parent + linear for linear in linears]
-            if all(choose(linear, matched) is None for linear in names):
-                found.ignore.extend(names)
-                continue
-            biases = [None if bias is None else nn.Parameter(bias.detach().clone()) for bias in biases]
-            layers = {linear: part(parent + linear, *rest) for linear, *rest in zip(linears, rows, biases, strict=True)}
-            found.fused[name] = names
-            _set(model, name, FusedLinear(layers))
-        elif isinstance(module, nn.Linear) and not _is_tied(model, module):
-            if choose(name, matched) is None:
-                found.ignore.append(name)
-            else:
-                _set(model, name, part(name, module.weight, module.bias))
-        elif isinstance(module, nn.Embedding):
-            chosen = choose(name, matched)
-            if chosen is None:
-                found.ignore.append(name)
-                continue
-            matrix = encode(module.weight, chosen)
-            table = embedding_like(module, storage_of(matrix), module.weight.dtype)
-            table.fill(matrix)
-            found.modules[name] = table.storage
-            table.to(module.weight.device)
-            tie(model, name, module, table)
-    wanted = set(overrides) | ({str(targets)} if not found.modules else set())
-    for missed in sorted(wanted - matched):
+    plans = list(_matrices(model, config))
+    names = [name for _, _, linears in plans for name in linears]
+    nothing = [] if any(map(choose, names)) else [str(targets)]
+    for missed in choose.unmatched(names) + nothing:
         raise PolicyError(f"expected `{missed}` to match a linear of the model, found none")
+    found = Quantization(ignore=[name for name in names if choose(name) is None])
+    # The model changes once everything is encoded, or not at all.
+    layers = []
+    for name, module, linears in plans:
+        if not any(map(choose, linears)):
+            continue
+        if isinstance(module, nn.Embedding):
+            matrix = encode(module.weight, choose(name))
+            layer = embedding_like(module, storage_of(matrix), module.weight.dtype)
+            layer.fill(matrix)
+            layer.to(module.weight.device)
+            found.modules[name] = layer.storage
+            layers.append((name, layer))
+            continue
+        rows = list(linears.values())
+        weights = torch.split(module.weight.detach(), rows)
+        biases = [None] * len(rows) if module.bias is None else torch.split(module.bias.detach(), rows)
+        parts = {}
+        for linear, weight, bias in zip(linears, weights, biases, strict=True):
+            part = _plain(weight) if choose(linear) is None else Linear.of_weight(weight, choose(linear), kernel=kernel)
+            part.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=module.bias.requires_grad)
+            if isinstance(part, Linear):
+                found.modules[linear] = part.storage
+            parts[linear.rpartition(".")[2]] = part
+        if list(linears) == [name]:
+            layers.append((name, part))
+        else:
+            found.fused[name] = list(linears)
+            layers.append((name, FusedLinear(parts)))
+    for name, layer in layers:
+        if isinstance(layer, Embedding):
+            tie(model, name, _get(model, name), layer)
+        else:
+            _set(model, name, layer)
     return found
+
+
+def _matrices(model: nn.Module, config: object | None):
+    """The linears and embeddings of a model that have weights of their own: name, module, and the rows of each linear in it."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            yield name, module, {name: module.num_embeddings}
+        elif isinstance(module, nn.Linear) and not _is_tied(model, module):
+            leaf = name.rpartition(".")[2]
+            linears = fused_rows(config, leaf, module)
+            own = {name: module.out_features}
+            yield name, module, own if linears is None else {name.removesuffix(leaf) + n: r for n, r in linears.items()}
+
+
+def _plain(weight: Tensor) -> nn.Linear:
+    """A linear of a copy of some rows."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta", dtype=weight.dtype)
+    linear.weight = nn.Parameter(weight.clone(), requires_grad=False)
+    return linear
 
 
 def install(model: nn.Module, quantization: Quantization, dtype: torch.dtype) -> None:
@@ -179,44 +188,52 @@ def _shares(module: nn.Module, embedding: nn.Embedding) -> bool:
     return isinstance(module, nn.Linear) and module.weight is embedding.weight
 
 
-def _policy(scheme: str, targets: str | Sequence[str], overrides: Sequence[str]):
-    """A function of a linear's name and a set that it adds what matched to: its scheme, or `None` where it stays plain."""
+class _Policy:
+    """The scheme of a linear by its name; `None` where it stays plain."""
 
-    def check(name: str) -> str | None:
+    def __init__(self, scheme: str, targets: str | Sequence[str], overrides: Sequence[str]) -> None:
+        self.scheme = self._scheme(scheme)
+        if isinstance(targets, str) and targets in _LEFT:
+            self.is_target = lambda leaf: leaf not in _LEFT[targets]
+        else:
+            names = [name.strip() for name in targets.split(",")] if isinstance(targets, str) else list(targets)
+            known = {role.removesuffix("_proj"): role for role in ROLES} | {role: role for role in ROLES}
+            if unknown := [name for name in names if name not in known]:
+                message = f"unknown target `{unknown[0]}`: expected safe, all, full, or a list of {', '.join(ROLES)}"
+                raise PolicyError(message)
+            roles = {known[name] for name in names}
+            self.is_target = lambda leaf: leaf in roles
+        self.rules = [self._rule(text) for text in overrides]
+
+    @staticmethod
+    def _scheme(name: str) -> str | None:
         if name not in (*SCHEMES, "none"):
             raise PolicyError(f"unknown scheme `{name}`: expected one of none, {', '.join(SCHEMES)}")
         if name in ("lossless", "rate"):
             raise PolicyError(f"expected a scheme for matrices in memory, found `{name}`, which is for files")
         return None if name == "none" else name
 
-    default = check(scheme)
-    if isinstance(targets, str) and targets in _LEFT:
-        chosen = lambda leaf: leaf not in _LEFT[targets]  # noqa: E731
-    else:
-        names = [name.strip() for name in targets.split(",")] if isinstance(targets, str) else list(targets)
-        short = {role.removesuffix("_proj"): role for role in ROLES} | {role: role for role in ROLES}
-        if unknown := [name for name in names if name not in short]:
-            raise PolicyError(f"unknown target `{unknown[0]}`: expected safe, all, full, or a list of {', '.join(ROLES)}")
-        chosen = lambda leaf: leaf in {short[name] for name in names}  # noqa: E731
-    rules = []
-    for text in overrides:
-        pattern, is_rule, name = text.rpartition("=")
-        if not is_rule or not pattern:
+    def _rule(self, text: str) -> tuple[str, str, str | None]:
+        pattern, _, name = text.rpartition("=")
+        if not pattern:
             raise PolicyError(f"expected PATTERN=SCHEME such as down_proj=q6 or model.layers.0.*=q8, found `{text}`")
-        rules.append((text, pattern.replace("[", "[[]"), check(name)))
+        # Of the shell's patterns, `*` and `?` only.
+        return text, pattern.replace("[", "[[]"), self._scheme(name)
 
-    def choose(name: str, matched: set[str]) -> str | None:
-        leaf = name.rpartition(".")[2]
-        if is_target := chosen(leaf):
-            matched.add(str(targets))
-        result = default if is_target else None
-        for text, pattern, other in rules:
-            if any(fnmatchcase(of, pattern) for of in (name, leaf, leaf.removesuffix("_proj"))):
-                matched.add(text)
-                result = other
-        return result
+    def __call__(self, name: str) -> str | None:
+        scheme = self.scheme if self.is_target(name.rpartition(".")[2]) else None
+        for _, pattern, other in self.rules:
+            scheme = other if _matches(name, pattern) else scheme
+        return scheme
 
-    return choose
+    def unmatched(self, names: list[str]) -> list[str]:
+        """The overrides that match none of these linears."""
+        return [text for text, pattern, _ in self.rules if not any(_matches(name, pattern) for name in names)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    leaf = name.rpartition(".")[2]
+    return any(fnmatchcase(of, pattern) for of in (name, leaf, leaf.removesuffix("_proj")))
 
 
 def _path(model: nn.Module, name: str) -> str:

@@ -213,17 +213,9 @@ class _Loader:
         self.layer, self.name, self.cols = [layer], name, cols
 
     def __call__(self, param: nn.Parameter, stored: Tensor, shard_id: str | int | None = None) -> None:
-        places = self.layer[0].qins_places
-        if shard_id is None and len(places) > 1:
-            # A fused matrix, in the order of its linears.
-            for i, piece in enumerate(torch.split(stored, [total for total, _ in places])):
-                self._load(i, piece)
-        else:
-            self._load(SHARDS.get(shard_id, shard_id or 0), stored)
-
-    def _load(self, i: int, stored: Tensor) -> None:
-        layer = self.layer[0]
-        if (i, self.name) not in layer.qins_expected:
+        layer, i = self.layer[0], SHARDS.get(shard_id, shard_id or 0)
+        # A fused matrix has no parts, and a layer of several linears no tensor without a shard.
+        if (i, self.name) not in layer.qins_expected or (shard_id is None and len(layer.shards) > 1):
             raise CheckpointError(f"{layer.prefix}: expected no {self.name} of its linear {i}, found one")
         total, rows = layer.qins_places[i]
         if self.name == "weight_shape":
