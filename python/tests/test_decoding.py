@@ -1,5 +1,7 @@
 """Decoding in PyTorch gives the bits that Rust gives."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,33 @@ from qins.decoding import DTYPES, decode  # noqa: E402
 from qins.storage import Storage  # noqa: E402
 
 SHAPES = [(1, 1), (2, 31), (3, 32), (5, 33), (4, 128), (3, 129), (7, 257), (2, 300), (33, 576)]
+
+
+def vectors():
+    """The test vectors of docs/format.md: scheme, parts, and the decoded bits."""
+    document = (pathlib.Path(__file__).parents[2] / "docs/format.md").read_text()
+    for line in document.rpartition("## Test vectors")[2].splitlines():
+        words, arrow, decoded = line.strip().partition(" -> ")
+        if arrow:
+            scheme, *parts = words.split()
+            yield scheme, dict(part.split("=") for part in parts), [int(word, 16) for word in decoded.split()]
+
+
+@pytest.mark.parametrize("vector", list(vectors()), ids=lambda vector: vector[0])
+def test_vectors_of_the_document(vector):
+    name, parts, expected = vector
+    storage = Storage("companded-f32", "bfloat16") if name == "f32" else Storage(name)
+    arrays = {
+        part: np.frombuffer(bytearray.fromhex(parts[part]), dtype).reshape(shape)
+        for part, (dtype, shape) in storage.parts(1, 5).items()
+    }
+    matrix = qins.EncodedMatrix.from_parts(arrays, storage.scheme, (1, 5), source_dtype=storage.source_dtype)
+    assert bits(matrix.decode()).tolist() == [expected]
+    assert bits(in_torch(matrix, arrays)).tolist() == [expected]
+
+
+def test_every_scheme_in_memory_has_a_vector():
+    assert [scheme for scheme, *_ in vectors()] == ["f32", "q8g", "q8", "q6", "q5", "q4", "q3"]
 
 
 def encoded(shape, scheme, source="float32", seed=0, **options):
