@@ -12,8 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from conftest import FAMILIES  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 IDS = torch.tensor([[3, 17, 5, 88, 42, 7]])
 
@@ -123,17 +122,6 @@ def test_shards(atlas, tmp_path):
     checked = qins.verify(again)
     assert checked.ok, checked.faults
     torch.testing.assert_close(logits(load(again)), logits(load(tmp_path / "encoded")), rtol=0, atol=0)
-    # A tensor that is in no shard is missed, though each has its checksum.
-    lost, index = "model.norm.weight", again / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
-    shard = again / content["weight_map"].pop(lost)
-    index.write_text(json.dumps(content))
-    with safe_open(shard, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(shard)
-    del tensors[lost]
-    save_file(tensors, shard, metadata)
-    assert any(lost in fault for fault in qins.verify(again).faults)
 
 
 def test_damage_is_found_before_anything_is_decoded(atlas, tmp_path):
