@@ -30,10 +30,14 @@ pub(crate) fn qins() -> Command {
     run
 }
 
+/// The directory that cargo builds in.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
+}
+
 /// Whether a program was built before, so that cargo may be quiet.
 pub(crate) fn is_built(program: &str) -> bool {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    target.join("debug").join(program).with_extension(env::consts::EXE_EXTENSION).exists()
+    target().join("debug").join(program).with_extension(env::consts::EXE_EXTENSION).exists()
 }
 
 /// Runs a command, and returns its exit code.

@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod cargo;
 mod fuzz;
+mod python;
 mod qins;
 mod test;
 mod tidy;

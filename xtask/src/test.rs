@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     cargo::{self, Outcome},
-    tidy,
+    python, tidy,
 };
 
 /// Run the tests: the house rules, then every test and doctest of the workspace.
@@ -15,6 +15,11 @@ pub(crate) struct Test {
     /// Run the cross-backend tests on this backend instead: ndarray, or wgpu, which needs a graphics card or a software Vulkan driver
     #[arg(long, value_parser = ["flex", "ndarray", "wgpu"], default_value = "flex")]
     backend: String,
+    /// Run the tests of the Python package instead, in a virtual environment of their own, with what this needs installed there: numpy (none
+    /// but it), torch, transformers or vllm, some 8 GB
+    #[arg(long, value_name = "WITH", value_parser = ["numpy", "torch", "transformers", "vllm"], num_args = 0..=1,
+          default_missing_value = "vllm", conflicts_with = "backend")]
+    python: Option<String>,
     /// Passed on to the test programs, after `--`
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -22,6 +27,9 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(&self) -> Outcome {
+        if let Some(extra) = &self.python {
+            return python::test(extra, &self.arguments);
+        }
         if self.backend == "flex" { self.everything() } else { self.across_backends() }
     }
 

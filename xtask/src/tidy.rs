@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::cargo::{self, Outcome};
 
 /// Which of the workspace's crates a crate may depend on. Nothing points the other way.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("qins-codec", &[]),
     ("codec-no-std", &["qins-codec"]),
     ("qins-quant", &["qins-codec"]),
     ("qins-model", &["qins-quant"]),
+    ("qins-py", &["qins-model", "qins-quant"]),
     ("qins-burn", &["qins-model", "qins-quant"]),
     ("qins-eval", &["qins-burn", "qins-model", "qins-quant"]),
     ("qins", &["qins-burn", "qins-eval", "qins-model", "qins-quant"]),

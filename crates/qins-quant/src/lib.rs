@@ -4,6 +4,7 @@
 //! - [`kernel`]: products with encoded matrices, on slices.
 //! - [`checkpoint`]: Hugging Face checkpoints, plain and encoded, memory-mapped and written atomically.
 //! - [`convert`]: encodes a checkpoint, a band of rows at a time; [`export`]: decodes it again.
+//! - [`inspect`]: the schemes, shapes and bits per weight of a checkpoint.
 //! - [`mixture`]: a scheme for each matrix, chosen by measured error under a budget.
 //! - [`output`]: output files that appear complete or not at all.
 //! - [`verify`]: checks a checkpoint against its checksums, and measures its error against the source ([`Fidelity`]).
@@ -33,6 +34,7 @@ mod forms;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod inspect;
 pub mod json;
 pub mod kernel;
 pub mod kv;

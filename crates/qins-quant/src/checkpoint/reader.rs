@@ -270,7 +270,10 @@ impl Checkpoint {
     }
 
     /// A tensor's bytes, after comparison with its checksum.
-    pub(super) fn intact(&self, name: &str) -> Result<&[u8], Error> {
+    ///
+    /// # Errors
+    /// When it is missing, has no checksum, or does not match it.
+    pub fn intact(&self, name: &str) -> Result<&[u8], Error> {
         let (_, _, bytes) = self.require(name)?;
         match self.is_intact(name) {
             Some(true) => Ok(bytes),
@@ -284,9 +287,10 @@ impl Checkpoint {
         self.shards[*self.tensors.get(name)?].1.is_intact(name)
     }
 
-    /// Tensors that have a checksum but are missing, each with the file it should be in.
+    /// Tensors that have a checksum but are missing, each with a file it should be in. A shard may have the checksums of all shards.
     pub(crate) fn missing_tensors(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.shards.iter().flat_map(|(_, shard)| shard.missing_tensors().map(|name| (&*shard.path, name)))
+        let all = self.shards.iter().flat_map(|(_, shard)| shard.missing_tensors().map(|name| (&*shard.path, name)));
+        all.filter(|(_, name)| !self.contains(name))
     }
 
     /// Some bytes of a tensor, in a mapping that is unmapped when they are dropped, so that a large file does not stay in
@@ -307,7 +311,11 @@ impl Checkpoint {
         Ok(Mapped { file, range })
     }
 
-    pub(super) fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
+    /// As [`raw`](Self::raw).
+    ///
+    /// # Errors
+    /// When there is no such tensor.
+    pub fn require(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), Error> {
         self.raw(name).ok_or_else(|| {
             let file = if let [(file, _)] = &*self.shards { file } else { INDEX };
             Error::tensor(self.files.path(file), name, "expected in the checkpoint, found no such tensor")

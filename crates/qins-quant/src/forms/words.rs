@@ -17,7 +17,7 @@ impl PartSpec {
     }
 
     /// Converts the layout in memory back to the bytes of a file.
-    pub(crate) fn bytes_of(&self, words: &[u32]) -> Vec<u8> {
+    pub fn bytes_of(&self, words: &[u32]) -> Vec<u8> {
         match self.element {
             Element::F16 => words.iter().flat_map(|w| f16::from_f32(f32::from_bits(*w)).to_le_bytes()).collect(),
             Element::U8 | Element::I8 | Element::U16 | Element::I32 | Element::F32 => {

@@ -1,0 +1,76 @@
+from os import PathLike
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+FORMAT_VERSION: int
+INTEGER_NMSE: float
+SCHEMES: list[str]
+
+class QinsError(Exception): ...
+class EncodeError(QinsError): ...
+class CheckpointError(QinsError): ...
+class PolicyError(QinsError): ...
+
+@final
+class EncodedMatrix:
+    @staticmethod
+    def encode(
+        weights: NDArray[np.float32],
+        scheme: str,
+        *,
+        source_dtype: str = "float32",
+        alpha: float | None = None,
+        bits_per_weight: float | None = None,
+        prune: float = 0.0,
+        importance: NDArray[np.float32] | None = None,
+    ) -> EncodedMatrix: ...
+    @staticmethod
+    def from_parts(
+        parts: dict[str, NDArray[Any]],
+        scheme: str,
+        shape: tuple[int, int],
+        *,
+        source_dtype: str = "float32",
+        alpha: float | None = None,
+    ) -> EncodedMatrix: ...
+    @staticmethod
+    def load(path: str | PathLike[str]) -> EncodedMatrix: ...
+    @staticmethod
+    def of_module(model: str | PathLike[str], module: str) -> EncodedMatrix: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+    def parts(self) -> dict[str, NDArray[Any]]: ...
+    def decode(
+        self, out: NDArray[np.float32] | None = None, *, rows: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]: ...
+    def matmul(self, x: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def source_dtype(self) -> str: ...
+    @property
+    def alpha(self) -> float | None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def convert(
+    model: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    scheme: str,
+    targets: str = "safe",
+    overrides: list[str] = ...,
+    alpha: float | None = None,
+    bits_per_weight: float | None = None,
+    prune: float = 0.0,
+    entropy: bool = False,
+) -> str: ...
+def export(model: str | PathLike[str], out: str | PathLike[str], *, dtype: str | None = None) -> None: ...
+def inspect(model: str | PathLike[str], against: str | PathLike[str] | None = None) -> str: ...
+def verify(model: str | PathLike[str], against: str | PathLike[str] | None = None) -> str: ...
+def check_intact(model: str | PathLike[str]) -> None: ...
+def xxh3(array: NDArray[Any]) -> str: ...
