@@ -20,7 +20,7 @@ use std::{
     error::Error,
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
