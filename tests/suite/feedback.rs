@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use qins_burn::{BlockCalibration, Session, calibrate, decoder::Logits, load};
-use qins_model::{CalibrationTexts, Conversion, LinearKind, Policy, Targets, linears};
+use qins_model::{CalibrationTexts, Conversion, LinearKind, LinearSpec, ModelConfig, Policy, Targets, linears};
 use qins_quant::{
     Calibration, Effort, EncodeOptions, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
+    convert::Part,
+    mixture::{Fits, Linear, SCHEMES},
 };
 
 use crate::common::{device, fixture, values};
@@ -163,6 +165,50 @@ fn conversion_and_loading_give_the_same_model_which_says_more_of_the_plain_one()
         // The inputs of random weights depend on each other but little.
         assert!(errors[1] < 0.95 * errors[0] && errors[2] < 0.95 * errors[0], "{name}: {errors:?}");
     }
+}
+
+/// What a mixture is chosen from is what a conversion writes, judged by its outputs.
+#[test]
+fn fits_of_mixtures_are_those_that_conversion_writes() {
+    let home = tempfile::tempdir().unwrap();
+    let checkpoint = checkpoint("b_gqa");
+    let specs: Vec<_> = linears(&ModelConfig::of(&checkpoint).unwrap());
+    let linear = |spec: &LinearSpec| {
+        let (tensor, _, rows) = spec.place(&checkpoint);
+        let part = Part { module: spec.module.clone(), rows, recipe: Some(Scheme::Q8g.into()) };
+        Linear { tensor, part, schemes: SCHEMES.to_vec() }
+    };
+    // Not in the order of the calibration.
+    let all: Vec<Linear> = specs.iter().rev().map(linear).collect();
+    let new = || BlockCalibration::new(&checkpoint, &texts(), Effort::Good, &device()).unwrap();
+    let [with, without] = [Some(&mut new() as &mut dyn Calibration), None]
+        .map(|c| Fits::of(&checkpoint, &all, &|_| true, c, &|| {}).unwrap());
+    assert_eq!(with.count(), specs.len() * SCHEMES.len());
+    for scheme in [Scheme::Q3, Scheme::Q8, Scheme::Q8g] {
+        let out = home.path().join(scheme.name());
+        convert(&checkpoint, policy(scheme, Effort::Good), true, &out);
+        let written = Checkpoint::open(Files::Directory(out)).unwrap();
+        for (i, spec) in specs.iter().rev().enumerate() {
+            let decoded = |fits: &Fits| fits.get(i, scheme).unwrap().unwrap().decode();
+            let expected = written.encoded(&spec.module).unwrap().decode();
+            assert_eq!(decoded(&with), expected, "{} {scheme}", spec.module);
+            let mut calibration = new();
+            let Some(feedback) = calibration.feedback(&spec.module).unwrap() else { continue };
+            // Control: without a calibration it is another fit.
+            assert_ne!(decoded(&without), expected, "{} {scheme}", spec.module);
+            let plain = spec.plain(&checkpoint).unwrap().1.widen();
+            let error = |fit: &[f32]| {
+                let errors: Vec<f32> = plain.iter().zip(fit).map(|(w, q)| w - q).collect();
+                feedback.energy(&errors) / feedback.energy(&plain)
+            };
+            let choice = with.matrices()[i].choices.iter().find(|choice| choice.scheme == scheme).unwrap();
+            assert!((choice.nmse / error(&expected) - 1.0).abs() < 1e-9, "{}: {choice:?}", spec.module);
+            if scheme == Scheme::Q3 {
+                assert!(choice.nmse < error(&decoded(&without)), "{}: {choice:?}", spec.module);
+            }
+        }
+    }
+    assert!(with.get(specs.len(), Scheme::Q3).unwrap().is_none());
 }
 
 fn burn_pool(threads: usize) -> rayon::ThreadPool {

@@ -35,7 +35,9 @@ pub use generate::{Generation, Generator, Session, Step, Stop, Token, Tokens, sc
 pub use layer::Projection;
 pub use load::{LoadReport, Loaded, load};
 pub use model::{Model, TextOptions, TextStream};
-pub use projections::{ConvertReport, Projections, Visit, apply, convert_linear_to_qins, restore};
+pub use projections::{
+    ConvertReport, Projections, Replacement, Visit, apply, convert_linear_to_qins, replace, restore,
+};
 pub use qins_model::{LinearKind, LinearSpec, ModelConfig, Override, Policy, Sampler, Targets, linears, stop_ids};
 pub use qins_quant::{
     Alpha, Effort, EncodeOptions, FloatDtype, MatrixFormat, Recipe, Scheme,

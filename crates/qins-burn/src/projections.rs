@@ -80,12 +80,28 @@ pub fn convert_linear_to_qins(
 pub fn apply(policy: &Policy, model: &mut dyn CausalLm) -> Result<BTreeMap<String, Projection>, Error> {
     let specs: BTreeMap<String, LinearSpec> =
         linears(model.config()).into_iter().map(|spec| (spec.module.clone(), spec)).collect();
+    replace(model, &mut |name, projection| {
+        let recipe = specs.get(name).and_then(|spec| policy.recipe(spec));
+        let encoded = recipe.map(|recipe| projection.clone().encode_as(&recipe)).transpose();
+        encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })
+    })
+}
+
+/// What takes a linear's place, if anything, by its name and itself.
+pub type Replacement<'a> = dyn FnMut(&str, &Projection) -> Result<Option<Projection>, Error> + 'a;
+
+/// Puts others in the place of some of a model's linears; returns the original ones by name, for [`restore`].
+///
+/// # Errors
+/// The first error of `replacement`; then the model is left unchanged.
+pub fn replace(
+    model: &mut dyn CausalLm,
+    replacement: &mut Replacement<'_>,
+) -> Result<BTreeMap<String, Projection>, Error> {
     let mut before = BTreeMap::new();
     let done = model.visit_projections("model", &mut |_, name, projection| {
-        if let Some(recipe) = specs.get(name).and_then(|spec| policy.recipe(spec)) {
-            let encoded = projection.clone().encode_as(&recipe);
-            let encoded = encoded.map_err(|source| Error::Encode { module: name.to_owned(), source })?;
-            before.insert(name.to_owned(), std::mem::replace(projection, encoded));
+        if let Some(other) = replacement(name, projection)? {
+            before.insert(name.to_owned(), std::mem::replace(projection, other));
         }
         Ok(())
     });
@@ -98,7 +114,7 @@ pub fn apply(policy: &Policy, model: &mut dyn CausalLm) -> Result<BTreeMap<Strin
     }
 }
 
-/// Restores a model's linears to those before [`apply`].
+/// Restores a model's linears to those before [`apply`] or [`replace`].
 pub fn restore(model: &mut dyn CausalLm, mut before: BTreeMap<String, Projection>) {
     // Nothing that is done to a projection here can fail.
     let _ = model.visit_projections("model", &mut |_, name, projection| {

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use qins_burn::{
     Device, Generator, LoadReport, Loaded, Projection, Projections, apply,
     decoder::{Decoder, Precision},
-    load, read, restore, score, score_token_by_token,
+    load, read, replace, restore, score, score_token_by_token,
 };
 use qins_model::{ModelConfig, ModelSource, Policy};
-use qins_quant::kv::KvScheme;
+use qins_quant::{EncodedTensor, kv::KvScheme};
 
 use crate::model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
 
@@ -88,6 +88,32 @@ impl EvalModel for BurnModel {
         self.restore();
         self.before = apply(policy, &mut self.model)?;
         Ok(())
+    }
+
+    fn replace(
+        &mut self,
+        encoded: &mut dyn FnMut(&str) -> Result<Option<EncodedTensor>, ModelError>,
+    ) -> Result<(), ModelError> {
+        self.restore();
+        // An error of another crate ends the visit, and is kept meanwhile.
+        let mut failed = None;
+        self.before = replace(&mut self.model, &mut |name, plain| {
+            Ok(match failed.is_none().then(|| encoded(name)) {
+                None => None,
+                Some(Ok(encoded)) => encoded.map(|encoded| plain.encoded_as(encoded)),
+                Some(Err(error)) => {
+                    failed = Some(error);
+                    None
+                }
+            })
+        })?;
+        match failed {
+            None => Ok(()),
+            Some(error) => {
+                self.restore();
+                Err(error)
+            }
+        }
     }
 
     fn restore(&mut self) {

@@ -17,7 +17,7 @@
 //! - [`EvalSet`], [`Preset`]: prompts, texts and sizes of an evaluation;
 //! - [`Evaluation`]: baseline, [controls](plain_controls), variants, and the [`report`];
 //! - [`sensitivity`]: the divergence that each block and each role of linears causes by itself;
-//! - [`Search`]: the mixture of schemes with the fewest bits that reaches a goal;
+//! - [`Search`]: the mixture of schemes with the fewest bits that reaches a goal, or with the least divergence in so many bits;
 //! - [`StandardCalibration`]: the texts that error feedback is calibrated on, which no evaluation reads.
 //!
 //! ```
@@ -66,7 +66,7 @@ pub use model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, 
 pub use preset::{ContextPlan, Plan, Preset, REPORT_MODEL};
 pub use progress::Progress;
 pub use prompts::{Prompt, parse_prompts, read_conversation, read_prompts};
-pub use search::Search;
+pub use search::{Candidates, Search};
 pub use text_file::{read_text, stdin_is_read};
 
 /// The examples of the README, compiled.

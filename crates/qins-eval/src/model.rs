@@ -3,7 +3,7 @@
 use std::{error::Error, ops::ControlFlow};
 
 use qins_model::{ModelConfig, ModelSource, Policy, Sampler};
-use qins_quant::kv::KvScheme;
+use qins_quant::{EncodedTensor, kv::KvScheme};
 
 /// An error of an engine, of any type.
 pub type ModelError = Box<dyn Error + Send + Sync>;
@@ -96,7 +96,16 @@ pub trait EvalModel: Send + Sync {
     /// When a weight cannot be encoded; the model then has the weights it was loaded with.
     fn apply(&mut self, policy: &Policy) -> Result<(), ModelError>;
 
-    /// Undoes [`apply`](Self::apply): afterwards the weights are those that were loaded, bit for bit.
+    /// Puts the linears that `encoded` gives, by their names, in the place of the plain ones, as [`apply`](Self::apply) does.
+    ///
+    /// # Errors
+    /// The first error of `encoded`; the model then has the weights it was loaded with.
+    fn replace(
+        &mut self,
+        encoded: &mut dyn FnMut(&str) -> Result<Option<EncodedTensor>, ModelError>,
+    ) -> Result<(), ModelError>;
+
+    /// Undoes [`apply`](Self::apply) or [`replace`](Self::replace): afterwards the weights are those that were loaded, bit for bit.
     fn restore(&mut self);
 
     /// Calls `visit` for every linear, one at a time, with its module name (`model.layers.0.self_attn.v_proj`) and its decoded

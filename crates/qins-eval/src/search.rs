@@ -1,17 +1,18 @@
-//! Mixed-precision search: the mixture of schemes with the fewest bits that reaches a divergence or agreement goal.
+//! Mixed-precision search: the mixture of schemes with the fewest bits that reaches a divergence or agreement goal, or with the
+//! least divergence in so many bits.
 //!
-//! The model: the KL divergence that a linear causes is proportional to its weight error, and the divergences of linears add up,
+//! The model: the KL divergence that a linear causes is proportional to the error of its fit, and the divergences of linears add up,
 //! which holds while they are small. Each block and each role of linears is encoded by itself, and the measured divergences are
 //! distributed over the linears so that the sums by block and by role both agree (iterative proportional fitting). With these
 //! costs the best mixture for any total is found as for a weight error; the total is then adjusted until the measured metric
-//! reaches the goal.
+//! reaches the goal. Parts and mixtures are measured in the fits that a conversion writes.
 
 use std::collections::BTreeMap;
 
-use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, Override, Policy, TextReader, stop_ids};
+use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
 use qins_quant::{
-    Recipe, Scheme,
-    mixture::{self, Choice, Goal, Matrix, Mixture},
+    Scheme,
+    mixture::{self, Choice, Fits, Goal, Matrix, Mixture, PROBE},
 };
 
 use crate::{
@@ -19,19 +20,17 @@ use crate::{
     baseline::Baseline,
     comparison::Comparison,
     estimate::Estimate,
-    model::EvalLoader,
+    model::{EvalLoader, EvalModel},
     preset::Plan,
     progress::Stage,
-    report::Thresholds,
-    sensitivity::{block, blocks, predict, roles},
+    report::{TeacherForced, Thresholds},
+    sensitivity::{block, compare},
 };
 
-/// The scheme in which parts are measured: coarse enough for its divergence to stand out from rounding.
-const PROBE: Scheme = Scheme::Q4;
 /// Maximum number of mixtures that are measured.
 const TRIALS: usize = 8;
 
-/// A search for the smallest mixture of schemes.
+/// A search for the best mixture of schemes.
 pub struct Search<'a> {
     /// The model, with plain weights.
     pub source: &'a ModelSource,
@@ -44,19 +43,75 @@ pub struct Search<'a> {
     pub progress: &'a dyn Progress,
 }
 
+/// The linears of a model that are encoded, and their fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    /// The linears to choose a scheme for.
+    pub specs: &'a [LinearSpec],
+    /// Linears that are encoded too, in one scheme each.
+    pub fixed: &'a [LinearSpec],
+    /// The fits of all these, in this order.
+    pub fits: &'a Fits,
+}
+
+impl Candidates<'_> {
+    /// Size, bits and errors of the linears to choose for.
+    fn matrices(&self) -> &[Matrix] {
+        &self.fits.matrices()[..self.specs.len()]
+    }
+
+    /// The scheme of each fixed linear, by its place among all.
+    fn fixed(&self) -> impl Iterator<Item = (usize, Scheme)> {
+        let all = self.fits.matrices().iter().enumerate().skip(self.specs.len());
+        all.filter_map(|(i, matrix)| Some((i, matrix.choices.first()?.scheme)))
+    }
+
+    /// Puts the fits of these linears, by their places among all, in the place of the plain ones.
+    fn put(&self, chosen: impl Iterator<Item = (usize, Scheme)>, model: &mut dyn EvalModel) -> Result<(), Error> {
+        let name = |i: usize| &self.specs.iter().chain(self.fixed).nth(i).expect("a linear for each fit").module;
+        let chosen: BTreeMap<&str, (usize, Scheme)> =
+            chosen.map(|(i, scheme)| (name(i).as_str(), (i, scheme))).collect();
+        let encoded = |module: &str| match chosen.get(module) {
+            None => Ok(None),
+            Some((i, scheme)) => match self.fits.get(*i, *scheme)? {
+                Some(encoded) => Ok(Some(encoded)),
+                None => Err(format!("`{module}`: expected its fit in {scheme}, found none").into()),
+            },
+        };
+        model.replace(&mut { encoded }).map_err(Error::Model)
+    }
+}
+
 impl Search<'_> {
-    /// Chooses a scheme for each linear of `specs`; `matrices` has its size, bits and error in each scheme, in the same order. A
-    /// goal is reached when the end of the metric's 95 % interval that is worse reaches it.
+    /// Chooses a scheme for each linear: the fewest bits that reach `goal`, which is reached when the end of the metric's 95 % interval
+    /// that is worse reaches it. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::NoMixture`] when no mixture reaches the goal; [`Error::Model`] when the model cannot be loaded or fails.
-    pub fn run(
+    pub fn run(&self, goal: OutputGoal, candidates: Candidates<'_>) -> Result<Mixture, Error> {
+        self.with_costs(candidates, |comparison, model, costed| self.reach(goal, candidates, comparison, model, costed))
+    }
+
+    /// Chooses a scheme for each linear: the least predicted divergence in at most so many bits per weight. Fits must be kept in
+    /// [`PROBE`].
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
+    pub fn within(&self, bits: f64, candidates: Candidates<'_>) -> Result<Mixture, Error> {
+        // Before the model runs.
+        mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
+        self.with_costs(candidates, |_, _, costed| {
+            let found = mixture::choose(costed, Goal::Bits(bits)).map_err(Error::Settings)?;
+            Ok(reported(candidates.matrices(), found))
+        })
+    }
+
+    /// Measures each part by itself, and goes on with the errors of all choices replaced by their costs.
+    fn with_costs<T>(
         &self,
-        goal: OutputGoal,
-        policy: &Policy,
-        specs: &[LinearSpec],
-        matrices: &[Matrix],
-    ) -> Result<Mixture, Error> {
+        candidates: Candidates<'_>,
+        then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &[Matrix]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let Self { source, loader, own_prompts, progress } = *self;
         let reader = TextReader::open(source.checkpoint.files())?;
         let config = ModelConfig::of(&source.checkpoint)?;
@@ -76,20 +131,35 @@ impl Search<'_> {
         let baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, progress)?;
         let comparison = Comparison { eval_set: &eval_set, baseline: &baseline, source, progress };
 
-        let probe = Policy { recipe: Recipe { scheme: PROBE, ..policy.recipe.clone() }, ..policy.clone() };
-        let parts = [blocks(specs, &probe), roles(specs, &probe)].concat();
+        let mut parts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (i, spec) in candidates.specs.iter().enumerate() {
+            for name in names(spec) {
+                parts.entry(name).or_default().push(i);
+            }
+        }
         let stage = Stage::begin(progress, &format!("each part in {PROBE}"), parts.len());
-        let mut found = Vec::new();
-        for part in &parts {
-            let kl = part.measure(&comparison, &mut *model)?.mean_kl.map_or(0.0, |kl| kl.value);
-            found.push((part.name().to_owned(), kl));
+        let mut found = BTreeMap::new();
+        for (name, members) in parts {
+            candidates.put(members.into_iter().map(|i| (i, PROBE)), &mut *model)?;
+            let kl = compare(&comparison, &mut *model, &name)?.mean_kl.map_or(0.0, |kl| kl.value);
+            found.insert(name, kl);
             stage.step()?;
         }
         drop(stage);
-        let costs = distribute(specs, matrices, &found.into_iter().collect());
-        let costed = with_costs(matrices, &costs);
+        let costs = distribute(candidates.specs, candidates.matrices(), &found);
+        then(&comparison, &mut *model, &with_costs(candidates.matrices(), &costs))
+    }
 
-        let finest = mixture::choose(&costed, Goal::Bits(f64::MAX)).map_err(Error::Settings)?;
+    /// The smallest of the mixtures that are measured and reach the goal.
+    fn reach(
+        &self,
+        goal: OutputGoal,
+        candidates: Candidates<'_>,
+        comparison: &Comparison<'_>,
+        model: &mut dyn EvalModel,
+        costed: &[Matrix],
+    ) -> Result<Mixture, Error> {
+        let finest = mixture::choose(costed, Goal::Bits(f64::MAX)).map_err(Error::Settings)?;
         // Bounds of ln(total), not yet known.
         let (mut low, mut high) = (f64::MIN_POSITIVE.ln(), f64::MAX.ln());
         let mut total = match goal {
@@ -98,24 +168,19 @@ impl Search<'_> {
         };
         let mut best: Option<Mixture> = None;
         let mut nearest = String::new();
+        let stage = Stage::begin(self.progress, "mixtures", TRIALS);
         for _ in 0..TRIALS {
             // Where even the finest schemes are predicted to miss the total, they are measured all the same.
-            let mixture =
-                mixture::choose(&costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
-            let chosen =
-                specs.iter().zip(&mixture.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(*scheme)));
-            let trial =
-                Policy { overrides: chosen.chain(policy.overrides.iter().cloned()).collect(), ..policy.clone() };
-            let teacher_forced = predict(&comparison, &mut *model, &trial, &format!("{:.2} bits", mixture.bits))?;
+            let mixture = mixture::choose(costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
+            let chosen = mixture.schemes.iter().copied().enumerate();
+            candidates.put(chosen.chain(candidates.fixed()), model)?;
+            let TeacherForced { mean_kl, top1_agreement, .. } =
+                compare(comparison, model, &format!("{:.2} bits", mixture.bits))?;
             let (reached, metric) = match goal {
-                OutputGoal::Kl(kl) => {
-                    (teacher_forced.mean_kl.is_some_and(|e| e.high <= kl), shown(teacher_forced.mean_kl))
-                }
-                OutputGoal::Match(share) => (
-                    teacher_forced.top1_agreement.is_some_and(|e| e.low >= share),
-                    shown(teacher_forced.top1_agreement),
-                ),
+                OutputGoal::Kl(kl) => (mean_kl.is_some_and(|e| e.high <= kl), shown(mean_kl)),
+                OutputGoal::Match(share) => (top1_agreement.is_some_and(|e| e.low >= share), shown(top1_agreement)),
             };
+            stage.step()?;
             nearest = format!("{:.3} bits give {metric}", mixture.bits);
             if reached {
                 low = total.ln();
@@ -131,17 +196,26 @@ impl Search<'_> {
             total = match (goal, low > f64::MIN_POSITIVE.ln(), high < f64::MAX.ln()) {
                 (_, true, true) => f64::midpoint(low, high).exp(),
                 (OutputGoal::Kl(kl), ..) => {
-                    total * (kl / teacher_forced.mean_kl.map_or(kl, |e| e.high).max(f64::MIN_POSITIVE)).clamp(0.1, 10.0)
+                    total * (kl / mean_kl.map_or(kl, |e| e.high).max(f64::MIN_POSITIVE)).clamp(0.1, 10.0)
                 }
                 (_, true, _) => total * 4.0,
                 _ => total / 4.0,
             };
         }
+        drop(stage);
         let best = best.ok_or(Error::NoMixture { nearest })?;
-        // The choice was made by costs; what is reported is the weight error.
-        let nmse = mean_nmse(matrices, &best.schemes);
-        Ok(Mixture { nmse, ..best })
+        Ok(reported(candidates.matrices(), best))
     }
+}
+
+/// The parts that a linear is in: its block, if it is in one, and its role.
+fn names(spec: &LinearSpec) -> impl Iterator<Item = String> {
+    block(spec).map(|block| format!("block {block}")).into_iter().chain([spec.kind.name().to_owned()])
+}
+
+/// The choice was made by costs; what is reported is the error of the fits.
+fn reported(matrices: &[Matrix], mixture: Mixture) -> Mixture {
+    Mixture { nmse: mean_nmse(matrices, &mixture.schemes), ..mixture }
 }
 
 fn shown(estimate: Option<Estimate>) -> String {
@@ -196,7 +270,7 @@ fn with_costs(matrices: &[Matrix], costs: &[f64]) -> Vec<Matrix> {
     matrices.iter().zip(costs).map(costed).collect()
 }
 
-/// The mean NMSE of the weights in these schemes, weighted by size.
+/// The mean NMSE of the matrices in these schemes, weighted by size.
 fn mean_nmse(matrices: &[Matrix], schemes: &[Scheme]) -> f64 {
     let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
     let error = |(matrix, scheme): (&Matrix, &Scheme)| {

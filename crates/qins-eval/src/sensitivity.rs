@@ -79,20 +79,20 @@ impl Part {
     pub fn measure(&self, comparison: &Comparison<'_>, model: &mut dyn EvalModel) -> Result<Sensitivity, Error> {
         let encoded = linears(model.config()).into_iter().filter(|spec| self.policy.recipe(spec).is_some());
         let weights = encoded.map(|spec| (spec.shape[0] * spec.shape[1]) as u64).sum();
-        let TeacherForced { top1_agreement, mean_kl, .. } = predict(comparison, model, &self.policy, &self.name)?;
+        model.apply(&self.policy).map_err(Error::Model)?;
+        let TeacherForced { top1_agreement, mean_kl, .. } = compare(comparison, model, &self.name)?;
         let (scheme, part) = (self.policy.recipe.scheme.to_string(), self.name.clone());
         Ok(Sensitivity { scheme, part, weights, top1_agreement, mean_kl })
     }
 }
 
-/// Compares a model's predictions of all passages with the baseline's, while its linears are encoded by `policy`.
-pub(crate) fn predict(
+/// Compares the predictions of a model, some of whose linears are encoded, with the baseline's, and restores the weights, also on
+/// errors.
+pub(crate) fn compare(
     comparison: &Comparison<'_>,
     model: &mut dyn EvalModel,
-    policy: &Policy,
     name: &str,
 ) -> Result<TeacherForced, Error> {
-    model.apply(policy).map_err(Error::Model)?;
     let positions = comparison.positions(model, name, Scoring::Batched);
     model.restore();
     teacher_forced(&positions?)

@@ -1,21 +1,23 @@
 //! A scheme for each matrix: the least error under a budget of bits, or the fewest bits that reach an SQNR.
 //!
 //! The error of a model is taken to be the mean NMSE of its matrices, weighted by their number of weights, as in
-//! `bench quality`. It is minimal where another bit lowers the error of every matrix equally, so the algorithm is greedy:
+//! `bench quality`: of their products with the inputs of a calibration, where there is one. It is minimal where another bit lowers the error of every matrix equally, so the algorithm is greedy:
 //! it considers the schemes of each matrix on the convex hull of bits and error, and takes the steps along all hulls
 //! in the order of their slope, steepest first. If a step exceeds the budget, smaller ones use what is left.
 
+mod fits;
+
 use std::{fmt, str::FromStr};
 
-use crate::{
-    EncodedTensor, Error, FloatDtype, Recipe, Scheme, checkpoint::Checkpoint, convert::Part, fit::relative, sample,
-};
+pub use fits::{Fits, Linear};
 
-/// Weights sampled of each matrix.
-const SAMPLE: usize = 1 << 20;
+use crate::Scheme;
 
 /// The schemes a mixture is made of.
-const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8, Scheme::Q8g];
+pub const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8, Scheme::Q8g];
+
+/// The scheme in which parts of a model are measured: coarse enough for its divergence to stand out from rounding.
+pub const PROBE: Scheme = Scheme::Q4;
 
 /// The goal of a mixture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +60,8 @@ pub struct Choice {
     pub scheme: Scheme,
     /// Bits per weight.
     pub bits: f64,
-    /// The NMSE; see [`measure`].
+    /// The NMSE: of the products with the inputs of a calibration, if the fits have one, else of the weights, weighted by an importance if
+    /// there is one.
     pub nmse: f64,
 }
 
@@ -69,48 +72,6 @@ pub struct Matrix {
     pub weights: usize,
     /// Bits and error under each scheme.
     pub choices: Vec<Choice>,
-}
-
-/// Encodes rows spread over a linear, the `part` of a stored `tensor`, with each scheme that a mixture may have and the
-/// other options of `recipe`. If that has an importance, errors and energy are weighted by it.
-///
-/// # Errors
-/// When the rows cannot be read or encoded.
-pub fn measure(source: &Checkpoint, tensor: &str, part: &Part, recipe: &Recipe) -> Result<Matrix, Error> {
-    let plain = source.plain(tensor)?;
-    let error = |e| Error::tensor(plain.path, tensor, e);
-    let &[total, cols] = plain.shape else {
-        return Err(error(format!("expected a matrix, found shape {:?}", plain.shape)));
-    };
-    if part.rows.end > total {
-        return Err(error(format!("expected rows {:?} of {}, found {total}", part.rows, part.module)));
-    }
-    let shape = [part.rows.len(), cols];
-    let row = cols * plain.dtype.size();
-    let mut weights = Vec::new();
-    let sampled: Vec<usize> = sample::rows(shape, SAMPLE).collect();
-    for r in &sampled {
-        let first = (part.rows.start + r) * row;
-        weights.extend(plain.dtype.widen(&source.mapped(tensor, first..first + row)?));
-    }
-    let choices = SCHEMES.map(|scheme| choice(&weights, cols, plain.dtype, &Recipe { scheme, ..recipe.clone() }));
-    let place = |row: usize| part.rows.start + sampled.get(row).copied().unwrap_or(row);
-    let choices = choices.into_iter().collect::<Result<_, _>>().map_err(|e| error(e.map_row(place).to_string()))?;
-    Ok(Matrix { weights: shape[0] * cols, choices })
-}
-
-fn choice(weights: &[f32], cols: usize, dtype: FloatDtype, recipe: &Recipe) -> Result<Choice, crate::EncodeError> {
-    let rows = weights.len() / cols.max(1);
-    let encoded = EncodedTensor::encode_as(weights, [rows, cols], dtype, recipe)?;
-    let bits = 8.0 * encoded.file_bytes(recipe.is_coded())? as f64 / weights.len().max(1) as f64;
-    let importance = recipe.importance.as_deref().map(relative);
-    let (mut error, mut energy) = (0.0, 0.0);
-    for (i, (w, d)) in weights.iter().zip(encoded.decode()).enumerate() {
-        let importance = importance.as_ref().map_or(1.0, |all| f64::from(all[i % cols]));
-        error += importance * f64::from(w - d).powi(2);
-        energy += importance * f64::from(*w).powi(2);
-    }
-    Ok(Choice { scheme: recipe.scheme, bits, nmse: if error == 0.0 { 0.0 } else { error / energy } })
 }
 
 /// A mixture.

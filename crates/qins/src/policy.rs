@@ -1,12 +1,12 @@
 //! From options to a policy: which scheme each linear is stored in, with measurements where the options need them.
 
-use std::{collections::BTreeMap, error::Error, io::Write};
+use std::{collections::BTreeMap, error::Error, io::Write, time::Instant};
 
 use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
-    EncodedTensor, FloatDtype, Recipe,
+    EncodedTensor, FloatDtype, Recipe, Scheme,
     convert::Part,
-    mixture::{self, Matrix, Mixture},
+    mixture::{Fits, Linear, Mixture, PROBE, SCHEMES},
 };
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) fn policy(
     policy.check(&config)?;
     check_recipes(&policy, &config, source)?;
     let file = args.calibrate.as_deref();
-    if args.target.is_none() && policy.uses_feedback() {
+    if policy.uses_feedback() {
         let is_asked_for = file.is_some() || args.effort.is_some();
         let can_read = source.checkpoint.files().contains("tokenizer.json");
         if is_asked_for || (by_default == ByDefault::Calibrated && Engine::RUNS_MODELS && can_read) {
@@ -57,12 +57,7 @@ pub(crate) fn policy(
     }
     if let Some(target) = args.target {
         let specs = undecided(&policy, &config)?;
-        let matrices = measure(&policy, &specs, source)?;
-        let found = match target {
-            Target::Weights(goal) => mixture::choose(&matrices, goal)?,
-            Target::Output(goal) => engine.search(goal, &policy, &specs, &matrices, source)?,
-        };
-        print(&found)?;
+        let found = choose(target, &specs, &policy, &config, source, engine)?;
         let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
     }
@@ -83,7 +78,7 @@ fn check_recipes(policy: &Policy, config: &ModelConfig, source: &ModelSource) ->
 
 /// Notes what a conversion was calibrated on, or why it was not.
 pub(crate) fn note_calibration(args: &EncodeArgs, policy: &Policy, source: &ModelSource) {
-    if args.target.is_some() || !policy.uses_feedback() {
+    if !policy.uses_feedback() {
         return;
     }
     let text = match (&policy.calibration, &args.calibrate) {
@@ -114,26 +109,52 @@ fn undecided(policy: &Policy, config: &ModelConfig) -> Result<Vec<LinearSpec>, S
     Ok(specs)
 }
 
-/// Bits and error of each linear in each scheme.
-fn measure(policy: &Policy, specs: &[LinearSpec], source: &ModelSource) -> Result<Vec<Matrix>, Box<dyn Error>> {
-    let checkpoint = &source.checkpoint;
-    let bar = progress(specs.len() as u64, "measuring".to_owned());
-    let mut matrices: Vec<Matrix> = Vec::new();
-    for spec in specs {
-        let (tensor, _, rows) = spec.place(checkpoint);
-        let part = Part { module: spec.module.clone(), rows, recipe: None };
+/// The mixture for a goal, from fits made as a conversion makes them.
+fn choose(
+    target: Target,
+    specs: &[LinearSpec],
+    policy: &Policy,
+    config: &ModelConfig,
+    source: &ModelSource,
+    engine: &Engine<'_>,
+) -> Result<Mixture, Box<dyn Error>> {
+    // An output depends on all linears, one of weights on those that are chosen for.
+    let mut fixed = linears(config);
+    fixed.retain(|spec| matches!(target, Target::Output(_)) && policy.recipe(spec).is_some() && !specs.contains(spec));
+    let linear = |spec: &LinearSpec, schemes: Option<&[Scheme]>| {
+        let (tensor, _, rows) = spec.place(&source.checkpoint);
         let recipe = policy.recipe(spec).unwrap_or_else(|| policy.recipe.clone());
-        matrices.push(mixture::measure(checkpoint, &tensor, &part, &recipe)?);
-        bar.inc(1);
-    }
+        let schemes = schemes.map_or(vec![recipe.scheme], <[_]>::to_vec);
+        Linear { tensor, part: Part { module: spec.module.clone(), rows, recipe: Some(recipe) }, schemes }
+    };
+    let chosen = specs.iter().map(|spec| linear(spec, Some(&SCHEMES)));
+    let all: Vec<Linear> = chosen.chain(fixed.iter().map(|spec| linear(spec, None))).collect();
+    let keep = |scheme| match target {
+        Target::Output(_) => true,
+        Target::Weights(_) => policy.calibration.is_some() && scheme == PROBE,
+    };
+    let (start, bar) = (Instant::now(), progress(all.len() as u64, "fitting each scheme".to_owned()));
+    let fits = engine.calibrated(source, policy, |calibration| {
+        Ok(Fits::of(&source.checkpoint, &all, &keep, calibration, &|| bar.inc(1))?)
+    })?;
     bar.finish_and_clear();
-    Ok(matrices)
+    let seconds = start.elapsed().as_secs_f64();
+    let found = engine.search(target, specs, &fixed, &fits, policy, source)?;
+    print(&found, policy)?;
+    if policy.calibration.is_some() {
+        note(&format!(
+            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts",
+            fits.count()
+        ));
+    }
+    Ok(found)
 }
 
-fn print(found: &Mixture) -> std::io::Result<()> {
+fn print(found: &Mixture, policy: &Policy) -> std::io::Result<()> {
     let mut counts = BTreeMap::new();
     found.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
     let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
     let decibels = -10.0 * found.nmse.log10();
-    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB)", counts.join(", "), found.bits)
+    let of = if policy.calibration.is_some() { " of outputs" } else { "" };
+    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB{of})", counts.join(", "), found.bits)
 }

@@ -186,6 +186,15 @@ impl Projection {
         let encoded = EncodedTensor::encode_as(&weights, self.shape(), self.format().source(), recipe)?;
         Ok(Self { bias: self.bias, ..Self::new(encoded, &device) })
     }
+
+    /// These weights, encoded elsewhere, on its device and with its bias.
+    ///
+    /// # Panics
+    /// When they have another shape.
+    pub fn encoded_as(&self, encoded: EncodedTensor) -> Self {
+        assert_eq!(encoded.shape(), self.shape(), "expected weights of the same shape");
+        Self { bias: self.bias.clone(), ..Self::new(encoded, &self.weight.device()) }
+    }
 }
 
 impl From<Linear> for Projection {

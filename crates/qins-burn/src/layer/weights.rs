@@ -81,6 +81,14 @@ impl Weights {
         [self.rows, self.format.cols()]
     }
 
+    pub(super) fn device(&self) -> Device {
+        // Every format has a part.
+        match &self.parts[0] {
+            PartParam::Words(words) => words.val().device(),
+            PartParam::Floats(floats) => floats.val().device(),
+        }
+    }
+
     pub(super) fn matrix(&self) -> Matrix {
         let part = |part: &PartParam| match part {
             PartParam::Words(words) => Part::Words(words.val()),

@@ -1,11 +1,11 @@
 //! Mixed-precision search: a mixture that reaches its goal, with fewer bits than the finest scheme.
 
-use qins_eval::{Error, Search};
-use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, Policy, Targets, linears};
+use qins_eval::{Candidates, Error, Search};
+use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, Targets, linears};
 use qins_quant::{
     Scheme,
     convert::Part,
-    mixture::{Matrix, Mixture, measure},
+    mixture::{Fits, Linear, Mixture, SCHEMES},
 };
 
 use super::{
@@ -13,33 +13,54 @@ use super::{
     toy::{Fault, Loader, random_source},
 };
 
-fn search(source: &ModelSource, goal: OutputGoal) -> Result<Mixture, Error> {
+/// What a search finds among the linears of the blocks.
+fn search(
+    source: &ModelSource,
+    run: impl FnOnce(Search<'_>, Candidates<'_>) -> Result<Mixture, Error>,
+) -> Result<Mixture, Error> {
     let config = ModelConfig::of(&source.checkpoint)?;
-    let policy = Policy::new(Targets::All, Scheme::Q8g);
     let mut specs: Vec<LinearSpec> = linears(&config);
-    specs.retain(|spec| policy.targets.contains(spec.kind));
-    let matrix = |spec: &LinearSpec| -> Matrix {
+    specs.retain(|spec| Targets::All.contains(spec.kind));
+    let linear = |spec: &LinearSpec| {
         let (tensor, _, rows) = spec.place(&source.checkpoint);
-        let part = Part { module: spec.module.clone(), rows, recipe: None };
-        measure(&source.checkpoint, &tensor, &part, &policy.recipe).unwrap()
+        let part = Part { module: spec.module.clone(), rows, recipe: Some(Scheme::Q8g.into()) };
+        Linear { tensor, part, schemes: SCHEMES.to_vec() }
     };
-    let matrices: Vec<Matrix> = specs.iter().map(matrix).collect();
+    let all: Vec<Linear> = specs.iter().map(linear).collect();
+    let fits = Fits::of(&source.checkpoint, &all, &|_| true, None, &|| {})?;
     let (loader, own_prompts) = (Loader::new(Fault::None), Some(("toy prompts", PROMPTS)));
-    Search { source, loader: &loader, own_prompts, progress: &() }.run(goal, &policy, &specs, &matrices)
+    let search = Search { source, loader: &loader, own_prompts, progress: &() };
+    run(search, Candidates { specs: &specs, fixed: &[], fits: &fits })
+}
+
+fn reach(source: &ModelSource, goal: OutputGoal) -> Result<Mixture, Error> {
+    search(source, |search, candidates| search.run(goal, candidates))
 }
 
 #[test]
 fn looser_goals_need_fewer_bits() {
     let source = random_source(1);
-    let bits = |kl| search(&source, OutputGoal::Kl(kl)).unwrap().bits;
+    let bits = |kl| reach(&source, OutputGoal::Kl(kl)).unwrap().bits;
     let bits = [3e-3, 3e-2, 0.3].map(bits);
     assert!(bits[0] > bits[1] && bits[1] > bits[2], "{bits:?}");
-    let agreement = search(&source, OutputGoal::Match(0.5)).unwrap();
+    let agreement = reach(&source, OutputGoal::Match(0.5)).unwrap();
     assert_eq!(agreement.schemes.len(), 14);
 }
 
 #[test]
 fn unreachable_goal_is_an_error_that_names_the_nearest_mixture() {
-    let error = search(&random_source(1), OutputGoal::Kl(1e-12)).unwrap_err();
+    let error = reach(&random_source(1), OutputGoal::Kl(1e-12)).unwrap_err();
     assert!(matches!(&error, Error::NoMixture { nearest } if nearest.contains(" bits give ")), "{error}");
+}
+
+#[test]
+fn bits_are_a_bound() {
+    let source = random_source(1);
+    let within = |bits| search(&source, |search, candidates| search.within(bits, candidates));
+    for bits in [5.0, 6.5, 8.0] {
+        let found = within(bits).unwrap();
+        assert!(found.bits <= bits && found.bits > bits - 0.5, "{bits}: {found:?}");
+    }
+    let error = within(2.0).unwrap_err();
+    assert!(error.to_string().contains("expected a mixture of 2 bits per weight, found none below"), "{error}");
 }

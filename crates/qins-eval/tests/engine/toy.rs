@@ -166,6 +166,19 @@ impl EvalModel for Bigram {
         Ok(())
     }
 
+    fn replace(
+        &mut self,
+        encoded: &mut dyn FnMut(&str) -> Result<Option<EncodedTensor>, ModelError>,
+    ) -> Result<(), ModelError> {
+        self.weights.clone_from(&self.plain);
+        for (module, weights) in &mut self.weights {
+            if let Some(encoded) = encoded(module)? {
+                *weights = encoded.decode();
+            }
+        }
+        Ok(())
+    }
+
     fn restore(&mut self) {
         if self.fault != Fault::RestoreDoesNothing {
             self.weights.clone_from(&self.plain);

@@ -31,7 +31,7 @@ use std::{
 use self::place::{Place, append, overwrite, parent, replace};
 pub use build::remove_unfinished;
 pub(crate) use {
-    build::{Build, is_name, live},
+    build::{Build, is_name, live, scratch},
     place::{follow, sync_directory},
 };
 
@@ -144,7 +144,7 @@ impl Draft {
     /// # Errors
     /// When it cannot be created.
     pub fn scratch() -> Result<Self, Error> {
-        Self::begin(build::scratch().map_err(Error::io(std::env::temp_dir()))?)
+        Self::begin(scratch().map_err(Error::io(std::env::temp_dir()))?)
     }
 
     /// Where it is written.

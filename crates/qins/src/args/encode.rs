@@ -21,21 +21,22 @@ pub(crate) struct EncodeArgs {
     /// repeated; the last match decides
     #[arg(long = "override", value_name = "PATTERN=SCHEME")]
     pub(crate) overrides: Vec<Override>,
-    /// Choose a scheme from q3 to q8g for each linear (mixed precision). By weight error: the least error at `bits=4.5` bits
-    /// per weight, or the fewest bits with `sqnr=40` dB. By model output: the fewest bits with a mean KL divergence of at most
-    /// `kl=1e-3` nats, or a top-1 agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms
-    /// it on other prompts. Linears with an override are left out
+    /// Choose a scheme from q3 to q8g for each linear (mixed precision): the least error at `bits=4.5` bits per weight, or the fewest
+    /// bits with `sqnr=40` dB; by model output, the fewest bits with a mean KL divergence of at most `kl=1e-3` nats, or a top-1
+    /// agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms it on other prompts. It is chosen
+    /// by the fits that are written: with a calibration, by errors of outputs, and `bits` by divergence too. Linears with an override
+    /// are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
     /// Calibrate: run the plain model on this text, in place of the standard calibration. For q3 to q6 and q8g the inputs of each
-    /// linear give error feedback (see `--effort`), for q8, `--target` and `--prune` an importance matrix
+    /// linear give error feedback (see `--effort`), for q8 and `--prune` an importance matrix
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Work done for q3 to q6 and q8g. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes up
     /// for the rounding of those before it. `best`: adjust all codes again after that, in three times the time. Without
     /// `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
     /// calibration, else fast]
-    #[arg(long, value_name = "EFFORT", conflicts_with = "target")]
+    #[arg(long, value_name = "EFFORT")]
     pub(crate) effort: Option<Effort>,
     /// Entropy-code the stored weights: the same codes in 1 to 7 % fewer bytes. `lossless` and `rate` always are
     #[arg(long)]

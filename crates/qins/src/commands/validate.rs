@@ -259,8 +259,11 @@ impl Validate {
         let source = model::open(&self.model)?;
         outputs.expect_apart(&source)?;
         let reader = TextReader::open(source.checkpoint.files())?;
+        let is_calibrated = self.encode.calibrate.is_some() || self.encode.effort.is_some();
         let (split, goal) = match self.encode.target {
             Some(Target::Output(goal)) => (Split::Confirmation, Some(goal)),
+            // Calibrated, it is chosen on prompts too.
+            Some(Target::Weights(_)) if is_calibrated => (Split::Confirmation, None),
             Some(Target::Weights(_)) | None => (Split::All, None),
         };
         let (eval_set, thresholds) = self.eval.eval_set(&self.model, &source, &reader, split)?;

@@ -3,14 +3,17 @@
 use std::{error::Error, path::Path};
 
 use qins_burn::{Backend, BlockCalibration, Device, calibrate};
-use qins_eval::{Search, StandardCalibration, read_text, texts_of};
+use qins_eval::{Candidates, Search, StandardCalibration, read_text, texts_of};
 use qins_model::{
-    CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelConfig, ModelSource, OutputGoal, Policy,
-    TextReader,
+    CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelConfig, ModelSource, Policy, TextReader,
 };
-use qins_quant::mixture::{Matrix, Mixture};
+use qins_quant::{
+    Calibration,
+    mixture::{self, Fits, Goal, Mixture},
+};
 
 use crate::{
+    args::Target,
     load::{Loader, load_model, own_calibration, own_prompts},
     stages::{Bars, stage},
 };
@@ -87,6 +90,18 @@ impl<'a> Engine<'a> {
         Ok(texts)
     }
 
+    /// Gives the calibration of a policy, if it has one.
+    pub(super) fn calibrated<T>(
+        &self,
+        source: &ModelSource,
+        policy: &Policy,
+        act: impl FnOnce(Option<&mut dyn Calibration>) -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        let Some(texts) = &policy.calibration else { return act(None) };
+        let effort = policy.recipe.options.effort;
+        act(Some(&mut BlockCalibration::new(&source.checkpoint, texts, effort, &self.device()?)?))
+    }
+
     /// Converts by a policy, with the calibration that it has.
     pub(crate) fn convert(
         &self,
@@ -95,28 +110,35 @@ impl<'a> Engine<'a> {
         progress: impl Fn(u64),
         out: &Path,
     ) -> Result<Converted, Box<dyn Error>> {
-        let conversion = Conversion::of(&source.checkpoint)?.policy(policy.clone()).progress(progress);
-        let Some(texts) = &policy.calibration else { return Ok(conversion.write(out)?) };
-        let effort = policy.recipe.options.effort;
-        let mut calibration = BlockCalibration::new(&source.checkpoint, texts, effort, &self.device()?)?;
-        Ok(conversion.calibration(&mut calibration).write(out)?)
+        self.calibrated(source, &policy, |calibration| {
+            let conversion = Conversion::of(&source.checkpoint)?.policy(policy.clone()).progress(progress);
+            Ok(match calibration {
+                None => conversion.write(out)?,
+                Some(calibration) => conversion.calibration(calibration).write(out)?,
+            })
+        })
     }
 
-    /// The mixture with the fewest bits that reaches `goal`.
+    /// The mixture of fits for a goal: of `specs`, and of `fixed`, which are encoded too.
     pub(super) fn search(
         &self,
-        goal: OutputGoal,
-        policy: &Policy,
+        target: Target,
         specs: &[LinearSpec],
-        matrices: &[Matrix],
+        fixed: &[LinearSpec],
+        fits: &Fits,
+        policy: &Policy,
         source: &ModelSource,
     ) -> Result<Mixture, Box<dyn Error>> {
-        let search = Search {
-            source,
-            loader: &Loader(self.device()?),
-            own_prompts: own_prompts(source),
-            progress: &Bars::default(),
-        };
-        Ok(search.run(goal, policy, specs, matrices)?)
+        let candidates = Candidates { specs, fixed, fits };
+        let loader = || Ok::<_, Box<dyn Error>>(Loader(self.device()?));
+        let progress = &Bars::default();
+        let search = |loader| Search { source, loader, own_prompts: own_prompts(source), progress };
+        match target {
+            Target::Weights(Goal::Bits(bits)) if policy.calibration.is_some() => {
+                Ok(search(&loader()?).within(bits, candidates)?)
+            }
+            Target::Weights(goal) => Ok(mixture::choose(fits.matrices(), goal)?),
+            Target::Output(goal) => Ok(search(&loader()?).run(goal, candidates)?),
+        }
     }
 }

@@ -3,7 +3,12 @@
 use std::{error::Error, marker::PhantomData, path::Path};
 
 use qins_model::{CalibrationTexts, Conversion, Converted, Importance, LinearSpec, ModelSource, OutputGoal, Policy};
-use qins_quant::mixture::{Matrix, Mixture};
+use qins_quant::{
+    Calibration,
+    mixture::{self, Fits, Mixture},
+};
+
+use crate::args::Target;
 
 /// Cannot run models.
 pub(crate) struct Engine<'a>(PhantomData<&'a ()>);
@@ -29,6 +34,16 @@ impl Engine<'_> {
         missing(if file.is_some() { "--calibrate" } else { "--effort" })
     }
 
+    /// Without a calibration.
+    pub(super) fn calibrated<T>(
+        &self,
+        _: &ModelSource,
+        _: &Policy,
+        act: impl FnOnce(Option<&mut dyn Calibration>) -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        act(None)
+    }
+
     pub(crate) fn convert(
         &self,
         source: &ModelSource,
@@ -41,15 +56,17 @@ impl Engine<'_> {
 
     pub(super) fn search(
         &self,
-        goal: OutputGoal,
-        _: &Policy,
+        target: Target,
         _: &[LinearSpec],
-        _: &[Matrix],
+        _: &[LinearSpec],
+        fits: &Fits,
+        _: &Policy,
         _: &ModelSource,
     ) -> Result<Mixture, Box<dyn Error>> {
-        missing(match goal {
-            OutputGoal::Kl(_) => "--target kl",
-            OutputGoal::Match(_) => "--target match",
-        })
+        match target {
+            Target::Weights(goal) => Ok(mixture::choose(fits.matrices(), goal)?),
+            Target::Output(OutputGoal::Kl(_)) => missing("--target kl"),
+            Target::Output(OutputGoal::Match(_)) => missing("--target match"),
+        }
     }
 }

@@ -34,6 +34,44 @@ fn mixture_passes_its_threshold_on_held_out_prompts() {
     assert!(run.out.contains("\nteacher-forced at the end of long contexts\n"), "{}", run.out);
 }
 
+/// The default of `convert`: chosen by the fits with error feedback that are written.
+#[test]
+fn calibrated_mixture_says_more_than_its_bits_in_one_scheme_or_in_other_places() {
+    let home = Home::new("e_tied/f32");
+    // The prompts that it is not chosen on.
+    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
+    home.write("prompts.jsonl", prompts.lines().skip(1).step_by(2).map(|line| format!("{line}\n")).collect::<String>());
+    home.qins("convert --targets all --scheme q4 --out q4").done();
+    let run = home.qins("convert --targets all --target bits=4.42 --out mixture");
+    assert!(run.err.contains("mixture: ") && run.err.contains(" dB of outputs)"), "{}", run.err);
+    assert!(run.err.contains(" fits with error feedback"), "{}", run.err);
+    run.done();
+    // Control: as many bits, in the opposite blocks.
+    let config = json_file(&home.path("mixture/config.json"));
+    let mut overrides = String::new();
+    for group in config["quantization_config"]["config_groups"].as_object().unwrap().values() {
+        for module in group["targets"].as_array().unwrap() {
+            let mut parts: Vec<String> = module.as_str().unwrap().split('.').map(str::to_owned).collect();
+            parts[2] = (5 - parts[2].parse::<usize>().unwrap()).to_string();
+            overrides += &format!(" --override {}={}", parts.join("."), group["scheme"].as_str().unwrap());
+        }
+    }
+    home.qins(&format!("convert --targets all --scheme q4{overrides} --out opposite")).done();
+    home.qins(
+        "validate --prompts prompts.jsonl --max-new-tokens 32 --candidate q4 --candidate mixture --candidate opposite",
+    );
+    let report = json_file(&home.path("report.json"));
+    let found: Vec<[f64; 2]> = (report["candidates"].as_array().unwrap().iter())
+        .filter(|candidate| candidate["scheme"] == "checkpoint")
+        .map(|c| {
+            [&c["figures"]["teacher_forced"]["mean_kl"]["value"], &c["bits_per_weight"]].map(|x| x.as_f64().unwrap())
+        })
+        .collect();
+    let [[q4, of_q4], [mixture, bits], [opposite, same]] = found[..] else { panic!("{found:?}") };
+    assert!(bits <= 4.42 && of_q4 < 4.42 && (same - bits).abs() < 1e-9, "{found:?}");
+    assert!(mixture <= q4 && opposite > 1.03 * mixture, "{found:?}");
+}
+
 #[test]
 fn unreachable_goal_is_rejected_with_the_nearest_mixture() {
     let home = Home::new("e_tied/f32");
