@@ -56,15 +56,16 @@ impl Cache {
         for model in &self.models {
             let name = model.file_name().ok_or_else(|| format!("{}: expected a directory", model.display()))?;
             for context in &self.contexts {
-                let file = |extension: &str| {
+                let named = |end: &str| {
                     let mut file = name.to_owned();
-                    file.push(format!("-{context}.{extension}"));
+                    file.push(end);
                     self.out.join(file)
                 };
+                let file = |extension: &str| named(&format!("-{context}.{extension}"));
                 eprintln!("measuring {}, contexts of {context} tokens", model.display());
                 failed |= self.validate(model, *context, &texts, &file("report.json"), &file("safetensors"))?;
                 if let Some(python) = &self.python {
-                    let gguf = self.out.join(name).with_extension("gguf");
+                    let gguf = named(".gguf");
                     if !gguf.exists() {
                         expect(Command::new(python).arg(peer("convert.py")).arg(model).arg(&gguf))?;
                     }
