@@ -1,6 +1,7 @@
 """Convert, export, inspect and verify."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,10 +49,34 @@ def test_an_archive_gives_its_source_back(atlas, tmp_path):
     qins.export(tmp_path / "archive", tmp_path / "plain")
     source, result = [qins.inspect(dir).tensors for dir in [atlas, tmp_path / "plain"]]
     assert source == result
-    original = (atlas / "model.safetensors").read_bytes()
-    restored = (tmp_path / "plain" / "model.safetensors").read_bytes()
-    body = lambda file: file[8 + int.from_bytes(file[:8], "little") :]  # noqa: E731
-    assert sorted(np.frombuffer(body(original), np.uint16)) == sorted(np.frombuffer(body(restored), np.uint16))
+    original = _tensors(atlas / "model.safetensors")
+    assert original == _tensors(tmp_path / "plain" / "model.safetensors")
+    assert original != _tensors(tmp_path / "archive" / "model.safetensors")
+
+
+def _tensors(path):
+    """The bytes of each tensor of a safetensors file."""
+    file = path.read_bytes()
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    return {
+        name: file[start:][slice(*tensor["data_offsets"])] for name, tensor in header.items() if name != "__metadata__"
+    }
+
+
+def test_weights_of_which_nothing_is_left_are_a_fault(atlas, tmp_path):
+    qins.convert(atlas, tmp_path / "q8")
+    assert qins.verify(tmp_path / "q8", atlas).ok
+    # A source of the opposite sign.
+    shutil.copytree(atlas, tmp_path / "negated")
+    path = tmp_path / "negated" / "model.safetensors"
+    file = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(file[:8], "little")
+    np.frombuffer(file, np.uint16, offset=start)[:] ^= 0x8000
+    path.write_bytes(file)
+    found = qins.verify(tmp_path / "q8", tmp_path / "negated")
+    faults = [fault for fault in found.faults if "expected 0 dB or more, found -6.0" in fault]
+    assert len(faults) == len(found.modules) > 0
 
 
 def test_policies_and_files_are_checked(atlas, tmp_path):

@@ -37,6 +37,7 @@ mod tensors;
 mod text;
 #[cfg(feature = "text")]
 mod tokenizer;
+mod verification;
 #[cfg(feature = "text")]
 mod written;
 
@@ -68,6 +69,7 @@ pub use tensors::{ModelTensor, VectorSpec, linears, tensors};
 pub use text::TextReader;
 #[cfg(feature = "text")]
 pub use tokenizer::Tokenizer;
+pub use verification::{Verification, VerifiedModule, verify};
 
 /// The examples of the README, compiled.
 #[cfg(doctest)]

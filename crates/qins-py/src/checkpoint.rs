@@ -88,24 +88,9 @@ pub(crate) fn inspect(py: Python<'_>, model: PathBuf, against: Option<PathBuf>) 
 #[pyo3(signature = (model, against = None))]
 pub(crate) fn verify(py: Python<'_>, model: PathBuf, against: Option<PathBuf>) -> PyResult<String> {
     py.detach(|| {
-        let checkpoint = open(&model)?;
-        let found =
-            qins_quant::verify::verify(&checkpoint, source(against)?.as_ref(), &|_| {}).map_err(errors::file)?;
-        let mut faults: Vec<String> = found.faults.iter().map(ToString::to_string).collect();
-        let config = ModelConfig::of(&checkpoint);
-        let fault = config.and_then(|config| check(&checkpoint, &config)).err().map(|fault| fault.to_string());
-        faults.extend(fault.filter(|fault| !faults.contains(fault)));
-        let modules: Vec<_> = found
-            .modules
-            .iter()
-            .map(|m| {
-                json!({ "name": m.name, "scheme": m.scheme.name(), "sqnr_db": m.fidelity.sqnr_db(),
-                        "cosine": m.fidelity.cosine(), "output_sqnr_db": checkpoint.output_sqnr_db(&m.name),
-                        "changed": m.fidelity.changed, "weights": m.fidelity.weights })
-            })
-            .collect();
-        Ok(json!({ "ok": faults.is_empty(), "checksums": found.checksums, "faults": faults, "modules": modules })
-            .to_string())
+        // As the program does without `--min-sqnr`.
+        let found = qins_model::verify(&open(&model)?, source(against)?.as_ref(), 0.0, &|_| {});
+        Ok(json!(found.map_err(errors::file)?).to_string())
     })
 }
 

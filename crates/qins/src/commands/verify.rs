@@ -7,11 +7,10 @@ use std::{
 };
 
 use clap::Args;
-use qins_model::{ModelConfig, check};
+use qins_model::{Verification, verify};
 use qins_quant::{
-    Error, Fidelity,
+    Error,
     checkpoint::{Checkpoint, Files},
-    verify::verify,
 };
 use serde_json::json;
 
@@ -50,7 +49,7 @@ impl Verify {
             Ok(checkpoint) => checkpoint,
             // A checkpoint that is incomplete or invalid is a fault; one that is missing or unreadable is an error.
             Err(fault) if dir.join("config.json").is_file() && !is_unreadable(&fault) => {
-                return self.print(&mut out, &[fault.to_string()], 0, &[]);
+                return self.print(&mut out, &Verification::of_fault(&fault));
             }
             Err(error) => return Err(error.into()),
         };
@@ -58,55 +57,23 @@ impl Verify {
             self.against.as_ref().map(|model| model::open_named(model)).transpose()?.map(|source| source.checkpoint);
         let decoded: usize = checkpoint.encoded_modules().filter_map(|m| checkpoint.bytes_of_module(m).ok()).sum();
         let bar = bytes_progress((checkpoint.tensor_bytes() + decoded) as u64, "verifying".to_owned());
-        let found = verify(&checkpoint, source.as_ref(), &|bytes| bar.inc(bytes))?;
+        let found = verify(&checkpoint, source.as_ref(), self.min_sqnr, &|bytes| bar.inc(bytes))?;
         bar.finish_and_clear();
-        let mut faults: Vec<String> = found.faults.iter().map(ToString::to_string).collect();
-        for module in &found.modules {
-            let Some(db) = module.fidelity.sqnr_db() else { continue };
-            // At 0 dB nothing is left of the weights.
-            if db < self.min_sqnr {
-                faults.push(format!("`{}`: expected {} dB or more, found {db:.2}", module.name, self.min_sqnr));
-            } else if db <= 0.0 && self.min_sqnr >= 0.0 {
-                faults.push(format!("`{}`: expected more than 0 dB, found {db:.2}", module.name));
-            }
-        }
-        let config = ModelConfig::of(&checkpoint);
-        let fault = config.and_then(|config| check(&checkpoint, &config)).err().map(|fault| fault.to_string());
-        // The same fault may have been found above.
-        faults.extend(fault.filter(|fault| !faults.contains(fault)));
-        let outputs = |module: &str| checkpoint.output_sqnr_db(module);
-        let modules: Vec<_> =
-            found.modules.iter().map(|m| (m.name.as_str(), m.scheme.name(), m.fidelity, outputs(&m.name))).collect();
-        self.print(&mut out, &faults, found.checksums, &modules)
+        self.print(&mut out, &found)
     }
 
-    fn print(
-        &self,
-        out: &mut impl Write,
-        faults: &[String],
-        checksums: usize,
-        modules: &[(&str, &str, Fidelity, Option<f64>)],
-    ) -> Outcome {
+    fn print(&self, out: &mut impl Write, found: &Verification) -> Outcome {
         if self.json {
-            let modules: Vec<_> = modules
-                .iter()
-                .map(|(name, scheme, f, outputs)| {
-                    json!({ "name": name, "scheme": scheme, "sqnr_db": f.sqnr_db(), "cosine": f.cosine(),
-                            "output_sqnr_db": outputs, "changed": f.changed, "weights": f.weights })
-                })
-                .collect();
-            let report =
-                json!({ "ok": faults.is_empty(), "checksums": checksums, "faults": faults, "modules": modules });
-            writeln!(out, "{report}")?;
+            writeln!(out, "{}", json!(found))?;
         } else {
-            for (name, scheme, fidelity, outputs) in modules {
-                let decibels = fidelity.sqnr_db().map_or("exact".to_owned(), |db| format!("{db:.2} dB"));
-                let cosine = fidelity.cosine().map_or(String::new(), |cosine| format!("cosine {cosine:.7}"));
-                let outputs = outputs.map_or(String::new(), |db| format!("  outputs {db:.2} dB"));
-                writeln!(out, "{name:<52} {scheme:<13} {decibels:>10}  {cosine}{outputs}")?;
+            for module in &found.modules {
+                let decibels = module.sqnr_db.map_or("exact".to_owned(), |db| format!("{db:.2} dB"));
+                let cosine = module.cosine.map_or(String::new(), |cosine| format!("cosine {cosine:.7}"));
+                let outputs = module.output_sqnr_db.map_or(String::new(), |db| format!("  outputs {db:.2} dB"));
+                writeln!(out, "{:<52} {:<13} {decibels:>10}  {cosine}{outputs}", module.name, module.scheme)?;
             }
-            faults.iter().try_for_each(|fault| writeln!(out, "fault: {fault}"))?;
-            let verdict = match (faults.len(), checksums) {
+            found.faults.iter().try_for_each(|fault| writeln!(out, "fault: {fault}"))?;
+            let verdict = match (found.faults.len(), found.checksums) {
                 (0, 0) => "no faults; no checksums, as it is plain".to_owned(),
                 (0, n) => format!("no faults, {n} checksums"),
                 (1, _) => "1 fault".to_owned(),
@@ -114,7 +81,7 @@ impl Verify {
             };
             writeln!(out, "{}: {verdict}", self.dir.display())?;
         }
-        Ok(ExitCode::from(u8::from(!faults.is_empty())))
+        Ok(ExitCode::from(u8::from(!found.ok)))
     }
 }
 
