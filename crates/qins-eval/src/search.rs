@@ -55,6 +55,14 @@ pub struct Candidates<'a> {
 }
 
 impl Candidates<'_> {
+    /// # Errors
+    /// When there is not a fit for each linear.
+    fn expect_fits(&self) -> Result<(), Error> {
+        let (expected, found) = (self.specs.len() + self.fixed.len(), self.fits.matrices().len());
+        let fault = || Error::Settings(format!("expected the fits of {expected} linears, found {found}"));
+        if found == expected { Ok(()) } else { Err(fault()) }
+    }
+
     /// Size, bits and errors of the linears to choose for.
     fn matrices(&self) -> &[Matrix] {
         &self.fits.matrices()[..self.specs.len()]
@@ -99,6 +107,7 @@ impl Search<'_> {
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
     pub fn within(&self, bits: f64, candidates: Candidates<'_>) -> Result<Mixture, Error> {
         // Before the model runs.
+        candidates.expect_fits()?;
         mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
         self.with_costs(candidates, |_, _, costed| {
             let found = mixture::choose(costed, Goal::Bits(bits)).map_err(Error::Settings)?;
@@ -113,6 +122,7 @@ impl Search<'_> {
         then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &[Matrix]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Self { source, loader, own_prompts, progress } = *self;
+        candidates.expect_fits()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let config = ModelConfig::of(&source.checkpoint)?;
         let plan = Plan {

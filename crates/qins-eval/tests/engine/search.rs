@@ -65,3 +65,14 @@ fn bits_are_a_bound() {
     let error = within(2.0).unwrap_err();
     assert!(error.to_string().contains("expected a mixture of 2 bits per weight, found none below"), "{error}");
 }
+
+#[test]
+fn linear_without_a_fit_is_an_error() {
+    let source = random_source(1);
+    let error = search(&source, |search, candidates| {
+        let fixed = &candidates.specs[..1];
+        search.within(10.0, Candidates { fixed, ..candidates })
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("expected the fits of 15 linears, found 14"), "{error}");
+}
