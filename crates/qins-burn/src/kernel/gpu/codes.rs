@@ -195,7 +195,7 @@ fn byte_scale(byte: u32) -> f32 {
 /// The level of a byte, whatever bits are above it.
 #[cube]
 fn byte_level(word: u32) -> f32 {
-    (f32::cast_from(word & 0xff) - 127.5) / 127.5
+    (f32::cast_from(word & 0xff) - 127.5) * comptime!(1.0f32 / 127.5)
 }
 
 /// The lowest two bits of an index, from the lowest bits of its code, of that before it, and of that before this.
