@@ -32,7 +32,7 @@ fn main() {
     let block = NewTokens { keys: &keys, values: &values, queries: &queries };
     let query = &queries[..HEADS * GROUP * DIM];
     for scheme in KvScheme::ALL {
-        let mut cache = Heads::new(scheme, HEADS, DIM, CONTEXT);
+        let mut cache = Heads::new(scheme, HEADS, DIM);
         (0..CONTEXT / BLOCK).for_each(|_| cache.append(block, Some(&rotations)));
         let mut group = c.benchmark_group("cache");
         group.sampling_mode(SamplingMode::Flat).sample_size(20).measurement_time(Duration::from_secs(2));
@@ -46,7 +46,7 @@ fn main() {
         group.bench_function(BenchmarkId::new("append", scheme), |b| {
             b.iter_batched_ref(
                 || {
-                    let mut cache = Heads::new(scheme, HEADS, DIM, 2 * BLOCK);
+                    let mut cache = Heads::new(scheme, HEADS, DIM);
                     cache.append(block, Some(&rotations));
                     cache
                 },

@@ -41,19 +41,19 @@ pub(crate) struct LayerCache {
 /// How keys and values are stored.
 #[derive(Clone, Debug)]
 enum Store {
-    /// Plain, on the device: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use. `None`
+    /// In `f32`, for Burn's operations, on the device: `[kv_heads, capacity, head_dim]` each, of which the first `len` positions are in use. `None`
     /// only during an append.
-    Plain {
+    Tensors {
         keys: Option<Tensor<3>>,
         values: Option<Tensor<3>>,
     },
-    Encoded(Encoded),
+    Own(Own),
 }
 
 /// Keys and values over which attention is our own.
 #[derive(Clone, Debug)]
-enum Encoded {
-    /// In another scheme than `f32`, on the host.
+enum Own {
+    /// In any scheme, on the host.
     Host(Heads),
     /// As floats of any type, on a GPU.
     #[cfg(feature = "gpu")]
@@ -64,24 +64,34 @@ enum Encoded {
 }
 
 impl KvCache {
-    /// An empty cache in `scheme` with capacity for `capacity` tokens.
+    /// An empty cache in `scheme`; on a GPU with capacity for `capacity` tokens.
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
+        Self::with(config, capacity, scheme, device.is_autodiff(), device)
+    }
+
+    /// As [`new`](Self::new). Attention over a cache in `f32` on a CPU is by Burn's operations if `by_operations`, whose results can be rounded
+    /// one by one, and have gradients; or else by our own kernel, which is faster.
+    pub(crate) fn with(
+        config: &ModelConfig,
+        capacity: usize,
+        scheme: KvScheme,
+        by_operations: bool,
+        device: &Device,
+    ) -> Self {
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
         let store = |#[cfg_attr(not(feature = "gpu"), expect(unused))] layer: &LayerConfig| match scheme.form() {
             #[cfg(feature = "gpu")]
             KvForm::Floats(dtype) if !on_cpu(device) => {
-                Store::Encoded(Encoded::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))
+                Store::Own(Own::Gpu(GpuHeads::new(dtype, heads, dim, capacity, device)))
             }
             // Longer vectors than a kernel reads are on the host.
             #[cfg(feature = "gpu")]
             KvForm::Coded(bits) if !on_cpu(device) && dim <= CodedHeads::MOST_DIM => {
-                Store::Encoded(Encoded::GpuCoded(Box::new(CodedHeads::new(bits, heads, dim, layer.window, device))))
+                Store::Own(Own::GpuCoded(Box::new(CodedHeads::new(bits, heads, dim, layer.window, device))))
             }
-            KvForm::Floats(FloatDtype::F32) => Store::Plain { keys: empty(), values: empty() },
-            KvForm::Floats(FloatDtype::F16 | FloatDtype::Bf16) | KvForm::Coded(_) => {
-                Store::Encoded(Encoded::Host(Heads::new(scheme, heads, dim, capacity)))
-            }
+            KvForm::Floats(FloatDtype::F32) if by_operations => Store::Tensors { keys: empty(), values: empty() },
+            KvForm::Floats(_) | KvForm::Coded(_) => Store::Own(Own::Host(Heads::new(scheme, heads, dim))),
         };
         let layers = config.layers.iter().map(|layer| LayerCache { store: store(layer), scheme, len: 0 }).collect();
         Self {
@@ -99,8 +109,8 @@ impl KvCache {
     }
 
     /// Whether Burn's own attention is used, which needs an explicit mask.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.layers.iter().any(|layer| matches!(layer.store, Store::Plain { .. }))
+    pub(crate) fn is_tensors(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer.store, Store::Tensors { .. }))
     }
 
     /// Whether it has no tokens.
@@ -117,10 +127,10 @@ impl KvCache {
     /// GPU, from which they would have to be read.
     pub(crate) fn beyond(&self) -> Option<(usize, Beyond)> {
         self.layers.iter().enumerate().find_map(|(layer, cache)| match &cache.store {
-            Store::Encoded(Encoded::Host(heads)) => heads.beyond().map(|found| (layer, found)),
+            Store::Own(Own::Host(heads)) => heads.beyond().map(|found| (layer, found)),
             #[cfg(feature = "gpu")]
-            Store::Encoded(Encoded::Gpu(_) | Encoded::GpuCoded(_)) => None,
-            Store::Plain { .. } => None,
+            Store::Own(Own::Gpu(_) | Own::GpuCoded(_)) => None,
+            Store::Tensors { .. } => None,
         })
     }
 
@@ -140,12 +150,12 @@ impl KvCache {
         for layer in &mut self.layers {
             layer.len = 0;
             match &mut layer.store {
-                Store::Plain { .. } => {}
-                Store::Encoded(Encoded::Host(heads)) => heads.clear(),
+                Store::Tensors { .. } => {}
+                Store::Own(Own::Host(heads)) => heads.clear(),
                 #[cfg(feature = "gpu")]
-                Store::Encoded(Encoded::Gpu(heads)) => heads.clear(),
+                Store::Own(Own::Gpu(heads)) => heads.clear(),
                 #[cfg(feature = "gpu")]
-                Store::Encoded(Encoded::GpuCoded(heads)) => heads.clear(),
+                Store::Own(Own::GpuCoded(heads)) => heads.clear(),
             }
         }
     }
@@ -164,7 +174,7 @@ impl KvCache {
         Arc::make_mut(rotations).extend(self.len + n);
         let rotation = Rotation::new(rotations.clone(), self.len, n, device);
         #[cfg(feature = "gpu")]
-        if self.layers.iter().any(|layer| matches!(layer.store, Store::Encoded(Encoded::GpuCoded(_)))) {
+        if self.layers.iter().any(|layer| matches!(layer.store, Store::Own(Own::GpuCoded(_)))) {
             let blocks = (self.len + n).div_ceil(BLOCK);
             let turns = self.turns[which].take().filter(|turns| turns.blocks() >= blocks);
             // Twice as many as needed, so that they are seldom made.
@@ -224,7 +234,7 @@ pub(crate) enum Appended {
 }
 
 impl LayerCache {
-    /// Appends keys, and values `[kv_heads, n, head_dim]`. If they are encoded, queries `[kv_heads, group·n, head_dim]` attend to
+    /// Appends keys, and values `[kv_heads, n, head_dim]`. If attention is our own, queries `[kv_heads, group·n, head_dim]` attend to
     /// them: softmax(q·kᵀ / √dim)·v. Plain ones are returned from the first position that any attends to.
     pub(crate) fn append(
         &mut self,
@@ -237,12 +247,12 @@ impl LayerCache {
         let [kv_heads, n, _] = v.dims();
         self.len += n;
         let store = match &mut self.store {
-            Store::Plain { keys, values } => {
+            Store::Tensors { keys, values } => {
                 let view = (first, self.len);
                 let k = k.rotated(kv_heads);
                 return Appended::Plain([append(keys, k, start, view), append(values, v, start, view), q]);
             }
-            Store::Encoded(store) => store,
+            Store::Own(store) => store,
         };
         let rotation = k.rotation;
         let k = store.keys(k, kv_heads);
@@ -268,20 +278,20 @@ impl LayerCache {
 
     fn bytes(&self) -> usize {
         match &self.store {
-            Store::Plain { keys, .. } => {
+            Store::Tensors { keys, .. } => {
                 let [heads, _, dim] = keys.as_ref().map_or([0; 3], Tensor::dims);
                 2 * size_of::<f32>() * heads * self.len * dim
             }
-            Store::Encoded(Encoded::Host(heads)) => heads.bytes(),
+            Store::Own(Own::Host(heads)) => heads.bytes(),
             #[cfg(feature = "gpu")]
-            Store::Encoded(Encoded::Gpu(heads)) => heads.bytes(),
+            Store::Own(Own::Gpu(heads)) => heads.bytes(),
             #[cfg(feature = "gpu")]
-            Store::Encoded(Encoded::GpuCoded(heads)) => heads.bytes(),
+            Store::Own(Own::GpuCoded(heads)) => heads.bytes(),
         }
     }
 }
 
-impl Encoded {
+impl Own {
     /// Keys, `[heads, n, head_dim]`, as they are appended.
     fn keys(&self, k: Keys<'_>, heads: usize) -> Tensor<3> {
         match self {

@@ -87,7 +87,7 @@ impl Decoder {
         let (start, [n, _]) = (cache.len(), x.dims());
         let (precision, config) = (self.precision, &self.config);
         let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
-        let explicit = cache.is_plain().then_some(&device);
+        let explicit = cache.is_tensors().then_some(&device);
         let mut rotation = |which: usize, rope: &Rope| cache.rotation(which, rope, regime, n, &device);
         let pass = Pass {
             rotation: rotation(0, &self.rope),
@@ -126,7 +126,9 @@ impl CausalLm for Decoder {
     }
 
     fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(&self.config, capacity, self.kv, &self.device())
+        let device = self.device();
+        let by_operations = self.precision != Precision::F32 || device.is_autodiff();
+        KvCache::with(&self.config, capacity, self.kv, by_operations, &device)
     }
 
     fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {

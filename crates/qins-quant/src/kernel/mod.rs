@@ -23,12 +23,12 @@ mod simd;
 
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
-pub(crate) use planes::{Affine, Planes, per_planes};
+pub(crate) use planes::{Affine, ByteLevels, Planes, per_planes};
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;
 pub use simd::Simd;
-pub(crate) use simd::per_isa;
+pub(crate) use simd::{per_isa, prefetch};
 
 /// Bound on what computing the product of 3- to 8-bit codes in integers costs: the mean squared error divided by the mean
 /// square of the product, for Gaussian weights and activations. For comparison, rounding weights to 8 bits costs 4·10⁻⁵ and

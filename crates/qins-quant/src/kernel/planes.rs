@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-/// Turns planes into codes. A value of the type exists only on a machine that has the instruction set.
+/// What an instruction set provides for reading a KV cache. A value of the type exists only on a machine that has it.
 pub(crate) trait Planes: Copy {
     /// Code i is made of bit i of each plane, the lowest first; at most eight planes.
     fn codes(self, planes: &[u32]) -> [u8; 32];
@@ -22,6 +22,47 @@ pub(crate) trait Planes: Copy {
         let codes = self.codes(planes);
         out.iter_mut().zip(codes).for_each(|(x, code)| *x = affine.of(level(f32::from(code))));
     }
+
+    /// `scale·level + offset` of 32 codes that are bytes.
+    #[inline(always)]
+    fn place_bytes(self, bytes: &[u8; 32], levels: ByteLevels, affine: Affine, out: &mut [f32; 32]) {
+        for (x, byte) in out.iter_mut().zip(bytes) {
+            *x = affine.of((f32::from(*byte) - levels.zero) * levels.step);
+        }
+    }
+
+    /// Whether [`add_products`](Self::add_products) has registers for 128 sums.
+    #[inline(always)]
+    fn is_wide(self) -> bool {
+        false
+    }
+
+    /// `sums[row] += factors[row][i]·tile[i]` for each row and i, in the order of i.
+    #[inline(always)]
+    fn add_products<const ROWS: usize, const N: usize>(
+        self,
+        factors: [&[f32]; ROWS],
+        tile: &[[f32; N]],
+        sums: &mut [[f32; N]; ROWS],
+    ) {
+        let factors = factors.map(|factors| &factors[..tile.len()]);
+        let mut all = *sums;
+        for (i, numbers) in tile.iter().enumerate() {
+            for row in 0..ROWS {
+                for lane in 0..N {
+                    all[row][lane] += factors[row][i] * numbers[lane];
+                }
+            }
+        }
+        *sums = all;
+    }
+}
+
+/// Levels of bytes: `(byte − zero)·step`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByteLevels {
+    pub(crate) zero: f32,
+    pub(crate) step: f32,
 }
 
 /// What a level becomes.
@@ -63,7 +104,7 @@ impl Planes for Portable {
 pub(crate) mod x86 {
     use core::arch::x86_64::*;
 
-    use super::{Affine, Planes};
+    use super::{Affine, ByteLevels, Planes};
 
     /// AVX2.
     #[derive(Clone, Copy)]
@@ -97,9 +138,20 @@ pub(crate) mod x86 {
             // SAFETY: a value of this type exists only on a machine that has AVX2.
             unsafe { avx2(planes) }
         }
+
+        #[inline(always)]
+        fn place_bytes(self, bytes: &[u8; 32], levels: ByteLevels, affine: Affine, out: &mut [f32; 32]) {
+            // SAFETY: as above.
+            unsafe { bytes_avx2(bytes, levels, affine, out) }
+        }
     }
 
     impl Planes for Avx512 {
+        #[inline(always)]
+        fn is_wide(self) -> bool {
+            true
+        }
+
         #[inline(always)]
         fn codes(self, planes: &[u32]) -> [u8; 32] {
             // SAFETY: a value of this type exists only on a machine that has these parts of AVX-512.
@@ -117,6 +169,12 @@ pub(crate) mod x86 {
         ) {
             // SAFETY: as above.
             unsafe { look_up(planes, table, affine, out) }
+        }
+
+        #[inline(always)]
+        fn place_bytes(self, bytes: &[u8; 32], levels: ByteLevels, affine: Affine, out: &mut [f32; 32]) {
+            // SAFETY: as above.
+            unsafe { bytes_avx512(bytes, levels, affine, out) }
         }
     }
 
@@ -136,6 +194,34 @@ pub(crate) mod x86 {
         // SAFETY: `out` has the 32 bytes that are written.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), codes) };
         out
+    }
+
+    // The compiler unrolls a loop over 32 bytes before it can vectorise it.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn bytes_avx2(bytes: &[u8; 32], levels: ByteLevels, affine: Affine, out: &mut [f32; 32]) {
+        let [zero, step, scale, offset] =
+            [levels.zero, levels.step, affine.scale, affine.offset].map(|x| _mm256_set1_ps(x));
+        for (out, bytes) in out.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            let bytes = _mm_cvtsi64_si128(i64::from_le_bytes(*bytes));
+            let level = _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), zero), step);
+            // SAFETY: `out` has the 8 numbers that are written.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_add_ps(_mm256_mul_ps(scale, level), offset)) };
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn bytes_avx512(bytes: &[u8; 32], levels: ByteLevels, affine: Affine, out: &mut [f32; 32]) {
+        let [zero, step, scale, offset] =
+            [levels.zero, levels.step, affine.scale, affine.offset].map(|x| _mm512_set1_ps(x));
+        for (out, bytes) in out.as_chunks_mut::<16>().0.iter_mut().zip(bytes.as_chunks::<16>().0) {
+            // SAFETY: `bytes` has the 16 bytes that are read.
+            let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+            let level = _mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)), zero), step);
+            // SAFETY: `out` has the 16 numbers that are written.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(_mm512_mul_ps(scale, level), offset)) };
+        }
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use super::{
     BLOCK, Rotations,
     coded::hadamard,
     heads::Head,
-    products::{add_values, scores_by_channel, scores_by_token},
+    products::{add_values, scores},
     softmax::{Weighed, exp, weigh, worse},
 };
 use crate::kernel::Simd;
@@ -35,11 +35,6 @@ pub struct AttentionSpan {
 }
 
 impl AttentionSpan {
-    #[inline(always)]
-    fn capped(self, score: f32) -> f32 {
-        self.softcap.map_or(score, |cap| cap * (score / cap).tanh())
-    }
-
     /// The tokens that a query attends to.
     fn tokens(self, query: usize) -> Range<usize> {
         let position = self.start + query;
@@ -132,8 +127,7 @@ struct Pass<'a> {
     span: AttentionSpan,
     rotations: Option<&'a Rotations>,
     running: Running,
-    /// Keys or values of a block.
-    vectors: Vec<f32>,
+    /// Of a block, `[rows, BLOCK]`.
     scores: Vec<f32>,
     /// The queries, as a block has them.
     turned: Vec<f32>,
@@ -156,78 +150,50 @@ impl<'a> Pass<'a> {
             span,
             rotations,
             running: Running::new(rows, dim),
-            vectors: vec![0.0; BLOCK * dim],
             scores: vec![0.0; rows * BLOCK],
             turned: Vec::new(),
         }
     }
 
     fn block(&mut self, block: usize) {
-        let (dim, rows, start) = (self.dim, self.queries.len() / self.dim, block * BLOCK);
-        let end = (start + BLOCK).min(self.span.start + self.span.n);
-        let closed = matches!(self.head, Head::Coded(head) if head.is_closed(block));
-        // A closed block is passed as a whole, whatever of it is attended to.
-        let n = if closed { BLOCK } else { end - start };
-        // First the keys are in it, then the values: both would not fit the fastest cache.
-        let vectors = &mut self.vectors[..n * dim];
-        let scores = &mut self.scores[..rows * n];
-        match self.head {
-            Head::Floats { keys, .. } => {
-                keys.read(start..end, vectors);
-                scores_by_token(self.simd, scores, self.queries, vectors, dim);
+        let start = block * BLOCK;
+        let n = BLOCK.min(self.span.start + self.span.n - start);
+        // What was dropped is attended to by no query.
+        let Some(block) = self.head.block(block) else { return };
+        let queries = match self.rotations {
+            // A query at p and a key at start + i turn against each other by p − start − i.
+            Some(rotations) if block.is_unrotated() && start > 0 => {
+                self.turned.clear();
+                self.turned.extend_from_slice(self.queries);
+                rotations.rotate_back(&mut self.turned, self.dim, start);
+                &self.turned[..]
             }
-            // Of closed blocks they are [dim, BLOCK].
-            Head::Coded(head) if closed => {
-                head.read_keys(block, self.rotations, vectors);
-                let queries = match self.rotations {
-                    // A query at p and a key at start + i turn against each other by p − start − i.
-                    Some(rotations) if start > 0 => {
-                        self.turned.clear();
-                        self.turned.extend_from_slice(self.queries);
-                        rotations.rotate_back(&mut self.turned, dim, start);
-                        &self.turned[..]
-                    }
-                    _ => self.queries,
-                };
-                scores_by_channel(self.simd, scores, queries, vectors);
-            }
-            Head::Coded(head) => {
-                vectors.copy_from_slice(head.open(n)[0]);
-                if let Some(rotations) = self.rotations {
-                    rotations.rotate(vectors, dim, start);
-                }
-                scores_by_token(self.simd, scores, self.queries, vectors, dim);
-            }
-        }
-        self.running.weigh(scores, start, self.span, dim);
-        let values = match self.head {
-            Head::Floats { values, .. } => {
-                values.read(start..end, vectors);
-                vectors
-            }
-            Head::Coded(head) if closed => {
-                head.read_values(block, vectors);
-                vectors
-            }
-            Head::Coded(head) => head.open(n)[1],
+            _ => self.queries,
         };
-        let out = &mut self.running.outs[usize::from(closed)];
-        add_values(self.simd, out, scores, values, dim, n);
+        scores(self.simd, block, self.rotations, queries, &mut self.scores);
+        self.running.weigh(self.simd, &mut self.scores, start, self.span, self.dim);
+        let out = &mut self.running.outs[usize::from(block.is_transformed())];
+        add_values(self.simd, block, n, &self.scores, out);
     }
 }
 
 impl Running {
-    /// Turns the scores of tokens from `start` on, `[rows, n]`, into weights.
-    fn weigh(&mut self, scores: &mut [f32], start: usize, span: AttentionSpan, dim: usize) {
-        let n = scores.len() / self.sums.len();
+    /// Turns the scores of the tokens of a block from `start` on, `[rows, BLOCK]`, into weights.
+    fn weigh(&mut self, simd: Simd, scores: &mut [f32], start: usize, span: AttentionSpan, dim: usize) {
         let scale = 1.0 / (dim as f32).sqrt();
-        for (row, scores) in scores.chunks_exact_mut(n).enumerate() {
+        for (row, scores) in scores.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let attended = span.tokens(row % span.n);
-            let [first, end] = [attended.start, attended.end].map(|token| token.clamp(start, start + n) - start);
-            scores[first..end].iter_mut().for_each(|score| *score = span.capped(*score * scale));
+            let [first, end] = [attended.start, attended.end].map(|token| token.clamp(start, start + BLOCK) - start);
             scores[..first].fill(f32::NEG_INFINITY);
             scores[end.max(first)..].fill(f32::NEG_INFINITY);
-            let Weighed { largest, sum } = weigh(scores, self.largest[row]);
+            let factor = match span.softcap {
+                None => scale,
+                Some(cap) => {
+                    scores[first..end].iter_mut().for_each(|score| *score = cap * (*score * scale / cap).tanh());
+                    1.0
+                }
+            };
+            let Weighed { largest, sum } = weigh(simd, scores, factor, self.largest[row]);
             // Otherwise the query attends to no token of this block, nor of those before.
             if largest != f32::NEG_INFINITY {
                 self.shrink(row, largest, dim);

@@ -1,11 +1,11 @@
-//! Vectors as floats of a type.
+//! Keys and values as floats of a type.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use half::{bf16, f16};
-use multiversion::multiversion;
 
-use crate::{FloatDtype, dtype::widen_half};
+use super::{BLOCK, GROUP, Rotations, block::Block};
+use crate::{FloatDtype, dtype::widen_half, kernel::prefetch};
 
 impl FloatDtype {
     /// The largest magnitude of a number.
@@ -18,56 +18,219 @@ impl FloatDtype {
     }
 }
 
-/// Vectors of one length, which are appended over time.
+/// The keys, after their rotation, and values of a head.
 #[derive(Clone, Debug)]
-pub(super) struct Floats {
+pub(super) struct FloatHead {
     dtype: FloatDtype,
     dim: usize,
-    bytes: Vec<u8>,
+    /// The number of blocks that were dropped.
+    dropped: usize,
+    blocks: VecDeque<FloatBlock>,
 }
 
-impl Floats {
-    pub(super) fn new(dtype: FloatDtype, dim: usize, capacity: usize) -> Self {
-        Self { dtype, dim, bytes: Vec::with_capacity(capacity * dim * dtype.size()) }
+impl FloatHead {
+    pub(super) fn new(dtype: FloatDtype, dim: usize) -> Self {
+        Self { dtype, dim, dropped: 0, blocks: VecDeque::new() }
     }
 
+    /// Tokens in all, those that were dropped included.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() / (self.dim * self.dtype.size())
+        let kept = self.blocks.len().saturating_sub(1) * BLOCK + self.blocks.back().map_or(0, FloatBlock::len);
+        self.dropped * BLOCK + kept
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.blocks.iter().map(FloatBlock::bytes).sum()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
+    /// Appends keys, before their rotation, and values, `[n, dim]`.
+    pub(super) fn append(&mut self, keys: &[f32], values: &[f32], rotations: Option<&Rotations>) {
+        let rotated = rotations.map(|rotations| {
+            let mut keys = keys.to_vec();
+            rotations.rotate(&mut keys, self.dim, self.len());
+            keys
+        });
+        let keys = rotated.as_deref().unwrap_or(keys);
+        for (key, value) in keys.chunks_exact(self.dim).zip(values.chunks_exact(self.dim)) {
+            if self.blocks.back().is_none_or(|block| block.len() == BLOCK) {
+                self.blocks.push_back(FloatBlock::new(self.dtype, self.dim));
+            }
+            self.blocks.back_mut().into_iter().for_each(|block| block.push(key, value));
+        }
     }
 
-    /// Appends vectors, `[n, dim]`.
-    pub(super) fn append(&mut self, vectors: &[f32]) {
-        self.bytes.extend(self.dtype.narrow(vectors));
+    /// Drops the blocks before `token`.
+    pub(super) fn drop_before(&mut self, token: usize) {
+        while (self.dropped + 1) * BLOCK <= token && self.blocks.pop_front().is_some() {
+            self.dropped += 1;
+        }
     }
 
-    /// Vectors of a range, `[n, dim]`.
-    pub(super) fn read(&self, which: Range<usize>, out: &mut [f32]) {
-        let size = self.dim * self.dtype.size();
-        widen(self.dtype, &self.bytes[which.start * size..which.end * size], out);
+    /// A block that was not dropped.
+    pub(super) fn block(&self, block: usize) -> Option<Block<'_>> {
+        block.checked_sub(self.dropped).and_then(|i| self.blocks.get(i)).map(Block::Rotated)
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn widen(dtype: FloatDtype, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        FloatDtype::F32 => {
-            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, word)| *x = f32::from_le_bytes(*word));
+/// At most [`BLOCK`] tokens.
+#[derive(Clone, Debug)]
+pub(super) struct FloatBlock {
+    len: usize,
+    dim: usize,
+    /// `[dim, BLOCK]`.
+    keys: Numbers,
+    /// [`GROUP`] channels after one another, of each `[BLOCK, GROUP]`.
+    values: Numbers,
+}
+
+impl FloatBlock {
+    pub(super) fn new(dtype: FloatDtype, dim: usize) -> Self {
+        let zeros = || Numbers::zeros(dtype, BLOCK * dim);
+        Self { len: 0, dim, keys: zeros(), values: zeros() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Bytes in use.
+    pub(super) fn bytes(&self) -> usize {
+        (self.keys.size() + self.values.size()) * self.len * self.dim
+    }
+
+    /// Appends a token to a block that is not full.
+    pub(super) fn push(&mut self, key: &[f32], value: &[f32]) {
+        self.keys.set((0..self.dim).map(|c| c * BLOCK + self.len), key);
+        for (group, value) in value.chunks(GROUP).enumerate() {
+            self.values.set(group * GROUP * BLOCK + self.len * value.len().., value);
         }
-        FloatDtype::Bf16 => halves::<true>(bytes, out),
-        FloatDtype::F16 => halves::<false>(bytes, out),
+        self.len += 1;
+    }
+
+    /// Removes all tokens.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Keys and values of its tokens, `[len, dim]` each.
+    pub(super) fn vectors(&self) -> [Vec<f32>; 2] {
+        let (mut channels, mut values) = (vec![[0.0; BLOCK]; self.dim], vec![0.0; self.len * self.dim]);
+        self.keys(0, &mut channels);
+        for first in (0..self.dim).step_by(GROUP) {
+            let mut tile = [[0.0; GROUP]; BLOCK];
+            self.values(first, &mut tile[..self.len]);
+            let own = first..self.dim.min(first + GROUP);
+            for (value, tile) in values.chunks_exact_mut(self.dim).zip(&tile) {
+                value[own.clone()].copy_from_slice(&tile[..own.len()]);
+            }
+        }
+        let keys = (0..self.len).flat_map(|token| channels.iter().map(move |channel| channel[token]));
+        [keys.collect(), values]
+    }
+
+    /// As [`Block::keys`].
+    #[inline(always)]
+    pub(super) fn keys(&self, first: usize, out: &mut [[f32; BLOCK]]) {
+        self.keys.read(first * BLOCK..(first + out.len()) * BLOCK, out.as_flattened_mut());
+    }
+
+    /// As [`Block::values`].
+    #[inline(always)]
+    pub(super) fn values(&self, first: usize, out: &mut [[f32; GROUP]]) {
+        let width = GROUP.min(self.dim - first);
+        for (token, out) in out.iter_mut().enumerate() {
+            self.values.read_group(first * BLOCK + token * width, width, out);
+        }
+    }
+}
+
+/// Numbers of a type.
+#[derive(Clone, Debug)]
+enum Numbers {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+    Bf16(Vec<u16>),
+}
+
+impl Numbers {
+    fn zeros(dtype: FloatDtype, n: usize) -> Self {
+        match dtype {
+            FloatDtype::F32 => Self::F32(vec![0.0; n]),
+            FloatDtype::F16 => Self::F16(vec![0; n]),
+            FloatDtype::Bf16 => Self::Bf16(vec![0; n]),
+        }
+    }
+
+    /// Bytes of a number.
+    fn size(&self) -> usize {
+        match self {
+            Self::F32(_) => size_of::<f32>(),
+            Self::F16(_) | Self::Bf16(_) => size_of::<u16>(),
+        }
+    }
+
+    fn set(&mut self, places: impl Iterator<Item = usize>, numbers: &[f32]) {
+        let places = places.zip(numbers);
+        match self {
+            Self::F32(all) => places.for_each(|(i, x)| all[i] = *x),
+            Self::F16(all) => places.for_each(|(i, x)| all[i] = f16::from_f32(*x).to_bits()),
+            Self::Bf16(all) => places.for_each(|(i, x)| all[i] = bf16::from_f32(*x).to_bits()),
+        }
+    }
+
+    #[inline(always)]
+    fn read(&self, which: Range<usize>, out: &mut [f32]) {
+        self.fetch(which.end, which.len());
+        match self {
+            Self::F32(all) => out.copy_from_slice(&all[which]),
+            Self::F16(all) => widen(&all[which], out, widen_half::<false>),
+            Self::Bf16(all) => widen(&all[which], out, widen_half::<true>),
+        }
+    }
+
+    /// Prefetches `n` numbers from `first` on.
+    #[inline(always)]
+    fn fetch(&self, first: usize, n: usize) {
+        let (start, size) = match self {
+            Self::F32(all) => (all.as_ptr().cast::<u8>(), size_of::<f32>()),
+            Self::F16(all) | Self::Bf16(all) => (all.as_ptr().cast(), size_of::<u16>()),
+        };
+        for byte in (first * size..(first + n) * size).step_by(64) {
+            prefetch(start.wrapping_add(byte));
+        }
+    }
+
+    /// `width` numbers from `start` on. Those of a whole group are so many that the compiler uses whole vectors.
+    #[inline(always)]
+    fn read_group(&self, start: usize, width: usize, out: &mut [f32; GROUP]) {
+        if width < GROUP {
+            return self.read(start..start + width, &mut out[..width]);
+        }
+        let group = start..start + GROUP;
+        self.fetch(start + BLOCK * GROUP, GROUP);
+        match self {
+            Self::F32(all) => out.copy_from_slice(&all[group]),
+            Self::F16(all) => widen_group(&all[group], out, widen_half::<false>),
+            Self::Bf16(all) => widen_group(&all[group], out, widen_half::<true>),
+        }
     }
 }
 
 #[inline(always)]
-fn halves<const BF16: bool>(bytes: &[u8], out: &mut [f32]) {
-    let words = bytes.as_chunks::<2>().0;
-    out.iter_mut().zip(words).for_each(|(x, word)| *x = widen_half::<BF16>(u16::from_le_bytes(*word)));
+fn widen(words: &[u16], out: &mut [f32], widen: impl Fn(u16) -> f32) {
+    for (x, word) in out.iter_mut().zip(words) {
+        *x = widen(*word);
+    }
+}
+
+#[inline(always)]
+fn widen_group(words: &[u16], out: &mut [f32; GROUP], widen: impl Fn(u16) -> f32) {
+    let words: &[u16; GROUP] = words.try_into().unwrap_or(&[0; GROUP]);
+    for i in 0..GROUP {
+        out[i] = widen(words[i]);
+    }
 }

@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{AttentionSpan, KvForm, KvScheme, Rotations, attention::attend, coded::CodedHead, floats::Floats};
+use super::{
+    AttentionSpan, KvForm, KvScheme, Rotations, attention::attend, block::Block, coded::CodedHead, floats::FloatHead,
+};
 
 /// The keys and values of all KV heads of one layer.
 #[derive(Clone, Debug)]
@@ -27,36 +29,37 @@ pub struct Beyond {
 /// Of one head.
 #[derive(Clone, Debug)]
 pub(super) enum Head {
-    /// Keys are rotated.
-    Floats {
-        keys: Floats,
-        values: Floats,
-    },
+    Floats(FloatHead),
     Coded(Box<CodedHead>),
 }
 
 impl Head {
-    fn new(form: KvForm, dim: usize, capacity: usize) -> Self {
+    fn new(form: KvForm, dim: usize) -> Self {
         match form {
-            KvForm::Floats(dtype) => {
-                let floats = || Floats::new(dtype, dim, capacity);
-                Self::Floats { keys: floats(), values: floats() }
-            }
+            KvForm::Floats(dtype) => Self::Floats(FloatHead::new(dtype, dim)),
             KvForm::Coded(bits) => Self::Coded(Box::new(CodedHead::new(bits, dim))),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Floats { keys, .. } => keys.len(),
+            Self::Floats(head) => head.len(),
             Self::Coded(head) => head.len(),
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Floats { keys, values } => keys.bytes() + values.bytes(),
+            Self::Floats(head) => head.bytes(),
             Self::Coded(head) => head.bytes(),
+        }
+    }
+
+    /// A block that was not dropped.
+    pub(super) fn block(&self, block: usize) -> Option<Block<'_>> {
+        match self {
+            Self::Floats(head) => head.block(block),
+            Self::Coded(head) => head.block(block),
         }
     }
 }
@@ -73,10 +76,10 @@ pub struct NewTokens<'a> {
 }
 
 impl Heads {
-    /// An empty cache for `heads` heads whose vectors have `dim` elements, with room for `capacity` tokens.
-    pub fn new(scheme: KvScheme, heads: usize, dim: usize, capacity: usize) -> Self {
+    /// An empty cache for `heads` heads whose vectors have `dim` elements.
+    pub fn new(scheme: KvScheme, heads: usize, dim: usize) -> Self {
         let form = scheme.form();
-        Self { heads: (0..heads).map(|_| Head::new(form, dim, capacity)).collect(), form, dim, beyond: None }
+        Self { heads: (0..heads).map(|_| Head::new(form, dim)).collect(), form, dim, beyond: None }
     }
 
     /// The number of tokens.
@@ -102,15 +105,8 @@ impl Heads {
     /// Removes all tokens.
     pub fn clear(&mut self) {
         self.beyond = None;
-        for head in &mut self.heads {
-            match head {
-                Head::Floats { keys, values } => {
-                    keys.clear();
-                    values.clear();
-                }
-                Head::Coded(_) => *head = Head::new(self.form, self.dim, 0),
-            }
-        }
+        let (form, dim) = (self.form, self.dim);
+        self.heads.iter_mut().for_each(|head| *head = Head::new(form, dim));
     }
 
     /// Appends `n` tokens; `rotations` are those of the model, and reach all tokens. To attend from all of them as if they came one by one,
@@ -130,8 +126,7 @@ impl Heads {
         if keys.is_empty() {
             return;
         }
-        let (start, dim) = (self.len(), self.dim);
-        let [most_keys, most_values] = self.form.most(dim);
+        let [most_keys, most_values] = self.form.most(self.dim);
         let keys = self.within(keys, "keys", most_keys);
         let values = self.within(values, "values", most_values);
         let parts = keys
@@ -139,17 +134,7 @@ impl Heads {
             .zip(values.par_chunks(each))
             .zip(queries.par_chunks(queries.len() / self.heads.len()));
         self.heads.par_iter_mut().zip(parts).for_each(|(head, ((keys, values), queries))| match head {
-            Head::Floats { keys: k, values: v } => {
-                match rotations {
-                    None => k.append(keys),
-                    Some(rotations) => {
-                        let mut keys = keys.to_vec();
-                        rotations.rotate(&mut keys, dim, start);
-                        k.append(&keys);
-                    }
-                }
-                v.append(values);
-            }
+            Head::Floats(head) => head.append(keys, values, rotations),
             Head::Coded(head) => head.append(keys, values, queries, rotations.map_or(0, Rotations::pairs)),
         });
     }
@@ -170,8 +155,7 @@ impl Heads {
         let token = (position + 1).saturating_sub(window);
         for head in &mut self.heads {
             match head {
-                // Floats are addressed by their position.
-                Head::Floats { .. } => {}
+                Head::Floats(head) => head.drop_before(token),
                 Head::Coded(head) => head.drop_before(token),
             }
         }

@@ -4,6 +4,7 @@
 //! from the tokens and queries so far.
 
 mod attention;
+mod block;
 mod coded;
 mod floats;
 mod heads;
@@ -17,3 +18,14 @@ pub use coded::{BLOCK, BlockEncoder, BlockLayout, CodedBits, FullBlock, GROUP, S
 pub use heads::{Beyond, Heads, NewTokens};
 pub use rotations::Rotations;
 pub use scheme::{KvForm, KvScheme};
+
+/// Numbers distributed about as keys and values are, from a linear congruential generator.
+#[cfg(test)]
+fn numbers(n: usize) -> Vec<f32> {
+    let mut state = 7_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next() + next() * next()).collect()
+}

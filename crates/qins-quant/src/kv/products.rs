@@ -1,84 +1,116 @@
-//! The products of attention with a block of vectors. The sums of a query have the same order whatever the number of queries, so that
-//! attention has the same bits in pieces of any length.
+//! The products of attention with a block of keys and values. Some channels at a time are read, and multiplied with all queries while
+//! they are in the fastest cache. The sums of a query have the same order whatever the number of queries, so that attention has the same
+//! bits in pieces of any length.
 
-use super::BLOCK;
-use crate::kernel::per_isa;
+use super::{BLOCK, GROUP, Rotations, block::Block};
+use crate::kernel::{Planes, per_planes};
 
-/// Sums of a query that are in registers.
-const WIDTH: usize = 32;
+/// Channels of keys that are read together; as many again are the other halves of their pairs.
+const TILE: usize = 16;
 
-per_isa! {
-    /// `scores[rows, BLOCK] = queries[rows, dim] · keys[dim, BLOCK]`.
-    pub(super) fn scores_by_channel(scores: &mut [f32], queries: &[f32], keys: &[f32]) = by_channel
+per_planes! {
+    /// `scores[rows, BLOCK] = queries[rows, dim] · keys[BLOCK, dim]ᵀ`. Keys that are not rotated are, by their places in the block.
+    pub(super) fn scores(block: Block<'_>, rotations: Option<&Rotations>, queries: &[f32], scores: &mut [f32]) = all_scores
 }
 
 #[inline(always)]
-fn by_channel(scores: &mut [f32], queries: &[f32], keys: &[f32]) {
-    let (keys, dim) = (keys.as_chunks::<BLOCK>().0, keys.len() / BLOCK);
-    for (scores, query) in scores.as_chunks_mut::<BLOCK>().0.iter_mut().zip(queries.chunks_exact(dim)) {
-        let mut sums = [0.0; BLOCK];
-        for (q, channel) in query.iter().zip(keys) {
-            for i in 0..BLOCK {
-                sums[i] += q * channel[i];
-            }
+fn all_scores(
+    reader: impl Planes,
+    block: Block<'_>,
+    rotations: Option<&Rotations>,
+    queries: &[f32],
+    scores: &mut [f32],
+) {
+    scores.fill(0.0);
+    let (dim, pairs) = (block.dim(), rotations.map_or(0, Rotations::pairs));
+    let [mut ones, mut others] = [[[0.0; BLOCK]; TILE]; 2];
+    for first in (0..pairs).step_by(TILE) {
+        let n = TILE.min(pairs - first);
+        let (ones, others) = (&mut ones[..n], &mut others[..n]);
+        block.keys(reader, first, ones);
+        block.keys(reader, pairs + first, others);
+        if let Some(rotations) = rotations.filter(|_| block.is_unrotated()) {
+            rotations.rotate_pairs(first, ones, others);
         }
-        *scores = sums;
+        add_channels(reader, &queries[first..], dim, ones, scores);
+        add_channels(reader, &queries[pairs + first..], dim, others, scores);
+    }
+    for first in (2 * pairs..dim).step_by(TILE) {
+        let tile = &mut ones[..TILE.min(dim - first)];
+        block.keys(reader, first, tile);
+        add_channels(reader, &queries[first..], dim, tile, scores);
     }
 }
 
-per_isa! {
-    /// `scores[rows, n] = queries[rows, dim] · keys[n, dim]ᵀ`.
-    pub(super) fn scores_by_token(scores: &mut [f32], queries: &[f32], keys: &[f32], dim: usize) = by_token
+/// `scores[rows, BLOCK] += queries · channels`, of queries that start `dim` numbers apart.
+#[inline(always)]
+fn add_channels(reader: impl Planes, queries: &[f32], dim: usize, channels: &[[f32; BLOCK]], scores: &mut [f32]) {
+    let query = |row: usize| &queries[row * dim..][..channels.len()];
+    let scores = scores.as_chunks_mut::<BLOCK>().0;
+    if !reader.is_wide() {
+        let rows = scores.as_chunks_mut::<1>().0.iter_mut().enumerate();
+        return rows.for_each(|(i, sums)| reader.add_products([query(i)], channels, sums));
+    }
+    let (pairs, last) = scores.as_chunks_mut::<2>();
+    let last_row = 2 * pairs.len();
+    for (i, sums) in pairs.iter_mut().enumerate() {
+        reader.add_products([query(2 * i), query(2 * i + 1)], channels, sums);
+    }
+    last.iter_mut().for_each(|sums| {
+        reader.add_products([query(last_row)], channels, std::array::from_mut(sums));
+    });
+}
+
+per_planes! {
+    /// `out[rows, dim] += weights[rows, BLOCK] · values[BLOCK, dim]`, of the first `n` tokens.
+    pub(super) fn add_values(block: Block<'_>, n: usize, weights: &[f32], out: &mut [f32]) = add_all_values
 }
 
 #[inline(always)]
-fn by_token(scores: &mut [f32], queries: &[f32], keys: &[f32], dim: usize) {
-    let n = keys.len() / dim;
-    for (scores, query) in scores.chunks_exact_mut(n).zip(queries.chunks_exact(dim)) {
-        let (q, q_rest) = query.as_chunks::<WIDTH>();
-        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(dim)) {
-            let (k, k_rest) = key.as_chunks::<WIDTH>();
-            let mut sums = [0.0; WIDTH];
-            for (q, k) in q.iter().zip(k) {
-                for i in 0..WIDTH {
-                    sums[i] += q[i] * k[i];
-                }
-            }
-            sums.iter_mut().zip(q_rest.iter().zip(k_rest)).for_each(|(sum, (q, k))| *sum += q * k);
-            let mut left = WIDTH;
-            while left > 1 {
-                left /= 2;
-                for i in 0..left {
-                    sums[i] += sums[i + left];
-                }
-            }
-            *score = sums[0];
+fn add_all_values(reader: impl Planes, block: Block<'_>, n: usize, weights: &[f32], out: &mut [f32]) {
+    let dim = block.dim();
+    let mut tile = [[0.0; GROUP]; BLOCK];
+    let tile = &mut tile[..n];
+    for first in (0..dim).step_by(GROUP) {
+        block.values(reader, first, tile);
+        let mut add = Group { first, dim, tile, out };
+        let (mut row, rows) = (0, weights.len() / BLOCK);
+        let weights = |row: usize| &weights[row * BLOCK..][..n];
+        while reader.is_wide() && row + 4 <= rows {
+            add.rows(reader, row, [weights(row), weights(row + 1), weights(row + 2), weights(row + 3)]);
+            row += 4;
+        }
+        while row + 2 <= rows {
+            add.rows(reader, row, [weights(row), weights(row + 1)]);
+            row += 2;
+        }
+        while row < rows {
+            add.rows(reader, row, [weights(row)]);
+            row += 1;
         }
     }
 }
 
-per_isa! {
-    /// `out[rows, dim] += weights[rows, n] · values[n, dim]`.
-    pub(super) fn add_values(out: &mut [f32], weights: &[f32], values: &[f32], dim: usize, n: usize) = weighted
+/// Channels of values that are added together.
+struct Group<'a> {
+    first: usize,
+    dim: usize,
+    tile: &'a [[f32; GROUP]],
+    out: &'a mut [f32],
 }
 
-#[inline(always)]
-fn weighted(out: &mut [f32], weights: &[f32], values: &[f32], dim: usize, n: usize) {
-    for (out, weights) in out.chunks_exact_mut(dim).zip(weights.chunks_exact(n)) {
-        let (wide, rest) = out.as_chunks_mut::<WIDTH>();
-        for (at, out) in wide.iter_mut().enumerate() {
-            let mut sums = *out;
-            for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
-                let value: &[f32; WIDTH] = value[at * WIDTH..].first_chunk().unwrap_or(&[0.0; WIDTH]);
-                for i in 0..WIDTH {
-                    sums[i] += weight * value[i];
-                }
-            }
-            *out = sums;
+impl Group<'_> {
+    /// Adds them to some rows from `row` on.
+    #[inline(always)]
+    fn rows<const ROWS: usize>(&mut self, reader: impl Planes, row: usize, weights: [&[f32]; ROWS]) {
+        let (start, width) = (row * self.dim + self.first, GROUP.min(self.dim - self.first));
+        let mut sums = [[0.0; GROUP]; ROWS];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            sums[..width].copy_from_slice(&self.out[start + i * self.dim..][..width]);
         }
-        let whole = dim - rest.len();
-        for (weight, value) in weights.iter().zip(values.chunks_exact(dim)) {
-            rest.iter_mut().zip(&value[whole..]).for_each(|(x, v)| *x += weight * v);
+        reader.add_products(weights, self.tile, &mut sums);
+        for (i, sums) in sums.iter().enumerate() {
+            self.out[start + i * self.dim..][..width].copy_from_slice(&sums[..width]);
         }
     }
 }

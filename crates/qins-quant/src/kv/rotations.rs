@@ -72,14 +72,14 @@ impl Rotations {
         vectors.chunks_exact_mut(dim).for_each(|vector| turn(vector, &cos, &sin));
     }
 
-    /// Rotates a block of vectors by their places within it: channels of [`BLOCK`] tokens, `[dim, BLOCK]`.
+    /// Rotates pairs from `first` on by their places in a block: one channel of each in `ones`, the other in `others`, a number for each token.
     #[inline(always)]
-    pub(super) fn rotate_block(&self, channels: &mut [f32]) {
-        let half = self.pairs() * BLOCK;
-        let (first, rest) = channels.split_at_mut(half);
-        let tables = self.within[0].iter().zip(&self.within[1]);
-        for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(tables) {
-            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    pub(super) fn rotate_pairs(&self, first: usize, ones: &mut [[f32; BLOCK]], others: &mut [[f32; BLOCK]]) {
+        let [cos, sin] = self.within.each_ref().map(|table| &table.as_chunks::<BLOCK>().0[first..]);
+        for (((a, b), cos), sin) in ones.iter_mut().zip(others).zip(cos).zip(sin) {
+            for i in 0..BLOCK {
+                (a[i], b[i]) = (a[i] * cos[i] - b[i] * sin[i], b[i] * cos[i] + a[i] * sin[i]);
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ impl KvScheme {
     /// Bytes that the keys and values of one head occupy after `tokens` tokens, for vectors of `dim` elements.
     pub fn bytes(self, dim: usize, tokens: usize) -> usize {
         let numbers: Vec<f32> = (0..dim * tokens).map(|i| (i % 7) as f32).collect();
-        let mut head = super::Heads::new(self, 1, dim, 0);
+        let mut head = super::Heads::new(self, 1, dim);
         head.append(super::NewTokens { keys: &numbers, values: &numbers, queries: &numbers }, None);
         head.bytes()
     }

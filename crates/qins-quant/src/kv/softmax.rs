@@ -1,9 +1,7 @@
 //! The weights of one query for a block of tokens.
 
+use super::BLOCK;
 use crate::kernel::{Simd, per_isa};
-
-/// Sums that are taken side by side; the order is the same on all instruction sets.
-const LANES: usize = 16;
 
 /// The largest score so far, and the sum of the weights of a block relative to it.
 #[derive(Clone, Copy, Debug)]
@@ -12,38 +10,45 @@ pub(super) struct Weighed {
     pub(super) sum: f32,
 }
 
-/// Turns scores into weights, exp(score − largest), where `before` is the largest of earlier blocks; a NaN among them makes all NaN, and of
-/// −∞ alone the weights are 0.
-pub(super) fn weigh(scores: &mut [f32], before: f32) -> Weighed {
+/// Turns scores into weights, exp(factor·score − largest), where `before` is the largest of earlier blocks; a NaN among them makes all NaN, and
+/// of −∞ alone the weights are 0.
+pub(super) fn weigh(simd: Simd, scores: &mut [f32; BLOCK], factor: f32, before: f32) -> Weighed {
     let mut weighed = Weighed { largest: before, sum: 0.0 };
-    weigh_on(Simd::get(), scores, &mut weighed);
+    weigh_on(simd, scores, factor, &mut weighed);
     weighed
 }
 
-per_isa! { fn weigh_on(scores: &mut [f32], weighed: &mut Weighed) = weigh_inlined }
+per_isa! { fn weigh_on(scores: &mut [f32; BLOCK], factor: f32, weighed: &mut Weighed) = weigh_inlined }
 
 #[inline(always)]
-fn weigh_inlined(scores: &mut [f32], weighed: &mut Weighed) {
-    let (mut largest, mut nan) = ([weighed.largest; LANES], weighed.largest.is_nan());
-    for scores in scores.chunks(LANES) {
-        for (largest, score) in largest.iter_mut().zip(scores) {
-            *largest = if *score > *largest { *score } else { *largest };
-            nan |= score.is_nan();
-        }
+fn weigh_inlined(scores: &mut [f32; BLOCK], factor: f32, weighed: &mut Weighed) {
+    for score in scores.iter_mut() {
+        *score *= factor;
     }
-    let largest = if nan { f32::NAN } else { largest.into_iter().fold(f32::NEG_INFINITY, f32::max) };
+    let nan = scores.iter().fold(weighed.largest.is_nan(), |nan, score| nan | score.is_nan());
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let largest = if nan { f32::NAN } else { larger(joined(*scores, larger), weighed.largest) };
     weighed.largest = largest;
     if largest == f32::NEG_INFINITY {
         return scores.fill(0.0);
     }
-    let mut sums = [0.0; LANES];
-    for scores in scores.chunks_mut(LANES) {
-        for (sum, score) in sums.iter_mut().zip(scores) {
-            *score = exp(*score - largest);
-            *sum += *score;
-        }
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
     }
-    weighed.sum = sums.iter().sum();
+    weighed.sum = joined(*scores, |a, b| a + b);
+}
+
+/// All numbers joined in pairs, and then these: an order that is the same on all instruction sets, and in vectors.
+#[inline(always)]
+fn joined(mut numbers: [f32; BLOCK], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut n = BLOCK / 2;
+    while n > 0 {
+        for i in 0..n {
+            numbers[i] = join(numbers[i], numbers[i + n]);
+        }
+        n /= 2;
+    }
+    numbers[0]
 }
 
 /// The larger of the two; NaN if either is, which `f32::max` drops.
@@ -59,10 +64,13 @@ pub(super) fn exp(x: f32) -> f32 {
     // ln 2 in two parts, whose products with n are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const SERIES: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
-    let n = (x.max(-87.0) * std::f32::consts::LOG2_E).round_ties_even();
+    // Adding 1.5·2²³, whose unit in the last place is 1, rounds, and leaves n in the low bits. (A cast to an integer would not be vectorised.)
+    const ROUND: f32 = 12_582_912.0;
+    let rounded = x.max(-87.0) * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = x.max(-87.0) - n * LN_2[0] - n * LN_2[1];
     let series = SERIES.iter().fold(1.0 / 5040.0, |sum, c| sum * r + c) * r + 1.0;
-    let power = f32::from_bits(((n + 127.0) as i32 as u32) << 23);
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
     let y = series * power;
     // The maximum drops a NaN.
     if x.is_nan() {

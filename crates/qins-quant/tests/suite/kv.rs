@@ -55,7 +55,7 @@ impl Tokens {
 
 /// A cache of tokens, appended in chunks of these lengths in turn.
 fn filled(scheme: KvScheme, tokens: &Tokens, chunks: &[usize], rotations: Option<&Rotations>) -> Heads {
-    let mut cache = Heads::new(scheme, HEADS, DIM, 8);
+    let mut cache = Heads::new(scheme, HEADS, DIM);
     let (mut start, mut chunks) = (0, chunks.iter().cycle());
     while start < tokens.n {
         let n = (*chunks.next().unwrap()).min(tokens.n - start);
@@ -183,7 +183,7 @@ fn kv_element_takes_at_most_its_promised_bits() {
         (KvScheme::K3v3, 3.5),
     ] {
         for dim in [32, 64, 96, 128, 256] {
-            let mut cache = Heads::new(scheme, 1, dim, 0);
+            let mut cache = Heads::new(scheme, 1, dim);
             let random = |seed| gaussian(2049 * dim, seed);
             let (keys, values, queries) = (random(1), random(2), random(3));
             cache.append(NewTokens { keys: &keys, values: &values, queries: &queries }, None);
@@ -204,7 +204,7 @@ fn attended(
     parts: impl Fn(Range<usize>) -> Vec<Range<usize>>,
 ) -> Vec<f32> {
     let rotations = rotations(tokens.n);
-    let mut cache = Heads::new(scheme, HEADS, DIM, 8);
+    let mut cache = Heads::new(scheme, HEADS, DIM);
     let mut out = vec![0.0; tokens.queries.len()];
     for start in (0..tokens.n).step_by(piece) {
         for part in parts(start..tokens.n.min(start + piece)) {
@@ -292,7 +292,7 @@ fn element_beyond_the_range_is_reported_and_becomes_nan() {
             for (x, fits) in [(most, true), (-most, true), (most * (1.0 + 1e-6), false), (-2.0 * most, false)] {
                 // Of f32, twice the most is infinite: it is not finite to begin with.
                 let reported = (!fits && x.is_finite()).then_some(x);
-                let mut cache = Heads::new(scheme, 1, DIM, 0);
+                let mut cache = Heads::new(scheme, 1, DIM);
                 let mut vectors = zeros.clone();
                 vectors[9 * DIM + 7] = x;
                 let (k, v) = if in_keys { (&vectors, &zeros) } else { (&zeros, &vectors) };
@@ -312,7 +312,7 @@ fn element_beyond_the_range_is_reported_and_becomes_nan() {
 #[test]
 fn non_finite_values_stay_non_finite_and_zeros_are_exact() {
     for scheme in KvScheme::ALL {
-        let mut cache = Heads::new(scheme, 1, DIM, 0);
+        let mut cache = Heads::new(scheme, 1, DIM);
         // The block of the first 64 is closed, and that of the next.
         let zeros = vec![0.0; 129 * DIM];
         cache.append(NewTokens { keys: &zeros, values: &zeros, queries: &zeros }, None);

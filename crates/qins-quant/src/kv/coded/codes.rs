@@ -2,7 +2,7 @@
 
 use super::{
     BLOCK,
-    trellis::{BYTES, Levels, TABLES, byte_level, classes},
+    trellis::{BYTE_LEVELS, BYTES, Levels, TABLES, classes},
 };
 use crate::kernel::{Affine, Planes};
 
@@ -45,30 +45,11 @@ impl ChannelCodes {
         }
     }
 
-    /// The numbers of all channels, `[dim, BLOCK]`; `affine` has the scale and offset of each.
+    /// The codes of the channels from `first` on.
     #[inline(always)]
-    pub(super) fn read(&self, reader: impl Planes, affine: impl Iterator<Item = Affine>, out: &mut [f32]) {
-        let mut planes = &self.planes[..];
-        for ((bits, affine), out) in self.bits.iter().zip(affine).zip(out.as_chunks_mut::<BLOCK>().0) {
-            let (own, rest) = planes.split_at(usize::from(*bits));
-            planes = rest;
-            let halves = out.as_chunks_mut::<WORD>().0.iter_mut();
-            if *bits == BYTES {
-                for (out, own) in halves.zip(own.as_chunks::<4>().0) {
-                    let bytes = own.map(u64::to_le_bytes);
-                    place_bytes(bytes.as_flattened(), affine, out);
-                }
-                continue;
-            }
-            let u = own[0];
-            let classes = classes(u, u << 1, u << 2);
-            for (half, out) in halves.enumerate() {
-                let word = |plane: u64| (plane >> (WORD * half)) as u32;
-                with_bits!(*bits, N => if let Some(own) = own.first_chunk::<N>() {
-                    place(reader, classes.map(word), own.map(word), affine, out);
-                });
-            }
-        }
+    pub(super) fn from(&self, first: usize) -> Channels<'_> {
+        let before: usize = self.bits[..first].iter().map(|bits| usize::from(*bits)).sum();
+        Channels { bits: &self.bits[first..], planes: &self.planes[before..] }
     }
 
     /// Of each channel.
@@ -84,6 +65,37 @@ impl ChannelCodes {
     /// Bytes in use: those of the codes, and where channels differ in it, their bits.
     pub(super) fn bytes(&self) -> usize {
         8 * self.planes.len() + if self.bits.contains(&BYTES) { 0 } else { self.bits.len() }
+    }
+}
+
+/// The codes of channels that are still to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Channels<'a> {
+    bits: &'a [u8],
+    planes: &'a [u64],
+}
+
+impl Channels<'_> {
+    /// The numbers of the next channel.
+    #[inline(always)]
+    pub(super) fn read(&mut self, reader: impl Planes, affine: Affine, out: &mut [f32; BLOCK]) {
+        let Some((bits, rest)) = self.bits.split_first() else { return };
+        let (own, planes) = self.planes.split_at(usize::from(*bits));
+        (self.bits, self.planes) = (rest, planes);
+        let [low, high] = out.as_chunks_mut::<WORD>().0 else { return };
+        if *bits == BYTES {
+            for (out, own) in [low, high].into_iter().zip(own.as_chunks::<4>().0) {
+                reader.place_bytes(bytemuck::cast_ref(own), BYTE_LEVELS, affine, out);
+            }
+            return;
+        }
+        let u = own[0];
+        let classes = classes(u, u << 1, u << 2);
+        with_bits!(*bits, N => if let Some(own) = own.first_chunk::<N>() {
+            place(reader, classes.map(|plane| plane as u32), own.map(|plane| plane as u32), affine, low);
+            let high_word = |plane: u64| (plane >> WORD) as u32;
+            place(reader, classes.map(high_word), own.map(high_word), affine, high);
+        });
     }
 }
 
@@ -124,19 +136,30 @@ impl TokenCodes {
         }
     }
 
-    /// The numbers of the channels of word `word` of a token.
+    /// The numbers of the channels of word `word`, of the first `out.len()` tokens, each with a scale.
     #[inline(always)]
-    pub(super) fn read(&self, reader: impl Planes, [token, word]: [usize; 2], scale: f32, out: &mut [f32; WORD]) {
-        let (affine, at) = (Affine { scale, offset: 0.0 }, word * BLOCK + token);
+    pub(super) fn read(
+        &self,
+        reader: impl Planes,
+        word: usize,
+        scales: impl Iterator<Item = f32>,
+        out: &mut [[f32; WORD]],
+    ) {
+        let out = out.iter_mut().zip(scales.map(|scale| Affine { scale, offset: 0.0 }));
         if self.bits == BYTES {
-            let own = self.planes.as_chunks::<{ BYTES as usize }>().0[at];
-            let bytes = own.map(u32::to_le_bytes);
-            return place_bytes(bytes.as_flattened(), affine, out);
+            let own = &self.planes.as_chunks::<8>().0[word * BLOCK..];
+            for ((out, affine), own) in out.zip(own) {
+                reader.place_bytes(bytemuck::cast_ref(own), BYTE_LEVELS, affine, out);
+            }
+            return;
         }
         with_bits!(self.bits, N => {
-            let planes = self.planes.as_chunks::<N>().0;
-            let before = |tokens: usize| if token < tokens { 0 } else { planes[at - tokens][0] };
-            place(reader, classes(planes[at][0], before(1), before(2)), planes[at], affine, out);
+            let own = &self.planes.as_chunks::<N>().0[word * BLOCK..];
+            let mut before = [0; 2];
+            for ((out, affine), own) in out.zip(own) {
+                place(reader, classes(own[0], before[0], before[1]), *own, affine, out);
+                before = [own[0], before[0]];
+            }
         });
     }
 
@@ -163,9 +186,4 @@ fn place<const N: usize>(reader: impl Planes, classes: [u32; 2], own: [u32; N], 
     planes[2..=N].copy_from_slice(&own[1..]);
     let levels = const { Levels::new(N as u8) };
     reader.place(&planes[..=N], &TABLES[N], |index| levels.at(index), affine, out);
-}
-
-#[inline(always)]
-fn place_bytes(bytes: &[u8], affine: Affine, out: &mut [f32; WORD]) {
-    out.iter_mut().zip(bytes).for_each(|(x, byte)| *x = affine.of(byte_level(*byte)));
 }

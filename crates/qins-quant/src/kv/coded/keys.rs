@@ -10,6 +10,7 @@ use super::{
     trellis::{BYTES, CodeLanes, LANES, Lanes, Levels, Search, about_error, find_codes},
 };
 use crate::{
+    dtype::widen_half,
     kernel::{Affine, Planes, Simd},
     kv::softmax::worse,
 };
@@ -110,14 +111,16 @@ impl KeyBlock {
         found
     }
 
-    /// Decodes into `[dim, BLOCK]`.
+    /// Decodes channels from `first` on, one to a row of `out`.
     #[inline(always)]
-    pub(super) fn read(&self, reader: impl Planes, base: &[f16], out: &mut [f32]) {
-        let affine = base.iter().zip(&self.scales).zip(&self.offsets).map(|((base, bits), offset)| {
+    pub(super) fn read(&self, reader: impl Planes, base: &[f16], first: usize, out: &mut [[f32; BLOCK]]) {
+        let mut codes = self.codes.from(first);
+        let channels = base[first..].iter().zip(&self.scales[first..]).zip(&self.offsets[first..]);
+        for (out, ((base, bits), offset)) in out.iter_mut().zip(channels) {
             let scale = scale(*bits);
-            Affine { scale, offset: base.to_f32() + scale * (f32::from(*offset) * OFFSET) }
-        });
-        self.codes.read(reader, affine, out);
+            let offset = widen_half::<false>(base.to_bits()) + scale * (f32::from(*offset) * OFFSET);
+            codes.read(reader, Affine { scale, offset }, out);
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -193,9 +196,9 @@ mod tests {
         let mut mean = base(&block, DIM);
         let mut coded = KeyBlock::close(&block, &mean, &[1.0; DIM], 4, 0);
         damage(&mut coded, &mut mean);
-        let mut out = vec![0.0; BLOCK * DIM];
-        coded.read(Portable, &mean, &mut out);
-        let e = |i: usize| ((out[i % DIM * BLOCK + i / DIM] - block[i]) / spread(i % DIM)).powi(2);
+        let mut out = [[0.0; BLOCK]; DIM];
+        coded.read(Portable, &mean, 0, &mut out);
+        let e = |i: usize| ((out[i % DIM][i / DIM] - block[i]) / spread(i % DIM)).powi(2);
         (0..BLOCK * DIM).map(e).sum::<f32>() / (BLOCK * DIM) as f32
     }
 

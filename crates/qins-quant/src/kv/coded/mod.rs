@@ -7,6 +7,7 @@
 
 mod bits;
 mod blocks;
+mod closed;
 mod codes;
 mod hadamard;
 mod head;
@@ -17,6 +18,7 @@ mod trellis;
 mod values;
 
 pub use blocks::{BlockEncoder, FullBlock};
+pub(super) use closed::ClosedBlock;
 pub(super) use hadamard::hadamard;
 pub(super) use head::CodedHead;
 pub use layout::BlockLayout;

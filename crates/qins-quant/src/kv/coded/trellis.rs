@@ -9,7 +9,7 @@
 use std::ops::BitXor;
 
 use super::BLOCK;
-use crate::kernel::per_isa;
+use crate::kernel::{ByteLevels, per_isa};
 
 /// Channels that are searched side by side.
 pub(super) const LANES: usize = 16;
@@ -36,11 +36,8 @@ pub(super) static TABLES: [[f32; 256]; BYTES as usize] = {
     tables
 };
 
-/// The level of a code that is a byte.
-#[inline(always)]
-pub(super) fn byte_level(byte: u8) -> f32 {
-    (f32::from(byte) - 127.5) * (1.0 / 127.5)
-}
+/// The levels of codes that are bytes.
+pub(super) const BYTE_LEVELS: ByteLevels = ByteLevels { zero: 127.5, step: 1.0 / 127.5 };
 
 /// A number for each lane.
 pub(super) type Lanes = [f32; LANES];
@@ -278,5 +275,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_instruction_set_finds_the_codes_of_the_portable_code() {
+        let block = crate::kv::numbers(BLOCK * LANES);
+        let columns: [[f32; LANES]; BLOCK] =
+            std::array::from_fn(|i| std::array::from_fn(|c| block[i * LANES + c] / 2.0));
+        let weights = columns.map(|x| x.map(f32::abs));
+        let computed = |simd: Simd, bits: u8| {
+            let search = || Search { numbers: &columns, weights: &weights, bits: [bits; LANES] };
+            let (mut errors, mut codes) = ([0.0; LANES], [[0; LANES]; BLOCK]);
+            about_error(simd, search(), &mut errors);
+            find_codes(simd, search(), &mut codes);
+            (errors.map(f32::to_bits), codes)
+        };
+        let expected = computed(Simd::Portable, 4);
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+            assert_eq!(computed(simd, 4), expected, "{simd}");
+        }
+        // Control: of other bits they differ.
+        assert_ne!(computed(Simd::Portable, 3), expected);
     }
 }

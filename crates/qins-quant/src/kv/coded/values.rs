@@ -67,21 +67,12 @@ impl ValueBlock {
         found
     }
 
-    /// Decodes into `[BLOCK, dim]`, still transformed.
+    /// Decodes channels from `GROUP·group` on, still transformed, of the first `out.len()` tokens; beyond the last channel they are
+    /// arbitrary.
     #[inline(always)]
-    pub(super) fn read(&self, reader: impl Planes, dim: usize, out: &mut [f32]) {
-        let groups = dim.div_ceil(GROUP);
-        for (token, (out, scales)) in out.chunks_exact_mut(dim).zip(self.scales.chunks_exact(groups)).enumerate() {
-            let (whole, rest) = out.as_chunks_mut::<GROUP>();
-            for (group, (out, bits)) in whole.iter_mut().zip(scales).enumerate() {
-                self.codes.read(reader, [token, group], scale(*bits), out);
-            }
-            if !rest.is_empty() {
-                let mut last = [0.0; GROUP];
-                self.codes.read(reader, [token, groups - 1], scale(scales[groups - 1]), &mut last);
-                rest.copy_from_slice(&last[..rest.len()]);
-            }
-        }
+    pub(super) fn read(&self, reader: impl Planes, group: usize, out: &mut [[f32; GROUP]]) {
+        let scales = self.scales.iter().skip(group).step_by(self.scales.len() / BLOCK);
+        self.codes.read(reader, group, scales.map(|bits| scale(*bits)), out);
     }
 
     pub(super) fn bytes(&self) -> usize {

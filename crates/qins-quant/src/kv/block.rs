@@ -1,0 +1,56 @@
+//! A block of tokens as attention reads it: some channels of its keys or values at a time.
+
+use super::{BLOCK, GROUP, coded::ClosedBlock, floats::FloatBlock};
+use crate::kernel::Planes;
+
+/// The keys and values of [`BLOCK`] tokens of one head.
+#[derive(Clone, Copy)]
+pub(super) enum Block<'a> {
+    /// Floats, with keys after their rotation.
+    Rotated(&'a FloatBlock),
+    /// Floats, with keys before their rotation.
+    Open(&'a FloatBlock),
+    /// Codes, of keys before their rotation and values after their transform.
+    Closed(ClosedBlock<'a>),
+}
+
+impl Block<'_> {
+    /// Elements of a key, and of a value.
+    pub(super) fn dim(self) -> usize {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.dim(),
+            Self::Closed(block) => block.dim(),
+        }
+    }
+
+    /// Whether its keys are still to be rotated.
+    pub(super) fn is_unrotated(self) -> bool {
+        match self {
+            Self::Rotated(_) => false,
+            Self::Open(_) | Self::Closed(_) => true,
+        }
+    }
+
+    /// Whether its values are Hadamard-transformed.
+    pub(super) fn is_transformed(self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+
+    /// Channels of keys from `first` on, a number for each token; arbitrary beyond the tokens it has.
+    #[inline(always)]
+    pub(super) fn keys(self, reader: impl Planes, first: usize, out: &mut [[f32; BLOCK]]) {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.keys(first, out),
+            Self::Closed(block) => block.keys(reader, first, out),
+        }
+    }
+
+    /// Channels of values from `first` on, a multiple of [`GROUP`], of the first `out.len()` tokens; arbitrary beyond the last channel.
+    #[inline(always)]
+    pub(super) fn values(self, reader: impl Planes, first: usize, out: &mut [[f32; GROUP]]) {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.values(first, out),
+            Self::Closed(block) => block.values(reader, first, out),
+        }
+    }
+}
