@@ -14,7 +14,7 @@ pub(super) enum Block<'a> {
     Closed(ClosedBlock<'a>),
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     /// Elements of a key, and of a value.
     pub(super) fn dim(self) -> usize {
         match self {
@@ -42,6 +42,15 @@ impl Block<'_> {
         match self {
             Self::Rotated(block) | Self::Open(block) => block.keys(first, out),
             Self::Closed(block) => block.keys(reader, first, out),
+        }
+    }
+
+    /// `n` channels of keys from `first` on, if they are stored as numbers in `f32` after their rotation.
+    #[inline(always)]
+    pub(super) fn stored_keys(self, first: usize, n: usize) -> Option<&'a [[f32; BLOCK]]> {
+        match self {
+            Self::Rotated(block) => block.stored_keys(first, n),
+            Self::Open(_) | Self::Closed(_) => None,
         }
     }
 

@@ -132,6 +132,18 @@ impl FloatBlock {
         [keys.collect(), values]
     }
 
+    /// As [`Block::stored_keys`].
+    #[inline(always)]
+    pub(super) fn stored_keys(&self, first: usize, n: usize) -> Option<&[[f32; BLOCK]]> {
+        match &self.keys {
+            Numbers::F32(all) => {
+                self.keys.fetch((first + n) * BLOCK, n * BLOCK);
+                Some(&all.as_chunks().0[first..first + n])
+            }
+            Numbers::F16(_) | Numbers::Bf16(_) => None,
+        }
+    }
+
     /// As [`Block::keys`].
     #[inline(always)]
     pub(super) fn keys(&self, first: usize, out: &mut [[f32; BLOCK]]) {

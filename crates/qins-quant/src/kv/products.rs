@@ -26,14 +26,21 @@ fn all_scores(
     let [mut ones, mut others] = [[[0.0; BLOCK]; TILE]; 2];
     for first in (0..pairs).step_by(TILE) {
         let n = TILE.min(pairs - first);
+        let mut add = |first: usize, tile: &[[f32; BLOCK]]| add_channels(reader, &queries[first..], dim, tile, scores);
+        // Stored as they are multiplied, they need no copy.
+        if let (Some(ones), Some(others)) = (block.stored_keys(first, n), block.stored_keys(pairs + first, n)) {
+            add(first, ones);
+            add(pairs + first, others);
+            continue;
+        }
         let (ones, others) = (&mut ones[..n], &mut others[..n]);
         block.keys(reader, first, ones);
         block.keys(reader, pairs + first, others);
         if let Some(rotations) = rotations.filter(|_| block.is_unrotated()) {
             rotations.rotate_pairs(first, ones, others);
         }
-        add_channels(reader, &queries[first..], dim, ones, scores);
-        add_channels(reader, &queries[pairs + first..], dim, others, scores);
+        add(first, ones);
+        add(pairs + first, others);
     }
     for first in (2 * pairs..dim).step_by(TILE) {
         let tile = &mut ones[..TILE.min(dim - first)];
