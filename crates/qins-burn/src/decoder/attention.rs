@@ -69,10 +69,16 @@ impl Attention {
         let (precision, mask) = (pass.precision, pass.mask(self.layer.window));
         let [n, _] = x.dims();
         let rotation = pass.rotation(self.layer.rope);
-        let q = self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
-        let q = rotated(q, self.heads, rotation, precision);
-        let k = self.normed(self.k_proj.forward(x.clone()), &self.k_norm, precision);
-        let v = precision.round(self.v_proj.forward(x)).reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
+        let queries = || {
+            let q = self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
+            rotated(q, self.heads, rotation, precision)
+        };
+        let keys = || self.normed(self.k_proj.forward(x.clone()), &self.k_norm, precision);
+        let values = || {
+            let v = precision.round(self.v_proj.forward(x.clone()));
+            v.reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1)
+        };
+        let (q, (k, v)) = pass.both(queries, || pass.both(keys, values));
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = precision.scale(q, self.factor).reshape([self.kv_heads, group * n, self.head_dim]);

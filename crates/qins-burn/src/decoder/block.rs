@@ -14,9 +14,20 @@ pub(super) struct Pass {
     /// One for each window.
     pub(super) masks: Vec<Mask>,
     pub(super) precision: Precision,
+    /// Whether computations that do not depend on each other are given to threads side by side.
+    pub(super) side_by_side: bool,
 }
 
 impl Pass {
+    /// Two computations that do not depend on each other. On a CPU each leaves threads without work at its end.
+    pub(super) fn both<A: Send, B: Send>(
+        &self,
+        one: impl FnOnce() -> A + Send,
+        other: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        if self.side_by_side { rayon::join(one, other) } else { (one(), other()) }
+    }
+
     pub(super) fn rotation(&self, rope: LayerRope) -> Option<&Rotation> {
         match rope {
             LayerRope::Global => Some(&self.rotation),
@@ -71,7 +82,7 @@ impl Block {
         let plus = |x: Tensor<2>, y| precision.round(x + precision.scale(y, self.factor));
         let attention = self.attention_norms.around(x.clone(), precision, |x| self.self_attn.forward(x, pass, cache));
         let x = plus(x, attention);
-        let mlp = self.mlp_norms.around(x.clone(), precision, |x| self.mlp.forward(x, precision));
+        let mlp = self.mlp_norms.around(x.clone(), precision, |x| self.mlp.forward(x, pass));
         plus(x, mlp)
     }
 }

@@ -4,7 +4,7 @@ use burn::{module::Module, tensor::Tensor};
 
 use qins_model::{Activation, ModelConfig};
 
-use super::Precision;
+use super::{Precision, block::Pass};
 use crate::{
     Projection,
     kernel::{activate, gated},
@@ -28,10 +28,11 @@ impl Mlp {
         Self { gate_proj, up_proj, down_proj, activation: config.activation }
     }
 
-    pub(super) fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
+        let precision = pass.precision;
         let round = |x| precision.round(x);
-        let gate = round(self.gate_proj.forward(x.clone()));
-        let up = round(self.up_proj.forward(x));
+        let through = |linear: &Projection| round(linear.forward(x.clone()));
+        let (gate, up) = pass.both(|| through(&self.gate_proj), || through(&self.up_proj));
         let gated = match precision {
             Precision::F32 | Precision::CoarseKeys => gated(gate, up, self.activation),
             Precision::Bf16 => round(round(activate(gate, self.activation)) * up),

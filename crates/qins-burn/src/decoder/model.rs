@@ -12,7 +12,10 @@ use qins_model::{Factors, ModelConfig, Rope, RopeRegime};
 use qins_quant::kv::KvScheme;
 
 use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass};
-use crate::{KvCache, Projection, kernel::norm};
+use crate::{
+    KvCache, Projection,
+    kernel::{norm, on_cpu},
+};
 
 /// A decoder-only language model.
 #[derive(Module, Debug)]
@@ -94,6 +97,7 @@ impl Decoder {
             local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
             masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
             precision,
+            side_by_side: on_cpu(&device) && !device.is_autodiff(),
         };
         for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
             x = layer.forward(x, &pass, cache);

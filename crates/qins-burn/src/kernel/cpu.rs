@@ -1,6 +1,7 @@
 //! The operations on Burn's CPU backends: a thin bridge to the kernels on slices.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use qins_model::Activation;
 use qins_quant::{MatrixFormat, kernel};
 use rayon::prelude::*;
 
@@ -20,6 +21,29 @@ fn decoded(ids: &[u32], format: &MatrixFormat, parts: &[&[u32]]) -> (Vec<f32>, [
     let rows = ids.par_iter().zip(numbers.par_chunks_mut(cols.max(1)));
     rows.for_each(|(&id, numbers)| w.decode_row(id as usize, numbers));
     (numbers, [ids.len(), cols])
+}
+
+/// RMSNorm of `x[n, gamma.len()]`.
+fn normed(x: &[f32], gamma: &[f32], epsilon: f32) -> (Vec<f32>, [usize; 2]) {
+    let mut y = vec![0.0; x.len()];
+    kernel::norm(x, gamma, epsilon, &mut y);
+    (y, [x.len() / gamma.len().max(1), gamma.len()])
+}
+
+/// `x[n, heads·dim]` as `[heads, n, dim]`, rotated.
+fn rotated(x: &[f32], tables: [&[f32]; 2], [n, heads, dim]: [usize; 3]) -> (Vec<f32>, [usize; 3]) {
+    let mut y = vec![0.0; x.len()];
+    kernel::rotate(x, tables, [n, heads, dim], &mut y);
+    (y, [heads, n, dim])
+}
+
+/// activation(gate)·up.
+fn gated(mut gate: Vec<f32>, up: &[f32], activation: Activation) -> Vec<f32> {
+    match activation {
+        Activation::Silu => kernel::gate_silu(&mut gate, up),
+        Activation::GeluTanh => kernel::gate_gelu(&mut gate, up),
+    }
+    gate
 }
 
 #[cfg(feature = "flex")]
@@ -47,6 +71,28 @@ mod flex {
             let parts = contiguous(weight);
             floats(decoded(whole(&ids), &format, &slices(&parts)))
         }
+
+        fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+            let [x, gamma] = [x, gamma].map(|x| x.to_contiguous());
+            floats(normed(whole(&x), whole(&gamma), epsilon))
+        }
+
+        fn qins_rotate(
+            x: FloatTensor<Self>,
+            cos: FloatTensor<Self>,
+            sin: FloatTensor<Self>,
+            heads: usize,
+        ) -> FloatTensor<Self> {
+            let [x, cos, sin] = [x, cos, sin].map(|x| x.to_contiguous());
+            let (n, width) = (x.layout().shape()[0], x.layout().shape()[1]);
+            floats(rotated(whole(&x), [whole(&cos), whole(&sin)], [n, heads, width / heads]))
+        }
+
+        fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+            let [gate, up] = [gate, up].map(|x| x.to_contiguous());
+            let shape = [gate.layout().shape()[0], gate.layout().shape()[1]];
+            floats((gated(whole::<f32>(&gate).to_vec(), whole(&up), activation), shape))
+        }
     }
 
     fn contiguous(weight: Weight<Flex>) -> Vec<FlexTensor> {
@@ -65,7 +111,7 @@ mod flex {
         if part.dtype() == DType::F32 { bytemuck::cast_slice(whole::<f32>(part)) } else { whole(part) }
     }
 
-    fn floats((values, shape): (Vec<f32>, [usize; 2])) -> FlexTensor {
+    fn floats<const D: usize>((values, shape): (Vec<f32>, [usize; D])) -> FlexTensor {
         FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
     }
 
@@ -97,6 +143,28 @@ mod ndarray {
             let parts = row_major_parts(weight);
             tensor(decoded(whole(&ids), &format, &slices(&parts)))
         }
+
+        fn qins_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+            let [x, gamma] = [x, gamma].map(floats);
+            tensor(normed(whole(&x), whole(&gamma), epsilon))
+        }
+
+        fn qins_rotate(
+            x: FloatTensor<Self>,
+            cos: FloatTensor<Self>,
+            sin: FloatTensor<Self>,
+            heads: usize,
+        ) -> FloatTensor<Self> {
+            let [x, cos, sin] = [x, cos, sin].map(floats);
+            let (n, width) = (x.shape()[0], x.shape()[1]);
+            tensor(rotated(whole(&x), [whole(&cos), whole(&sin)], [n, heads, width / heads]))
+        }
+
+        fn qins_gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+            let [gate, up] = [gate, up].map(floats);
+            let shape = [gate.shape()[0], gate.shape()[1]];
+            tensor((gated(whole(&gate).to_vec(), whole(&up), activation), shape))
+        }
     }
 
     enum Array {
@@ -126,7 +194,7 @@ mod ndarray {
         }
     }
 
-    fn tensor((values, shape): (Vec<f32>, [usize; 2])) -> NdArrayTensor {
+    fn tensor<const D: usize>((values, shape): (Vec<f32>, [usize; D])) -> NdArrayTensor {
         SharedArray::from_shape_vec(shape.to_vec(), values).expect("the values fill their shape").into()
     }
 

@@ -96,7 +96,6 @@ pub(crate) fn bf16<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// Whether a device uses the CPU kernels.
-#[cfg(feature = "gpu")]
 pub(crate) fn on_cpu(device: &burn::tensor::Device) -> bool {
     match device.as_dispatch() {
         #[cfg(feature = "flex")]

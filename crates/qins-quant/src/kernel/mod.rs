@@ -1,10 +1,13 @@
-//! Products of activations with an encoded matrix, on slices. Weights are decoded as they are read.
+//! The computations of a model on slices: products of activations with an encoded matrix, whose weights are decoded as they are read, and
+//! the operations between them.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod between;
+mod exp;
 mod float;
 mod gemm;
 mod integer;
@@ -21,6 +24,8 @@ mod row;
 mod rows;
 mod simd;
 
+pub use between::{gate_gelu, gate_silu, norm, rotate};
+pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
 pub(crate) use planes::{Affine, ByteLevels, Planes, per_planes};

@@ -13,9 +13,9 @@ use super::{
     coded::hadamard,
     heads::Head,
     products::{add_values, scores},
-    softmax::{Weighed, exp, weigh, worse},
+    softmax::{Weighed, weigh, worse},
 };
-use crate::kernel::Simd;
+use crate::kernel::{Simd, exp};
 
 /// Blocks that are passed one after the other. The parts are the same on any number of threads, and so is the result.
 const PART: usize = 16;

@@ -21,7 +21,7 @@ pub use scheme::{KvForm, KvScheme};
 
 /// Numbers distributed about as keys and values are, from a linear congruential generator.
 #[cfg(test)]
-fn numbers(n: usize) -> Vec<f32> {
+pub(crate) fn numbers(n: usize) -> Vec<f32> {
     let mut state = 7_u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
