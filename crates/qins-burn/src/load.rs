@@ -189,6 +189,8 @@ impl<'a> Loader<'a> {
     pub(crate) fn linear(&mut self, spec: &LinearSpec) -> Result<Projection, Error> {
         let before = self.report.weight_bytes();
         let projection = self.projection(spec)?;
+        // It has been copied or encoded: without this the file would be in memory beside it.
+        self.checkpoint.release();
         if spec.kind == LinearKind::Embedding && !self.tied {
             self.report.embedding_bytes = self.report.weight_bytes() - before;
         }

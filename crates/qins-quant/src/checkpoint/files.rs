@@ -53,6 +53,20 @@ impl Deref for OpenFile {
     }
 }
 
+impl OpenFile {
+    /// Gives the memory of what was read of a mapped file back to the system, which otherwise counts it as this process's. It is
+    /// read again when it is asked for.
+    #[allow(unsafe_code)]
+    pub(super) fn release(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.0 {
+            // SAFETY: the mapping is read-only, so its pages hold nothing but the file's bytes, and references to them stay valid.
+            // An error leaves them where they are.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+}
+
 impl Files {
     /// The path of a file, for opening and for messages.
     pub fn path(&self, name: &str) -> PathBuf {

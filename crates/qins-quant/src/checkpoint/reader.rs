@@ -194,6 +194,12 @@ impl Checkpoint {
         self.shards[*self.tensors.get(name)?].1.get(name)
     }
 
+    /// Gives the memory of what was read of the files back to the system, which otherwise counts it as this process's until it needs
+    /// it. What is read again comes from the file, or its cache.
+    pub fn release(&self) {
+        self.shards.iter().for_each(|(_, shard)| shard.release());
+    }
+
     /// The metadata of one shard's header, without `qins`.
     pub(crate) fn metadata_of(&self, shard: &str) -> BTreeMap<String, String> {
         let shard = self.shards.iter().find(|(name, _)| name == shard);

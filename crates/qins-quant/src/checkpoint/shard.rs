@@ -71,6 +71,11 @@ impl Shard {
         all.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    /// As [`Checkpoint::release`](super::Checkpoint::release).
+    pub(super) fn release(&self) {
+        self.data.release();
+    }
+
     /// Its tensors, in file order.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
