@@ -14,7 +14,7 @@ CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML
 
 `make` writes random blocks of the file type directly, without a float model. Layer norms are 1, weights have a
 standard deviation of about 0.02. The tokenizer is a dummy, since `run` uses token ids. The rope factors for long contexts
-are omitted: the context is 512. Tensors are fused as by llama.cpp's own converter of this architecture: query,
+are omitted: contexts are at most 4096. Tensors are fused as by llama.cpp's own converter of this architecture: query,
 key and value are `attn_qkv`, gate and up are `ffn_up`.
 
 `run` times llama_decode, called through ctypes. Prefill is one batch of random ids; decode is greedy, one token at a time,
@@ -32,7 +32,7 @@ import statistics
 import sys
 import time
 
-HIDDEN, HEADS, HEAD_DIM, INTERMEDIATE, VOCAB, CONTEXT = 3072, 32, 96, 8192, 32064, 512
+HIDDEN, HEADS, HEAD_DIM, INTERMEDIATE, VOCAB = 3072, 32, 96, 8192, 32064
 
 
 def fail(sentence):
@@ -140,18 +140,21 @@ def make(args):
 
 
 def run(args):
-    if args.threads < 1 or args.prompt < 1 or args.tokens < 1 or args.prompt + args.tokens > CONTEXT:
-        fail(f"--threads, --prompt and --tokens must be at least 1, and prompt and tokens together at most {CONTEXT}.")
+    if min(args.threads, args.prompt, args.tokens, args.repeats) < 1:
+        fail("--threads, --prompt, --tokens and --repeats must be at least 1.")
+    # As by default: a multiple of 256 positions, and a prompt in pieces of 512.
+    context_tokens = -(-(args.prompt + args.tokens) // 256) * 256
     log = log_lines()
     start = time.perf_counter()
     model = load(args.model, log, not args.no_repack)
     load_seconds = time.perf_counter() - start
     params = llama.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT
+    params.n_ctx = params.n_batch = context_tokens
+    params.n_ubatch = 512
     params.n_threads = params.n_threads_batch = args.threads
     context = llama.llama_init_from_model(model, params)
     if not context:
-        fail(f"llama.cpp cannot make a context of {CONTEXT} tokens for {args.model}.")
+        fail(f"llama.cpp cannot make a context of {context_tokens} tokens for {args.model}.")
     vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
 
     def decode(ids):
@@ -170,7 +173,7 @@ def run(args):
     prompt = (ctypes.c_int32 * args.prompt)(*np.random.default_rng(1).integers(0, vocab, args.prompt).tolist())
     one = (ctypes.c_int32 * 1)()
     prefill, decoding = [], []  # tokens per second
-    for repeat in range(4):
+    for repeat in range(1 + args.repeats):
         llama.llama_memory_clear(llama.llama_get_memory(context), True)
         seconds, one[0] = decode(prompt)
         total = 0.0
@@ -193,6 +196,7 @@ def run(args):
         "file_type": LlamaFileType(reader.get_field("general.file_type").contents()).name,
         "blocks": llama.llama_model_n_layer(model),
         "threads": args.threads,
+        "prompt_tokens": args.prompt,
         "prefill_tokens_per_second": round(statistics.median(prefill), 2),
         "decode_tokens_per_second": round(decode_speed, 3),
         "prefill_runs": [round(speed, 2) for speed in prefill],
@@ -263,6 +267,7 @@ def main():
     command.add_argument("--threads", type=int, required=True)
     command.add_argument("--prompt", type=int, default=128, help="tokens of the prefill")
     command.add_argument("--tokens", type=int, default=32, help="tokens to decode")
+    command.add_argument("--repeats", type=int, default=3, help="measurements after a warm-up, of which the median is reported")
     command.add_argument("--no-repack", action="store_true", help="leave the weights in the layout of the file")
     command.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     args = parser.parse_args()

@@ -20,6 +20,14 @@ pub(crate) struct Machine {
     threads: Option<u16>,
 }
 
+impl Machine {
+    /// The number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(all, usize::from)
+    }
+}
+
 /// The program `qins`, without arguments.
 pub(crate) fn qins() -> Command {
     let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -2,12 +2,17 @@
 
 mod measure;
 mod plot;
+mod summary;
 mod table;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use self::{
+    measure::{Prepared, Variant},
+    summary::Summary,
+};
 use crate::{
     output::{figures, print, written},
     process::{Machine, expect_llama},
@@ -30,9 +35,18 @@ pub(crate) struct Speed {
         value_name = "VARIANTS"
     )]
     variants: Vec<String>,
+    /// Tokens of the prompt: prefill is measured on it, and decode after it
+    #[arg(long, value_delimiter = ',', default_value = "128", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    prompts: Vec<u32>,
+    /// Times that all are measured, one after the other each time, so that all share what the machine does meanwhile
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
     /// Measure llama.cpp too
     #[arg(long)]
     peers: bool,
+    /// Types of llama.cpp's files
+    #[arg(long, value_delimiter = ',', default_value = "q8_0,q4_k_m", value_name = "TYPES")]
+    peer_types: Vec<String>,
     /// For llama.cpp: a Python with the packages of benches/peers/requirements.txt (see benches/peers/llama.py)
     #[arg(long, default_value = "python3", value_name = "PROGRAM")]
     python: PathBuf,
@@ -46,16 +60,28 @@ pub(crate) fn run(options: &Speed) -> Result<(), String> {
         // Before minutes are spent on the others.
         expect_llama(&options.python)?;
     }
-    let mut runs = Vec::new();
-    for variant in &options.variants {
-        runs.push(measure::qins(variant, options.blocks, &options.machine)?);
-    }
+    let mut variants: Vec<Variant> = options.variants.iter().map(|name| Variant::of(name)).collect();
     if options.peers {
-        for file_type in ["q8_0", "q4_k_m"] {
-            runs.push(measure::llama(&options.python, file_type, options.blocks, runs[0].threads)?);
-        }
+        variants.extend(options.peer_types.iter().cloned().map(Variant::Llama));
     }
-    written(&options.plot, plot::plot(&runs))?;
-    figures(&options.plot, &runs)?;
-    print(&table::table(&runs), &options.plot)
+    let prepared = variants.into_iter().map(|variant| variant.prepared(options)).collect::<Result<Vec<_>, _>>()?;
+    let mut all: Vec<Summary> = Vec::new();
+    for &prompt in &options.prompts {
+        let of = |Prepared { variant, .. }: &Prepared| Summary {
+            variant: variant.name(),
+            prompt,
+            ours: variant.is_ours(),
+            runs: Vec::new(),
+        };
+        let mut summaries: Vec<Summary> = prepared.iter().map(of).collect();
+        for _ in 0..options.rounds {
+            for (summary, prepared) in summaries.iter_mut().zip(&prepared) {
+                summary.runs.push(prepared.measured(options, prompt)?);
+            }
+        }
+        all.extend(summaries);
+    }
+    written(&options.plot, plot::plot(&all))?;
+    figures(&options.plot, &all)?;
+    print(&table::table(&all), &options.plot)
 }
