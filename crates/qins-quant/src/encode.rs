@@ -4,7 +4,7 @@ use qins_codec::Alpha;
 use rayon::prelude::*;
 
 use crate::{
-    EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Prune, Recipe, Scheme,
+    EncodeError, EncodeOptions, EncodedTensor, Feedback, FloatDtype, Prune, Recipe, Scheme,
     fit::relative,
     forms::{Form, MatrixFormat, StoredForm, Weights},
     range::BelowRange,
@@ -86,7 +86,7 @@ impl EncodedTensor {
         let mut options = *options;
         if let Some(n) = stored.sample(&options) {
             let rows = sample::rows(shape, n).flat_map(|row| &values[row * cols..][..cols]);
-            resolve(stored, &rows.copied().collect::<Vec<_>>(), cols, importance, &mut options)?;
+            resolve(stored, &rows.copied().collect::<Vec<_>>(), cols, (importance, feedback), &mut options)?;
         }
         let weights = Weights { values, shape, importance, feedback, options };
         let encoded = Self::encoded(*scheme, MatrixFormat::new(form, source, cols), &weights)?;
@@ -156,7 +156,8 @@ impl Recipe {
         let importance = importance.as_deref();
         sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, importance));
         let mut options = self.options;
-        resolve(self.form().stored(), &sample, cols, importance, &mut options)?;
+        let feedback = self.feedback.as_deref().filter(|_| self.uses_feedback());
+        resolve(self.form().stored(), &sample, cols, (importance, feedback), &mut options)?;
         Ok(Self { options, ..self.clone() })
     }
 }
@@ -165,9 +166,9 @@ fn resolve(
     form: &dyn StoredForm,
     sample: &[f32],
     cols: usize,
-    importance: Option<&[f32]>,
+    (importance, feedback): (Option<&[f32]>, Option<&Feedback>),
     options: &mut EncodeOptions,
 ) -> Result<(), EncodeError> {
     let shape = [sample.len().checked_div(cols).unwrap_or(0), cols];
-    form.resolve(&Weights { values: sample, shape, importance, feedback: None, options: *options }, options)
+    form.resolve(&Weights { values: sample, shape, importance, feedback, options: *options }, options)
 }

@@ -6,7 +6,7 @@ use super::plan::{Action, Step};
 use crate::{
     Calibration, EncodeError, EncodedTensor, Error, Fidelity, FloatDtype, Recipe,
     checkpoint::{self, Checkpoint, MatrixWriter, ShardWriter},
-    grouped::FEEDBACK_ROWS,
+    feedback::FEEDBACK_ROWS,
     range::BelowRange,
     sample,
 };

@@ -8,11 +8,13 @@ mod cholesky;
 mod effort;
 mod factor;
 mod hessian;
+mod sweep;
 
 pub use effort::Effort;
 pub(crate) use factor::Block;
 pub use factor::Feedback;
 pub use hessian::{Hessian, HessianError};
+pub(crate) use sweep::{BLOCK, ROWS as FEEDBACK_ROWS, Rounding, Target, padded, sweep};
 
 use std::{error::Error, sync::Arc};
 

@@ -1,14 +1,19 @@
 //! Integer multiples of one step per matrix, for an entropy coder.
 //!
 //! With an entropy coder behind it a uniform quantiser is as good as any at a given rate (Gish and Pierce, 1968), so
-//! there is no curve and no range to fit, only the step, which determines the rate.
+//! there is no curve and no range to fit, only the step, which determines the rate. With [`Feedback`] each weight is rounded from what the errors
+//! before it leave to make up for.
 
 use std::f64::consts::{E, PI};
 
 use rayon::prelude::*;
 
 use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, check_parameters};
-use crate::{EncodeError, FloatDtype, entropy, range::ScaleRange};
+use crate::{
+    EncodeError, Feedback, FloatDtype, Layout, entropy,
+    feedback::{FEEDBACK_ROWS, Rounding, Target, sweep},
+    range::ScaleRange,
+};
 
 /// The largest code: integers up to this are exact in `f32`.
 const LARGEST: f32 = (1 << 24) as f32;
@@ -53,17 +58,17 @@ impl Rate {
         }
     }
 
-    /// The step for a matrix, from a sample of it.
-    fn step(self, sample: &[f32], cols: usize) -> Result<f32, EncodeError> {
+    /// The step for a matrix, from rows of it, which are encoded with `feedback` as all will be.
+    fn step(self, sample: &[f32], cols: usize, feedback: Option<&Feedback>) -> Result<f32, EncodeError> {
         match self {
             Self::Step(step) => Ok(step),
-            Self::Bits(bits) => step_of(sample, cols, bits),
+            Self::Bits(bits) => step_of(sample, cols, bits, feedback),
         }
     }
 }
 
 /// The step at which the entropy-coded sample takes `bits` per weight.
-fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
+fn step_of(sample: &[f32], cols: usize, bits: f64, feedback: Option<&Feedback>) -> Result<f32, EncodeError> {
     let n = sample.len().max(1) as f64;
     let sigma = (sample.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / n).sqrt();
     // For zeros any step will do; non-finite weights are rejected by the encoder.
@@ -82,7 +87,8 @@ fn step_of(sample: &[f32], cols: usize, bits: f64) -> Result<f32, EncodeError> {
     for _ in 0..ROUNDS {
         step = step.max(too_fine).min(kept);
         let candidate = number(step);
-        let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, candidate).to_le_bytes()).collect();
+        let codes = codes(sample, candidate, feedback)?;
+        let bytes: Vec<u8> = codes.iter().flat_map(|code| code.to_le_bytes()).collect();
         let over = 8.0 * entropy::code(&bytes, Element::I32, cols)?.bytes() as f64 / n - bits;
         if over > 0.0 {
             too_fine = too_fine.max(step)
@@ -110,9 +116,48 @@ fn code(x: f32, step: f32) -> i32 {
     (x / step).round_ties_even() as i32
 }
 
-/// The codes of finite weights.
-fn encode(weights: &[f32], cols: usize, step: f32) -> Result<Vec<u32>, EncodeError> {
-    let codes: Vec<u32> = weights.iter().map(|x| code(*x, step).cast_unsigned()).collect();
+/// The codes of weights: the nearest, or with feedback the nearest to what the errors before leave to make up for.
+fn codes(weights: &[f32], step: f32, feedback: Option<&Feedback>) -> Result<Vec<i32>, EncodeError> {
+    let Some(feedback) = feedback else { return Ok(weights.iter().map(|x| code(*x, step)).collect()) };
+    let cols = feedback.cols();
+    let mut codes = vec![0; weights.len()];
+    let bands =
+        weights.par_chunks((FEEDBACK_ROWS * cols).max(1)).zip(codes.par_chunks_mut((FEEDBACK_ROWS * cols).max(1)));
+    bands.try_for_each(|(x, codes)| sweep(x, feedback, &mut Multiples { step, cols, codes }).map(drop))?;
+    Ok(codes)
+}
+
+/// Rounding to multiples of a step.
+struct Multiples<'a> {
+    step: f32,
+    cols: usize,
+    codes: &'a mut [i32],
+}
+
+impl Rounding for Multiples<'_> {
+    fn begin(&mut self, _row: usize, _start: usize, _corrected: &[f32]) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    fn group(&mut self, row: usize, first: usize, target: &Target<'_>) -> [f32; Layout::GROUP] {
+        let (mut corrected, mut errors) = (target.corrected, [0.0; Layout::GROUP]);
+        let width = Layout::GROUP.min(self.cols - first);
+        let codes = &mut self.codes[row * self.cols + first..][..width];
+        for (j, q) in codes.iter_mut().enumerate() {
+            *q = code(corrected[j], self.step);
+            errors[j] = target.weights[j] - self.step * *q as f32;
+            for (c, lower) in corrected[j + 1..].iter_mut().zip(&target.lower[j][j + 1..]) {
+                *c += errors[j] * lower;
+            }
+        }
+        errors
+    }
+}
+
+/// The codes of finite weights, as words.
+fn encode(weights: &[f32], cols: usize, step: f32, feedback: Option<&Feedback>) -> Result<Vec<u32>, EncodeError> {
+    let codes = codes(weights, step, feedback)?;
+    let codes: Vec<u32> = codes.into_iter().map(i32::cast_unsigned).collect();
     match first_too_large(&codes) {
         Some(i) => Err(EncodeError::Step { row: i / cols, col: i % cols, value: weights[i], step }),
         None => Ok(codes),
@@ -134,8 +179,8 @@ impl StoredForm for WholeNumbers {
     }
 
     fn encode(&self, format: &MatrixFormat, weights: &Weights<'_>) -> Result<Vec<Vec<u32>>, EncodeError> {
-        let step = weights.options.rate.step(weights.values, format.cols())?;
-        let codes = encode(weights.values, format.cols(), step)?;
+        let step = weights.options.rate.step(weights.values, format.cols(), weights.feedback)?;
+        let codes = encode(weights.values, format.cols(), step, weights.feedback)?;
         Ok(vec![codes, vec![step.to_bits()]])
     }
 
@@ -149,6 +194,10 @@ impl StoredForm for WholeNumbers {
             }
             None => Ok(()),
         }
+    }
+
+    fn uses_feedback(&self) -> bool {
+        true
     }
 
     fn scale_range(&self, _: usize, _: &EncodeOptions) -> Option<ScaleRange> {
@@ -165,7 +214,7 @@ impl StoredForm for WholeNumbers {
     }
 
     fn resolve(&self, sample: &Weights<'_>, options: &mut EncodeOptions) -> Result<(), EncodeError> {
-        options.rate = Rate::Step(options.rate.step(sample.values, sample.shape[1])?);
+        options.rate = Rate::Step(options.rate.step(sample.values, sample.shape[1], sample.feedback)?);
         Ok(())
     }
 }
@@ -183,19 +232,19 @@ mod tests {
             })
             .collect();
         for bits in [0.5, 1.0, 2.0, 4.0, 8.0, 12.0] {
-            let step = Rate::Bits(bits).step(&sample, 256).unwrap();
+            let step = Rate::Bits(bits).step(&sample, 256, None).unwrap();
             let bytes: Vec<u8> = sample.iter().flat_map(|x| code(*x, step).to_le_bytes()).collect();
             let found = 8.0 * entropy::code(&bytes, Element::I32, 256).unwrap().bytes() as f64 / sample.len() as f64;
             assert!((bits - 0.02..=bits).contains(&found), "{bits}: {found}");
         }
         for none in [0.0, f32::NAN, f32::INFINITY] {
-            assert_eq!(Rate::Bits(4.0).step(&[none; 8], 4), Ok(1.0));
+            assert_eq!(Rate::Bits(4.0).step(&[none; 8], 4, None), Ok(1.0));
         }
         // For weights of any size, codes are exact in f32.
         for size in [f32::MAX, f32::MIN_POSITIVE, f32::from_bits(1)] {
-            let step = Rate::Bits(16.0).step(&[size, size / 3.0, 0.0], 3).unwrap();
-            assert!(encode(&[size], 1, step).is_ok(), "{size}: {step}");
+            let step = Rate::Bits(16.0).step(&[size, size / 3.0, 0.0], 3, None).unwrap();
+            assert!(encode(&[size], 1, step, None).is_ok(), "{size}: {step}");
         }
-        assert_eq!(Rate::Step(0.5).step(&sample, 256), Ok(0.5));
+        assert_eq!(Rate::Step(0.5).step(&sample, 256, None), Ok(0.5));
     }
 }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use qins_quant::{Effort, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Hessian, Prune, Recipe, Scheme};
+use qins_quant::{
+    Effort, EncodeError, EncodeOptions, EncodedTensor, FloatDtype, Hessian, Prune, Rate, Recipe, Scheme, kernel::Rows,
+};
 
 use crate::common::{Random, bits};
 
-const GROUPED: [Scheme; 5] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8g];
+/// Those that use feedback.
+const SCHEMES: [Scheme; 6] = [Scheme::Q3, Scheme::Q4, Scheme::Q5, Scheme::Q6, Scheme::Q8g, Scheme::Rate];
 
 fn recipe(scheme: Scheme, hessian: &Hessian, effort: Effort) -> Recipe {
     let options = EncodeOptions { effort, ..EncodeOptions::default() };
@@ -59,7 +62,7 @@ fn feedback_of_independent_inputs_gives_the_fit_without_feedback() {
         // A group of zeros, and a super-block of zeros where there is one.
         weights[..cols.min(32)].fill(0.0);
         weights[(rows - 1) * cols..].iter_mut().take(256).for_each(|w| *w = 0.0);
-        for scheme in GROUPED {
+        for scheme in SCHEMES {
             let plain = encode(&weights, [rows, cols], &scheme.into());
             assert_eq!(
                 encode(&weights, [rows, cols], &recipe(scheme, &identity(cols), Effort::Good)),
@@ -74,14 +77,37 @@ fn feedback_of_independent_inputs_gives_the_fit_without_feedback() {
 fn feedback_lowers_the_error_of_products_and_a_perturbed_hessian_is_noticed() {
     let [rows, cols] = [48, 320];
     let (weights, hessian) = (gaussian(rows * cols, 1), moments(2000, cols, 2));
-    for scheme in GROUPED {
+    for scheme in SCHEMES {
         let of = |recipe: &Recipe| hessian.energy(&errors(&weights, &encode(&weights, [rows, cols], recipe)));
         let (plain, good) = (of(&scheme.into()), of(&recipe(scheme, &hessian, Effort::Good)));
         let best = of(&recipe(scheme, &hessian, Effort::Best));
-        assert!(good < 0.5 * plain && best < 0.98 * good, "{scheme}: {plain}, {good}, {best}");
+        // The codes of `rate` are not adjusted: each has its cost in bits.
+        let adjusted = if scheme == Scheme::Rate { best == good } else { best < 0.98 * good };
+        assert!(good < 0.5 * plain && adjusted, "{scheme}: {plain}, {good}, {best}");
         // The moments of other inputs: their feedback makes up for what these inputs do not have.
         let other = of(&recipe(scheme, &moments(2000, cols, 3), Effort::Good));
         assert!(other > 1.5 * good, "{scheme}: {other} with other moments, {good} with its own");
+    }
+}
+
+#[test]
+fn rate_with_feedback_costs_the_bits_that_were_asked_for() {
+    let [rows, cols] = [256, 512];
+    let (weights, hessian) = (gaussian(rows * cols, 7), moments(2000, cols, 7));
+    let with = recipe(Scheme::Rate, &hessian, Effort::Good);
+    for asked in [2.0, 3.0, 4.0] {
+        let options = EncodeOptions { rate: Rate::Bits(asked), ..with.options };
+        let bits = |recipe: Recipe| {
+            let encoded = encode(&weights, [rows, cols], &recipe);
+            8.0 * encoded.file_bytes(true).unwrap() as f64 / weights.len() as f64
+        };
+        let found = bits(Recipe { options, ..with.clone() });
+        assert!((asked - 0.05..=asked + 0.01).contains(&found), "{asked}: {found}");
+        // Control: the step of the fit without feedback costs more, since what makes up for errors is larger than the weights.
+        let step = encode(&weights, [rows, cols], &Recipe::new(Scheme::Rate, options));
+        let Rows::Rate { step, .. } = step.rows() else { panic!("whole numbers") };
+        let same_step = EncodeOptions { rate: Rate::Step(step), ..options };
+        assert!(bits(Recipe { options: same_step, ..with.clone() }) > found, "{asked}");
     }
 }
 
@@ -114,7 +140,7 @@ fn fast_effort_and_pruning_do_without_feedback() {
     let zeros = encode(&weights, [4, 64], &pruned).decode().iter().filter(|w| **w == 0.0).count();
     assert!(zeros >= 128, "{zeros}");
     // Schemes that do not use it ignore it.
-    assert!(!Scheme::Q8.uses_feedback() && GROUPED.iter().all(|scheme| scheme.uses_feedback()));
+    assert!(!Scheme::Q8.uses_feedback() && SCHEMES.iter().all(|scheme| scheme.uses_feedback()));
     let row = recipe(Scheme::Q8, &hessian, Effort::Good);
     assert_eq!(encode(&weights, [4, 64], &row), encode(&weights, [4, 64], &Scheme::Q8.into()));
 }
@@ -137,10 +163,10 @@ fn feedback_of_another_width_is_rejected() {
 
 proptest! {
     #[test]
-    fn more_effort_is_never_worse(seed in any::<u64>(), rows in 1..6_usize, cols in 1..90_usize, scheme in 0..5_usize) {
+    fn more_effort_is_never_worse(seed in any::<u64>(), rows in 1..6_usize, cols in 1..90_usize, scheme in 0..6_usize) {
         let (weights, hessian) = (gaussian(rows * cols, seed), moments(40, cols, seed ^ 1));
         let error = |effort| {
-            let encoded = encode(&weights, [rows, cols], &recipe(GROUPED[scheme], &hessian, effort));
+            let encoded = encode(&weights, [rows, cols], &recipe(SCHEMES[scheme], &hessian, effort));
             let errors = errors(&weights, &encoded);
             assert!(errors.iter().all(|e| e.is_finite()));
             // With the damping that the encoder adds.

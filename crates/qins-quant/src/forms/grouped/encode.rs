@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     EncodeError,
+    feedback::FEEDBACK_ROWS,
     fit::f16_at_least,
     forms::{above_range, stride, words_of},
 };
@@ -31,7 +32,7 @@ pub(super) fn encode(
         let fit = Fit::new(layout, curves);
         let (importance, effort) = (weights.importance, weights.options.effort);
         // Without feedback, each row by itself.
-        let band = weights.feedback.map_or(1, |_| sweep::ROWS);
+        let band = weights.feedback.map_or(1, |_| FEEDBACK_ROWS);
         (weights.values.par_chunks(band * cols))
             .zip(rows_mut(&mut packed, band, layout.packed(cols)))
             .zip(scale.par_chunks_mut(band * layout.scales(cols)))

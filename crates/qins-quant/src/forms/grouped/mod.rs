@@ -24,7 +24,6 @@ pub use layout::Layout;
 pub(crate) use planes::unpack;
 pub use rows::GroupedRows;
 pub(crate) use rows::RowParts;
-pub(crate) use sweep::ROWS as FEEDBACK_ROWS;
 pub use width::Width;
 pub(crate) use width::with_bits;
 
@@ -71,7 +70,10 @@ impl StoredForm for Layout {
     }
 
     fn resolve(&self, sample: &Weights<'_>, options: &mut EncodeOptions) -> Result<(), EncodeError> {
-        options.curves = Some(curves::choose(sample, *self));
+        // By the fit of each weight by itself.
+        let Weights { values, shape, importance, options: given, .. } = *sample;
+        let alone = Weights { values, shape, importance, feedback: None, options: given };
+        options.curves = Some(curves::choose(&alone, *self));
         Ok(())
     }
 }

@@ -5,11 +5,10 @@ use multiversion::multiversion;
 use super::{
     Layout,
     fit::{Fit, Group},
-    sequential::Target,
-    sweep::{Encoded, padded},
+    sweep::Encoded,
 };
 use crate::{
-    feedback::Block,
+    feedback::{Block, Target, padded},
     kernel::{Accumulate, View, product},
 };
 

@@ -11,23 +11,12 @@ use super::{
     fit::{Candidate, Fit, Grid, Group, peak, sum},
     with_bits,
 };
+use crate::feedback::Target;
 
 const GROUP: usize = Layout::GROUP;
 
 /// The most candidates that are tried at a time; enough for most groups of up to 5 bits.
 const LANES: usize = 64;
-
-/// The weights of a group, and how errors count.
-pub(super) struct Target<'a> {
-    /// The weights w. Those that the last group lacks are zeros.
-    pub(super) weights: [f32; GROUP],
-    /// c, as far as it depends on the columns before the group.
-    pub(super) corrected: [f32; GROUP],
-    /// D; zeros for weights that the last group lacks.
-    pub(super) costs: [f32; GROUP],
-    /// L within the group, zeros on and below its diagonal.
-    pub(super) lower: &'a [[f32; GROUP]; GROUP],
-}
 
 /// A fitted group, and w − q of its weights.
 pub(super) struct Fitted {

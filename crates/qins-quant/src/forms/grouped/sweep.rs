@@ -5,21 +5,14 @@ use super::{
     encode::super_scale,
     fit::{Fit, Group},
     refine,
-    sequential::{Fitted, Target},
+    sequential::Fitted,
 };
 use crate::{
     Effort, EncodeError, Feedback,
-    kernel::{Accumulate, View, product},
+    feedback::{BLOCK, Rounding, Target, sweep},
 };
 
 const GROUP: usize = Layout::GROUP;
-
-/// Columns that share a scale.
-const SUPER: usize = Layout::SUPER * GROUP;
-
-/// Rows that are encoded together. The same rows are together however a matrix is split for reading, since their products may depend
-/// on what they are multiplied with.
-pub(crate) const ROWS: usize = 64;
 
 /// Some rows with their codes.
 pub(super) struct Encoded {
@@ -43,55 +36,17 @@ pub(super) fn encode(
 ) -> Result<Encoded, EncodeError> {
     let cols = feedback.cols();
     let rows = x.len() / cols;
-    let [scales, groups] = [cols.div_ceil(SUPER), cols.div_ceil(GROUP)];
+    let [scales, groups] = [cols.div_ceil(BLOCK), cols.div_ceil(GROUP)];
     let blank = Group { scale: 0, curve: 0, codes: [0; GROUP], error: 0.0 };
-    let mut out = Encoded {
+    let out = Encoded {
         scales: vec![0.0; rows * scales],
         groups: vec![blank; rows * groups],
-        errors: vec![0.0; rows * cols],
+        errors: Vec::new(),
         sums: vec![0.0; rows],
     };
-    let lower = feedback.lower();
-    // L of the rows from `from` to `to`, for the columns from `first` on.
-    let columns = |[from, to]: [usize; 2], first: usize, width: usize| {
-        View::new(&lower[from * cols + first..], [to - from, width], [cols, 1])
-    };
-    let mut corrected = vec![0.0; rows * SUPER];
-    for (block, start) in (0..cols).step_by(SUPER).enumerate() {
-        let width = SUPER.min(cols - start);
-        for (c, x) in corrected.chunks_exact_mut(SUPER).zip(x.chunks_exact(cols)) {
-            c[..width].copy_from_slice(&x[start..][..width]);
-        }
-        if start > 0 {
-            let before = View::new(&out.errors, [rows, start], [cols, 1]);
-            product(&mut corrected, SUPER, before, columns([0, start], start, width), Accumulate::Yes);
-        }
-        for (row, c) in corrected.chunks_exact(SUPER).enumerate() {
-            out.scales[row * scales + block] = super_scale(&c[..width], first_row + row, start)?;
-        }
-        for first in (start..start + width).step_by(GROUP) {
-            let width = GROUP.min(cols - first);
-            if first > start {
-                let before = View::new(&out.errors[start..], [rows, first - start], [cols, 1]);
-                let inner = columns([start, first], first, width);
-                product(&mut corrected[first - start..], SUPER, before, inner, Accumulate::Yes);
-            }
-            let within = feedback.within(first);
-            let costs = padded(&feedback.costs()[first..][..width]);
-            for row in 0..rows {
-                let target = Target {
-                    weights: padded(&x[row * cols + first..][..width]),
-                    corrected: padded(&corrected[row * SUPER + first - start..][..width]),
-                    costs,
-                    lower: &within,
-                };
-                let Fitted { group, errors } = target.fit(fit, out.scales[row * scales + block]);
-                out.sums[row] += f64::from(group.error);
-                out.errors[row * cols + first..][..width].copy_from_slice(&errors[..width]);
-                out.groups[row * groups + first / GROUP] = group;
-            }
-        }
-    }
+    let mut rounding = InGroups { first_row, fit, scales, groups, out };
+    let errors = sweep(x, feedback, &mut rounding)?;
+    let mut out = Encoded { errors, ..rounding.out };
     match (effort, feedback.refinement()) {
         (Effort::Best, Some((moments, blocks))) => refine::refine(x, fit, moments, blocks, &mut out),
         (Effort::Fast | Effort::Good | Effort::Best, _) => {}
@@ -99,11 +54,28 @@ pub(super) fn encode(
     Ok(out)
 }
 
-/// A group's numbers, with zeros for those it lacks.
-pub(super) fn padded(x: &[f32]) -> [f32; GROUP] {
-    let mut padded = [0.0; GROUP];
-    padded[..x.len()].copy_from_slice(x);
-    padded
+/// Rounding to a scale and a curve for each group.
+struct InGroups<'a> {
+    first_row: usize,
+    fit: &'a Fit,
+    /// Scales, and groups, of a row.
+    scales: usize,
+    groups: usize,
+    out: Encoded,
+}
+
+impl Rounding for InGroups<'_> {
+    fn begin(&mut self, row: usize, start: usize, corrected: &[f32]) -> Result<(), EncodeError> {
+        self.out.scales[row * self.scales + start / BLOCK] = super_scale(corrected, self.first_row + row, start)?;
+        Ok(())
+    }
+
+    fn group(&mut self, row: usize, first: usize, target: &Target<'_>) -> [f32; GROUP] {
+        let Fitted { group, errors } = target.fit(self.fit, self.out.scales[row * self.scales + first / BLOCK]);
+        self.out.sums[row] += f64::from(group.error);
+        self.out.groups[row * self.groups + first / GROUP] = group;
+        errors
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +83,7 @@ mod tests {
     use super::*;
     use crate::{
         Hessian, Width,
+        feedback::FEEDBACK_ROWS as ROWS,
         forms::{Weights, grouped::Curves},
     };
 
