@@ -100,7 +100,7 @@ def convert(
     """Writes a plain checkpoint with some of its linears encoded, as `qins convert --no-calibrate` does.
 
     Each weight is rounded by itself. The error feedback that the program has by default runs the model, which this package does not:
-    for q3 to q6 convert with the program where it matters.
+    for q3 to q6 and rate convert with the program where it matters.
 
     `model` is a directory with `config.json` and safetensors; `out` one that does not exist yet, or is empty. `targets` is `safe`
     (v, o, gate, up, down), `all` (q and k too), `full` (embedding and head too), or roles such as `["v_proj", "down_proj"]`; an

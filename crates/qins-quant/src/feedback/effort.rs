@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// How much work is done to find the codes of the grouped schemes. It makes no difference to other schemes, and none without
-/// [`Feedback`](super::Feedback).
+/// How much work is done to find codes, by schemes that use [`Feedback`](super::Feedback). It makes no difference to others, and none
+/// without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
     /// Each weight is rounded by itself; errors count by the mean square of their column's inputs.
@@ -11,7 +11,8 @@ pub enum Effort {
     /// Error feedback, within groups too as their scales and curves are tried.
     #[default]
     Good,
-    /// After that, every group is searched again given all others, and every code is adjusted twice.
+    /// After that, every group is searched again given all others, and every code is adjusted twice. `rate`, which has no groups, keeps its
+    /// codes.
     Best,
 }
 

@@ -28,12 +28,12 @@ pub(crate) struct EncodeArgs {
     /// are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
-    /// Calibrate: run the plain model on this text, in place of the standard calibration. For q3 to q6 and q8g the inputs of each
-    /// linear give error feedback (see `--effort`), for q8 and `--prune` an importance matrix
+    /// Calibrate: run the plain model on this text, in place of the standard calibration. For q3 to q6, q8g and rate the inputs of
+    /// each linear give error feedback (see `--effort`), for q8 and `--prune` an importance matrix
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
-    /// Work done for q3 to q6 and q8g. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes up
-    /// for the rounding of those before it. `best`: adjust all codes again after that, in three times the time. Without
+    /// Work done for q3 to q6, q8g and rate. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes
+    /// up for the rounding of those before it. `best`: adjust all codes again after that, in three times the time; those of rate stay. Without
     /// `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
     /// calibration, else fast]
     #[arg(long, value_name = "EFFORT")]
@@ -79,7 +79,7 @@ impl EncodeArgs {
                 }
                 if let Some(effort) = self.effort {
                     if !self.any(scheme, Scheme::uses_feedback) {
-                        return Err(format!("expected one of q3 to q6 or q8g with --effort, found {scheme}"));
+                        return Err(format!("expected one of q3 to q6, q8g or rate with --effort, found {scheme}"));
                     }
                     if effort != Effort::Fast && self.prune.is_some() {
                         return Err(format!(

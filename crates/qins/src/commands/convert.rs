@@ -22,7 +22,7 @@ use crate::{
 /// other tensors are copied bit for bit, but for a head that equals the embedding it is tied to, and `quantization_config` in config.json lists the scheme of each linear. It appears
 /// complete or not at all; a conversion that was killed can be run again.
 ///
-/// q3 to q6 and q8g are calibrated: the plain model reads a standard text and what it writes itself, a block at a time, and its
+/// q3 to q6, q8g and rate are calibrated: the plain model reads a standard text and what it writes itself, a block at a time, and its
 /// inputs decide how each rounding error is made up for by the weights after it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:

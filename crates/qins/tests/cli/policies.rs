@@ -110,7 +110,7 @@ fn options_without_effect_are_rejected_before_the_work() {
         ("--scheme lossless --prune 0.5", &["`model.layers.0.", "expected no weights to be pruned with lossless"]),
         ("--scheme q4 --override v=q8 --alpha 2", &["expected no fixed α for q4"]),
         ("--scheme q4 --effort more", &["expected one of fast, good, best, found `more`"]),
-        ("--scheme q8 --effort good", &["expected one of q3 to q6 or q8g with --effort, found q8"]),
+        ("--scheme q8 --effort good", &["expected one of q3 to q6, q8g or rate with --effort, found q8"]),
         ("--scheme q4 --effort best --prune 0.5", &["expected no --prune with --effort best"]),
         // Without a tokenizer the standard calibration cannot be read.
         ("--scheme q4 --effort good", &["tokenizer.json", "expected a tokenizer to read text with, found none"]),
