@@ -70,6 +70,17 @@ impl Activations {
         bytes(simd, &self.values, &mut self.bytes);
     }
 
+    /// Exchanges eights of columns in each two groups of 32, so that the same eight of both lie side by side.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn pair(&mut self) {
+        for groups in self.values.as_chunks_mut::<64>().0 {
+            let eights = *groups;
+            for (i, to) in groups.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                to.copy_from_slice(&eights[i % 2 * 32 + i / 2 * 8..][..8]);
+            }
+        }
+    }
+
     /// Row `i`.
     pub(super) fn row(&self, i: usize) -> ActivationRow<'_> {
         let (first, end) = (i * self.blocks, (i + 1) * self.blocks);
@@ -78,16 +89,6 @@ impl Activations {
             bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
             steps: &self.steps[first..end],
         }
-    }
-
-    /// All values, starting at block `b` of the first row.
-    pub(super) fn values_from(&self, b: usize) -> &[i16] {
-        &self.values[b * BLOCK..]
-    }
-
-    /// One step per block, row by row.
-    pub(super) fn steps(&self) -> &[f32] {
-        &self.steps
     }
 
     /// The number of rows.

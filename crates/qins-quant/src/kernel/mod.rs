@@ -16,6 +16,7 @@ mod neon;
 mod panel;
 pub(crate) mod planes;
 mod portable;
+mod prefetch;
 mod read;
 mod row;
 mod rows;
