@@ -74,12 +74,23 @@ pub(super) struct GroupLevels {
     /// The levels.
     pub(super) words: Vec<i16>,
     /// The same, with bytes separated: the low bytes of a curve, then its high bytes.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Vec<Line>,
     /// Where levels are 128 times a byte: those bytes, curve after curve without repetition, and all of it repeated to fill 128.
     pub(super) signed: [i8; 128],
 }
 
+/// A cache line: a load that crosses two takes as long as two.
+#[repr(C, align(64))]
+pub(super) struct Line([u8; 64]);
+
 impl GroupLevels {
+    /// Where [`bytes`](Self::bytes) start.
+    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code, reason = "no kernel"))]
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> *const u8 {
+        self.bytes.as_ptr().cast()
+    }
+
     /// The integer of a level of 1: the largest there is; or, where levels are multiples of 1/127, 128 for each of these, as
     /// then ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is exactly t·s.
     const fn one(width: Width) -> f32 {
@@ -101,7 +112,8 @@ impl GroupLevels {
         };
         let words: Vec<i16> = w.curvature.iter().flat_map(|k| (0..entries).map(move |code| level(k, code))).collect();
         let halves = |words: &[i16]| [0, 1].map(|half| words.iter().map(|w| w.to_le_bytes()[half]).collect::<Vec<_>>());
-        let bytes = words.chunks(entries).flat_map(halves).flatten().collect();
+        let bytes: Vec<u8> = words.chunks(entries).flat_map(halves).flatten().collect();
+        let bytes = bytes.as_chunks().0.iter().map(|line| Line(*line)).collect();
         let mut signed = [0; 128];
         for (i, signed) in signed.iter_mut().enumerate().filter(|_| width.has_byte_levels()) {
             *signed = (words[(i / codes % Layout::CURVES) * entries + i % codes] / 128) as i8;

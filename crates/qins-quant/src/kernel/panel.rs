@@ -34,7 +34,7 @@ pub(super) fn tiles(x: &Activations) -> Vec<Tile> {
         for (lane, j) in (first..x.rows().min(first + TILE)).enumerate() {
             let row = x.row(j);
             tile.steps[lane] = row.steps[b];
-            let pairs = row.values[b * BLOCK..][..BLOCK].as_chunks::<2>().0;
+            let pairs = row.values[b].0.as_chunks::<2>().0;
             tile.pairs.iter_mut().zip(pairs).for_each(|(to, pair)| to[lane] = *pair);
         }
         tile

@@ -56,9 +56,9 @@ impl Isa for Portable {
 /// The product of two rows, of which the blocks are added in their order.
 fn product(row: &Row<'_>, a: ActivationRow<'_>) -> f32 {
     let (mut words, mut sum) = ([0; BLOCK], 0.0);
-    for (b, (a, step)) in a.values.as_chunks::<BLOCK>().0.iter().zip(a.steps).enumerate() {
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         unpack(row, b, &mut words);
-        sum += dot(&words, a) as f32 * (step * row.unit(b));
+        sum += dot(&words, &a.0) as f32 * (step * row.unit(b));
     }
     sum
 }

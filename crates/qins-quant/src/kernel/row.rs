@@ -139,8 +139,14 @@ impl GroupedMatrix<'_> {
         self.rows.layout.width()
     }
 
+    /// Groups per row.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 asks"))]
+    pub(super) fn groups(&self) -> usize {
+        self.rows.layout.group_scales(self.cols)
+    }
+
     /// Row `r`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn row(&self, r: usize) -> GroupedRow<'_> {
         let RowParts { packed, group_scale, selector, scale } = self.rows.row(r, self.cols);
         GroupedRow { width: self.width(), packed, group_scale, selector, scale, levels: &self.levels }

@@ -37,9 +37,9 @@ pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, fi
 #[target_feature(enable = "avx2")]
 fn product<const BITS: usize>(row: &GroupedRow<'_>, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
     let mut sum = 0.0;
-    for (b, (a, step)) in a.values.as_chunks::<BLOCK>().0.iter().zip(a.steps).enumerate() {
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         // SAFETY: this function enables what that one needs.
-        let total = lanes_added(unsafe { block::<BITS>(row, b, a, ahead) });
+        let total = lanes_added(unsafe { block::<BITS>(row, b, &a.0, ahead) });
         sum += total as f32 * (step * row.unit(b));
     }
     sum

@@ -18,7 +18,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-        assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
+        assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
         Self(row)
     }
 }
@@ -55,7 +55,7 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
             }
             Width::W5 => scaled_bytes(look_up::<2>(codes, levels.signed.as_ptr().add(curve << BITS).cast(), 16), scale),
             Width::W6 => {
-                let tables = levels.bytes.as_ptr().add(2 * curve * (1 << BITS));
+                let tables = levels.bytes().add(2 * curve * (1 << BITS));
                 let (low, high) = (look_up::<4>(codes, tables, 16), look_up::<4>(codes, tables.add(64), 16));
                 scaled_words([_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)], scale)
             }
@@ -64,7 +64,7 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
                 // first, which is −1 and has no counterpart.
                 let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
                 let magnitudes = _mm256_abs_epi8(codes);
-                let upper = levels.bytes.as_ptr().add(2 * curve * (1 << BITS) + 128);
+                let upper = levels.bytes().add(2 * curve * (1 << BITS) + 128);
                 let (low, high) = (look_up::<8>(magnitudes, upper, 16), look_up::<8>(magnitudes, upper.add(256), 16));
                 let first = _mm256_cmpgt_epi8(_mm256_setzero_si256(), magnitudes);
                 let one = (-*levels.words.as_ptr().add(curve << BITS)).to_le_bytes().map(u8::cast_signed);

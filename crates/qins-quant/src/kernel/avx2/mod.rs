@@ -113,13 +113,13 @@ fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 #[target_feature(enable = "avx2")]
 fn product<C: Columns>(row: &C, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
     let (count, mut sum) = (row.count(), 0.0);
-    for (b, (a, step)) in a.values.as_chunks::<BLOCK>().0.iter().zip(a.steps).enumerate() {
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [_mm256_setzero_si256(); 2];
         let first = b * (BLOCK / CHUNK);
         for line in 0..(C::CHUNK_BYTES * BLOCK / CHUNK).div_ceil(64) {
             ahead.line(row.codes().wrapping_add(first * C::CHUNK_BYTES + 64 * line));
         }
-        for (i, a) in (first..count).zip(a.as_chunks::<CHUNK>().0) {
+        for (i, a) in (first..count).zip(a.0.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is two vectors of words.
             unsafe {
                 let ([low, high], a) = (row.words(i), a.as_ptr().cast::<__m256i>());

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 
 use super::{
     indices::{Bits, ByteLevels, Levels},
-    lanes::{BLOCKS, added, first, load, mask, totals},
+    lanes::{BLOCKS, Late, first, load, mask},
 };
 use crate::{
     Layout, Width,
@@ -36,106 +36,143 @@ where
 {
     // SAFETY: this function enables what these need.
     let levels = unsafe { Levels::new(&w.levels.signed) };
-    let ahead = Ahead::get();
-    for (r, out) in (from..).zip(out.chunks_exact_mut(x.rows())) {
-        let row = w.row(r);
+    let (rest, ahead) = (Present::new(BITS, w.groups() % GROUPS), Ahead::get());
+    let mut late = unsafe { Late::new() };
+    out.fill(0.0);
+    for i in 0..out.len() / x.rows() {
+        let row = w.row(from + i);
         ahead.parts(&row);
-        for (j, y) in out.iter_mut().enumerate() {
-            *y = product::<BITS>(&levels, &row, x.row(j), ahead);
+        for j in 0..x.rows() {
+            add_product::<BITS>(&levels, &row, x.row(j), &rest, ahead, &mut late, out, i * x.rows() + j);
         }
     }
+    unsafe { late.finish(out) };
 }
 
+/// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn product<const BITS: usize>(levels: &Levels, row: &GroupedRow<'_>, a: ActivationRow<'_>, ahead: Ahead) -> f32
-where
+fn add_product<const BITS: usize>(
+    levels: &Levels,
+    row: &GroupedRow<'_>,
+    a: ActivationRow<'_>,
+    rest: &Present,
+    ahead: Ahead,
+    late: &mut Late,
+    out: &mut [f32],
+    at: usize,
+) where
     Bits<BITS>: ByteLevels,
 {
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks && a.bytes.len() == 2 * blocks);
-    let (whole, rest) = (count / GROUPS, count % GROUPS);
-    let mut sum = 0.0;
+    let whole = count / GROUPS;
+    assert!(rest.groups == count % GROUPS);
     // SAFETY: by the assertions above, the row has all groups that are named, and blocks for them.
     unsafe {
         for i in 0..whole {
-            sum = four_blocks::<BITS>(levels, row, a, i, GROUPS, sum, ahead);
+            let four = Four::<BITS>::new(row, a, i, &const { Present::new(BITS, GROUPS) }, ahead);
+            late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, i, BLOCKS), BLOCKS);
         }
-        if rest > 0 {
-            sum = four_blocks::<BITS>(levels, row, a, whole, rest, sum, ahead);
+        if rest.groups > 0 {
+            let blocks = rest.groups.div_ceil(Layout::SUPER);
+            let four = Four::<BITS>::new(row, a, whole, rest, ahead);
+            late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, whole, blocks), blocks);
         }
     }
-    sum
 }
 
-/// Adds the `i`th four blocks to `sum`, of which the row has `groups` groups.
-///
-/// # Safety
-/// The row has them, and there are scales and activations for all their blocks.
+/// The steps and units of the first `n` of the `i`th four blocks.
 #[inline(always)]
-unsafe fn four_blocks<const BITS: usize>(
-    levels: &Levels,
-    row: &GroupedRow<'_>,
-    a: ActivationRow<'_>,
-    i: usize,
+unsafe fn scales<const BITS: usize>(row: &GroupedRow<'_>, a: ActivationRow<'_>, i: usize, n: usize) -> [__m128; 2] {
+    let units =
+        _mm_mul_ps(first(row.scale.as_ptr().add(BLOCKS * i), n), _mm_set1_ps(GroupLevels::unit(Width::of::<BITS>())));
+    [first(a.steps.as_ptr().add(BLOCKS * i), n), units]
+}
+
+/// Which of four blocks a row has, as masks.
+struct Present {
     groups: usize,
-    sum: f32,
-    ahead: Ahead,
-) -> f32
-where
-    Bits<BITS>: ByteLevels,
-{
-    let blocks = groups.div_ceil(Layout::SUPER);
-    let selectors =
-        _mm_maskz_loadu_epi8(mask(groups.div_ceil(FOUR)), row.selector.as_ptr().add(i * GROUPS / FOUR).cast());
-    let scale = row.group_scale.as_ptr().wrapping_add(i * GROUPS);
-    let four = Four::<BITS> {
-        packed: row.packed.as_ptr().add(i * GROUPS * 4 * BITS),
-        curves: _mm512_broadcastq_epi64(selectors),
-        // Groups beyond the row's end have a scale of zero.
-        scales: [0, 16].map(|at: usize| {
-            _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask(groups.saturating_sub(at)), scale.wrapping_add(at).cast()))
-        }),
-        a: a.bytes.as_ptr().add(2 * BLOCKS * i),
-        groups,
-        ahead,
-    };
-    let sums = totals([
-        _mm512_add_epi32(four.half::<0>(levels), four.half::<1>(levels)),
-        _mm512_add_epi32(four.half::<2>(levels), four.half::<3>(levels)),
-        _mm512_add_epi32(four.half::<4>(levels), four.half::<5>(levels)),
-        _mm512_add_epi32(four.half::<6>(levels), four.half::<7>(levels)),
-    ]);
-    let steps = first(a.steps.as_ptr().add(BLOCKS * i), blocks);
-    let scales = first(row.scale.as_ptr().add(BLOCKS * i), blocks);
-    added(sum, sums, steps, _mm_mul_ps(scales, _mm_set1_ps(GroupLevels::unit(Width::of::<BITS>()))), blocks)
+    selectors: u16,
+    scales: [u16; 2],
+    /// Of the words of the codes of four groups: the first 16, and 16 from the fifth on.
+    words: [[u16; 2]; GROUPS / FOUR],
+}
+
+impl Present {
+    const fn new(bits: usize, groups: usize) -> Self {
+        let (mut words, mut half) = ([[0; 2]; GROUPS / FOUR], 0);
+        while half < words.len() {
+            let groups = groups.saturating_sub(FOUR * half);
+            let own = if groups < FOUR { groups * bits } else { FOUR * bits };
+            words[half] = [mask(own), mask(own.saturating_sub(4))];
+            half += 1;
+        }
+        let scales = [mask(groups), mask(groups.saturating_sub(16))];
+        Self { groups, selectors: mask(groups.div_ceil(FOUR)), scales, words }
+    }
 }
 
 /// Four blocks of a row.
-struct Four<const BITS: usize> {
+struct Four<'a, const BITS: usize> {
     packed: *const u8,
     /// The selectors of all groups, in each 64 bits.
     curves: __m512i,
     /// The scale of each group.
     scales: [__m512i; 2],
     a: *const Bytes,
-    groups: usize,
+    present: &'a Present,
     ahead: Ahead,
 }
 
-impl<const BITS: usize> Four<BITS>
+impl<'a, const BITS: usize> Four<'a, BITS>
 where
     Bits<BITS>: ByteLevels,
 {
+    /// The `i`th four blocks of a row.
+    ///
+    /// # Safety
+    /// The row has the groups that are present, and there are activations for their blocks.
+    #[inline(always)]
+    unsafe fn new(row: &GroupedRow<'_>, a: ActivationRow<'_>, i: usize, present: &'a Present, ahead: Ahead) -> Self {
+        let selectors = row.selector.as_ptr().add(i * GROUPS / FOUR).cast();
+        let scale = row.group_scale.as_ptr().add(i * GROUPS);
+        Self {
+            packed: row.packed.as_ptr().add(i * GROUPS * 4 * BITS),
+            curves: _mm512_broadcastq_epi64(_mm_maskz_loadu_epi8(present.selectors, selectors)),
+            // Groups beyond the row's end have a scale of zero.
+            scales: [
+                _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(present.scales[0], scale.cast())),
+                _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(present.scales[1], scale.wrapping_add(16).cast())),
+            ],
+            a: a.bytes.as_ptr().add(2 * BLOCKS * i),
+            present,
+            ahead,
+        }
+    }
+
+    /// The lanes of Σ w·a of each block.
+    ///
+    /// # Safety
+    /// That of [`new`](Self::new).
+    #[inline(always)]
+    unsafe fn lanes(&self, levels: &Levels) -> [__m512i; BLOCKS] {
+        [
+            _mm512_add_epi32(self.half::<0>(levels), self.half::<1>(levels)),
+            _mm512_add_epi32(self.half::<2>(levels), self.half::<3>(levels)),
+            _mm512_add_epi32(self.half::<4>(levels), self.half::<5>(levels)),
+            _mm512_add_epi32(self.half::<6>(levels), self.half::<7>(levels)),
+        ]
+    }
+
     /// The lanes of Σ w·a of the `I`th half of a block.
     ///
     /// # Safety
-    /// There are `groups` groups to read, and activations for them.
+    /// That of [`new`](Self::new).
     #[inline(always)]
     unsafe fn half<const I: usize>(&self, levels: &Levels) -> __m512i {
-        let groups = self.groups.saturating_sub(FOUR * I);
-        if groups == 0 {
+        if self.present.groups <= FOUR * I {
             return _mm512_setzero_si512();
         }
         let packed = self.packed.add(I * FOUR * 4 * BITS);
@@ -144,7 +181,7 @@ where
             self.ahead.line(self.packed.wrapping_add(64 * line));
         }
         let a = &*self.a.add(I);
-        let [low, high] = Bits::<BITS>::indices(packed, groups.min(FOUR), self.curves::<I>());
+        let [low, high] = Bits::<BITS>::indices(packed, self.present.words[I], self.curves::<I>());
         let [low, high] = [Bits::<BITS>::look_up(levels, low), Bits::<BITS>::look_up(levels, high)];
         let mut upper = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, load(&a.high[0]));
         let mut lower = _mm512_dpbusd_epi32(load(&a.offset), low, load(&a.low[0]));

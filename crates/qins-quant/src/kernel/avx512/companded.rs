@@ -7,7 +7,7 @@ use core::arch::x86_64::*;
 
 use super::{
     curve,
-    lanes::{BLOCKS, added, first, totals},
+    lanes::{BLOCKS, Late, first},
 };
 use crate::kernel::{
     activations::{ActivationRow, Activations, BLOCK},
@@ -21,13 +21,18 @@ use crate::kernel::{
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn gemv(w: &CompandedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     let ahead = Ahead::get();
-    for (r, out) in (from..).zip(out.chunks_exact_mut(x.rows())) {
-        let row = w.row(r);
+    // SAFETY: this function enables what these need.
+    let mut late = unsafe { Late::new() };
+    out.fill(0.0);
+    for i in 0..out.len() / x.rows() {
+        let row = w.row(from + i);
         let levels = Registers(curve::levels(row.curve));
-        for (j, y) in out.iter_mut().enumerate() {
-            *y = product(&row, &levels, x.row(j), ahead);
+        for j in 0..x.rows() {
+            add_product(&row, &levels, x.row(j), ahead, &mut late, out, i * x.rows() + j);
         }
     }
+    // SAFETY: as above.
+    unsafe { late.finish(out) };
 }
 
 /// The weights of block `b`.
@@ -45,47 +50,40 @@ pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs
     }
 }
 
+/// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn product(row: &CompandedRow<'_>, levels: &Registers, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
-    let (values, blocks) = (a.values.as_chunks::<BLOCK>().0, a.steps.len());
+fn add_product(
+    row: &CompandedRow<'_>,
+    levels: &Registers,
+    a: ActivationRow<'_>,
+    ahead: Ahead,
+    late: &mut Late,
+    out: &mut [f32],
+    at: usize,
+) {
+    let (values, blocks) = (a.values, a.steps.len());
     assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks);
-    let unit = _mm_set1_ps(row.unit);
-    let whole = row.codes.len() / (BLOCKS * BLOCK);
-    let mut sum = 0.0;
-    // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
-    unsafe {
-        for i in 0..whole {
-            let sums = totals([0, 1, 2, 3].map(|b| {
-                let b = BLOCKS * i + b;
-                let chunks = |c: usize| {
-                    let codes = row.codes.as_ptr().add(b * BLOCK + 64 * c);
-                    ahead.line(codes);
-                    _mm512_loadu_si512(codes.cast())
-                };
-                levels.lanes(chunks, 4, values.get_unchecked(b))
-            }));
-            sum = added(sum, sums, first(a.steps.as_ptr().add(BLOCKS * i), BLOCKS), unit, BLOCKS);
-        }
-        let start = BLOCKS * whole;
-        if start < blocks {
-            let sums = totals([0, 1, 2, 3].map(|b| {
-                let b = start + b;
-                let left = row.codes.len().saturating_sub(b * BLOCK);
-                if left == 0 {
-                    return _mm512_setzero_si512();
+    let whole = row.codes.len() / BLOCK;
+    for start in (0..blocks).step_by(BLOCKS) {
+        // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
+        unsafe {
+            let mut lanes = [_mm512_setzero_si512(); BLOCKS];
+            let n = (blocks - start).min(BLOCKS);
+            for (b, lanes) in (start..start + n).zip(&mut lanes) {
+                let from = row.codes.as_ptr().add(b * BLOCK);
+                for line in 0..BLOCK / 64 {
+                    ahead.line(from.wrapping_add(64 * line));
                 }
-                let chunks = |c: usize| {
-                    ahead.line(row.codes.as_ptr().wrapping_add(b * BLOCK + 64 * c));
-                    codes(row, b * BLOCK + 64 * c)
+                *lanes = if b < whole {
+                    levels.lanes(|c| _mm512_loadu_si512(from.add(64 * c).cast()), &values.get_unchecked(b).0)
+                } else {
+                    levels.lanes(|c| codes(row, b * BLOCK + 64 * c), &values.get_unchecked(b).0)
                 };
-                levels.lanes(chunks, left.div_ceil(64).min(4), values.get_unchecked(b))
-            }));
-            let left = blocks - start;
-            sum = added(sum, sums, first(a.steps.as_ptr().add(start), left), unit, left);
+            }
+            late.add(out, at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
         }
     }
-    sum
 }
 
 /// 64 codes, starting at column `start`; zeros beyond the end of the row.
@@ -123,11 +121,11 @@ impl Registers {
         [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
     }
 
-    /// The lanes of Σ w·a of the first `n` times 64 codes of a block.
+    /// The lanes of Σ w·a of a block, of which `codes` gives 64 codes at a time.
     #[inline(always)]
-    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, n: usize, a: &[i16; BLOCK]) -> __m512i {
+    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &[i16; BLOCK]) -> __m512i {
         let mut sums = [_mm512_setzero_si512(); 2];
-        for (c, a) in a.as_chunks::<64>().0.iter().enumerate().take(n) {
+        for (c, a) in a.as_chunks::<64>().0.iter().enumerate() {
             let words = self.look_up(codes(c));
             for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
                 *sum = _mm512_dpwssd_epi32(*sum, word, _mm512_loadu_si512(a.as_ptr().cast()));

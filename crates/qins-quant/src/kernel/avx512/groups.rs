@@ -62,7 +62,7 @@ unsafe fn group<const BITS: usize>(packed: *const u8, row: &GroupedRow<'_>, curv
             ]
         }
         Width::W6 | Width::W8 => {
-            let tables = row.levels.bytes.as_ptr().add(2 * curve * (1 << BITS));
+            let tables = row.levels.bytes().add(2 * curve * (1 << BITS));
             halves_of(words::group::<BITS>(packed, tables, _mm512_set1_epi32(scale)))
         }
     }

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::lanes::{load, mask};
+use super::lanes::load;
 
 /// The levels of all curves plus 128, as the instruction multiplies unsigned bytes by signed ones.
 pub(super) struct Levels([__m512i; 2]);
@@ -25,8 +25,8 @@ pub(super) trait ByteLevels {
     /// are arbitrary.
     ///
     /// # Safety
-    /// So many groups can be read at `packed`, and the machine has AVX-512.
-    unsafe fn indices(packed: *const u8, groups: usize, curves: __m512i) -> [__m512i; 2];
+    /// The words of the masks can be read at `packed`: of the first 16, and of 16 from the fifth on. The machine has AVX-512.
+    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2];
 
     /// The levels at these indices.
     ///
@@ -40,9 +40,9 @@ pub(super) struct Bits<const BITS: usize>;
 
 impl ByteLevels for Bits<3> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, groups: usize, curves: __m512i) -> [__m512i; 2] {
+    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
         // Each group has two words of two bits per code and one of one bit per code.
-        let all = _mm512_maskz_loadu_epi32(mask(groups * 3), packed.cast());
+        let all = _mm512_maskz_loadu_epi32(words[0], packed.cast());
         let twos = _mm512_permutexvar_epi32(load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]), all);
         let ones = _mm512_permutexvar_epi32(load(&[2, 2, 2, 2, 5, 5, 5, 5, 8, 8, 8, 8, 11, 11, 11, 11]), all);
         // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second.
@@ -62,8 +62,8 @@ impl ByteLevels for Bits<3> {
 
 impl ByteLevels for Bits<4> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, groups: usize, curves: __m512i) -> [__m512i; 2] {
-        let all = _mm512_maskz_loadu_epi32(mask(groups * 4), packed.cast());
+    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
+        let all = _mm512_maskz_loadu_epi32(words[0], packed.cast());
         [select::<15>(all, curves), select::<15>(_mm512_srli_epi16::<4>(all), curves)]
     }
 
@@ -75,10 +75,10 @@ impl ByteLevels for Bits<4> {
 
 impl ByteLevels for Bits<5> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, groups: usize, curves: __m512i) -> [__m512i; 2] {
+    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
         // Each group has four words of four bits per code and one of one bit per code: 20 words, which are two loads.
-        let low = _mm512_maskz_loadu_epi32(mask(groups * 5), packed.cast());
-        let high = _mm512_maskz_loadu_epi32(mask((groups * 5).saturating_sub(4)), packed.add(16).cast());
+        let low = _mm512_maskz_loadu_epi32(words[0], packed.cast());
+        let high = _mm512_maskz_loadu_epi32(words[1], packed.wrapping_add(16).cast());
         let fours = load(&[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 28, 29, 30]);
         let ones = load(&[4, 4, 4, 4, 9, 9, 9, 9, 14, 14, 14, 14, 31, 31, 31, 31]);
         let fours = _mm512_permutex2var_epi32(low, fours, high);

@@ -10,7 +10,7 @@ pub(super) const BLOCKS: usize = 4;
 
 /// The sums of the lanes of four blocks.
 #[inline(always)]
-pub(super) unsafe fn totals([b0, b1, b2, b3]: [__m512i; BLOCKS]) -> __m128i {
+unsafe fn totals([b0, b1, b2, b3]: [__m512i; BLOCKS]) -> __m128i {
     // Adds pairs of lanes, then pairs of these: each 128-bit lane ends up with one lane per block.
     let pairs = [
         _mm512_add_epi32(_mm512_unpacklo_epi32(b0, b1), _mm512_unpackhi_epi32(b0, b1)),
@@ -19,6 +19,51 @@ pub(super) unsafe fn totals([b0, b1, b2, b3]: [__m512i; BLOCKS]) -> __m128i {
     let fours = _mm512_add_epi32(_mm512_unpacklo_epi64(pairs[0], pairs[1]), _mm512_unpackhi_epi64(pairs[0], pairs[1]));
     let halves = _mm256_add_epi32(_mm512_castsi512_si256(fours), _mm512_extracti64x4_epi64::<1>(fours));
     _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves))
+}
+
+/// Four blocks that are still to be added to an output, in their order.
+///
+/// They are added after the next four have been multiplied, of whatever row: adding their lanes and then one block to the other
+/// is a long chain of instructions, on which none would wait that is not needed sooner.
+pub(super) struct Late {
+    lanes: [__m512i; BLOCKS],
+    scales: __m128,
+    at: usize,
+}
+
+impl Late {
+    /// Nothing to be added.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        Self { lanes: [_mm512_setzero_si512(); BLOCKS], scales: _mm_setzero_ps(), at: 0 }
+    }
+
+    /// Adds Σ total·(step·unit) to `out[at]` after what came before, for the first `n` of four blocks, of which the lanes are
+    /// given; the lanes of others are zero.
+    #[inline(always)]
+    pub(super) unsafe fn add(
+        &mut self,
+        out: &mut [f32],
+        at: usize,
+        lanes: [__m512i; BLOCKS],
+        [steps, units]: [__m128; 2],
+        n: usize,
+    ) {
+        self.finish(out);
+        // A unit may be infinite, which times zero would be a NaN.
+        *self = Self { lanes, scales: _mm_maskz_mul_ps(mask(n) as u8, steps, units), at };
+    }
+
+    /// Adds what is still to be added.
+    #[inline(always)]
+    pub(super) unsafe fn finish(&self, out: &mut [f32]) {
+        let terms = _mm_mul_ps(_mm_cvtepi32_ps(totals(self.lanes)), self.scales);
+        // Zeros change nothing: a sum is never −0, as it starts at +0.
+        let sum = _mm_add_ss(_mm_set_ss(out[self.at]), terms);
+        let sum = _mm_add_ss(sum, _mm_movehdup_ps(terms));
+        let sum = _mm_add_ss(sum, _mm_movehl_ps(terms, terms));
+        out[self.at] = _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<3>(terms, terms)));
+    }
 }
 
 /// The first `n` numbers at `from`, and zeros.
@@ -30,21 +75,10 @@ pub(super) unsafe fn first(from: *const f32, n: usize) -> __m128 {
     _mm_maskz_loadu_ps(mask(n) as u8, from)
 }
 
-/// `sum` plus total·(step·unit) of `n` blocks, in their order.
-#[inline(always)]
-pub(super) unsafe fn added(sum: f32, totals: __m128i, steps: __m128, units: __m128, n: usize) -> f32 {
-    let terms = _mm_maskz_mul_ps(mask(n) as u8, _mm_cvtepi32_ps(totals), _mm_mul_ps(steps, units));
-    // Zeros beyond them change nothing: the sum is never −0, as it starts at +0.
-    let sum = _mm_add_ss(_mm_set_ss(sum), terms);
-    let sum = _mm_add_ss(sum, _mm_movehdup_ps(terms));
-    let sum = _mm_add_ss(sum, _mm_movehl_ps(terms, terms));
-    _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<3>(terms, terms)))
-}
-
 /// The lowest `n` bits, 16 at most.
 #[inline(always)]
-pub(super) fn mask(n: usize) -> u16 {
-    ((1_u32 << n.min(16)) - 1) as u16
+pub(super) const fn mask(n: usize) -> u16 {
+    if n < 16 { (1 << n) - 1 } else { u16::MAX }
 }
 
 /// A register of constants.

@@ -42,13 +42,14 @@ fn add_some<const ROWS: usize, const TILES: usize>(
                 }
             }
         }
-        for (r, (sums, unit)) in sums.into_iter().zip(units).enumerate() {
-            for ((sum, x), y) in sums.into_iter().zip(x).zip(y.iter_mut()) {
-                let y = y[ROWS * i + r].as_mut_ptr();
+        // By indices, so that the loops are unrolled and the sums never leave their registers.
+        for r in 0..ROWS {
+            for t in 0..TILES {
+                let y = y[t][ROWS * i + r].as_mut_ptr();
                 // SAFETY: steps and outputs are 16 numbers.
                 unsafe {
-                    let scale = _mm512_mul_ps(_mm512_loadu_ps(x.steps.as_ptr()), _mm512_set1_ps(*unit));
-                    let term = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                    let scale = _mm512_mul_ps(_mm512_loadu_ps(x[t].steps.as_ptr()), _mm512_set1_ps(units[r]));
+                    let term = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][t]), scale);
                     _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), term));
                 }
             }

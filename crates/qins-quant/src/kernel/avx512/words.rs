@@ -5,11 +5,11 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::lanes::{BLOCKS, added, first, load, mask, totals};
+use super::lanes::{BLOCKS, Late, first, load, mask};
 use crate::{
     Layout, Width,
     kernel::{
-        activations::{ActivationRow, Activations, BLOCK, LARGEST_WEIGHT},
+        activations::{ActivationRow, Activations, Block, LARGEST_WEIGHT},
         levels::GroupLevels,
         prefetch::Ahead,
         row::{GroupedMatrix, GroupedRow},
@@ -23,57 +23,67 @@ const GROUPS: usize = Layout::SUPER;
 const WIDENED: usize = 32;
 
 /// 256 times the scale of each group of some blocks, in both halves of 32 bits.
-type Scales = [MaybeUninit<[i32; GROUPS]>; WIDENED];
+#[repr(align(64))]
+struct Scales([MaybeUninit<[i32; GROUPS]>; WIDENED]);
 
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     let ahead = Ahead::get();
-    let mut scales: Scales = [const { MaybeUninit::uninit() }; WIDENED];
-    for (r, out) in (from..).zip(out.chunks_exact_mut(x.rows())) {
-        let row = w.row(r);
+    let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
+    // SAFETY: this function enables what these need.
+    let mut late = unsafe { Late::new() };
+    out.fill(0.0);
+    for i in 0..out.len() / x.rows() {
+        let row = w.row(from + i);
         ahead.parts(&row);
-        for (j, y) in out.iter_mut().enumerate() {
-            *y = product::<BITS>(&row, &mut scales, x.row(j), ahead);
+        for j in 0..x.rows() {
+            add_product::<BITS>(&row, &mut scales, x.row(j), ahead, &mut late, out, i * x.rows() + j);
         }
     }
+    // SAFETY: as above.
+    unsafe { late.finish(out) };
 }
 
+/// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn product<const BITS: usize>(row: &GroupedRow<'_>, scales: &mut Scales, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
+fn add_product<const BITS: usize>(
+    row: &GroupedRow<'_>,
+    scales: &mut Scales,
+    a: ActivationRow<'_>,
+    ahead: Ahead,
+    late: &mut Late,
+    out: &mut [f32],
+    at: usize,
+) {
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
-    let values = a.values.as_chunks::<BLOCK>().0;
+    let values = a.values;
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-    assert!(row.levels.bytes.len() == 2 * Layout::CURVES << BITS);
+    assert!(row.levels.bytes.len() == 2 * Layout::CURVES << BITS >> 6);
     assert!(blocks == count.div_ceil(GROUPS) && row.scale.len() == blocks && values.len() == blocks);
-    let mut sum = 0.0;
     for start in (0..blocks).step_by(BLOCKS) {
         // SAFETY: by the assertions above, the row has all groups that are named, with levels, and blocks for them.
         unsafe {
             if start % WIDENED == 0 {
                 widen(&row.group_scale[start * GROUPS..], scales);
             }
-            let four = Four::<BITS> { row, scales: &scales[start % WIDENED..][..BLOCKS], start, values, ahead };
-            let left = blocks - start;
-            sum = if count - start * GROUPS >= BLOCKS * GROUPS {
-                let sums = totals([0, 1, 2, 3].map(|b| four.lanes(b, GROUPS)));
-                added(sum, sums, first(a.steps.as_ptr().add(start), BLOCKS), four.units(BLOCKS), BLOCKS)
-            } else {
-                let groups = |b| count.saturating_sub((start + b) * GROUPS).min(GROUPS);
-                let sums = totals([0, 1, 2, 3].map(|b| four.lanes(b, groups(b))));
-                added(sum, sums, first(a.steps.as_ptr().add(start), left), four.units(left), left)
-            };
+            let four = Four::<BITS> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values, ahead };
+            let groups = count - start * GROUPS;
+            let lanes = if groups >= BLOCKS * GROUPS { four.lanes(BLOCKS * GROUPS) } else { last_lanes(&four, groups) };
+            let n = (blocks - start).min(BLOCKS);
+            let unit = _mm_set1_ps(GroupLevels::unit(Width::of::<BITS>()));
+            let units = _mm_mul_ps(first(row.scale.as_ptr().add(start), n), unit);
+            late.add(out, at, lanes, [first(a.steps.as_ptr().add(start), n), units], n);
         }
     }
-    sum
 }
 
 /// Widens the first scales, zeros after the last.
 #[inline(always)]
 unsafe fn widen(from: &[u8], scales: &mut Scales) {
-    for (from, scales) in from.chunks(GROUPS).zip(scales) {
+    for (from, scales) in from.chunks(GROUPS).zip(&mut scales.0) {
         let scale = _mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(from.len()), from.as_ptr().cast()));
         let both = _mm256_or_si256(_mm256_slli_epi32::<8>(scale), _mm256_slli_epi32::<24>(scale));
         _mm256_storeu_si256(scales.as_mut_ptr().cast(), both);
@@ -85,16 +95,23 @@ struct Four<'a, const BITS: usize> {
     row: &'a GroupedRow<'a>,
     scales: &'a [MaybeUninit<[i32; GROUPS]>],
     start: usize,
-    values: &'a [[i16; BLOCK]],
+    values: &'a [Block],
     ahead: Ahead,
 }
 
 impl<const BITS: usize> Four<'_, BITS> {
-    /// What a weight of 1 stands for in the first `n` blocks.
+    /// The lanes of Σ w·a of each block, of the first `groups` groups in all.
+    ///
+    /// # Safety
+    /// The row has them, and their scales have been widened.
     #[inline(always)]
-    unsafe fn units(&self, n: usize) -> __m128 {
-        let scales = first(self.row.scale.as_ptr().add(self.start), n);
-        _mm_mul_ps(scales, _mm_set1_ps(GroupLevels::unit(self.row.width)))
+    unsafe fn lanes(&self, groups: usize) -> [__m512i; BLOCKS] {
+        [
+            self.block(0, groups.min(GROUPS)),
+            self.block(1, groups.saturating_sub(GROUPS).min(GROUPS)),
+            self.block(2, groups.saturating_sub(2 * GROUPS).min(GROUPS)),
+            self.block(3, groups.saturating_sub(3 * GROUPS).min(GROUPS)),
+        ]
     }
 
     /// The lanes of Σ w·a of `groups` groups of the `b`th block.
@@ -102,7 +119,7 @@ impl<const BITS: usize> Four<'_, BITS> {
     /// # Safety
     /// The row has them, and their scales have been widened.
     #[inline(always)]
-    unsafe fn lanes(&self, b: usize, groups: usize) -> __m512i {
+    unsafe fn block(&self, b: usize, groups: usize) -> __m512i {
         let mut sums = [_mm512_setzero_si512(); 2];
         let block = self.start + b;
         let codes = self.row.packed.as_ptr().wrapping_add(block * GROUPS * 4 * BITS);
@@ -114,13 +131,23 @@ impl<const BITS: usize> Four<'_, BITS> {
             }
             let scale = self.scales.get_unchecked(b).as_ptr().cast::<i32>().add(g);
             let curve = usize::from(self.row.selector.get_unchecked(2 * block + g / 4) >> (2 * (g % 4)) & 3);
-            let tables = self.row.levels.bytes.as_ptr().add(2 * curve * (1 << BITS));
+            let tables = self.row.levels.bytes().add(2 * curve * (1 << BITS));
             let w = group::<BITS>(packed, tables, _mm512_set1_epi32(*scale));
-            let a = self.values.get_unchecked(block).as_ptr().cast::<__m512i>().add(g);
+            let a = self.values.get_unchecked(block).0.as_ptr().cast::<__m512i>().add(g);
             sums[g % 2] = _mm512_dpwssd_epi32(sums[g % 2], w, _mm512_loadu_si512(a));
         }
         _mm512_add_epi32(sums[0], sums[1])
     }
+}
+
+/// The last blocks, where there are not four whole ones. Not inlined, so as not to be in the way of the others.
+///
+/// # Safety
+/// That of [`Four::lanes`].
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn last_lanes<const BITS: usize>(four: &Four<'_, BITS>, groups: usize) -> [__m512i; BLOCKS] {
+    four.lanes(groups)
 }
 
 /// The weights of a group, in their order, whose low and high bytes of levels are at `tables`.

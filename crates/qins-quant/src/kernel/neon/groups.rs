@@ -15,7 +15,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-        assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
+        assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
         Self(row)
     }
 
@@ -39,7 +39,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
                     scaled_bytes(vqtbl2q_s8(int8x16x2_t(vld1q_s8(table), vld1q_s8(table.add(16))), codes), scale)
                 }
                 Width::W6 | Width::W8 => {
-                    let (tables, n) = (levels.bytes.as_ptr().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
+                    let (tables, n) = (levels.bytes().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
                     let [low, high] = words(look_up(codes, n, tables), look_up(codes, n, tables.add(1 << BITS)));
                     // The rounded high half of twice the product. It saturates only where both factors are −2¹⁵, which
                     // a level is not.

@@ -92,9 +92,9 @@ fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 #[target_feature(enable = "neon")]
 fn product(row: &impl Columns, a: ActivationRow<'_>) -> f32 {
     let (count, mut sum) = (row.count(), 0.0);
-    for (b, (a, step)) in a.values.as_chunks::<BLOCK>().0.iter().zip(a.steps).enumerate() {
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [vdupq_n_s32(0); 4];
-        for (i, a) in (b * (BLOCK / CHUNK)..count).zip(a.as_chunks::<CHUNK>().0) {
+        for (i, a) in (b * (BLOCK / CHUNK)..count).zip(a.0.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is four vectors of words.
             unsafe {
                 let words = row.words(i);
