@@ -2,66 +2,74 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
 use super::row::GroupedRow;
 
-/// How far ahead of their use weights are prefetched, and to where. The hardware's own prefetching stops at the end of each
-/// page: with it alone, 8-bit codes are read at 4/5 of the speed.
+/// How far ahead of their use weights are prefetched, and to where: into the second level of cache and those above, or into all.
+/// The hardware's own prefetching stops at the end of each page: with it alone, 8-bit codes are read at 4/5 of the speed.
+///
+/// The level is a constant, so that loops have no branches.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    bytes: usize,
-    /// Into the second level of cache and those above; else into all levels.
-    second: bool,
+pub(super) struct Ahead<const SECOND: bool>(usize);
+
+/// What suits a machine.
+#[derive(Clone, Copy)]
+pub(super) enum Prefetch {
+    /// Into all levels.
+    Near(Ahead<false>),
+    /// Into the second.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AMD's"))]
+    Far(Ahead<true>),
 }
 
-impl Ahead {
+impl Prefetch {
     /// Measured on Zen 4 and Zen 5, where a short distance into all levels costs up to a fifth of the speed.
     #[cfg(target_arch = "x86_64")]
-    const AMD: Self = Self { bytes: 8192, second: true };
+    const AMD: Self = Self::Far(Ahead(8192));
 
     /// Measured on Emerald Rapids, where the non-temporal hint halves the speed.
-    const OTHER: Self = Self { bytes: 2048, second: false };
+    const OTHER: Self = Self::Near(Ahead(2048));
 
     /// What suits this machine.
     pub(super) fn get() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            static AHEAD: std::sync::LazyLock<Ahead> = std::sync::LazyLock::new(|| {
+            static CHOSEN: std::sync::LazyLock<Prefetch> = std::sync::LazyLock::new(|| {
                 let vendor = raw_cpuid::CpuId::new().get_vendor_info();
-                if vendor.is_some_and(|v| v.as_str() == "AuthenticAMD") { Ahead::AMD } else { Ahead::OTHER }
+                if vendor.is_some_and(|v| v.as_str() == "AuthenticAMD") { Prefetch::AMD } else { Prefetch::OTHER }
             });
-            *AHEAD
+            *CHOSEN
         }
         #[cfg(not(target_arch = "x86_64"))]
         Self::OTHER
     }
+}
 
+impl<const SECOND: bool> Ahead<SECOND> {
     /// Prefetches the cache line that follows `address`, which need not be valid memory, by the distance.
     #[inline(always)]
     pub(super) fn line<T>(self, address: *const T) {
-        self.fetch(address.wrapping_byte_add(self.bytes));
+        fetch::<SECOND, T>(address.wrapping_byte_add(self.0));
     }
 
     /// Prefetches the scales and selectors of a row that is as many rows after this one as the distance is.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn parts(self, row: &GroupedRow<'_>) {
-        let rows = self.bytes.div_ceil(row.packed.len().max(1));
-        self.part(row.group_scale, rows);
-        self.part(row.selector, rows);
-        self.part(row.scale, rows);
+        let rows = self.0.div_ceil(row.packed.len().max(1));
+        part::<SECOND, _>(row.group_scale, rows);
+        part::<SECOND, _>(row.selector, rows);
+        part::<SECOND, _>(row.scale, rows);
     }
+}
 
-    /// Prefetches what is `rows` rows after a part of a row. The rows of a part are contiguous.
-    #[inline(always)]
-    fn part<T>(self, part: &[T], rows: usize) {
-        let bytes = size_of_val(part).next_multiple_of(4);
-        for line in (0..bytes).step_by(64) {
-            self.fetch(part.as_ptr().wrapping_byte_add(rows * bytes + line));
-        }
-    }
-
-    #[inline(always)]
-    fn fetch<T>(self, address: *const T) {
-        if self.second { fetch::<true, T>(address) } else { fetch::<false, T>(address) }
+/// Prefetches what is `rows` rows after a part of a row. The rows of a part are contiguous.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn part<const SECOND: bool, T>(part: &[T], rows: usize) {
+    let bytes = size_of_val(part).next_multiple_of(4);
+    for line in (0..bytes).step_by(64) {
+        fetch::<SECOND, T>(part.as_ptr().wrapping_byte_add(rows * bytes + line));
     }
 }
 

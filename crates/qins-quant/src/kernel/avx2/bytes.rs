@@ -22,24 +22,33 @@ const MOST_READ: usize = 40;
 /// Multiplies rows of weights, starting at row `first`, by each row of `x`, whose values are in [pairs](Activations::pair).
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-    let ahead = Ahead::get();
+pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
+    w: &GroupedMatrix<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
     for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
         let row = w.row(r);
         ahead.parts(&row);
         for (j, y) in out.iter_mut().enumerate() {
-            *y = product::<BITS>(&row, x.row(j), ahead);
+            *y = product::<BITS, SECOND>(&row, x.row(j), ahead);
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn product<const BITS: usize>(row: &GroupedRow<'_>, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
+fn product<const BITS: usize, const SECOND: bool>(
+    row: &GroupedRow<'_>,
+    a: ActivationRow<'_>,
+    ahead: Ahead<SECOND>,
+) -> f32 {
     let mut sum = 0.0;
     for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         // SAFETY: this function enables what that one needs.
-        let total = lanes_added(unsafe { block::<BITS>(row, b, &a.0, ahead) });
+        let total = lanes_added(unsafe { block::<BITS, SECOND>(row, b, &a.0, ahead) });
         sum += total as f32 * (step * row.unit(b));
     }
     sum
@@ -47,7 +56,12 @@ fn product<const BITS: usize>(row: &GroupedRow<'_>, a: ActivationRow<'_>, ahead:
 
 /// The lanes of Σ w·a of block `b`.
 #[inline(always)]
-unsafe fn block<const BITS: usize>(row: &GroupedRow<'_>, b: usize, a: &[i16; BLOCK], ahead: Ahead) -> __m256i {
+unsafe fn block<const BITS: usize, const SECOND: bool>(
+    row: &GroupedRow<'_>,
+    b: usize,
+    a: &[i16; BLOCK],
+    ahead: Ahead<SECOND>,
+) -> __m256i {
     let mut sums = _mm256_setzero_si256();
     // Groups beyond the row's end have a scale of zero.
     let mut scales = [0; Layout::SUPER];

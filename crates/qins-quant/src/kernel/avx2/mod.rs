@@ -21,7 +21,7 @@ use super::{
     isa::Isa,
     levels,
     panel::{PANEL, Products, Tile, Words},
-    prefetch::Ahead,
+    prefetch::{Ahead, Prefetch},
     row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
@@ -69,7 +69,20 @@ impl Isa for Avx2 {
 
 #[target_feature(enable = "avx2")]
 fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-    let ahead = Ahead::get();
+    match Prefetch::get() {
+        Prefetch::Near(ahead) => gemv_ahead(w, x, first, out, ahead),
+        Prefetch::Far(ahead) => gemv_ahead(w, x, first, out, ahead),
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn gemv_ahead<const SECOND: bool>(
+    w: &Matrix<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
     match w {
         Matrix::Companded(w) => {
             let mut levels = levels::Companded::EMPTY;
@@ -81,7 +94,7 @@ fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
         }
         Matrix::Grouped(w) => with_bits!(
             w.width(),
-            byte_levels BITS => bytes::gemv::<BITS>(w, x, first, out),
+            byte_levels BITS => bytes::gemv::<BITS, SECOND>(w, x, first, out, ahead),
             word_levels BITS => for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
                 let row = w.row(r);
                 ahead.parts(&row);
@@ -94,7 +107,7 @@ fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
 /// The products of a row of weights with each row of `x`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn products(row: &impl Columns, x: &Activations, out: &mut [f32], ahead: Ahead) {
+fn products<const SECOND: bool>(row: &impl Columns, x: &Activations, out: &mut [f32], ahead: Ahead<SECOND>) {
     for (j, y) in out.iter_mut().enumerate() {
         *y = product(row, x.row(j), ahead);
     }
@@ -111,7 +124,7 @@ fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 /// The product of two rows, of which the blocks are added in their order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn product<C: Columns>(row: &C, a: ActivationRow<'_>, ahead: Ahead) -> f32 {
+fn product<C: Columns, const SECOND: bool>(row: &C, a: ActivationRow<'_>, ahead: Ahead<SECOND>) -> f32 {
     let (count, mut sum) = (row.count(), 0.0);
     for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [_mm256_setzero_si256(); 2];

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 
 use super::{
     indices::{Bits, ByteLevels, Levels},
-    lanes::{BLOCKS, Late, first, load, mask},
+    lanes::{BLOCKS, Late, first, in_order, load, mask},
 };
 use crate::{
     Layout, Width,
@@ -30,20 +30,25 @@ const GROUPS: usize = BLOCKS * Layout::SUPER;
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32])
-where
+pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
+    w: &GroupedMatrix<'_>,
+    x: &Activations,
+    from: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) where
     Bits<BITS>: ByteLevels,
 {
     // SAFETY: this function enables what these need.
     let levels = unsafe { Levels::new(&w.levels.signed) };
-    let (rest, ahead) = (Present::new(BITS, w.groups() % GROUPS), Ahead::get());
+    let rest = Present::new(BITS, w.groups() % GROUPS);
     let mut late = unsafe { Late::new() };
     out.fill(0.0);
     for i in 0..out.len() / x.rows() {
         let row = w.row(from + i);
         ahead.parts(&row);
         for j in 0..x.rows() {
-            add_product::<BITS>(&levels, &row, x.row(j), &rest, ahead, &mut late, out, i * x.rows() + j);
+            add_product::<BITS, SECOND>(&levels, &row, x.row(j), &rest, ahead, &mut late, out, i * x.rows() + j);
         }
     }
     unsafe { late.finish(out) };
@@ -52,12 +57,12 @@ where
 /// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product<const BITS: usize>(
+fn add_product<const BITS: usize, const SECOND: bool>(
     levels: &Levels,
     row: &GroupedRow<'_>,
     a: ActivationRow<'_>,
     rest: &Present,
-    ahead: Ahead,
+    ahead: Ahead<SECOND>,
     late: &mut Late,
     out: &mut [f32],
     at: usize,
@@ -68,16 +73,16 @@ fn add_product<const BITS: usize>(
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks && a.bytes.len() == 2 * blocks);
     let whole = count / GROUPS;
-    assert!(rest.groups == count % GROUPS);
+    assert!(rest.groups == count % GROUPS && at < out.len());
     // SAFETY: by the assertions above, the row has all groups that are named, and blocks for them.
     unsafe {
         for i in 0..whole {
-            let four = Four::<BITS>::new(row, a, i, &const { Present::new(BITS, GROUPS) }, ahead);
+            let four = Four::<BITS, SECOND>::new(row, a, i, &const { Present::new(BITS, GROUPS) }, ahead);
             late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, i, BLOCKS), BLOCKS);
         }
         if rest.groups > 0 {
             let blocks = rest.groups.div_ceil(Layout::SUPER);
-            let four = Four::<BITS>::new(row, a, whole, rest, ahead);
+            let four = Four::<BITS, SECOND>::new(row, a, whole, rest, ahead);
             late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, whole, blocks), blocks);
         }
     }
@@ -115,7 +120,7 @@ impl Present {
 }
 
 /// Four blocks of a row.
-struct Four<'a, const BITS: usize> {
+struct Four<'a, const BITS: usize, const SECOND: bool> {
     packed: *const u8,
     /// The selectors of all groups, in each 64 bits.
     curves: __m512i,
@@ -123,10 +128,10 @@ struct Four<'a, const BITS: usize> {
     scales: [__m512i; 2],
     a: *const Bytes,
     present: &'a Present,
-    ahead: Ahead,
+    ahead: Ahead<SECOND>,
 }
 
-impl<'a, const BITS: usize> Four<'a, BITS>
+impl<'a, const BITS: usize, const SECOND: bool> Four<'a, BITS, SECOND>
 where
     Bits<BITS>: ByteLevels,
 {
@@ -135,7 +140,13 @@ where
     /// # Safety
     /// The row has the groups that are present, and there are activations for their blocks.
     #[inline(always)]
-    unsafe fn new(row: &GroupedRow<'_>, a: ActivationRow<'_>, i: usize, present: &'a Present, ahead: Ahead) -> Self {
+    unsafe fn new(
+        row: &GroupedRow<'_>,
+        a: ActivationRow<'_>,
+        i: usize,
+        present: &'a Present,
+        ahead: Ahead<SECOND>,
+    ) -> Self {
         let selectors = row.selector.as_ptr().add(i * GROUPS / FOUR).cast();
         let scale = row.group_scale.as_ptr().add(i * GROUPS);
         Self {
@@ -175,6 +186,7 @@ where
         if self.present.groups <= FOUR * I {
             return _mm512_setzero_si512();
         }
+        in_order();
         let packed = self.packed.add(I * FOUR * 4 * BITS);
         // Each cache line once: those that start here, if the four blocks did at one.
         for line in (I * BITS).div_ceil(4)..((I + 1) * BITS).div_ceil(4) {

@@ -10,7 +10,7 @@ use super::{
     lanes::{BLOCKS, Late, first},
 };
 use crate::kernel::{
-    activations::{ActivationRow, Activations, BLOCK},
+    activations::{ActivationRow, Activations, BLOCK, Block},
     levels::Companded,
     prefetch::Ahead,
     row::{CompandedMatrix, CompandedRow},
@@ -19,17 +19,29 @@ use crate::kernel::{
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv(w: &CompandedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
-    let ahead = Ahead::get();
+pub(super) fn gemv<const SECOND: bool>(
+    w: &CompandedMatrix<'_>,
+    x: &Activations,
+    from: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new() };
     out.fill(0.0);
-    for i in 0..out.len() / x.rows() {
+    let rows = out.len() / x.rows();
+    let row_of = |i: usize| {
         let row = w.row(from + i);
-        let levels = Registers(curve::levels(row.curve));
+        (row, Registers(curve::levels(row.curve)))
+    };
+    let Some(mut now) = (rows > 0).then(|| row_of(0)) else { return };
+    for i in 0..rows {
+        // The levels of the next row, while this one is multiplied: their divisions take long.
+        let next = row_of((i + 1).min(rows - 1));
         for j in 0..x.rows() {
-            add_product(&row, &levels, x.row(j), ahead, &mut late, out, i * x.rows() + j);
+            add_product(&now.0, &now.1, x.row(j), ahead, &mut late, out, i * x.rows() + j);
         }
+        now = next;
     }
     // SAFETY: as above.
     unsafe { late.finish(out) };
@@ -53,34 +65,27 @@ pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs
 /// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product(
+fn add_product<const SECOND: bool>(
     row: &CompandedRow<'_>,
     levels: &Registers,
     a: ActivationRow<'_>,
-    ahead: Ahead,
+    ahead: Ahead<SECOND>,
     late: &mut Late,
     out: &mut [f32],
     at: usize,
 ) {
     let (values, blocks) = (a.values, a.steps.len());
-    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks);
-    let whole = row.codes.len() / BLOCK;
+    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < out.len());
     for start in (0..blocks).step_by(BLOCKS) {
+        let n = (blocks - start).min(BLOCKS);
         // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
         unsafe {
-            let mut lanes = [_mm512_setzero_si512(); BLOCKS];
-            let n = (blocks - start).min(BLOCKS);
-            for (b, lanes) in (start..start + n).zip(&mut lanes) {
-                let from = row.codes.as_ptr().add(b * BLOCK);
-                for line in 0..BLOCK / 64 {
-                    ahead.line(from.wrapping_add(64 * line));
-                }
-                *lanes = if b < whole {
-                    levels.lanes(|c| _mm512_loadu_si512(from.add(64 * c).cast()), &values.get_unchecked(b).0)
-                } else {
-                    levels.lanes(|c| codes(row, b * BLOCK + 64 * c), &values.get_unchecked(b).0)
-                };
-            }
+            let lanes = [
+                levels.block(row, start, values, ahead),
+                levels.block(row, start + 1, values, ahead),
+                levels.block(row, start + 2, values, ahead),
+                levels.block(row, start + 3, values, ahead),
+            ];
             late.add(out, at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
         }
     }
@@ -121,11 +126,32 @@ impl Registers {
         [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
     }
 
+    /// The lanes of Σ w·a of block `b`; zeros after the last.
+    #[inline(always)]
+    unsafe fn block<const SECOND: bool>(
+        &self,
+        row: &CompandedRow<'_>,
+        b: usize,
+        values: &[Block],
+        ahead: Ahead<SECOND>,
+    ) -> __m512i {
+        let Some(a) = values.get(b) else { return _mm512_setzero_si512() };
+        let from = row.codes.as_ptr().wrapping_add(b * BLOCK);
+        for line in 0..BLOCK / 64 {
+            ahead.line(from.wrapping_add(64 * line));
+        }
+        if row.codes.len() >= (b + 1) * BLOCK {
+            self.lanes(|c| _mm512_loadu_si512(from.add(64 * c).cast()), a)
+        } else {
+            self.lanes(|c| codes(row, b * BLOCK + 64 * c), a)
+        }
+    }
+
     /// The lanes of Σ w·a of a block, of which `codes` gives 64 codes at a time.
     #[inline(always)]
-    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &[i16; BLOCK]) -> __m512i {
+    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &Block) -> __m512i {
         let mut sums = [_mm512_setzero_si512(); 2];
-        for (c, a) in a.as_chunks::<64>().0.iter().enumerate() {
+        for (c, a) in a.0.as_chunks::<64>().0.iter().enumerate() {
             let words = self.look_up(codes(c));
             for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
                 *sum = _mm512_dpwssd_epi32(*sum, word, _mm512_loadu_si512(a.as_ptr().cast()));

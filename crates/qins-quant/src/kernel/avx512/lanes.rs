@@ -3,7 +3,10 @@
 // Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use core::arch::x86_64::*;
+use core::{
+    arch::x86_64::*,
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 /// Blocks whose lanes are added together.
 pub(super) const BLOCKS: usize = 4;
@@ -40,6 +43,9 @@ impl Late {
 
     /// Adds Σ total·(step·unit) to `out[at]` after what came before, for the first `n` of four blocks, of which the lanes are
     /// given; the lanes of others are zero.
+    ///
+    /// # Safety
+    /// `at` lies within `out`, which is the same in all calls.
     #[inline(always)]
     pub(super) unsafe fn add(
         &mut self,
@@ -55,14 +61,19 @@ impl Late {
     }
 
     /// Adds what is still to be added.
+    ///
+    /// # Safety
+    /// That of [`add`](Self::add); `out` is not empty.
     #[inline(always)]
     pub(super) unsafe fn finish(&self, out: &mut [f32]) {
         let terms = _mm_mul_ps(_mm_cvtepi32_ps(totals(self.lanes)), self.scales);
         // Zeros change nothing: a sum is never −0, as it starts at +0.
-        let sum = _mm_add_ss(_mm_set_ss(out[self.at]), terms);
+        // Unchecked, since the compiler would move the products of the next blocks after the check, away from their loads.
+        let out = out.get_unchecked_mut(self.at);
+        let sum = _mm_add_ss(_mm_set_ss(*out), terms);
         let sum = _mm_add_ss(sum, _mm_movehdup_ps(terms));
         let sum = _mm_add_ss(sum, _mm_movehl_ps(terms, terms));
-        out[self.at] = _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<3>(terms, terms)));
+        *out = _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<3>(terms, terms)));
     }
 }
 
@@ -79,6 +90,13 @@ pub(super) unsafe fn first(from: *const f32, n: usize) -> __m128 {
 #[inline(always)]
 pub(super) const fn mask(n: usize) -> u16 {
     if n < 16 { (1 << n) - 1 } else { u16::MAX }
+}
+
+/// Keeps loads before or after: the compiler moves them to the front of a loop otherwise, where what they load does not fit the
+/// registers.
+#[inline(always)]
+pub(super) fn in_order() {
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// A register of constants.

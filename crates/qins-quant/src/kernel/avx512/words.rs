@@ -5,7 +5,7 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::lanes::{BLOCKS, Late, first, load, mask};
+use super::lanes::{BLOCKS, Late, first, in_order, load, mask};
 use crate::{
     Layout, Width,
     kernel::{
@@ -29,8 +29,13 @@ struct Scales([MaybeUninit<[i32; GROUPS]>; WIDENED]);
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
-    let ahead = Ahead::get();
+pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
+    w: &GroupedMatrix<'_>,
+    x: &Activations,
+    from: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
     let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new() };
@@ -39,7 +44,7 @@ pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, fr
         let row = w.row(from + i);
         ahead.parts(&row);
         for j in 0..x.rows() {
-            add_product::<BITS>(&row, &mut scales, x.row(j), ahead, &mut late, out, i * x.rows() + j);
+            add_product::<BITS, SECOND>(&row, &mut scales, x.row(j), ahead, &mut late, out, i * x.rows() + j);
         }
     }
     // SAFETY: as above.
@@ -49,11 +54,11 @@ pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, fr
 /// Adds the product of two rows to `out[at]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product<const BITS: usize>(
+fn add_product<const BITS: usize, const SECOND: bool>(
     row: &GroupedRow<'_>,
     scales: &mut Scales,
     a: ActivationRow<'_>,
-    ahead: Ahead,
+    ahead: Ahead<SECOND>,
     late: &mut Late,
     out: &mut [f32],
     at: usize,
@@ -63,13 +68,15 @@ fn add_product<const BITS: usize>(
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
     assert!(row.levels.bytes.len() == 2 * Layout::CURVES << BITS >> 6);
     assert!(blocks == count.div_ceil(GROUPS) && row.scale.len() == blocks && values.len() == blocks);
+    assert!(at < out.len());
     for start in (0..blocks).step_by(BLOCKS) {
         // SAFETY: by the assertions above, the row has all groups that are named, with levels, and blocks for them.
         unsafe {
             if start % WIDENED == 0 {
                 widen(&row.group_scale[start * GROUPS..], scales);
             }
-            let four = Four::<BITS> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values, ahead };
+            let four =
+                Four::<BITS, SECOND> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values, ahead };
             let groups = count - start * GROUPS;
             let lanes = if groups >= BLOCKS * GROUPS { four.lanes(BLOCKS * GROUPS) } else { last_lanes(&four, groups) };
             let n = (blocks - start).min(BLOCKS);
@@ -91,15 +98,15 @@ unsafe fn widen(from: &[u8], scales: &mut Scales) {
 }
 
 /// Four blocks of a row, starting at block `start`.
-struct Four<'a, const BITS: usize> {
+struct Four<'a, const BITS: usize, const SECOND: bool> {
     row: &'a GroupedRow<'a>,
     scales: &'a [MaybeUninit<[i32; GROUPS]>],
     start: usize,
     values: &'a [Block],
-    ahead: Ahead,
+    ahead: Ahead<SECOND>,
 }
 
-impl<const BITS: usize> Four<'_, BITS> {
+impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
     /// The lanes of Σ w·a of each block, of the first `groups` groups in all.
     ///
     /// # Safety
@@ -124,6 +131,7 @@ impl<const BITS: usize> Four<'_, BITS> {
         let block = self.start + b;
         let codes = self.row.packed.as_ptr().wrapping_add(block * GROUPS * 4 * BITS);
         for g in 0..groups {
+            in_order();
             let packed = codes.add(g * 4 * BITS);
             // Each cache line once: those that start here, if the block did at one.
             for line in (g * BITS).div_ceil(16)..((g + 1) * BITS).div_ceil(16) {
@@ -146,7 +154,10 @@ impl<const BITS: usize> Four<'_, BITS> {
 /// That of [`Four::lanes`].
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn last_lanes<const BITS: usize>(four: &Four<'_, BITS>, groups: usize) -> [__m512i; BLOCKS] {
+unsafe fn last_lanes<const BITS: usize, const SECOND: bool>(
+    four: &Four<'_, BITS, SECOND>,
+    groups: usize,
+) -> [__m512i; BLOCKS] {
     four.lanes(groups)
 }
 

@@ -8,7 +8,7 @@ mod x86;
 
 use rayon::prelude::*;
 
-use super::{Rows, Simd, gemm::matmul, prefetch::Ahead, simd::per_isa};
+use super::{Rows, Simd, gemm::matmul, simd::per_isa};
 use crate::{FloatDtype, dtype::widen_half};
 
 /// Decoded weights per thread at a time: half of a common 512 KiB L2 cache.
@@ -98,7 +98,6 @@ fn gemv_inlined(w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) {
 /// Dot products of `x` with rows that start `stride` elements apart, each element decoded as it is read.
 #[inline(always)]
 fn dot_rows<T: Copy>(w: &[T], stride: usize, first: usize, x: &[f32], y: &mut [f32], decode: impl Fn(T) -> f32) {
-    let ahead = Ahead::get();
     let (x, x_rest) = x.as_chunks::<LANES>();
     let mut x_last = [0.0; LANES];
     x_last[..x_rest.len()].copy_from_slice(x_rest);
@@ -107,9 +106,6 @@ fn dot_rows<T: Copy>(w: &[T], stride: usize, first: usize, x: &[f32], y: &mut [f
         let (row, row_rest) = row.as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
         for (w, x) in row.iter().zip(x) {
-            for line in (0..size_of_val(w)).step_by(64) {
-                ahead.line(w.as_ptr().wrapping_byte_add(line));
-            }
             for i in 0..LANES {
                 sums[i] += decode(w[i]) * x[i];
             }

@@ -5,7 +5,7 @@
 use core::arch::x86_64::*;
 
 use super::LANES;
-use crate::kernel::prefetch::Ahead;
+use crate::kernel::prefetch::{Ahead, Prefetch};
 
 /// How weights are stored.
 pub(super) trait Plain {
@@ -61,12 +61,26 @@ impl Plain for Half {
 /// Dot products of `x` with rows that start `stride` elements apart.
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn dot_rows<P: Plain>(w: &[P::Word], stride: usize, first: usize, x: &[f32], y: &mut [f32]) {
-    let ahead = Ahead::get();
+    let w = &w[first * stride..];
+    match Prefetch::get() {
+        Prefetch::Near(ahead) => dot_rows_ahead::<P, _>(w, stride, x, y, ahead),
+        Prefetch::Far(ahead) => dot_rows_ahead::<P, _>(w, stride, x, y, ahead),
+    }
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn dot_rows_ahead<P: Plain, const SECOND: bool>(
+    w: &[P::Word],
+    stride: usize,
+    x: &[f32],
+    y: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
     let (x, x_rest) = x.as_chunks::<LANES>();
     let mut x_last = [0.0; LANES];
     x_last[..x_rest.len()].copy_from_slice(x_rest);
     for (r, y) in y.iter_mut().enumerate() {
-        let row = &w[(first + r) * stride..][..x.len() * LANES + x_rest.len()];
+        let row = &w[r * stride..][..x.len() * LANES + x_rest.len()];
         let (row, row_rest) = row.as_chunks::<LANES>();
         let mut sums = [_mm256_setzero_ps(); LANES / 8];
         for (w, x) in row.iter().zip(x) {
