@@ -86,6 +86,12 @@ impl Activations {
         }
     }
 
+    /// All rows.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 takes them so"))]
+    pub(super) fn all(&self) -> Vec<ActivationRow<'_>> {
+        (0..self.rows()).map(|i| self.row(i)).collect()
+    }
+
     /// Row `i`.
     pub(super) fn row(&self, i: usize) -> ActivationRow<'_> {
         let (first, end) = (i * self.blocks, (i + 1) * self.blocks);

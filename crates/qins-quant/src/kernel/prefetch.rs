@@ -52,11 +52,16 @@ impl<const SECOND: bool> Ahead<SECOND> {
         fetch::<SECOND, T>(address.wrapping_byte_add(self.0));
     }
 
-    /// Prefetches the scales and selectors of a row that is as many rows after this one as the distance is.
+    /// How many rows the distance is, if their codes take as many bytes as these.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn rows(self, codes: &[u8]) -> usize {
+        self.0.div_ceil(codes.len().max(1))
+    }
+
+    /// Prefetches the scales and selectors of the row that is `rows` rows after this one.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(super) fn parts(self, row: &GroupedRow<'_>) {
-        let rows = self.0.div_ceil(row.packed.len().max(1));
+    pub(super) fn parts(self, row: &GroupedRow<'_>, rows: usize) {
         part::<SECOND, _>(row.group_scale, rows);
         part::<SECOND, _>(row.selector, rows);
         part::<SECOND, _>(row.scale, rows);

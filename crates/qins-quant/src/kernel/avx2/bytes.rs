@@ -29,9 +29,10 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
     out: &mut [f32],
     ahead: Ahead<SECOND>,
 ) {
+    let rows = ahead.rows(w.row(first).packed);
     for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
         let row = w.row(r);
-        ahead.parts(&row);
+        ahead.parts(&row, rows);
         for (j, y) in out.iter_mut().enumerate() {
             *y = product::<BITS, SECOND>(&row, x.row(j), ahead);
         }

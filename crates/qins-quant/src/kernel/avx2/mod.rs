@@ -97,7 +97,7 @@ fn gemv_ahead<const SECOND: bool>(
             byte_levels BITS => bytes::gemv::<BITS, SECOND>(w, x, first, out, ahead),
             word_levels BITS => for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
                 let row = w.row(r);
-                ahead.parts(&row);
+                ahead.parts(&row, ahead.rows(row.packed));
                 products(&Groups::<BITS>::new(&row), x, out, ahead);
             }
         ),

@@ -42,15 +42,18 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
     // SAFETY: this function enables what these need.
     let levels = unsafe { Levels::new(&w.levels.signed) };
     let rest = Present::new(BITS, w.groups() % GROUPS);
+    // SAFETY: as above.
     let mut late = unsafe { Late::new() };
+    let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
     out.fill(0.0);
-    for i in 0..out.len() / x.rows() {
+    for (i, first) in (0..out.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
-        ahead.parts(&row);
-        for j in 0..x.rows() {
-            add_product::<BITS, SECOND>(&levels, &row, x.row(j), &rest, ahead, &mut late, out, i * x.rows() + j);
+        ahead.parts(&row, rows);
+        for (j, x) in x.iter().enumerate() {
+            add_product::<BITS, SECOND>(&levels, &row, *x, &rest, ahead, &mut late, out, first + j);
         }
     }
+    // SAFETY: as above.
     unsafe { late.finish(out) };
 }
 
@@ -101,22 +104,24 @@ struct Present {
     groups: usize,
     selectors: u16,
     scales: [u16; 2],
-    /// Of the words of the codes of four groups: the first 16, and 16 from the fifth on.
-    words: [[u16; 2]; GROUPS / FOUR],
+    /// Of the words of the codes of the last groups, where there are not four: the first 16, and 16 from the fifth on.
+    words: [u16; 2],
 }
 
 impl Present {
     const fn new(bits: usize, groups: usize) -> Self {
-        let (mut words, mut half) = ([[0; 2]; GROUPS / FOUR], 0);
-        while half < words.len() {
-            let groups = groups.saturating_sub(FOUR * half);
-            let own = if groups < FOUR { groups * bits } else { FOUR * bits };
-            words[half] = [mask(own), mask(own.saturating_sub(4))];
-            half += 1;
+        Self {
+            groups,
+            selectors: mask(groups.div_ceil(FOUR)),
+            scales: [mask(groups), mask(groups.saturating_sub(16))],
+            words: words(bits, groups % FOUR),
         }
-        let scales = [mask(groups), mask(groups.saturating_sub(16))];
-        Self { groups, selectors: mask(groups.div_ceil(FOUR)), scales, words }
     }
+}
+
+/// Masks of the words of the codes of up to four groups.
+const fn words(bits: usize, groups: usize) -> [u16; 2] {
+    [mask(groups * bits), mask((groups * bits).saturating_sub(4))]
 }
 
 /// Four blocks of a row.
@@ -183,7 +188,8 @@ where
     /// That of [`new`](Self::new).
     #[inline(always)]
     unsafe fn half<const I: usize>(&self, levels: &Levels) -> __m512i {
-        if self.present.groups <= FOUR * I {
+        let groups = self.present.groups.saturating_sub(FOUR * I);
+        if groups == 0 {
             return _mm512_setzero_si512();
         }
         in_order();
@@ -193,7 +199,12 @@ where
             self.ahead.line(self.packed.wrapping_add(64 * line));
         }
         let a = &*self.a.add(I);
-        let [low, high] = Bits::<BITS>::indices(packed, self.present.words[I], self.curves::<I>());
+        let codes = if groups >= FOUR {
+            Bits::<BITS>::read(packed, const { words(BITS, FOUR) })
+        } else {
+            Bits::<BITS>::read(packed, self.present.words)
+        };
+        let [low, high] = Bits::<BITS>::indices(codes, self.curves::<I>());
         let [low, high] = [Bits::<BITS>::look_up(levels, low), Bits::<BITS>::look_up(levels, high)];
         let mut upper = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, load(&a.high[0]));
         let mut lower = _mm512_dpbusd_epi32(load(&a.offset), low, load(&a.low[0]));

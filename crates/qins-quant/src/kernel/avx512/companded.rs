@@ -29,7 +29,8 @@ pub(super) fn gemv<const SECOND: bool>(
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new() };
     out.fill(0.0);
-    let rows = out.len() / x.rows();
+    let x = x.all();
+    let rows = out.len() / x.len();
     let row_of = |i: usize| {
         let row = w.row(from + i);
         (row, Registers(curve::levels(row.curve)))
@@ -38,8 +39,8 @@ pub(super) fn gemv<const SECOND: bool>(
     for i in 0..rows {
         // The levels of the next row, while this one is multiplied: their divisions take long.
         let next = row_of((i + 1).min(rows - 1));
-        for j in 0..x.rows() {
-            add_product(&now.0, &now.1, x.row(j), ahead, &mut late, out, i * x.rows() + j);
+        for (j, a) in x.iter().enumerate() {
+            add_product(&now.0, &now.1, *a, ahead, &mut late, out, i * x.len() + j);
         }
         now = next;
     }

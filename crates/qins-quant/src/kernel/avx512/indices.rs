@@ -21,12 +21,21 @@ impl Levels {
 
 /// A width whose levels are bytes.
 pub(super) trait ByteLevels {
-    /// The indices of the levels of up to four groups: of the first 16 columns of each, and of the others. Bits above the index
-    /// are arbitrary.
+    /// Reads the codes of up to four groups.
     ///
     /// # Safety
     /// The words of the masks can be read at `packed`: of the first 16, and of 16 from the fifth on. The machine has AVX-512.
-    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2];
+    #[inline(always)]
+    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
+        [_mm512_maskz_loadu_epi32(words[0], packed.cast()), _mm512_setzero_si512()]
+    }
+
+    /// The indices of their levels: of the first 16 columns of each group, and of the others. Bits above the index are
+    /// arbitrary.
+    ///
+    /// # Safety
+    /// The machine has AVX-512.
+    unsafe fn indices(codes: [__m512i; 2], curves: __m512i) -> [__m512i; 2];
 
     /// The levels at these indices.
     ///
@@ -40,9 +49,8 @@ pub(super) struct Bits<const BITS: usize>;
 
 impl ByteLevels for Bits<3> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
+    unsafe fn indices([all, _]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
         // Each group has two words of two bits per code and one of one bit per code.
-        let all = _mm512_maskz_loadu_epi32(words[0], packed.cast());
         let twos = _mm512_permutexvar_epi32(load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]), all);
         let ones = _mm512_permutexvar_epi32(load(&[2, 2, 2, 2, 5, 5, 5, 5, 8, 8, 8, 8, 11, 11, 11, 11]), all);
         // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second.
@@ -62,8 +70,7 @@ impl ByteLevels for Bits<3> {
 
 impl ByteLevels for Bits<4> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
-        let all = _mm512_maskz_loadu_epi32(words[0], packed.cast());
+    unsafe fn indices([all, _]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
         [select::<15>(all, curves), select::<15>(_mm512_srli_epi16::<4>(all), curves)]
     }
 
@@ -75,10 +82,14 @@ impl ByteLevels for Bits<4> {
 
 impl ByteLevels for Bits<5> {
     #[inline(always)]
-    unsafe fn indices(packed: *const u8, words: [u16; 2], curves: __m512i) -> [__m512i; 2] {
+    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
+        let further = packed.wrapping_add(16);
+        [_mm512_maskz_loadu_epi32(words[0], packed.cast()), _mm512_maskz_loadu_epi32(words[1], further.cast())]
+    }
+
+    #[inline(always)]
+    unsafe fn indices([low, high]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
         // Each group has four words of four bits per code and one of one bit per code: 20 words, which are two loads.
-        let low = _mm512_maskz_loadu_epi32(words[0], packed.cast());
-        let high = _mm512_maskz_loadu_epi32(words[1], packed.wrapping_add(16).cast());
         let fours = load(&[0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 28, 29, 30]);
         let ones = load(&[4, 4, 4, 4, 9, 9, 9, 9, 14, 14, 14, 14, 31, 31, 31, 31]);
         let fours = _mm512_permutex2var_epi32(low, fours, high);

@@ -39,12 +39,13 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
     let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new() };
+    let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
     out.fill(0.0);
-    for i in 0..out.len() / x.rows() {
+    for (i, first) in (0..out.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
-        ahead.parts(&row);
-        for j in 0..x.rows() {
-            add_product::<BITS, SECOND>(&row, &mut scales, x.row(j), ahead, &mut late, out, i * x.rows() + j);
+        ahead.parts(&row, rows);
+        for (j, x) in x.iter().enumerate() {
+            add_product::<BITS, SECOND>(&row, &mut scales, *x, ahead, &mut late, out, first + j);
         }
     }
     // SAFETY: as above.
@@ -78,7 +79,7 @@ fn add_product<const BITS: usize, const SECOND: bool>(
             let four =
                 Four::<BITS, SECOND> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values, ahead };
             let groups = count - start * GROUPS;
-            let lanes = if groups >= BLOCKS * GROUPS { four.lanes(BLOCKS * GROUPS) } else { last_lanes(&four, groups) };
+            let lanes = [four.block(0, groups), four.block(1, groups), four.block(2, groups), four.block(3, groups)];
             let n = (blocks - start).min(BLOCKS);
             let unit = _mm_set1_ps(GroupLevels::unit(Width::of::<BITS>()));
             let units = _mm_mul_ps(first(row.scale.as_ptr().add(start), n), unit);
@@ -107,18 +108,27 @@ struct Four<'a, const BITS: usize, const SECOND: bool> {
 }
 
 impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
-    /// The lanes of Σ w·a of each block, of the first `groups` groups in all.
+    /// The lanes of Σ w·a of the `b`th block, if the row has `groups` groups from the first of them on.
     ///
     /// # Safety
     /// The row has them, and their scales have been widened.
     #[inline(always)]
-    unsafe fn lanes(&self, groups: usize) -> [__m512i; BLOCKS] {
-        [
-            self.block(0, groups.min(GROUPS)),
-            self.block(1, groups.saturating_sub(GROUPS).min(GROUPS)),
-            self.block(2, groups.saturating_sub(2 * GROUPS).min(GROUPS)),
-            self.block(3, groups.saturating_sub(3 * GROUPS).min(GROUPS)),
-        ]
+    unsafe fn block(&self, b: usize, groups: usize) -> __m512i {
+        match groups.saturating_sub(b * GROUPS) {
+            GROUPS.. => self.lanes(b, GROUPS),
+            0 => _mm512_setzero_si512(),
+            rest => self.last(b, rest),
+        }
+    }
+
+    /// The lanes of a block that is not whole. Not inlined, so as not to be in the way of the others.
+    ///
+    /// # Safety
+    /// That of [`lanes`](Self::lanes).
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    unsafe fn last(&self, b: usize, groups: usize) -> __m512i {
+        self.lanes(b, groups)
     }
 
     /// The lanes of Σ w·a of `groups` groups of the `b`th block.
@@ -126,7 +136,7 @@ impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
     /// # Safety
     /// The row has them, and their scales have been widened.
     #[inline(always)]
-    unsafe fn block(&self, b: usize, groups: usize) -> __m512i {
+    unsafe fn lanes(&self, b: usize, groups: usize) -> __m512i {
         let mut sums = [_mm512_setzero_si512(); 2];
         let block = self.start + b;
         let codes = self.row.packed.as_ptr().wrapping_add(block * GROUPS * 4 * BITS);
@@ -146,19 +156,6 @@ impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
         }
         _mm512_add_epi32(sums[0], sums[1])
     }
-}
-
-/// The last blocks, where there are not four whole ones. Not inlined, so as not to be in the way of the others.
-///
-/// # Safety
-/// That of [`Four::lanes`].
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn last_lanes<const BITS: usize, const SECOND: bool>(
-    four: &Four<'_, BITS, SECOND>,
-    groups: usize,
-) -> [__m512i; BLOCKS] {
-    four.lanes(groups)
 }
 
 /// The weights of a group, in their order, whose low and high bytes of levels are at `tables`.
