@@ -93,6 +93,14 @@ impl FromStr for Simd {
     }
 }
 
+/// Keeps loads before or after: the compiler moves them to the front of a long block otherwise, where what they load does not fit
+/// the registers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn in_order() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// Defines a function that takes `simd` before the arguments of `$inner`, which is compiled once for each instruction set and
 /// must be `inline(always)`. So code without intrinsics runs at full vector width. It gives the same bits everywhere, since
 /// the compiler does not fuse operations.

@@ -4,7 +4,7 @@
 // Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use core::arch::x86_64::*;
+use core::{arch::x86_64::*, mem::MaybeUninit};
 
 use super::lanes_added;
 use crate::{
@@ -13,11 +13,12 @@ use crate::{
         activations::{ActivationRow, Activations, BLOCK},
         prefetch::Ahead,
         row::{GroupedMatrix, GroupedRow},
+        simd::in_order,
     },
 };
 
-/// Bytes that are read of two groups of the widest codes.
-const MOST_READ: usize = 40;
+/// Bytes of the widest codes of a block.
+const MOST: usize = Layout::SUPER * 4 * 5;
 
 /// Multiplies rows of weights, starting at row `first`, by each row of `x`, whose values are in [pairs](Activations::pair).
 #[inline]
@@ -46,83 +47,98 @@ fn product<const BITS: usize, const SECOND: bool>(
     a: ActivationRow<'_>,
     ahead: Ahead<SECOND>,
 ) -> f32 {
-    let mut sum = 0.0;
-    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
-        // SAFETY: this function enables what that one needs.
-        let total = lanes_added(unsafe { block::<BITS, SECOND>(row, b, &a.0, ahead) });
+    let (mut sum, levels) = (0.0, &row.levels.signed);
+    let parts = row.packed.chunks(Layout::SUPER * 4 * BITS).zip(row.group_scale.chunks(Layout::SUPER));
+    for (b, ((codes, scales), (a, step))) in parts.zip(a.values.iter().zip(a.steps)).enumerate() {
+        for line in 0..codes.len().div_ceil(64) {
+            ahead.line(codes.as_ptr().wrapping_add(64 * line));
+        }
+        let selectors = row.selector[2 * b..].first_chunk().copied().unwrap_or_else(|| [row.selector[2 * b], 0]);
+        // Groups beyond the row's end have a scale of zero.
+        let (mut all_codes, mut all_scales) = (MaybeUninit::uninit(), [0; Layout::SUPER]);
+        let (codes, scales) = match scales.first_chunk() {
+            Some(scales) => (codes.as_ptr(), *scales),
+            None => {
+                let all_codes: &mut [u8; MOST] = all_codes.write([0; MOST]);
+                all_codes[..codes.len()].copy_from_slice(codes);
+                all_scales[..scales.len()].copy_from_slice(scales);
+                (all_codes.as_ptr(), all_scales)
+            }
+        };
+        // SAFETY: as many codes as eight groups have can be read, and this function enables what that one needs.
+        let total = lanes_added(unsafe { Block::<BITS> { codes, scales, selectors, levels }.lanes(&a.0) });
         sum += total as f32 * (step * row.unit(b));
     }
     sum
 }
 
-/// The lanes of Σ w·a of block `b`.
-#[inline(always)]
-unsafe fn block<const BITS: usize, const SECOND: bool>(
-    row: &GroupedRow<'_>,
-    b: usize,
-    a: &[i16; BLOCK],
-    ahead: Ahead<SECOND>,
-) -> __m256i {
-    let mut sums = _mm256_setzero_si256();
-    // Groups beyond the row's end have a scale of zero.
-    let mut scales = [0; Layout::SUPER];
-    let own = &row.group_scale[b * Layout::SUPER..];
-    match own.first_chunk() {
-        Some(all) => scales = *all,
-        None => scales[..own.len()].copy_from_slice(own),
+/// Eight groups.
+struct Block<'a, const BITS: usize> {
+    codes: *const u8,
+    scales: [u8; Layout::SUPER],
+    selectors: [u8; 2],
+    levels: &'a [i8; 128],
+}
+
+impl<const BITS: usize> Block<'_, BITS> {
+    /// The lanes of Σ w·a.
+    ///
+    /// # Safety
+    /// 32·BITS bytes can be read at `codes`.
+    #[inline(always)]
+    unsafe fn lanes(&self, a: &[i16; BLOCK]) -> __m256i {
+        let scales = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(self.scales)));
+        let pairs = [
+            self.pair::<0>(scales, a),
+            self.pair::<1>(scales, a),
+            self.pair::<2>(scales, a),
+            self.pair::<3>(scales, a),
+        ];
+        _mm256_add_epi32(_mm256_add_epi32(pairs[0], pairs[1]), _mm256_add_epi32(pairs[2], pairs[3]))
     }
-    let scales = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(scales)));
-    let selectors = [0, 1].map(|i| row.selector.get(2 * b + i).copied().unwrap_or_default());
-    let selectors = usize::from(u16::from_le_bytes(selectors));
-    let codes = &row.packed[b * Layout::SUPER * 4 * BITS..];
-    for line in 0..(Layout::SUPER * 4 * BITS).div_ceil(64) {
-        ahead.line(codes.as_ptr().wrapping_add(64 * line));
-    }
-    let a = a.as_ptr().cast::<__m256i>();
-    for pair in 0..Layout::SUPER / 2 {
-        let start = pair * 2 * 4 * BITS;
-        let mut copy = [0; MOST_READ];
-        let Some(left) = codes.get(start..).filter(|left| !left.is_empty()) else { break };
-        let packed = if left.len() < MOST_READ {
-            copy[..left.len()].copy_from_slice(left);
-            copy.as_ptr()
-        } else {
-            left.as_ptr()
+
+    /// The lanes of Σ w·a of the `I`th two groups.
+    #[inline(always)]
+    unsafe fn pair<const I: usize>(&self, scales: __m256i, a: &[i16; BLOCK]) -> __m256i {
+        in_order();
+        let selectors = usize::from(u16::from_le_bytes(self.selectors));
+        let table = |g: usize| self.levels.as_ptr().add((selectors >> (2 * g) & 3) << BITS);
+        let (first, second) = (table(2 * I), table(2 * I + 1));
+        let both = |at: usize| _mm256_loadu2_m128i(second.add(at).cast(), first.add(at).cast());
+        let look_up = |codes: __m256i| match Width::of::<BITS>() {
+            Width::W5 => {
+                let fifth = _mm256_slli_epi16::<3>(codes);
+                _mm256_blendv_epi8(_mm256_shuffle_epi8(both(0), codes), _mm256_shuffle_epi8(both(16), codes), fifth)
+            }
+            // A table of 3 bits is eight levels, followed by eight that no code reaches.
+            _ => _mm256_shuffle_epi8(both(0), codes),
         };
-        let tables = [2 * pair, 2 * pair + 1].map(|g| {
-            let curve = selectors >> (2 * g) & 3;
-            row.levels.signed.as_ptr().add(curve << BITS)
-        });
-        let both = |at: usize| _mm256_loadu2_m128i(tables[1].add(at).cast(), tables[0].add(at).cast());
-        let products = codes_of::<BITS>(packed).into_iter().enumerate().map(|(half, codes)| {
-            let levels = match Width::of::<BITS>() {
-                Width::W5 => {
-                    let fifth = _mm256_slli_epi16::<3>(codes);
-                    let (low, high) = (_mm256_shuffle_epi8(both(0), codes), _mm256_shuffle_epi8(both(16), codes));
-                    _mm256_blendv_epi8(low, high, fifth)
-                }
-                // A table of 3 bits is eight levels, followed by eight that no code reaches.
-                _ => _mm256_shuffle_epi8(both(0), codes),
-            };
-            let sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), levels);
-            let a = a.add(4 * pair + 2 * half);
-            _mm256_add_epi32(
-                _mm256_madd_epi16(_mm256_unpacklo_epi8(levels, sign), _mm256_loadu_si256(a)),
-                _mm256_madd_epi16(_mm256_unpackhi_epi8(levels, sign), _mm256_loadu_si256(a.add(1))),
-            )
-        });
-        let products = products.fold(_mm256_setzero_si256(), |sum, product| _mm256_add_epi32(sum, product));
-        let [g0, g1] = [2 * pair as i32, 2 * pair as i32 + 1];
+        let [low, high] = codes_of::<BITS>(self.codes.add(I * 2 * 4 * BITS));
+        let a = a.as_ptr().cast::<__m256i>().add(4 * I);
+        let products = _mm256_add_epi32(multiplied(look_up(low), a), multiplied(look_up(high), a.add(2)));
+        let [g0, g1] = [2 * I as i32, 2 * I as i32 + 1];
         let scales = _mm256_permutevar8x32_epi32(scales, _mm256_setr_epi32(g0, g0, g0, g0, g1, g1, g1, g1));
-        sums = _mm256_add_epi32(sums, _mm256_mullo_epi32(products, scales));
+        _mm256_mullo_epi32(products, scales)
     }
-    sums
+}
+
+/// The lanes of the products of 32 levels with words, in pairs of groups.
+///
+/// # Safety
+/// 32 words can be read at `a`.
+#[inline(always)]
+unsafe fn multiplied(levels: __m256i, a: *const __m256i) -> __m256i {
+    let sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), levels);
+    _mm256_add_epi32(
+        _mm256_madd_epi16(_mm256_unpacklo_epi8(levels, sign), _mm256_loadu_si256(a)),
+        _mm256_madd_epi16(_mm256_unpackhi_epi8(levels, sign), _mm256_loadu_si256(a.add(1))),
+    )
 }
 
 /// The codes of two groups: of the first 16 columns of each, and of the others.
 ///
 /// # Safety
-/// [`MOST_READ`] bytes can be read at `packed`.
+/// 8·BITS bytes can be read at `packed`.
 #[inline(always)]
 unsafe fn codes_of<const BITS: usize>(packed: *const u8) -> [__m256i; 2] {
     let other = packed.add(4 * BITS);

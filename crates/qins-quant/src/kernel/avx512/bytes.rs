@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 
 use super::{
     indices::{Bits, ByteLevels, Levels},
-    lanes::{BLOCKS, Late, first, in_order, load, mask},
+    lanes::{BLOCKS, Late, first, load, mask},
 };
 use crate::{
     Layout, Width,
@@ -18,6 +18,7 @@ use crate::{
         levels::GroupLevels,
         prefetch::Ahead,
         row::{GroupedMatrix, GroupedRow},
+        simd::in_order,
     },
 };
 
@@ -114,14 +115,9 @@ impl Present {
             groups,
             selectors: mask(groups.div_ceil(FOUR)),
             scales: [mask(groups), mask(groups.saturating_sub(16))],
-            words: words(bits, groups % FOUR),
+            words: [mask(groups % FOUR * bits), mask((groups % FOUR * bits).saturating_sub(4))],
         }
     }
-}
-
-/// Masks of the words of the codes of up to four groups.
-const fn words(bits: usize, groups: usize) -> [u16; 2] {
-    [mask(groups * bits), mask((groups * bits).saturating_sub(4))]
 }
 
 /// Four blocks of a row.
@@ -152,11 +148,16 @@ where
         present: &'a Present,
         ahead: Ahead<SECOND>,
     ) -> Self {
-        let selectors = row.selector.as_ptr().add(i * GROUPS / FOUR).cast();
+        let selectors = row.selector.as_ptr().add(i * GROUPS / FOUR);
         let scale = row.group_scale.as_ptr().add(i * GROUPS);
         Self {
             packed: row.packed.as_ptr().add(i * GROUPS * 4 * BITS),
-            curves: _mm512_broadcastq_epi64(_mm_maskz_loadu_epi8(present.selectors, selectors)),
+            // A load with a mask may wait for stores.
+            curves: _mm512_broadcastq_epi64(if present.groups == GROUPS {
+                _mm_loadl_epi64(selectors.cast())
+            } else {
+                _mm_maskz_loadu_epi8(present.selectors, selectors.cast())
+            }),
             // Groups beyond the row's end have a scale of zero.
             scales: [
                 _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(present.scales[0], scale.cast())),
@@ -200,7 +201,7 @@ where
         }
         let a = &*self.a.add(I);
         let codes = if groups >= FOUR {
-            Bits::<BITS>::read(packed, const { words(BITS, FOUR) })
+            Bits::<BITS>::read_four(packed)
         } else {
             Bits::<BITS>::read(packed, self.present.words)
         };

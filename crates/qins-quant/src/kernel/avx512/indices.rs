@@ -21,14 +21,17 @@ impl Levels {
 
 /// A width whose levels are bytes.
 pub(super) trait ByteLevels {
-    /// Reads the codes of up to four groups.
+    /// Reads the codes of four groups.
     ///
     /// # Safety
-    /// The words of the masks can be read at `packed`: of the first 16, and of 16 from the fifth on. The machine has AVX-512.
-    #[inline(always)]
-    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
-        [_mm512_maskz_loadu_epi32(words[0], packed.cast()), _mm512_setzero_si512()]
-    }
+    /// They can be read at `packed`, and the machine has AVX-512.
+    unsafe fn read_four(packed: *const u8) -> [__m512i; 2];
+
+    /// Reads the codes of fewer groups, with masks of their first 16 words and of 16 from the fifth on.
+    ///
+    /// # Safety
+    /// That of [`read_four`](Self::read_four).
+    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2];
 
     /// The indices of their levels: of the first 16 columns of each group, and of the others. Bits above the index are
     /// arbitrary.
@@ -48,11 +51,27 @@ pub(super) trait ByteLevels {
 pub(super) struct Bits<const BITS: usize>;
 
 impl ByteLevels for Bits<3> {
+    /// Eight words and four, not twelve with a mask: that may wait for stores.
     #[inline(always)]
-    unsafe fn indices([all, _]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
+    unsafe fn read_four(packed: *const u8) -> [__m512i; 2] {
+        let (low, high) = (_mm256_loadu_si256(packed.cast()), _mm_loadu_si128(packed.add(32).cast()));
+        [_mm512_castsi256_si512(low), _mm512_castsi128_si512(high)]
+    }
+
+    #[inline(always)]
+    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
+        let further = packed.wrapping_add(32);
+        let (low, high) = (words[0] & 0xff, words[0] >> 8);
+        [_mm512_maskz_loadu_epi32(low, packed.cast()), _mm512_maskz_loadu_epi32(high, further.cast())]
+    }
+
+    #[inline(always)]
+    unsafe fn indices([low, high]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
         // Each group has two words of two bits per code and one of one bit per code.
-        let twos = _mm512_permutexvar_epi32(load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 9, 10, 9, 10]), all);
-        let ones = _mm512_permutexvar_epi32(load(&[2, 2, 2, 2, 5, 5, 5, 5, 8, 8, 8, 8, 11, 11, 11, 11]), all);
+        let twos = load(&[0, 1, 0, 1, 3, 4, 3, 4, 6, 7, 6, 7, 17, 18, 17, 18]);
+        let ones = load(&[2, 2, 2, 2, 5, 5, 5, 5, 16, 16, 16, 16, 19, 19, 19, 19]);
+        let twos = _mm512_permutex2var_epi32(low, twos, high);
+        let ones = _mm512_permutex2var_epi32(low, ones, high);
         // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second.
         let first = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(31, 0, 1, 2)), curves);
         let second = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(27, 28, 29, 30)), curves);
@@ -70,6 +89,16 @@ impl ByteLevels for Bits<3> {
 
 impl ByteLevels for Bits<4> {
     #[inline(always)]
+    unsafe fn read_four(packed: *const u8) -> [__m512i; 2] {
+        [_mm512_loadu_si512(packed.cast()), _mm512_setzero_si512()]
+    }
+
+    #[inline(always)]
+    unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
+        [_mm512_maskz_loadu_epi32(words[0], packed.cast()), _mm512_setzero_si512()]
+    }
+
+    #[inline(always)]
     unsafe fn indices([all, _]: [__m512i; 2], curves: __m512i) -> [__m512i; 2] {
         [select::<15>(all, curves), select::<15>(_mm512_srli_epi16::<4>(all), curves)]
     }
@@ -81,6 +110,11 @@ impl ByteLevels for Bits<4> {
 }
 
 impl ByteLevels for Bits<5> {
+    #[inline(always)]
+    unsafe fn read_four(packed: *const u8) -> [__m512i; 2] {
+        [_mm512_loadu_si512(packed.cast()), _mm512_loadu_si512(packed.add(16).cast())]
+    }
+
     #[inline(always)]
     unsafe fn read(packed: *const u8, words: [u16; 2]) -> [__m512i; 2] {
         let further = packed.wrapping_add(16);

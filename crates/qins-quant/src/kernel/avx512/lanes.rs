@@ -3,10 +3,7 @@
 // Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use core::{
-    arch::x86_64::*,
-    sync::atomic::{Ordering, compiler_fence},
-};
+use core::arch::x86_64::*;
 
 /// Blocks whose lanes are added together.
 pub(super) const BLOCKS: usize = 4;
@@ -90,13 +87,6 @@ pub(super) unsafe fn first(from: *const f32, n: usize) -> __m128 {
 #[inline(always)]
 pub(super) const fn mask(n: usize) -> u16 {
     if n < 16 { (1 << n) - 1 } else { u16::MAX }
-}
-
-/// Keeps loads before or after: the compiler moves them to the front of a loop otherwise, where what they load does not fit the
-/// registers.
-#[inline(always)]
-pub(super) fn in_order() {
-    compiler_fence(Ordering::SeqCst);
 }
 
 /// A register of constants.

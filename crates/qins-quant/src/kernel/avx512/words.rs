@@ -5,7 +5,7 @@
 
 use core::{arch::x86_64::*, mem::MaybeUninit};
 
-use super::lanes::{BLOCKS, Late, first, in_order, load, mask};
+use super::lanes::{BLOCKS, Late, first, load, mask};
 use crate::{
     Layout, Width,
     kernel::{
@@ -13,6 +13,7 @@ use crate::{
         levels::GroupLevels,
         prefetch::Ahead,
         row::{GroupedMatrix, GroupedRow},
+        simd::in_order,
     },
 };
 
@@ -168,8 +169,11 @@ pub(super) unsafe fn group<const BITS: usize>(packed: *const u8, tables: *const 
     let levels = match Width::of::<BITS>() {
         Width::W6 => {
             // Each 64 bits have the fields of four columns: four bits, and above these the bytes with their two bits.
-            let all = _mm512_castsi256_si512(_mm256_maskz_loadu_epi32(0x3f, packed.cast()));
-            let fields = _mm512_permutexvar_epi32(load(&[0, 4, 1, 5, 2, 4, 3, 5, 0, 4, 1, 5, 2, 4, 3, 5]), all);
+            // Two loads and not one with a mask: that may wait for stores.
+            let fours = _mm512_castsi128_si512(_mm_loadu_si128(packed.cast()));
+            let twos = _mm512_castsi128_si512(_mm_loadl_epi64(packed.add(16).cast()));
+            let places = load(&[0, 16, 1, 17, 2, 16, 3, 17, 0, 16, 1, 17, 2, 16, 3, 17]);
+            let fields = _mm512_permutex2var_epi32(fours, places, twos);
             let low = _mm512_multishift_epi64_epi8(load(&FOURS), fields);
             let high = _mm512_multishift_epi64_epi8(load(&TWOS), fields);
             // The lower byte of a word finds the lower one of a level, the upper byte the upper one.
