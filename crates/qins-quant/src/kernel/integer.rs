@@ -15,14 +15,21 @@ use super::{
     levels::Companded,
     panel::{self, PANEL, Products, TILE, Words},
     portable::Portable,
-    prefetch::prefetch,
+    prefetch::later_block,
     row::Matrix,
 };
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
-/// Up to so many rows of activations that are not a whole tile are multiplied one by one: a tile takes as long as these.
-const FEW: usize = 4;
+/// Up to so many rows of activations that are not a whole tile are multiplied one by one, as a tile takes as long: fewer if there
+/// are other tiles, for which the weights are unpacked in any case.
+fn few(w: &Matrix<'_>, m: usize) -> usize {
+    match (w.has_byte_levels(), m < TILE) {
+        (true, true) => 6,
+        (true, false) | (false, true) => 4,
+        (false, false) => 2,
+    }
+}
 
 /// `y[m, rows] = x[m, cols] · wᵀ`.
 pub(super) fn product(simd: Simd, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
@@ -44,7 +51,7 @@ pub(super) fn product(simd: Simd, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], 
 
 fn product_on<I: Isa>(isa: I, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
     let m = x.len() / cols;
-    let few = if m % TILE <= FEW { m % TILE } else { 0 };
+    let few = if m % TILE <= few(w, m) { m % TILE } else { 0 };
     let ((x, x_few), (y, y_few)) = (x.split_at((m - few) * cols), y.split_at_mut((m - few) * rows));
     if !x.is_empty() {
         gemm(isa, w, rows, &Activations::new(I::SIMD, x, cols), y);
@@ -84,9 +91,10 @@ fn gemm<I: Isa>(isa: I, w: &Matrix<'_>, rows: usize, x: &Activations, y: &mut [f
         for (b, tiles) in tiles.chunks_exact(per_block).enumerate() {
             for ((words, unit), row) in words.iter_mut().zip(&mut *units).zip(&panel) {
                 *unit = row.unit(b);
+                let (codes, bytes) = row.codes();
+                later_block(codes, b, bytes);
                 isa.unpack(row, b, words);
             }
-            panel.iter().for_each(|row| prefetch(row.codes(b + 1)));
             isa.add_products(words, units, tiles, products);
         }
         for (j, out) in out.iter_mut().enumerate() {

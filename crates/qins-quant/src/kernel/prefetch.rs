@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::panel::PANEL;
 #[cfg(target_arch = "x86_64")]
 use super::row::GroupedRow;
 
@@ -78,9 +79,15 @@ fn part<const SECOND: bool, T>(part: &[T], rows: usize) {
     }
 }
 
-/// Prefetches bytes that are soon read.
-pub(super) fn prefetch(bytes: &[u8]) {
-    bytes.chunks(64).for_each(|line| fetch::<false, u8>(line.as_ptr()));
+/// Prefetches the codes of a few blocks after block `b` of a row in a panel, of so many bytes each; after its last, those of the row
+/// in the same place of the next panel.
+pub(super) fn later_block(codes: &[u8], b: usize, bytes: usize) {
+    const BLOCKS: usize = 4;
+    let (start, end) = ((b + BLOCKS) * bytes, codes.len().next_multiple_of(4));
+    let start = if start < end { start } else { PANEL * end + start - end };
+    for line in 0..=bytes / 64 {
+        fetch::<true, u8>(codes.as_ptr().wrapping_add(start + 64 * line));
+    }
 }
 
 /// Prefetches the cache line at `address`, which need not be valid memory; does nothing on other architectures than x86-64.

@@ -41,13 +41,12 @@ pub(super) struct GroupedRow<'a> {
 }
 
 impl Row<'_> {
-    /// The codes of block `b`, none after the last.
-    pub(super) fn codes(&self, b: usize) -> &[u8] {
-        let (codes, bytes) = match self {
+    /// The codes, and how many bytes of them a block has.
+    pub(super) fn codes(&self) -> (&[u8], usize) {
+        match self {
             Self::Companded(row, _) => (row.codes, BLOCK),
             Self::Grouped(row) => (row.packed, BLOCK / 8 * row.width.bits()),
-        };
-        codes.chunks(bytes).nth(b).unwrap_or_default()
+        }
     }
 
     /// What an integer weight of 1 stands for in block `b`.

@@ -27,12 +27,12 @@ pub(super) fn add_products(w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut 
             }
             // By indices, so that the loops are unrolled and the sums never leave their registers.
             for r in 0..ROWS {
-                for i in 0..2 {
+                for (i, sum) in sums[r].iter().enumerate() {
                     // SAFETY: steps and outputs are twice eight numbers.
                     unsafe {
                         let (steps, y) = (x.steps.as_ptr().add(8 * i), y[r].as_mut_ptr().add(8 * i));
                         let scale = _mm256_mul_ps(_mm256_loadu_ps(steps), _mm256_set1_ps(units[r]));
-                        let term = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r][i]), scale);
+                        let term = _mm256_mul_ps(_mm256_cvtepi32_ps(*sum), scale);
                         _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), term));
                     }
                 }

@@ -44,21 +44,20 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
     let levels = unsafe { Levels::new(&w.levels.signed) };
     let rest = Present::new(BITS, w.groups() % GROUPS);
     // SAFETY: as above.
-    let mut late = unsafe { Late::new() };
+    let mut late = unsafe { Late::new(out) };
     let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
-    out.fill(0.0);
-    for (i, first) in (0..out.len()).step_by(x.len()).enumerate() {
+    for (i, first) in (0..late.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
         ahead.parts(&row, rows);
         for (j, x) in x.iter().enumerate() {
-            add_product::<BITS, SECOND>(&levels, &row, *x, &rest, ahead, &mut late, out, first + j);
+            add_product::<BITS, SECOND>(&levels, &row, *x, &rest, ahead, &mut late, first + j);
         }
     }
     // SAFETY: as above.
-    unsafe { late.finish(out) };
+    unsafe { late.finish() };
 }
 
-/// Adds the product of two rows to `out[at]`.
+/// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn add_product<const BITS: usize, const SECOND: bool>(
@@ -67,8 +66,7 @@ fn add_product<const BITS: usize, const SECOND: bool>(
     a: ActivationRow<'_>,
     rest: &Present,
     ahead: Ahead<SECOND>,
-    late: &mut Late,
-    out: &mut [f32],
+    late: &mut Late<'_>,
     at: usize,
 ) where
     Bits<BITS>: ByteLevels,
@@ -77,17 +75,17 @@ fn add_product<const BITS: usize, const SECOND: bool>(
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks && a.bytes.len() == 2 * blocks);
     let whole = count / GROUPS;
-    assert!(rest.groups == count % GROUPS && at < out.len());
+    assert!(rest.groups == count % GROUPS && at < late.len());
     // SAFETY: by the assertions above, the row has all groups that are named, and blocks for them.
     unsafe {
         for i in 0..whole {
             let four = Four::<BITS, SECOND>::new(row, a, i, &const { Present::new(BITS, GROUPS) }, ahead);
-            late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, i, BLOCKS), BLOCKS);
+            late.add(at, four.lanes(levels), scales::<BITS>(row, a, i, BLOCKS), BLOCKS);
         }
         if rest.groups > 0 {
             let blocks = rest.groups.div_ceil(Layout::SUPER);
             let four = Four::<BITS, SECOND>::new(row, a, whole, rest, ahead);
-            late.add(out, at, four.lanes(levels), scales::<BITS>(row, a, whole, blocks), blocks);
+            late.add(at, four.lanes(levels), scales::<BITS>(row, a, whole, blocks), blocks);
         }
     }
 }

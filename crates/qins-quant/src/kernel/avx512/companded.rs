@@ -27,10 +27,9 @@ pub(super) fn gemv<const SECOND: bool>(
     ahead: Ahead<SECOND>,
 ) {
     // SAFETY: this function enables what these need.
-    let mut late = unsafe { Late::new() };
-    out.fill(0.0);
+    let mut late = unsafe { Late::new(out) };
     let x = x.all();
-    let rows = out.len() / x.len();
+    let rows = late.len() / x.len();
     let row_of = |i: usize| {
         let row = w.row(from + i);
         (row, Registers(curve::levels(row.curve)))
@@ -40,12 +39,12 @@ pub(super) fn gemv<const SECOND: bool>(
         // The levels of the next row, while this one is multiplied: their divisions take long.
         let next = row_of((i + 1).min(rows - 1));
         for (j, a) in x.iter().enumerate() {
-            add_product(&now.0, &now.1, *a, ahead, &mut late, out, i * x.len() + j);
+            add_product(&now.0, &now.1, *a, ahead, &mut late, i * x.len() + j);
         }
         now = next;
     }
     // SAFETY: as above.
-    unsafe { late.finish(out) };
+    unsafe { late.finish() };
 }
 
 /// The weights of block `b`.
@@ -63,7 +62,7 @@ pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs
     }
 }
 
-/// Adds the product of two rows to `out[at]`.
+/// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn add_product<const SECOND: bool>(
@@ -71,12 +70,11 @@ fn add_product<const SECOND: bool>(
     levels: &Registers,
     a: ActivationRow<'_>,
     ahead: Ahead<SECOND>,
-    late: &mut Late,
-    out: &mut [f32],
+    late: &mut Late<'_>,
     at: usize,
 ) {
     let (values, blocks) = (a.values, a.steps.len());
-    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < out.len());
+    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < late.len());
     for start in (0..blocks).step_by(BLOCKS) {
         let n = (blocks - start).min(BLOCKS);
         // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
@@ -87,7 +85,7 @@ fn add_product<const SECOND: bool>(
                 levels.block(row, start + 2, values, ahead),
                 levels.block(row, start + 3, values, ahead),
             ];
-            late.add(out, at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
+            late.add(at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
         }
     }
 }

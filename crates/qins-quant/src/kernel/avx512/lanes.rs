@@ -25,48 +25,49 @@ unsafe fn totals([b0, b1, b2, b3]: [__m512i; BLOCKS]) -> __m128i {
 ///
 /// They are added after the next four have been multiplied, of whatever row: adding their lanes and then one block to the other
 /// is a long chain of instructions, on which none would wait that is not needed sooner.
-pub(super) struct Late {
+pub(super) struct Late<'a> {
+    out: &'a mut [f32],
     lanes: [__m512i; BLOCKS],
     scales: __m128,
     at: usize,
 }
 
-impl Late {
-    /// Nothing to be added.
+impl<'a> Late<'a> {
+    /// Nothing to be added yet to outputs that are zero.
     #[inline(always)]
-    pub(super) unsafe fn new() -> Self {
-        Self { lanes: [_mm512_setzero_si512(); BLOCKS], scales: _mm_setzero_ps(), at: 0 }
+    pub(super) unsafe fn new(out: &'a mut [f32]) -> Self {
+        out.fill(0.0);
+        Self { out, lanes: [_mm512_setzero_si512(); BLOCKS], scales: _mm_setzero_ps(), at: 0 }
     }
 
-    /// Adds Σ total·(step·unit) to `out[at]` after what came before, for the first `n` of four blocks, of which the lanes are
+    /// The number of outputs.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Adds Σ total·(step·unit) to output `at` after what came before, for the first `n` of four blocks, of which the lanes are
     /// given; the lanes of others are zero.
     ///
     /// # Safety
-    /// `at` lies within `out`, which is the same in all calls.
+    /// There is such an output.
     #[inline(always)]
-    pub(super) unsafe fn add(
-        &mut self,
-        out: &mut [f32],
-        at: usize,
-        lanes: [__m512i; BLOCKS],
-        [steps, units]: [__m128; 2],
-        n: usize,
-    ) {
-        self.finish(out);
+    pub(super) unsafe fn add(&mut self, at: usize, lanes: [__m512i; BLOCKS], [steps, units]: [__m128; 2], n: usize) {
+        self.finish();
         // A unit may be infinite, which times zero would be a NaN.
-        *self = Self { lanes, scales: _mm_maskz_mul_ps(mask(n) as u8, steps, units), at };
+        (self.lanes, self.scales, self.at) = (lanes, _mm_maskz_mul_ps(mask(n) as u8, steps, units), at);
     }
 
     /// Adds what is still to be added.
     ///
     /// # Safety
-    /// That of [`add`](Self::add); `out` is not empty.
+    /// There is an output.
     #[inline(always)]
-    pub(super) unsafe fn finish(&self, out: &mut [f32]) {
+    pub(super) unsafe fn finish(&mut self) {
         let terms = _mm_mul_ps(_mm_cvtepi32_ps(totals(self.lanes)), self.scales);
         // Zeros change nothing: a sum is never −0, as it starts at +0.
         // Unchecked, since the compiler would move the products of the next blocks after the check, away from their loads.
-        let out = out.get_unchecked_mut(self.at);
+        let out = self.out.get_unchecked_mut(self.at);
         let sum = _mm_add_ss(_mm_set_ss(*out), terms);
         let sum = _mm_add_ss(sum, _mm_movehdup_ps(terms));
         let sum = _mm_add_ss(sum, _mm_movehl_ps(terms, terms));

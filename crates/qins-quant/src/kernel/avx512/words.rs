@@ -39,21 +39,20 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
 ) {
     let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
     // SAFETY: this function enables what these need.
-    let mut late = unsafe { Late::new() };
+    let mut late = unsafe { Late::new(out) };
     let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
-    out.fill(0.0);
-    for (i, first) in (0..out.len()).step_by(x.len()).enumerate() {
+    for (i, first) in (0..late.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
         ahead.parts(&row, rows);
         for (j, x) in x.iter().enumerate() {
-            add_product::<BITS, SECOND>(&row, &mut scales, *x, ahead, &mut late, out, first + j);
+            add_product::<BITS, SECOND>(&row, &mut scales, *x, ahead, &mut late, first + j);
         }
     }
     // SAFETY: as above.
-    unsafe { late.finish(out) };
+    unsafe { late.finish() };
 }
 
-/// Adds the product of two rows to `out[at]`.
+/// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn add_product<const BITS: usize, const SECOND: bool>(
@@ -61,16 +60,15 @@ fn add_product<const BITS: usize, const SECOND: bool>(
     scales: &mut Scales,
     a: ActivationRow<'_>,
     ahead: Ahead<SECOND>,
-    late: &mut Late,
-    out: &mut [f32],
+    late: &mut Late<'_>,
     at: usize,
 ) {
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
     let values = a.values;
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-    assert!(row.levels.bytes.len() == 2 * Layout::CURVES << BITS >> 6);
+    assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * (1 << BITS));
     assert!(blocks == count.div_ceil(GROUPS) && row.scale.len() == blocks && values.len() == blocks);
-    assert!(at < out.len());
+    assert!(at < late.len());
     for start in (0..blocks).step_by(BLOCKS) {
         // SAFETY: by the assertions above, the row has all groups that are named, with levels, and blocks for them.
         unsafe {
@@ -84,7 +82,7 @@ fn add_product<const BITS: usize, const SECOND: bool>(
             let n = (blocks - start).min(BLOCKS);
             let unit = _mm_set1_ps(GroupLevels::unit(Width::of::<BITS>()));
             let units = _mm_mul_ps(first(row.scale.as_ptr().add(start), n), unit);
-            late.add(out, at, lanes, [first(a.steps.as_ptr().add(start), n), units], n);
+            late.add(at, lanes, [first(a.steps.as_ptr().add(start), n), units], n);
         }
     }
 }
