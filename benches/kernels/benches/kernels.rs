@@ -35,7 +35,7 @@ fn numbers(n: usize) -> Vec<f32> {
 
 /// Calls `bench` with each form of a matrix: its name, its bytes, and what makes it when it is first needed.
 fn for_every_form([rows, cols]: [usize; 2], mut bench: impl FnMut(&str, usize, &dyn Fn(&mut dyn FnMut(Rows<'_>)))) {
-    let weights: LazyCell<Vec<f32>> =
+    let weights: LazyCell<Vec<f32>, _> =
         LazyCell::new(|| numbers(rows * cols).into_iter().map(|w| FloatDtype::Bf16.round(w)).collect());
     let words: LazyCell<Vec<u16>, _> =
         LazyCell::new(|| weights.iter().map(|w| (w.to_bits() >> 16) as u16).collect::<Vec<_>>());

@@ -70,6 +70,7 @@ impl Activations {
     }
 
     /// Computes the bytes of the values as well.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn fill_bytes(&mut self, simd: Simd) {
         self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [0; 16] }; 2 * self.steps.len()];
         bytes(simd, &self.values, &mut self.bytes);
@@ -157,10 +158,12 @@ fn round_row_inlined(x: &[f32], values: &mut [Block], steps: &mut [f32]) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 per_isa! {
     fn bytes(values: &[Block], bytes: &mut [Bytes]) = bytes_inlined
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
     let halves = values.iter().flat_map(|block| block.0.as_chunks::<{ BLOCK / 2 }>().0);
