@@ -24,7 +24,7 @@ const LARGEST_VALUE: f32 = 32_639.0;
 /// the limit, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; if one outlier is, 1/65278 of that
 /// outlier.
 pub(super) struct Activations {
-    values: Vec<i16>,
+    values: Vec<Block>,
     /// One entry per half block, or empty.
     bytes: Vec<Bytes>,
     steps: Vec<f32>,
@@ -34,11 +34,16 @@ pub(super) struct Activations {
 /// One row of [`Activations`].
 #[derive(Clone, Copy)]
 pub(super) struct ActivationRow<'a> {
-    pub(super) values: &'a [i16],
+    pub(super) values: &'a [Block],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) bytes: &'a [Bytes],
     pub(super) steps: &'a [f32],
 }
+
+/// The values of a block. A load that crosses cache lines takes as long as two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Block(pub(super) [i16; BLOCK]);
 
 /// The values of 128 columns as bytes, value = 256·high + low, in the order in which four groups of 32 codes are unpacked: the
 /// first 16 columns of each group, then the last 16.
@@ -56,8 +61,8 @@ impl Activations {
     /// Rounds `x[m, cols]`.
     pub(super) fn new(simd: Simd, x: &[f32], cols: usize) -> Self {
         let (m, blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
-        let (mut values, mut steps) = (vec![0; m * blocks * BLOCK], vec![0.0; m * blocks]);
-        (values.par_chunks_mut(blocks * BLOCK))
+        let (mut values, mut steps) = (vec![Block([0; BLOCK]); m * blocks], vec![0.0; m * blocks]);
+        (values.par_chunks_mut(blocks))
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
             .for_each(|((values, steps), x)| round_row(simd, x, values, steps));
@@ -65,29 +70,37 @@ impl Activations {
     }
 
     /// Computes the bytes of the values as well.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn fill_bytes(&mut self, simd: Simd) {
         self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [0; 16] }; 2 * self.steps.len()];
         bytes(simd, &self.values, &mut self.bytes);
+    }
+
+    /// Exchanges eights of columns in each two groups of 32, so that the same eight of both lie side by side.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn pair(&mut self) {
+        for groups in self.values.iter_mut().flat_map(|block| block.0.as_chunks_mut::<64>().0) {
+            let eights = *groups;
+            for (i, to) in groups.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                to.copy_from_slice(&eights[i % 2 * 32 + i / 2 * 8..][..8]);
+            }
+        }
+    }
+
+    /// All rows.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 takes them so"))]
+    pub(super) fn all(&self) -> Vec<ActivationRow<'_>> {
+        (0..self.rows()).map(|i| self.row(i)).collect()
     }
 
     /// Row `i`.
     pub(super) fn row(&self, i: usize) -> ActivationRow<'_> {
         let (first, end) = (i * self.blocks, (i + 1) * self.blocks);
         ActivationRow {
-            values: &self.values[first * BLOCK..end * BLOCK],
+            values: &self.values[first..end],
             bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
             steps: &self.steps[first..end],
         }
-    }
-
-    /// All values, starting at block `b` of the first row.
-    pub(super) fn values_from(&self, b: usize) -> &[i16] {
-        &self.values[b * BLOCK..]
-    }
-
-    /// One step per block, row by row.
-    pub(super) fn steps(&self) -> &[f32] {
-        &self.steps
     }
 
     /// The number of rows.
@@ -109,14 +122,17 @@ pub(super) fn round_to_i16(x: f32) -> i16 {
 }
 
 per_isa! {
-    fn round_row(x: &[f32], values: &mut [i16], steps: &mut [f32]) = round_row_inlined
+    fn round_row(x: &[f32], values: &mut [Block], steps: &mut [f32]) = round_row_inlined
 }
 
 #[inline(always)]
-fn round_row_inlined(x: &[f32], values: &mut [i16], steps: &mut [f32]) {
-    for ((x, values), step) in x.chunks(BLOCK).zip(values.chunks_exact_mut(BLOCK)).zip(steps) {
+fn round_row_inlined(x: &[f32], values: &mut [Block], steps: &mut [f32]) {
+    for ((columns, values), step) in x.chunks(BLOCK).zip(values).zip(steps) {
+        // Of a fixed length, so that all loops are vectors.
+        let mut x = [0.0; BLOCK];
+        x[..columns.len()].copy_from_slice(columns);
         let (mut largest, mut sum) = ([0.0_f32; 16], [0.0_f32; 16]);
-        for x in x.chunks(16) {
+        for x in x.as_chunks::<16>().0 {
             for ((largest, sum), x) in largest.iter_mut().zip(&mut sum).zip(x) {
                 *largest = largest.max(x.abs());
                 *sum += x.abs();
@@ -136,19 +152,22 @@ fn round_row_inlined(x: &[f32], values: &mut [i16], steps: &mut [f32]) {
         // If the step is infinite, quotients are 0 or NaN. Whatever integers these become, the product with the step is not
         // finite.
         let inverse = 1.0 / *step;
-        for (value, x) in values.iter_mut().zip(x) {
+        for (value, x) in values.0.iter_mut().zip(x) {
             *value = round_to_i16(x * inverse);
         }
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 per_isa! {
-    fn bytes(values: &[i16], bytes: &mut [Bytes]) = bytes_inlined
+    fn bytes(values: &[Block], bytes: &mut [Bytes]) = bytes_inlined
 }
 
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn bytes_inlined(values: &[i16], bytes: &mut [Bytes]) {
-    for (values, bytes) in values.as_chunks::<{ BLOCK / 2 }>().0.iter().zip(bytes) {
+fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
+    let halves = values.iter().flat_map(|block| block.0.as_chunks::<{ BLOCK / 2 }>().0);
+    for (values, bytes) in halves.zip(bytes) {
         for (g, group) in values.as_chunks::<32>().0.iter().enumerate() {
             let mut sums = [0; 4];
             for (h, half) in group.as_chunks::<16>().0.iter().enumerate() {

@@ -17,23 +17,21 @@ use crate::{GroupedRows, Layout, Width};
 pub(super) struct Companded {
     pub(super) low: [u8; 128],
     pub(super) high: [u8; 128],
-    pub(super) curve: Curve,
 }
 
 /// How the magnitudes of a row become levels.
 #[derive(Clone, Copy)]
 pub(super) struct Curve {
-    k: Curvature,
+    pub(super) k: Curvature,
     /// The integer of a level of 1.
-    gain: f32,
+    pub(super) gain: f32,
     /// The level that the integer 1 stands for.
     pub(super) unit: f32,
 }
 
 impl Companded {
     /// A table to be filled in.
-    pub(super) const EMPTY: Self =
-        Self { low: [0; 128], high: [0; 128], curve: Curve { k: Curvature::LINEAR, gain: 0.0, unit: 0.0 } };
+    pub(super) const EMPTY: Self = Self { low: [0; 128], high: [0; 128] };
 }
 
 impl Curve {
@@ -63,8 +61,7 @@ per_isa! {
 }
 
 #[inline(always)]
-fn fill_inlined(levels: &mut Companded, curve: Curve) {
-    levels.curve = curve;
+pub(super) fn fill_inlined(levels: &mut Companded, curve: Curve) {
     for (q, (low, high)) in levels.low.iter_mut().zip(&mut levels.high).enumerate() {
         [*low, *high] = curve.integer(q as u8).to_le_bytes();
     }
@@ -76,13 +73,24 @@ pub(super) struct GroupLevels {
     pub(super) entries: usize,
     /// The levels.
     pub(super) words: Vec<i16>,
-    /// The same, with bytes separated: 16 low bytes, the 16 high bytes of the same levels, and so on.
-    pub(super) bytes: Vec<u8>,
+    /// The same, with bytes separated: the low bytes of a curve, then its high bytes.
+    pub(super) bytes: Vec<Line>,
     /// Where levels are 128 times a byte: those bytes, curve after curve without repetition, and all of it repeated to fill 128.
     pub(super) signed: [i8; 128],
 }
 
+/// A cache line: a load that crosses two takes as long as two.
+#[repr(C, align(64))]
+pub(super) struct Line([u8; 64]);
+
 impl GroupLevels {
+    /// Where [`bytes`](Self::bytes) start.
+    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code, reason = "no kernel"))]
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> *const u8 {
+        self.bytes.as_ptr().cast()
+    }
+
     /// The integer of a level of 1: the largest there is; or, where levels are multiples of 1/127, 128 for each of these, as
     /// then ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is exactly t·s.
     const fn one(width: Width) -> f32 {
@@ -104,7 +112,8 @@ impl GroupLevels {
         };
         let words: Vec<i16> = w.curvature.iter().flat_map(|k| (0..entries).map(move |code| level(k, code))).collect();
         let halves = |words: &[i16]| [0, 1].map(|half| words.iter().map(|w| w.to_le_bytes()[half]).collect::<Vec<_>>());
-        let bytes = words.chunks(16).flat_map(halves).flatten().collect();
+        let bytes: Vec<u8> = words.chunks(entries).flat_map(halves).flatten().collect();
+        let bytes = bytes.as_chunks().0.iter().map(|line| Line(*line)).collect();
         let mut signed = [0; 128];
         for (i, signed) in signed.iter_mut().enumerate().filter(|_| width.has_byte_levels()) {
             *signed = (words[(i / codes % Layout::CURVES) * entries + i % codes] / 128) as i8;

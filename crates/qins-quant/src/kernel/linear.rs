@@ -32,7 +32,7 @@ pub fn linear_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y
     if m == 0 {
         return;
     }
-    match Matrix::new(w) {
+    match Matrix::new(w, cols) {
         Some(w) => integer::product(simd, &w, [rows, cols], x, y),
         None => float::product(simd, w, [rows, cols], x, y),
     }

@@ -19,6 +19,7 @@ mod neon;
 mod panel;
 pub(crate) mod planes;
 mod portable;
+mod prefetch;
 mod read;
 mod row;
 mod rows;
@@ -29,11 +30,12 @@ pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
 pub(crate) use planes::{Affine, ByteLevels, Planes, per_planes};
+pub(crate) use prefetch::fetch_near;
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;
 pub use simd::Simd;
-pub(crate) use simd::{per_isa, prefetch};
+pub(crate) use simd::per_isa;
 
 /// Bound on what computing the product of 3- to 8-bit codes in integers costs: the mean squared error divided by the mean
 /// square of the product, for Gaussian weights and activations. For comparison, rounding weights to 8 bits costs 4·10⁻⁵ and

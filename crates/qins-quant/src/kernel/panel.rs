@@ -1,14 +1,43 @@
-//! The panel of weights that the product with many rows of activations works on.
+//! What the product with many rows of activations works on: rows of weights, and activations interleaved.
 
-use super::activations::BLOCK;
+use rayon::prelude::*;
 
-/// Rows of weights that are multiplied together.
+use super::activations::{Activations, BLOCK};
+
+/// Rows of weights that are unpacked together.
 pub(super) const PANEL: usize = 32;
+
+/// Rows of activations that are multiplied together.
+pub(super) const TILE: usize = 16;
 
 /// One block of columns of each row of a panel.
 pub(super) type Words = [[i16; BLOCK]; PANEL];
 
-/// The same weights interleaved: for each pair of columns, that pair of every row.
+/// The products of a panel with a tile.
+pub(super) type Products = [[f32; TILE]; PANEL];
+
+/// One block of columns of some rows of activations. Interleaving them once, and not the weights, is done once for all panels.
 #[derive(Clone)]
 #[repr(C, align(64))]
-pub(super) struct Panel(pub(super) [[[i16; 2]; PANEL]; BLOCK / 2]);
+pub(super) struct Tile {
+    /// For each pair of columns, that pair of every row; zeros for rows that there are not.
+    pub(super) pairs: [[[i16; 2]; TILE]; BLOCK / 2],
+    pub(super) steps: [f32; TILE],
+}
+
+/// The tiles of each block of columns, one block after the other.
+pub(super) fn tiles(x: &Activations) -> Vec<Tile> {
+    let per_block = x.rows().div_ceil(TILE);
+    let tile = |i: usize| {
+        let (b, first) = (i / per_block, i % per_block * TILE);
+        let mut tile = Tile { pairs: [[[0; 2]; TILE]; BLOCK / 2], steps: [0.0; TILE] };
+        for (lane, j) in (first..x.rows().min(first + TILE)).enumerate() {
+            let row = x.row(j);
+            tile.steps[lane] = row.steps[b];
+            let pairs = row.values[b].0.as_chunks::<2>().0;
+            tile.pairs.iter_mut().zip(pairs).for_each(|(to, pair)| to[lane] = *pair);
+        }
+        tile
+    };
+    (0..x.blocks() * per_block).into_par_iter().map(tile).collect()
+}

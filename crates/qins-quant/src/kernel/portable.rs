@@ -4,10 +4,11 @@ use qins_codec::Code;
 
 use super::{
     Simd,
-    activations::{ActivationRow, BLOCK},
+    activations::{ActivationRow, Activations, BLOCK},
     isa::Isa,
-    panel::{PANEL, Panel, Words},
-    row::{BlockScale, CompandedRow, GroupedRow, Row},
+    levels::Companded,
+    panel::{PANEL, Products, TILE, Tile, Words},
+    row::{CompandedRow, GroupedRow, Matrix, Row},
 };
 use crate::{
     Layout,
@@ -21,38 +22,51 @@ pub(super) struct Portable;
 impl Isa for Portable {
     const SIMD: Simd = Simd::Portable;
 
-    fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
-        let mut words = [0; BLOCK];
-        for ((b, total), a) in totals.iter_mut().enumerate().zip(a.values.as_chunks::<BLOCK>().0) {
-            self.unpack(row, b, &mut words);
-            *total = dot(&words, a);
+    fn gemv(self, w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
+        let mut levels = Companded::EMPTY;
+        for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
+            let row = w.row(Self::SIMD, r, &mut levels);
+            for (j, y) in out.iter_mut().enumerate() {
+                *y = product(&row, x.row(j));
+            }
         }
-    }
-
-    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-        sum(totals, steps, scale)
     }
 
     fn unpack(self, row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
-        match row {
-            Row::Companded(row) => companded(row, b, words),
-            Row::Grouped(row) => with_bits!(row.width, BITS => grouped::<BITS>(row, b, words)),
-        }
+        unpack(row, b, words);
     }
 
-    fn interleave(self, words: &Words, panel: &mut Panel) {
-        interleave(words, panel);
-    }
-
-    fn panel_totals(self, panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
-        for (x, totals) in x.chunks(stride).zip(totals) {
-            *totals = [0; PANEL];
-            for (pair, panel) in x.as_chunks::<2>().0.iter().zip(&panel.0) {
-                for (total, w) in totals.iter_mut().zip(panel) {
-                    *total += i32::from(w[0]) * i32::from(pair[0]) + i32::from(w[1]) * i32::from(pair[1]);
+    fn add_products(self, w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
+        for (x, y) in x.iter().zip(y) {
+            for ((w, unit), y) in w.iter().zip(units).zip(y) {
+                let mut totals = [0; TILE];
+                for (w, pairs) in w.as_chunks::<2>().0.iter().zip(&x.pairs) {
+                    for (total, a) in totals.iter_mut().zip(pairs) {
+                        *total += i32::from(w[0]) * i32::from(a[0]) + i32::from(w[1]) * i32::from(a[1]);
+                    }
+                }
+                for ((y, total), step) in y.iter_mut().zip(totals).zip(x.steps) {
+                    *y += total as f32 * (step * unit);
                 }
             }
         }
+    }
+}
+
+/// The product of two rows, of which the blocks are added in their order.
+fn product(row: &Row<'_>, a: ActivationRow<'_>) -> f32 {
+    let (mut words, mut sum) = ([0; BLOCK], 0.0);
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
+        unpack(row, b, &mut words);
+        sum += dot(&words, &a.0) as f32 * (step * row.unit(b));
+    }
+    sum
+}
+
+fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
+    match row {
+        Row::Companded(row, levels) => companded(row, levels, b, words),
+        Row::Grouped(row) => with_bits!(row.width, BITS => grouped::<BITS>(row, b, words)),
     }
 }
 
@@ -61,11 +75,11 @@ fn dot(w: &[i16; BLOCK], a: &[i16; BLOCK]) -> i32 {
     w.iter().zip(a).map(|(w, a)| i32::from(*w) * i32::from(*a)).sum()
 }
 
-fn companded(row: &CompandedRow<'_>, b: usize, words: &mut [i16; BLOCK]) {
+fn companded(row: &CompandedRow<'_>, levels: &Companded, b: usize, words: &mut [i16; BLOCK]) {
     for (word, code) in words.iter_mut().zip(&row.codes[b * BLOCK..]) {
         let code = Code::from_bits(*code);
         let q = usize::from(code.magnitude());
-        let level = i16::from_le_bytes([row.levels.low[q], row.levels.high[q]]);
+        let level = i16::from_le_bytes([levels.low[q], levels.high[q]]);
         *word = if code.sign() < 0.0 { -level } else { level };
     }
 }
@@ -80,38 +94,6 @@ fn grouped<const BITS: usize>(row: &GroupedRow<'_>, b: usize, words: &mut [i16; 
         let levels = &row.levels.words[curve * row.levels.entries..][..row.levels.entries];
         for (word, code) in words.iter_mut().zip(unpack_codes(packed, BITS)) {
             *word = ((i32::from(levels[usize::from(code)]) * scale + (1 << 14)) >> 15) as i16;
-        }
-    }
-}
-
-/// Σ total·(step·scale) over the blocks of a row, in their order.
-#[inline(always)]
-pub(super) fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-    const CHUNK: usize = 16;
-    let mut sum = 0.0;
-    for (i, (totals, steps)) in totals.chunks(CHUNK).zip(steps.chunks(CHUNK)).enumerate() {
-        // The terms first, as vectors: only their sum has an order.
-        let mut terms = [0.0; CHUNK];
-        let blocks = terms.iter_mut().zip(totals.iter().zip(steps));
-        match scale {
-            BlockScale::Shared(unit) => blocks.for_each(|(term, (total, step))| *term = *total as f32 * (step * unit)),
-            BlockScale::PerBlock { unit, scales } => blocks
-                .zip(&scales[i * CHUNK..])
-                .for_each(|((term, (total, step)), scale)| *term = *total as f32 * (step * (scale * unit))),
-        }
-        for term in &terms[..totals.len()] {
-            sum += term;
-        }
-    }
-    sum
-}
-
-/// Interleaves pairs of columns.
-#[inline(always)]
-pub(super) fn interleave(words: &Words, panel: &mut Panel) {
-    for (r, row) in words.iter().enumerate() {
-        for (pair, panel) in row.as_chunks::<2>().0.iter().zip(&mut panel.0) {
-            panel[r] = *pair;
         }
     }
 }

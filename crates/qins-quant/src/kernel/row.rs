@@ -4,14 +4,15 @@ use qins_codec::Curvature;
 
 use super::{
     Rows, Simd,
+    activations::BLOCK,
     levels::{self, Companded, Curve, GroupLevels},
 };
 use crate::{GroupedRows, RowParts, Width};
 
-/// A row of weights.
+/// A row of weights, with the levels of its codes.
 #[derive(Clone, Copy)]
 pub(super) enum Row<'a> {
-    Companded(CompandedRow<'a>),
+    Companded(CompandedRow<'a>, &'a Companded),
     Grouped(GroupedRow<'a>),
 }
 
@@ -19,7 +20,9 @@ pub(super) enum Row<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct CompandedRow<'a> {
     pub(super) codes: &'a [u8],
-    pub(super) levels: &'a Companded,
+    pub(super) curve: Curve,
+    /// What an integer weight of 1 stands for.
+    pub(super) unit: f32,
 }
 
 /// A row whose integer weights are ⌊(t·(256·s) + 2¹⁴)/2¹⁵⌋, for the level t of a code and the scale s of its group. That is
@@ -32,85 +35,119 @@ pub(super) struct GroupedRow<'a> {
     pub(super) packed: &'a [u8],
     pub(super) group_scale: &'a [u8],
     pub(super) selector: &'a [u8],
+    /// One per block: a weight of 1 stands for [`GroupLevels::unit`] times it.
+    pub(super) scale: &'a [f32],
     pub(super) levels: &'a GroupLevels,
 }
 
-/// What an integer weight of 1 stands for, in each block of a row.
-#[derive(Clone, Copy)]
-pub(super) enum BlockScale<'a> {
-    /// The same in every block.
-    Shared(f32),
-    /// `unit` times the scale of the block.
-    PerBlock { unit: f32, scales: &'a [f32] },
+impl Row<'_> {
+    /// The codes, and how many bytes of them a block has.
+    pub(super) fn codes(&self) -> (&[u8], usize) {
+        match self {
+            Self::Companded(row, _) => (row.codes, BLOCK),
+            Self::Grouped(row) => (row.packed, BLOCK / 8 * row.width.bits()),
+        }
+    }
+
+    /// What an integer weight of 1 stands for in block `b`.
+    #[inline(always)]
+    pub(super) fn unit(&self, b: usize) -> f32 {
+        match self {
+            Self::Companded(row, _) => row.unit,
+            Self::Grouped(row) => row.unit(b),
+        }
+    }
 }
 
-impl BlockScale<'_> {
-    #[inline]
-    pub(super) fn of(self, b: usize) -> f32 {
-        match self {
-            Self::Shared(unit) => unit,
-            Self::PerBlock { unit, scales } => scales[b] * unit,
-        }
+impl GroupedRow<'_> {
+    /// What an integer weight of 1 stands for in block `b`.
+    #[inline(always)]
+    pub(super) fn unit(&self, b: usize) -> f32 {
+        self.scale[b] * GroupLevels::unit(self.width)
     }
 }
 
 /// A matrix that is multiplied in integers.
 pub(super) enum Matrix<'a> {
-    Companded { codes: &'a [u8], stride: usize, scale: &'a [f32], curvature: &'a [f32] },
-    Grouped { rows: GroupedRows<'a>, levels: GroupLevels },
+    Companded(CompandedMatrix<'a>),
+    Grouped(GroupedMatrix<'a>),
+}
+
+/// A matrix of [`CompandedRow`]s.
+pub(super) struct CompandedMatrix<'a> {
+    cols: usize,
+    codes: &'a [u8],
+    stride: usize,
+    scale: &'a [f32],
+    curvature: &'a [f32],
+}
+
+/// A matrix of [`GroupedRow`]s.
+pub(super) struct GroupedMatrix<'a> {
+    cols: usize,
+    rows: GroupedRows<'a>,
+    pub(super) levels: GroupLevels,
 }
 
 impl<'a> Matrix<'a> {
-    /// `None` for a form that is multiplied in floats.
-    pub(super) fn new(w: Rows<'a>) -> Option<Self> {
+    /// A matrix of `cols` columns. `None` for a form that is multiplied in floats.
+    pub(super) fn new(w: Rows<'a>, cols: usize) -> Option<Self> {
         match w {
-            Rows::Q8 { codes, stride, scale, curvature } => Some(Self::Companded { codes, stride, scale, curvature }),
-            Rows::Grouped(rows) => Some(Self::Grouped { rows, levels: GroupLevels::new(&rows) }),
+            Rows::Q8 { codes, stride, scale, curvature } => {
+                Some(Self::Companded(CompandedMatrix { cols, codes, stride, scale, curvature }))
+            }
+            Rows::Grouped(rows) => Some(Self::Grouped(GroupedMatrix { cols, rows, levels: GroupLevels::new(&rows) })),
             Rows::Dense(_) | Rows::Half { .. } | Rows::F32 { .. } | Rows::Lossless { .. } | Rows::Rate { .. } => None,
         }
     }
 
     /// Whether weights are products of two signed bytes: a level and a scale.
     pub(super) fn has_byte_levels(&self) -> bool {
-        matches!(self, Self::Grouped { rows, .. } if rows.layout.width().has_byte_levels())
+        matches!(self, Self::Grouped(w) if w.width().has_byte_levels())
     }
 
-    /// Computes the levels of row `r`, of `cols` weights, where each row has its own.
+    /// Row `r`. `levels` is filled where each row has its own.
     #[inline]
-    pub(super) fn levels(&self, simd: Simd, r: usize, cols: usize, levels: &mut Companded) {
-        if let Self::Companded { codes, stride, curvature, .. } = self {
-            // Curvatures were checked when the matrix was made; an invalid one would count as linear.
-            let k = Curvature::new(curvature[r]).unwrap_or(Curvature::LINEAR);
-            levels::fill(simd, levels, Curve::new(k, &codes[r * stride..][..cols]));
-        }
-    }
-
-    /// Row `r`, of `cols` weights, with its [`levels`](Self::levels).
-    #[inline]
-    pub(super) fn row<'r>(&'r self, r: usize, cols: usize, levels: &'r Companded) -> Row<'r> {
+    pub(super) fn row<'r>(&'r self, simd: Simd, r: usize, levels: &'r mut Companded) -> Row<'r> {
         match self {
-            Self::Companded { codes, stride, .. } => {
-                Row::Companded(CompandedRow { codes: &codes[r * stride..][..cols], levels })
+            Self::Companded(w) => {
+                let row = w.row(r);
+                levels::fill(simd, levels, row.curve);
+                Row::Companded(row, levels)
             }
-            Self::Grouped { rows, levels } => {
-                let RowParts { packed, group_scale, selector, .. } = rows.row(r, cols);
-                Row::Grouped(GroupedRow { width: rows.layout.width(), packed, group_scale, selector, levels })
-            }
+            Self::Grouped(w) => Row::Grouped(w.row(r)),
         }
     }
+}
 
-    /// The block scales of row `r`, of `cols` weights. Where each row has its own levels, `unit` is that of this row.
+impl<'a> CompandedMatrix<'a> {
+    /// Row `r`.
     #[inline]
-    pub(super) fn block_scale(&self, r: usize, cols: usize, unit: f32) -> BlockScale<'_> {
-        match self {
-            Self::Companded { scale, .. } => BlockScale::Shared(scale[r] * unit),
-            Self::Grouped { rows, .. } => {
-                let supers = rows.layout.scales(cols);
-                BlockScale::PerBlock {
-                    unit: GroupLevels::unit(rows.layout.width()),
-                    scales: &rows.scale[r * supers..][..supers],
-                }
-            }
-        }
+    pub(super) fn row(&self, r: usize) -> CompandedRow<'a> {
+        let codes = &self.codes[r * self.stride..][..self.cols];
+        // Curvatures were checked when the matrix was made; an invalid one would count as linear.
+        let curve = Curve::new(Curvature::new(self.curvature[r]).unwrap_or(Curvature::LINEAR), codes);
+        CompandedRow { codes, curve, unit: self.scale[r] * curve.unit }
+    }
+}
+
+impl GroupedMatrix<'_> {
+    /// The width of its codes.
+    #[inline]
+    pub(super) fn width(&self) -> Width {
+        self.rows.layout.width()
+    }
+
+    /// Groups per row.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 asks"))]
+    pub(super) fn groups(&self) -> usize {
+        self.rows.layout.group_scales(self.cols)
+    }
+
+    /// Row `r`.
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> GroupedRow<'_> {
+        let RowParts { packed, group_scale, selector, scale } = self.rows.row(r, self.cols);
+        GroupedRow { width: self.width(), packed, group_scale, selector, scale, levels: &self.levels }
     }
 }

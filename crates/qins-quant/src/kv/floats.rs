@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range};
 use half::{bf16, f16};
 
 use super::{BLOCK, GROUP, Rotations, block::Block};
-use crate::{FloatDtype, dtype::widen_half, kernel::prefetch};
+use crate::{FloatDtype, dtype::widen_half, kernel::fetch_near};
 
 impl FloatDtype {
     /// The largest magnitude of a number.
@@ -212,7 +212,7 @@ impl Numbers {
             Self::F16(all) | Self::Bf16(all) => (all.as_ptr().cast(), size_of::<u16>()),
         };
         for byte in (first * size..(first + n) * size).step_by(64) {
-            prefetch(start.wrapping_add(byte));
+            fetch_near(start.wrapping_add(byte));
         }
     }
 

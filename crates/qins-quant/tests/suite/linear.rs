@@ -167,6 +167,33 @@ fn linear_on_every_isa_is_within_error_bound_and_bit_identical_to_portable() {
     });
 }
 
+/// Lengths around the ends of groups, of blocks and of what kernels take at once, and those of small models.
+const BORDERS: [usize; 16] = [1, 31, 32, 33, 127, 128, 129, 255, 256, 257, 640, 896, 1023, 1024, 1025, 2048];
+
+#[test]
+fn linear_of_rows_of_lengths_around_borders_is_bit_identical_to_portable_and_to_one_row_at_a_time() {
+    let (rows, mut random) = (35, Random(10));
+    for cols in BORDERS {
+        let forms = Forms::new([rows, cols], &mut random);
+        // Few are multiplied one by one; beyond 16 and 32, another tile begins.
+        for m in [1, 2, 3, 4, 5, 16, 17, 33] {
+            let x = random.normals(m * cols, 1.0);
+            for (form, w) in forms.all() {
+                let what = format!("{m}×{cols}, {form}");
+                let portable = run_on(Simd::Portable, w, [rows, cols], &x);
+                assert_eq!(error_beyond_bound(w, [rows, cols], &x, &portable), None, "{what}");
+                for simd in all_simd() {
+                    assert_eq!(bits(&run_on(simd, w, [rows, cols], &x)), bits(&portable), "{what}: {simd}");
+                }
+                if matches!(w, Rows::Q8 { .. } | Rows::Grouped(_)) {
+                    let alone: Vec<f32> = x.chunks(cols).flat_map(|x| run(w, [rows, cols], x)).collect();
+                    assert_eq!(bits(&alone), bits(&portable), "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn error_bound_detects_one_wrong_weight() {
     for (rows, cols) in [(7, 3), (24, 33), (70, 300)] {

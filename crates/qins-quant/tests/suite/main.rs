@@ -12,6 +12,7 @@ mod feedback;
 mod fuzz;
 mod golden;
 mod grouped;
+mod guard;
 mod hostile;
 mod invalid_checkpoint;
 mod invalid_conversion;

@@ -32,7 +32,7 @@ pub(crate) struct RowParts<'a> {
 
 impl<'a> GroupedRows<'a> {
     /// The parts of row `row`, of `cols` weights.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn row(&self, row: usize, cols: usize) -> RowParts<'a> {
         let of_bytes = |part: &'a [u8], width: usize| &part[row * stride(width)..][..width];
         let supers = self.layout.scales(cols);

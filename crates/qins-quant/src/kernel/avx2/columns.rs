@@ -10,6 +10,15 @@ pub(super) const CHUNK: usize = 32;
 
 /// A row of weights, decoded a [`CHUNK`] at a time.
 pub(super) trait Columns {
+    /// Bytes of the codes of a chunk.
+    const CHUNK_BYTES: usize;
+
+    /// Where the codes start.
+    fn codes(&self) -> *const u8;
+
+    /// What an integer weight of 1 stands for in block `b`.
+    fn unit(&self, b: usize) -> f32;
+
     /// The number of chunks of the row; the last one may be partial.
     fn count(&self) -> usize;
 

@@ -6,29 +6,39 @@
 use core::arch::x86_64::*;
 
 use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, signed};
-use crate::kernel::{
-    row::CompandedRow,
-    simd::{PREFETCH_DISTANCE, prefetch},
-};
+use crate::kernel::{levels, row::CompandedRow};
 
 /// A row, with a copy of its last columns padded with zeros, for where they are not a whole chunk.
 pub(super) struct Companded<'a> {
     row: &'a CompandedRow<'a>,
+    levels: &'a levels::Companded,
     last: [u8; CHUNK],
 }
 
 impl<'a> Companded<'a> {
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn new(row: &'a CompandedRow<'a>) -> Self {
+    pub(super) fn new(row: &'a CompandedRow<'a>, levels: &'a levels::Companded) -> Self {
         let (_, rest) = row.codes.as_chunks::<CHUNK>();
         let mut last = [0; CHUNK];
         last[..rest.len()].copy_from_slice(rest);
-        Self { row, last }
+        Self { row, levels, last }
     }
 }
 
 impl Columns for Companded<'_> {
+    const CHUNK_BYTES: usize = CHUNK;
+
+    #[inline(always)]
+    fn codes(&self) -> *const u8 {
+        self.row.codes.as_ptr()
+    }
+
+    #[inline(always)]
+    fn unit(&self, _: usize) -> f32 {
+        self.row.unit
+    }
+
     #[inline(always)]
     fn count(&self) -> usize {
         self.row.codes.len().div_ceil(CHUNK)
@@ -37,12 +47,11 @@ impl Columns for Companded<'_> {
     #[inline(always)]
     unsafe fn words(&self, i: usize) -> [__m256i; 2] {
         let whole = i < self.row.codes.len() / CHUNK;
-        prefetch(self.row.codes.as_ptr().wrapping_add(i * CHUNK + PREFETCH_DISTANCE));
         let codes = load_for_unpacking(if whole { self.row.codes.as_ptr().add(i * CHUNK) } else { self.last.as_ptr() });
         let magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
         // Both tables are 128 bytes.
-        let low = look_up::<8>(magnitudes, self.row.levels.low.as_ptr(), 16);
-        let high = look_up::<8>(magnitudes, self.row.levels.high.as_ptr(), 16);
+        let low = look_up::<8>(magnitudes, self.levels.low.as_ptr(), 16);
+        let high = look_up::<8>(magnitudes, self.levels.high.as_ptr(), 16);
         signed(low, high, codes)
     }
 }

@@ -6,13 +6,7 @@
 use core::arch::x86_64::*;
 
 use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, signed};
-use crate::{
-    Layout, Width,
-    kernel::{
-        row::GroupedRow,
-        simd::{PREFETCH_DISTANCE, prefetch},
-    },
-};
+use crate::{Layout, Width, kernel::row::GroupedRow};
 
 /// A row whose parts have been checked to have the right lengths.
 pub(super) struct Groups<'a, const BITS: usize>(&'a GroupedRow<'a>);
@@ -24,12 +18,24 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-        assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
+        assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
         Self(row)
     }
 }
 
 impl<const BITS: usize> Columns for Groups<'_, BITS> {
+    const CHUNK_BYTES: usize = 4 * BITS;
+
+    #[inline(always)]
+    fn codes(&self) -> *const u8 {
+        self.0.packed.as_ptr()
+    }
+
+    #[inline(always)]
+    fn unit(&self, b: usize) -> f32 {
+        self.0.unit(b)
+    }
+
     #[inline(always)]
     fn count(&self) -> usize {
         self.0.group_scale.len()
@@ -38,7 +44,6 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
     #[inline(always)]
     unsafe fn words(&self, g: usize) -> [__m256i; 2] {
         let packed = self.0.packed.as_ptr().add(g * 4 * BITS);
-        prefetch(packed.wrapping_add(PREFETCH_DISTANCE));
         let scale = _mm256_set1_epi16(i16::from(self.0.group_scale.get_unchecked(g).cast_signed()) << 8);
         let curve = usize::from(self.0.selector.get_unchecked(g / 4) >> (2 * (g % 4)) & 3);
         let levels = &self.0.levels;
@@ -50,8 +55,8 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
             }
             Width::W5 => scaled_bytes(look_up::<2>(codes, levels.signed.as_ptr().add(curve << BITS).cast(), 16), scale),
             Width::W6 => {
-                let tables = levels.bytes.as_ptr().add(2 * curve * (1 << BITS));
-                let (low, high) = (look_up::<4>(codes, tables, 32), look_up::<4>(codes, tables.add(16), 32));
+                let tables = levels.bytes().add(2 * curve * (1 << BITS));
+                let (low, high) = (look_up::<4>(codes, tables, 16), look_up::<4>(codes, tables.add(64), 16));
                 scaled_words([_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)], scale)
             }
             Width::W8 => {
@@ -59,8 +64,8 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
                 // first, which is −1 and has no counterpart.
                 let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
                 let magnitudes = _mm256_abs_epi8(codes);
-                let upper = levels.bytes.as_ptr().add(2 * curve * (1 << BITS) + 2 * 128);
-                let (low, high) = (look_up::<8>(magnitudes, upper, 32), look_up::<8>(magnitudes, upper.add(16), 32));
+                let upper = levels.bytes().add(2 * curve * (1 << BITS) + 128);
+                let (low, high) = (look_up::<8>(magnitudes, upper, 16), look_up::<8>(magnitudes, upper.add(256), 16));
                 let first = _mm256_cmpgt_epi8(_mm256_setzero_si256(), magnitudes);
                 let one = (-*levels.words.as_ptr().add(curve << BITS)).to_le_bytes().map(u8::cast_signed);
                 let words = signed(

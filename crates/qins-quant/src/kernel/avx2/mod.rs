@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+mod bytes;
 mod columns;
 mod companded;
 mod groups;
@@ -16,11 +17,12 @@ use self::{
 };
 use super::{
     Simd,
-    activations::{ActivationRow, BLOCK},
+    activations::{ActivationRow, Activations, BLOCK},
     isa::Isa,
-    panel::{PANEL, Panel, Words},
-    portable,
-    row::{BlockScale, Row},
+    levels,
+    panel::{PANEL, Products, Tile, Words},
+    prefetch::{Ahead, Prefetch},
+    row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
 
@@ -40,16 +42,16 @@ impl Avx2 {
 impl Isa for Avx2 {
     const SIMD: Simd = Simd::Avx2;
 
-    #[inline(always)]
-    fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
-        // SAFETY: a value of this type exists only on a machine that has AVX2.
-        unsafe { row_totals(row, a, totals) }
+    fn arrange(self, w: &Matrix<'_>, x: &mut Activations) {
+        if w.has_byte_levels() {
+            x.pair();
+        }
     }
 
     #[inline(always)]
-    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-        // SAFETY: as above.
-        unsafe { sum(totals, steps, scale) }
+    fn gemv(self, w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
+        // SAFETY: a value of this type exists only on a machine that has AVX2.
+        unsafe { gemv(w, x, first, out) }
     }
 
     #[inline(always)]
@@ -59,48 +61,78 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn interleave(self, words: &Words, panel: &mut Panel) {
+    fn add_products(self, w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
         // SAFETY: as above.
-        unsafe { panel::interleave(words, panel) }
-    }
-
-    #[inline(always)]
-    fn panel_totals(self, panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
-        // SAFETY: as above.
-        unsafe { panel::panel_totals(panel, x, stride, totals) }
+        unsafe { panel::add_products(w, units, x, y) }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
-    let a = a.values.as_chunks::<BLOCK>().0;
-    match row {
-        Row::Companded(row) => totals_of(&Companded::new(row), a, totals),
-        Row::Grouped(row) => with_bits!(row.width, BITS => totals_of(&Groups::<BITS>::new(row), a, totals)),
+fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
+    match Prefetch::get() {
+        Prefetch::Near(ahead) => gemv_ahead(w, x, first, out, ahead),
+        Prefetch::Far(ahead) => gemv_ahead(w, x, first, out, ahead),
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-    portable::sum(totals, steps, scale)
+fn gemv_ahead<const SECOND: bool>(
+    w: &Matrix<'_>,
+    x: &Activations,
+    first: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
+    match w {
+        Matrix::Companded(w) => {
+            let mut levels = levels::Companded::EMPTY;
+            for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
+                let row = w.row(r);
+                levels::fill_inlined(&mut levels, row.curve);
+                products(&Companded::new(&row, &levels), x, out, ahead);
+            }
+        }
+        Matrix::Grouped(w) => with_bits!(
+            w.width(),
+            byte_levels BITS => bytes::gemv::<BITS, SECOND>(w, x, first, out, ahead),
+            word_levels BITS => for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
+                let row = w.row(r);
+                ahead.parts(&row, ahead.rows(row.packed));
+                products(&Groups::<BITS>::new(&row), x, out, ahead);
+            }
+        ),
+    }
+}
+
+/// The products of a row of weights with each row of `x`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn products<const SECOND: bool>(row: &impl Columns, x: &Activations, out: &mut [f32], ahead: Ahead<SECOND>) {
+    for (j, y) in out.iter_mut().enumerate() {
+        *y = product(row, x.row(j), ahead);
+    }
 }
 
 #[target_feature(enable = "avx2")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
-        Row::Companded(row) => unpack_of(&Companded::new(row), b, words),
+        Row::Companded(row, levels) => unpack_of(&Companded::new(row, levels), b, words),
         Row::Grouped(row) => with_bits!(row.width, BITS => unpack_of(&Groups::<BITS>::new(row), b, words)),
     }
 }
 
+/// The product of two rows, of which the blocks are added in their order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
-    let count = row.count();
-    for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
+fn product<C: Columns, const SECOND: bool>(row: &C, a: ActivationRow<'_>, ahead: Ahead<SECOND>) -> f32 {
+    let (count, mut sum) = (row.count(), 0.0);
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [_mm256_setzero_si256(); 2];
         let first = b * (BLOCK / CHUNK);
-        for (i, a) in (first..count).zip(a.as_chunks::<CHUNK>().0) {
+        for line in 0..(C::CHUNK_BYTES * BLOCK / CHUNK).div_ceil(64) {
+            ahead.line(row.codes().wrapping_add(first * C::CHUNK_BYTES + 64 * line));
+        }
+        for (i, a) in (first..count).zip(a.0.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is two vectors of words.
             unsafe {
                 let ([low, high], a) = (row.words(i), a.as_ptr().cast::<__m256i>());
@@ -108,8 +140,10 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
                 sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, _mm256_loadu_si256(a.add(1))));
             }
         }
-        *total = lanes_added(_mm256_add_epi32(sums[0], sums[1]));
+        let total = lanes_added(_mm256_add_epi32(sums[0], sums[1]));
+        sum += total as f32 * (step * row.unit(b));
     }
+    sum
 }
 
 #[inline]

@@ -1,37 +1,101 @@
 //! Rows of 8-bit codes: 128 levels of 16 bits are two look-ups, of low and of high bytes, in two registers each.
 
+// Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
+
 use core::arch::x86_64::*;
 
-use super::lanes::{halves_of, lanes_added};
+use super::{
+    curve,
+    lanes::{BLOCKS, Late, first},
+};
 use crate::kernel::{
-    activations::BLOCK,
-    row::CompandedRow,
-    simd::{PREFETCH_DISTANCE, prefetch},
+    activations::{ActivationRow, Activations, BLOCK, Block},
+    levels::Companded,
+    prefetch::Ahead,
+    row::{CompandedMatrix, CompandedRow},
 };
 
-/// Σ w·a of each block.
+/// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn totals(row: &CompandedRow<'_>, a: &[[i16; BLOCK]], totals: &mut [i32]) {
-    let levels = Registers::new(row);
-    for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
-        *total = companded_block(row, &levels, b, a);
+pub(super) fn gemv<const SECOND: bool>(
+    w: &CompandedMatrix<'_>,
+    x: &Activations,
+    from: usize,
+    out: &mut [f32],
+    ahead: Ahead<SECOND>,
+) {
+    // SAFETY: this function enables what these need.
+    let mut late = unsafe { Late::new(out) };
+    let x = x.all();
+    let rows = late.len() / x.len();
+    let row_of = |i: usize| {
+        let row = w.row(from + i);
+        (row, Registers(curve::levels(row.curve)))
+    };
+    let Some(mut now) = (rows > 0).then(|| row_of(0)) else { return };
+    for i in 0..rows {
+        // The levels of the next row, while this one is multiplied: their divisions take long.
+        let next = row_of((i + 1).min(rows - 1));
+        for (j, a) in x.iter().enumerate() {
+            add_product(&now.0, &now.1, *a, ahead, &mut late, i * x.len() + j);
+        }
+        now = next;
     }
+    // SAFETY: as above.
+    unsafe { late.finish() };
 }
 
 /// The weights of block `b`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn unpack(row: &CompandedRow<'_>, b: usize, pairs: &mut [[i16; 32]]) {
-    let levels = Registers::new(row);
+pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs: &mut [[i16; 32]]) {
+    let levels = Registers::new(levels);
     for (i, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-        let [first, second] = levels.look_up(codes(row, b * BLOCK + 64 * i));
-        // SAFETY: both are 32 words.
+        // SAFETY: a block starts within the row; both halves of the pair are 32 words.
         unsafe {
+            let [first, second] = levels.look_up(codes(row, b * BLOCK + 64 * i));
             _mm512_storeu_si512(pair[0].as_mut_ptr().cast(), first);
             _mm512_storeu_si512(pair[1].as_mut_ptr().cast(), second);
         }
     }
+}
+
+/// Adds the product of two rows to output `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+fn add_product<const SECOND: bool>(
+    row: &CompandedRow<'_>,
+    levels: &Registers,
+    a: ActivationRow<'_>,
+    ahead: Ahead<SECOND>,
+    late: &mut Late<'_>,
+    at: usize,
+) {
+    let (values, blocks) = (a.values, a.steps.len());
+    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < late.len());
+    for start in (0..blocks).step_by(BLOCKS) {
+        let n = (blocks - start).min(BLOCKS);
+        // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
+        unsafe {
+            let lanes = [
+                levels.block(row, start, values, ahead),
+                levels.block(row, start + 1, values, ahead),
+                levels.block(row, start + 2, values, ahead),
+                levels.block(row, start + 3, values, ahead),
+            ];
+            late.add(at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
+        }
+    }
+}
+
+/// 64 codes, starting at column `start`; zeros beyond the end of the row.
+#[inline(always)]
+unsafe fn codes(row: &CompandedRow<'_>, start: usize) -> __m512i {
+    let left = row.codes.len().saturating_sub(start).min(64);
+    let mask = u64::MAX.checked_shr(64 - left as u32).unwrap_or(0);
+    _mm512_maskz_loadu_epi8(mask, row.codes.as_ptr().wrapping_add(start).cast())
 }
 
 /// The tables of a row: two registers of low bytes and two of high bytes, 64 levels each.
@@ -40,16 +104,15 @@ struct Registers([__m512i; 4]);
 impl Registers {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn new(row: &CompandedRow<'_>) -> Self {
-        let [low, high] = [row.levels.low.as_ptr(), row.levels.high.as_ptr()];
+    fn new(levels: &Companded) -> Self {
+        let [low, high] = [levels.low.as_ptr(), levels.high.as_ptr()];
         // SAFETY: both tables are 128 bytes.
         Self(unsafe { [low, low.add(64), high, high.add(64)].map(|p| _mm512_loadu_si512(p.cast())) })
     }
 
     /// The levels of 64 codes, in their order.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-    fn look_up(&self, codes: __m512i) -> [__m512i; 2] {
+    #[inline(always)]
+    unsafe fn look_up(&self, codes: __m512i) -> [__m512i; 2] {
         let [low0, low1, high0, high1] = self.0;
         // In this order, unpacking within 128-bit lanes gives the columns in their order.
         let codes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
@@ -61,35 +124,38 @@ impl Registers {
         let high = _mm512_mask_sub_epi8(high, negative, _mm512_set1_epi8(-1), high);
         [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
     }
-}
 
-/// 64 codes, starting at column `start`; zeros beyond the end of the row.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn codes(row: &CompandedRow<'_>, start: usize) -> __m512i {
-    let left = row.codes.len().saturating_sub(start);
-    let from = row.codes.as_ptr().wrapping_add(start);
-    if left >= 64 {
-        prefetch(from.wrapping_add(PREFETCH_DISTANCE));
-        // SAFETY: the row has 64 codes from `start`.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    } else {
-        // SAFETY: only the remaining codes of the row are read.
-        unsafe { _mm512_maskz_loadu_epi8((1 << left) - 1, from.cast()) }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn companded_block(row: &CompandedRow<'_>, levels: &Registers, b: usize, a: &[i16; BLOCK]) -> i32 {
-    let mut sums = [_mm512_setzero_si512(); 2];
-    for (i, a) in a.as_chunks::<64>().0.iter().enumerate() {
-        let words = levels.look_up(codes(row, b * BLOCK + 64 * i));
-        for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
-            // SAFETY: `a` is 32 words.
-            *sum = _mm512_dpwssd_epi32(*sum, word, unsafe { _mm512_loadu_si512(a.as_ptr().cast()) });
+    /// The lanes of Σ w·a of block `b`; zeros after the last.
+    #[inline(always)]
+    unsafe fn block<const SECOND: bool>(
+        &self,
+        row: &CompandedRow<'_>,
+        b: usize,
+        values: &[Block],
+        ahead: Ahead<SECOND>,
+    ) -> __m512i {
+        let Some(a) = values.get(b) else { return _mm512_setzero_si512() };
+        let from = row.codes.as_ptr().wrapping_add(b * BLOCK);
+        for line in 0..BLOCK / 64 {
+            ahead.line(from.wrapping_add(64 * line));
+        }
+        if row.codes.len() >= (b + 1) * BLOCK {
+            self.lanes(|c| _mm512_loadu_si512(from.add(64 * c).cast()), a)
+        } else {
+            self.lanes(|c| codes(row, b * BLOCK + 64 * c), a)
         }
     }
-    let both = halves_of(_mm512_add_epi32(sums[0], sums[1]));
-    lanes_added(_mm256_add_epi32(both[0], both[1]))
+
+    /// The lanes of Σ w·a of a block, of which `codes` gives 64 codes at a time.
+    #[inline(always)]
+    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &Block) -> __m512i {
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for (c, a) in a.0.as_chunks::<64>().0.iter().enumerate() {
+            let words = self.look_up(codes(c));
+            for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
+                *sum = _mm512_dpwssd_epi32(*sum, word, _mm512_loadu_si512(a.as_ptr().cast()));
+            }
+        }
+        _mm512_add_epi32(sums[0], sums[1])
+    }
 }

@@ -1,19 +1,98 @@
-//! Splitting vectors and adding up their lanes.
+//! Adding up lanes and blocks.
+
+// Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
+#![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
-/// The sum of all lanes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn lanes_added(lanes: __m256i) -> i32 {
-    let four = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
-    let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+/// Blocks whose lanes are added together.
+pub(super) const BLOCKS: usize = 4;
+
+/// The sums of the lanes of four blocks.
+#[inline(always)]
+unsafe fn totals([b0, b1, b2, b3]: [__m512i; BLOCKS]) -> __m128i {
+    // Adds pairs of lanes, then pairs of these: each 128-bit lane ends up with one lane per block.
+    let pairs = [
+        _mm512_add_epi32(_mm512_unpacklo_epi32(b0, b1), _mm512_unpackhi_epi32(b0, b1)),
+        _mm512_add_epi32(_mm512_unpacklo_epi32(b2, b3), _mm512_unpackhi_epi32(b2, b3)),
+    ];
+    let fours = _mm512_add_epi32(_mm512_unpacklo_epi64(pairs[0], pairs[1]), _mm512_unpackhi_epi64(pairs[0], pairs[1]));
+    let halves = _mm256_add_epi32(_mm512_castsi512_si256(fours), _mm512_extracti64x4_epi64::<1>(fours));
+    _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves))
 }
 
-/// The two halves of a vector.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn halves_of(wide: __m512i) -> [__m256i; 2] {
-    [_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64::<1>(wide)]
+/// Four blocks that are still to be added to an output, in their order.
+///
+/// They are added after the next four have been multiplied, of whatever row: adding their lanes and then one block to the other
+/// is a long chain of instructions, on which none would wait that is not needed sooner.
+pub(super) struct Late<'a> {
+    out: &'a mut [f32],
+    lanes: [__m512i; BLOCKS],
+    scales: __m128,
+    at: usize,
+}
+
+impl<'a> Late<'a> {
+    /// Nothing to be added yet to outputs that are zero.
+    #[inline(always)]
+    pub(super) unsafe fn new(out: &'a mut [f32]) -> Self {
+        out.fill(0.0);
+        Self { out, lanes: [_mm512_setzero_si512(); BLOCKS], scales: _mm_setzero_ps(), at: 0 }
+    }
+
+    /// The number of outputs.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Adds Σ total·(step·unit) to output `at` after what came before, for the first `n` of four blocks, of which the lanes are
+    /// given; the lanes of others are zero.
+    ///
+    /// # Safety
+    /// There is such an output.
+    #[inline(always)]
+    pub(super) unsafe fn add(&mut self, at: usize, lanes: [__m512i; BLOCKS], [steps, units]: [__m128; 2], n: usize) {
+        self.finish();
+        // A unit may be infinite, which times zero would be a NaN.
+        (self.lanes, self.scales, self.at) = (lanes, _mm_maskz_mul_ps(mask(n) as u8, steps, units), at);
+    }
+
+    /// Adds what is still to be added.
+    ///
+    /// # Safety
+    /// There is an output.
+    #[inline(always)]
+    pub(super) unsafe fn finish(&mut self) {
+        let terms = _mm_mul_ps(_mm_cvtepi32_ps(totals(self.lanes)), self.scales);
+        // Zeros change nothing: a sum is never −0, as it starts at +0.
+        // Unchecked, since the compiler would move the products of the next blocks after the check, away from their loads.
+        let out = self.out.get_unchecked_mut(self.at);
+        let sum = _mm_add_ss(_mm_set_ss(*out), terms);
+        let sum = _mm_add_ss(sum, _mm_movehdup_ps(terms));
+        let sum = _mm_add_ss(sum, _mm_movehl_ps(terms, terms));
+        *out = _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<3>(terms, terms)));
+    }
+}
+
+/// The first `n` numbers at `from`, and zeros.
+///
+/// # Safety
+/// `n` numbers can be read, four at most.
+#[inline(always)]
+pub(super) unsafe fn first(from: *const f32, n: usize) -> __m128 {
+    _mm_maskz_loadu_ps(mask(n) as u8, from)
+}
+
+/// The lowest `n` bits, 16 at most.
+#[inline(always)]
+pub(super) const fn mask(n: usize) -> u16 {
+    if n < 16 { (1 << n) - 1 } else { u16::MAX }
+}
+
+/// A register of constants.
+#[inline(always)]
+pub(super) unsafe fn load<T>(all: &T) -> __m512i {
+    const { assert!(size_of::<T>() == 64) };
+    _mm512_loadu_si512(core::ptr::from_ref(all).cast())
 }

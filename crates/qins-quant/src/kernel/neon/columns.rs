@@ -7,6 +7,9 @@ pub(super) const CHUNK: usize = 32;
 
 /// A row of weights, decoded a [`CHUNK`] at a time.
 pub(super) trait Columns {
+    /// What an integer weight of 1 stands for in block `b`.
+    fn unit(&self, b: usize) -> f32;
+
     /// The number of chunks of the row; the last one may be partial.
     fn count(&self) -> usize;
 
@@ -17,19 +20,19 @@ pub(super) trait Columns {
     unsafe fn words(&self, i: usize) -> [int16x8_t; 4];
 }
 
-/// Looks up 16 codes in `n` times 64 bytes, stored as tables of sixteen that start `stride` bytes apart.
+/// Looks up 16 codes in `n` times 64 bytes.
 ///
 /// # Safety
-/// All tables lie within what `tables` points to.
+/// So many can be read at `table`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn look_up(codes: uint8x16_t, n: u8, tables: *const u8, stride: usize) -> uint8x16_t {
+pub(super) unsafe fn look_up(codes: uint8x16_t, n: u8, table: *const u8) -> uint8x16_t {
     let mut bytes = vdupq_n_u8(0);
     for i in 0..n {
         // SAFETY: the caller's promise.
         let four = unsafe {
-            let table = |t: usize| vld1q_u8(tables.add((4 * usize::from(i) + t) * stride));
-            uint8x16x4_t(table(0), table(1), table(2), table(3))
+            let sixteen = |t: usize| vld1q_u8(table.add(16 * (4 * usize::from(i) + t)));
+            uint8x16x4_t(sixteen(0), sixteen(1), sixteen(2), sixteen(3))
         };
         // A code outside of these 64 leaves its byte unchanged.
         bytes = vqtbx4q_u8(bytes, four, vsubq_u8(codes, vdupq_n_u8(64 * i)));

@@ -15,7 +15,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-        assert!(row.levels.bytes.len() == 2 * Layout::CURVES * 16.max(1 << BITS));
+        assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
         Self(row)
     }
 
@@ -39,8 +39,8 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
                     scaled_bytes(vqtbl2q_s8(int8x16x2_t(vld1q_s8(table), vld1q_s8(table.add(16))), codes), scale)
                 }
                 Width::W6 | Width::W8 => {
-                    let (tables, n) = (levels.bytes.as_ptr().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
-                    let [low, high] = words(look_up(codes, n, tables, 32), look_up(codes, n, tables.add(16), 32));
+                    let (tables, n) = (levels.bytes().add(2 * curve * (1 << BITS)), (1 << BITS >> 6) as u8);
+                    let [low, high] = words(look_up(codes, n, tables), look_up(codes, n, tables.add(1 << BITS)));
                     // The rounded high half of twice the product. It saturates only where both factors are −2¹⁵, which
                     // a level is not.
                     [vqrdmulhq_n_s16(low, scale << 8), vqrdmulhq_n_s16(high, scale << 8)]
@@ -51,6 +51,11 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
 }
 
 impl<const BITS: usize> Columns for Groups<'_, BITS> {
+    #[inline(always)]
+    fn unit(&self, b: usize) -> f32 {
+        self.0.unit(b)
+    }
+
     #[inline(always)]
     fn count(&self) -> usize {
         self.0.group_scale.len()

@@ -16,11 +16,11 @@ use self::{
 };
 use super::{
     Simd,
-    activations::{ActivationRow, BLOCK},
+    activations::{ActivationRow, Activations, BLOCK},
     isa::Isa,
-    panel::{PANEL, Panel, Words},
-    portable,
-    row::{BlockScale, Row},
+    levels,
+    panel::{PANEL, Products, Tile, Words},
+    row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
 
@@ -32,15 +32,9 @@ impl Isa for Neon {
     const SIMD: Simd = Simd::Neon;
 
     #[inline(always)]
-    fn totals(self, row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
+    fn gemv(self, w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
         // SAFETY: every machine of this architecture has NEON.
-        unsafe { row_totals(row, a, totals) }
-    }
-
-    #[inline(always)]
-    fn sum(self, totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-        // SAFETY: as above.
-        unsafe { sum(totals, steps, scale) }
+        unsafe { gemv(w, x, first, out) }
     }
 
     #[inline(always)]
@@ -50,47 +44,57 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn interleave(self, words: &Words, panel: &mut Panel) {
+    fn add_products(self, w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
         // SAFETY: as above.
-        unsafe { panel::interleave(words, panel) }
-    }
-
-    #[inline(always)]
-    fn panel_totals(self, panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
-        // SAFETY: as above.
-        unsafe { panel::panel_totals(panel, x, stride, totals) }
+        unsafe { panel::add_products(w, units, x, y) }
     }
 }
 
 #[target_feature(enable = "neon")]
-fn row_totals(row: &Row<'_>, a: ActivationRow<'_>, totals: &mut [i32]) {
-    let a = a.values.as_chunks::<BLOCK>().0;
-    match row {
-        Row::Companded(row) => totals_of(&Companded::new(row), a, totals),
-        Row::Grouped(row) => with_bits!(row.width, BITS => totals_of(&Groups::<BITS>::new(row), a, totals)),
+fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
+    let rows = (first..).zip(out.chunks_exact_mut(x.rows()));
+    match w {
+        Matrix::Companded(w) => {
+            let mut levels = levels::Companded::EMPTY;
+            for (r, out) in rows {
+                let row = w.row(r);
+                levels::fill_inlined(&mut levels, row.curve);
+                products(&Companded::new(&row, &levels), x, out);
+            }
+        }
+        Matrix::Grouped(w) => with_bits!(w.width(), BITS => {
+            for (r, out) in rows {
+                products(&Groups::<BITS>::new(&w.row(r)), x, out);
+            }
+        }),
     }
 }
 
+/// The products of a row of weights with each row of `x`.
+#[inline]
 #[target_feature(enable = "neon")]
-fn sum(totals: &[i32], steps: &[f32], scale: BlockScale<'_>) -> f32 {
-    portable::sum(totals, steps, scale)
+fn products(row: &impl Columns, x: &Activations, out: &mut [f32]) {
+    for (j, y) in out.iter_mut().enumerate() {
+        *y = product(row, x.row(j));
+    }
 }
 
 #[target_feature(enable = "neon")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     match row {
-        Row::Companded(row) => unpack_of(&Companded::new(row), b, words),
+        Row::Companded(row, levels) => unpack_of(&Companded::new(row, levels), b, words),
         Row::Grouped(row) => with_bits!(row.width, BITS => unpack_of(&Groups::<BITS>::new(row), b, words)),
     }
 }
 
+/// The product of two rows, of which the blocks are added in their order.
 #[inline]
 #[target_feature(enable = "neon")]
-fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
-    let count = row.count();
-    for (b, (total, a)) in totals.iter_mut().zip(a).enumerate() {
+fn product(row: &impl Columns, a: ActivationRow<'_>) -> f32 {
+    let (count, mut sum) = (row.count(), 0.0);
+    for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [vdupq_n_s32(0); 4];
-        for (i, a) in (b * (BLOCK / CHUNK)..count).zip(a.as_chunks::<CHUNK>().0) {
+        for (i, a) in (b * (BLOCK / CHUNK)..count).zip(a.0.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is four vectors of words.
             unsafe {
                 let words = row.words(i);
@@ -101,8 +105,10 @@ fn totals_of(row: &impl Columns, a: &[[i16; BLOCK]], totals: &mut [i32]) {
                 }
             }
         }
-        *total = vaddvq_s32(vaddq_s32(vaddq_s32(sums[0], sums[1]), vaddq_s32(sums[2], sums[3])));
+        let total = vaddvq_s32(vaddq_s32(vaddq_s32(sums[0], sums[1]), vaddq_s32(sums[2], sums[3])));
+        sum += total as f32 * (step * row.unit(b));
     }
+    sum
 }
 
 #[inline]

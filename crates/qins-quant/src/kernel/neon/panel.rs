@@ -1,53 +1,43 @@
-//! A panel of weights times many rows of activations.
+//! A panel of weights times tiles of activations.
 
 use core::arch::aarch64::*;
 
-use crate::kernel::{
-    activations::BLOCK,
-    panel::{PANEL, Panel, Words},
-    portable,
-};
+use crate::kernel::panel::{PANEL, Products, TILE, Tile, Words};
+
+/// Rows of weights that are multiplied at a time.
+const ROWS: usize = 4;
 
 #[target_feature(enable = "neon")]
-pub(super) fn interleave(words: &Words, panel: &mut Panel) {
-    portable::interleave(words, panel);
-}
-
-#[target_feature(enable = "neon")]
-pub(super) fn panel_totals(panel: &Panel, x: &[i16], stride: usize, totals: &mut [[i32; PANEL]]) {
-    let mut rows = x.chunks(stride);
-    for totals in totals.chunks_mut(2) {
-        let rows: [&[i16]; 2] = std::array::from_fn(|_| rows.next().unwrap_or_default());
-        match totals {
-            [one] => some_totals([rows[0]], panel, [one]),
-            [one, other] => some_totals(rows, panel, [one, other]),
-            _ => {}
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
-fn some_totals<const M: usize>(x: [&[i16]; M], panel: &Panel, totals: [&mut [i32; PANEL]; M]) {
-    let x = x.map(|x| x[..BLOCK].as_chunks::<2>().0);
-    let mut sums = [[vdupq_n_s32(0); PANEL / 4]; M];
-    for (p, panel) in panel.0.iter().enumerate() {
-        for (i, w) in panel.as_chunks::<8>().0.iter().enumerate() {
-            // SAFETY: `w` is 8 pairs of words.
-            let int16x8x2_t(even, odd) = unsafe { vld2q_s16(w.as_ptr().cast()) };
-            for (sums, x) in sums.iter_mut().zip(x) {
-                let pair = x[p];
-                sums[2 * i] = vmlal_n_s16(sums[2 * i], vget_low_s16(even), pair[0]);
-                sums[2 * i] = vmlal_n_s16(sums[2 * i], vget_low_s16(odd), pair[1]);
-                sums[2 * i + 1] = vmlal_high_n_s16(sums[2 * i + 1], even, pair[0]);
-                sums[2 * i + 1] = vmlal_high_n_s16(sums[2 * i + 1], odd, pair[1]);
+pub(super) fn add_products(w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
+    const { assert!(TILE == 16) };
+    for (x, y) in x.iter().zip(y) {
+        let rows = w.as_chunks::<ROWS>().0.iter().zip(units.as_chunks::<ROWS>().0);
+        for ((w, units), y) in rows.zip(y.as_chunks_mut::<ROWS>().0) {
+            let mut sums = [[vdupq_n_s32(0); 4]; ROWS];
+            for (p, pairs) in x.pairs.iter().enumerate() {
+                // SAFETY: both halves are eight pairs of words.
+                let x = unsafe { [0, 8].map(|at| vld2q_s16(pairs.as_ptr().add(at).cast())) };
+                for (sums, w) in sums.iter_mut().zip(w) {
+                    let pair = [w[2 * p], w[2 * p + 1]];
+                    for (i, int16x8x2_t(even, odd)) in x.into_iter().enumerate() {
+                        sums[2 * i] = vmlal_n_s16(sums[2 * i], vget_low_s16(even), pair[0]);
+                        sums[2 * i] = vmlal_n_s16(sums[2 * i], vget_low_s16(odd), pair[1]);
+                        sums[2 * i + 1] = vmlal_high_n_s16(sums[2 * i + 1], even, pair[0]);
+                        sums[2 * i + 1] = vmlal_high_n_s16(sums[2 * i + 1], odd, pair[1]);
+                    }
+                }
             }
-        }
-    }
-    for (totals, sums) in totals.into_iter().zip(sums) {
-        for (sum, totals) in sums.into_iter().zip(totals.as_chunks_mut::<4>().0) {
-            // SAFETY: `totals` is 4 integers of 32 bits.
-            unsafe { vst1q_s32(totals.as_mut_ptr(), sum) };
+            for ((sums, unit), y) in sums.into_iter().zip(units).zip(y) {
+                for (i, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: steps and outputs are four times four numbers.
+                    unsafe {
+                        let (steps, y) = (x.steps.as_ptr().add(4 * i), y.as_mut_ptr().add(4 * i));
+                        // Not fused, which would give other bits.
+                        let term = vmulq_f32(vcvtq_f32_s32(sum), vmulq_n_f32(vld1q_f32(steps), *unit));
+                        vst1q_f32(y, vaddq_f32(vld1q_f32(y), term));
+                    }
+                }
+            }
         }
     }
 }

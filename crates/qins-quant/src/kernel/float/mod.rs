@@ -3,13 +3,12 @@
 //! All forms are multiplied by the same routine in the same order, so two forms that decode to the same weights give the same
 //! bits, for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use rayon::prelude::*;
 
-use super::{
-    Rows, Simd,
-    gemm::matmul,
-    simd::{PREFETCH_DISTANCE, per_isa, prefetch},
-};
+use super::{Rows, Simd, gemm::matmul, simd::per_isa};
 use crate::{FloatDtype, dtype::widen_half};
 
 /// Decoded weights per thread at a time: half of a common 512 KiB L2 cache.
@@ -43,9 +42,30 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     });
 }
 
+/// Multiplies rows of weights, starting at `first`, by one row of activations.
+#[allow(unsafe_code)]
+fn gemv(simd: Simd, w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(simd, Simd::Avx2 | Simd::Avx512) {
+        // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
+        unsafe {
+            match w {
+                Rows::Dense(w) => return x86::dot_rows::<x86::Single>(w, x.len(), first, x, y),
+                Rows::Half { words, stride, bf16: true } => {
+                    return x86::dot_rows::<x86::Brain>(words, stride, first, x, y);
+                }
+                Rows::Half { words, stride, bf16: false } => {
+                    return x86::dot_rows::<x86::Half>(words, stride, first, x, y);
+                }
+                _ => {}
+            }
+        }
+    }
+    gemv_on(simd, w, first, x, y);
+}
+
 per_isa! {
-    /// Multiplies rows of weights, starting at `first`, by one row of activations.
-    fn gemv(w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) = gemv_inlined
+    fn gemv_on(w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) = gemv_inlined
 }
 
 #[inline(always)]
@@ -86,9 +106,6 @@ fn dot_rows<T: Copy>(w: &[T], stride: usize, first: usize, x: &[f32], y: &mut [f
         let (row, row_rest) = row.as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
         for (w, x) in row.iter().zip(x) {
-            for line in (0..size_of_val(w)).step_by(64) {
-                prefetch(w.as_ptr().wrapping_byte_add(PREFETCH_DISTANCE + line));
-            }
             for i in 0..LANES {
                 sums[i] += decode(w[i]) * x[i];
             }
