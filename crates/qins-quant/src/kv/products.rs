@@ -26,11 +26,10 @@ fn all_scores(
     let [mut ones, mut others] = [[[0.0; BLOCK]; TILE]; 2];
     for first in (0..pairs).step_by(TILE) {
         let n = TILE.min(pairs - first);
-        let mut add = |first: usize, tile: &[[f32; BLOCK]]| add_channels(reader, &queries[first..], dim, tile, scores);
         // Stored as they are multiplied, they need no copy.
         if let (Some(ones), Some(others)) = (block.stored_keys(first, n), block.stored_keys(pairs + first, n)) {
-            add(first, ones);
-            add(pairs + first, others);
+            add_channels(reader, &queries[first..], dim, ones, scores);
+            add_channels(reader, &queries[pairs + first..], dim, others, scores);
             continue;
         }
         let (ones, others) = (&mut ones[..n], &mut others[..n]);
@@ -39,8 +38,8 @@ fn all_scores(
         if let Some(rotations) = rotations.filter(|_| block.is_unrotated()) {
             rotations.rotate_pairs(first, ones, others);
         }
-        add(first, ones);
-        add(pairs + first, others);
+        add_channels(reader, &queries[first..], dim, ones, scores);
+        add_channels(reader, &queries[pairs + first..], dim, others, scores);
     }
     for first in (2 * pairs..dim).step_by(TILE) {
         let tile = &mut ones[..TILE.min(dim - first)];
@@ -52,20 +51,23 @@ fn all_scores(
 /// `scores[rows, BLOCK] += queries · channels`, of queries that start `dim` numbers apart.
 #[inline(always)]
 fn add_channels(reader: impl Planes, queries: &[f32], dim: usize, channels: &[[f32; BLOCK]], scores: &mut [f32]) {
-    let query = |row: usize| &queries[row * dim..][..channels.len()];
+    // Loops, as the compiler may leave a closure's code to the baseline's instructions.
     let scores = scores.as_chunks_mut::<BLOCK>().0;
-    if !reader.is_wide() {
-        let rows = scores.as_chunks_mut::<1>().0.iter_mut().enumerate();
-        return rows.for_each(|(i, sums)| reader.add_products([query(i)], channels, sums));
-    }
     let (pairs, last) = scores.as_chunks_mut::<2>();
-    let last_row = 2 * pairs.len();
-    for (i, sums) in pairs.iter_mut().enumerate() {
-        reader.add_products([query(2 * i), query(2 * i + 1)], channels, sums);
+    let mut queries = queries.chunks(dim).map(|query| &query[..channels.len()]);
+    for sums in pairs {
+        let (Some(one), Some(other)) = (queries.next(), queries.next()) else { return };
+        if reader.is_wide() {
+            reader.add_products([one, other], channels, sums);
+            continue;
+        }
+        for (query, sums) in [one, other].into_iter().zip(sums) {
+            reader.add_products([query], channels, std::array::from_mut(sums));
+        }
     }
-    last.iter_mut().for_each(|sums| {
-        reader.add_products([query(last_row)], channels, std::array::from_mut(sums));
-    });
+    for (sums, query) in last.iter_mut().zip(queries) {
+        reader.add_products([query], channels, std::array::from_mut(sums));
+    }
 }
 
 per_planes! {
