@@ -8,7 +8,6 @@ type f32 no weight of a bf16 checkpoint changes, and llama.cpp multiplies in f32
 to that type or to 8 bits before each product. Norms and biases are f32 in any case. The tokenizer is left out: token ids are the input.
 """
 import argparse
-import glob
 import json
 import os
 
@@ -47,17 +46,17 @@ def widened(dtype, data):
     return data.view({"F16": np.float16, "F32": np.float32}[dtype]).astype(np.float32)
 
 
-def tensors(model):
-    """Name and f32 values of every tensor."""
-    paths = sorted(glob.glob(os.path.join(model, "*.safetensors")))
-    if not paths:
-        fail(f"{model}: expected a checkpoint with safetensors, found none.")
-    for path in paths:
-        header, data = read_safetensors(path)
+def checkpoint(model):
+    """Name, header entry and bytes of every tensor."""
+    files, index = ["model.safetensors"], os.path.join(model, "model.safetensors.index.json")
+    if os.path.exists(index):
+        with open(index) as file:
+            files = sorted(set(json.load(file)["weight_map"].values()))
+    for file in files:
+        header, data = read_safetensors(os.path.join(model, file))
         for name, info in header.items():
             if name != "__metadata__":
-                start, end = info["data_offsets"]
-                yield name, widened(info["dtype"], data[start:end]).reshape(info["shape"])
+                yield name, info, data[slice(*info["data_offsets"])]
 
 
 def interleaved(weights, heads):
@@ -101,7 +100,8 @@ def convert(args):
     writer = gguf.GGUFWriter(args.out, gguf.MODEL_ARCH_NAMES[arch], use_temp_file=True)
     writer.add_file_type(TYPES[args.type][0])
     describe(writer, config, arch)
-    for name, weights in tensors(args.model):
+    for name, info, data in checkpoint(args.model):
+        weights = widened(info["dtype"], data).reshape(info["shape"])
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if new is None:
             fail(f"{args.model}: expected tensors of a {config['model_type']} model, found {name}.")

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     cache::Cache,
     cargo::{self, Outcome},
     qins,
+    words::Words,
 };
 
 /// Run a benchmark.
@@ -38,6 +39,8 @@ enum Benchmark {
     Context(Arguments),
     /// KL divergence of every KV cache scheme by context length, beside llama.cpp's, as a table and a plot
     Cache(Cache),
+    /// KL divergence of models against bits per weight, of qins' schemes as `convert` writes them beside llama.cpp's formats
+    Words(Words),
     /// Bytes of weights per second of every kernel, on every instruction set of this machine
     Kernels(Arguments),
 }
@@ -60,6 +63,7 @@ impl Bench {
             Benchmark::Peers(rest) => program("qins-bench-speed", &rest.after(&["speed", "--peers"])),
             Benchmark::Context(rest) => program("qins-bench-speed", &rest.after(&["context"])),
             Benchmark::Cache(cache) => cache.run(),
+            Benchmark::Words(words) => words.run(),
             Benchmark::Kernels(rest) => criterion("qins-bench-kernels", &rest.arguments),
         }
     }
@@ -85,6 +89,11 @@ fn fidelity() -> Outcome {
     fs::write(&plot, quality("--fidelity", &report)?).map_err(|e| format!("{}: {e}", plot.display()))?;
     println!("plot       {}", plot.display());
     Ok(compared)
+}
+
+/// A script that measures llama.cpp.
+pub(crate) fn peer(script: &str) -> PathBuf {
+    cargo::root().join("benches/peers").join(script)
 }
 
 /// What `bench quality` prints with this option.

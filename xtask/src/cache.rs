@@ -11,8 +11,8 @@ use std::{
 use clap::Args;
 
 use crate::{
-    bench::quality,
-    cargo::{self, Outcome},
+    bench::{peer, quality},
+    cargo::{self, Outcome, expect},
     qins,
 };
 
@@ -117,10 +117,6 @@ impl Cache {
     }
 }
 
-fn peer(script: &str) -> PathBuf {
-    cargo::root().join("benches/peers").join(script)
-}
-
 fn llama(python: &Path, gguf: &Path, baseline: &Path, out: &Path) -> Result<(), String> {
     let threads = thread::available_parallelism().map_or(1, usize::from).to_string();
     let mut run = Command::new(python);
@@ -130,12 +126,4 @@ fn llama(python: &Path, gguf: &Path, baseline: &Path, out: &Path) -> Result<(), 
         return Err(format!("benches/peers/cache.py: {}", output.status));
     }
     fs::write(out, output.stdout).map_err(|e| format!("{}: {e}", out.display()))
-}
-
-/// Runs a command that must succeed.
-fn expect(command: &mut Command) -> Result<(), String> {
-    match cargo::code(command)? {
-        0 => Ok(()),
-        code => Err(format!("{}: exit code {code}", command.get_program().to_string_lossy())),
-    }
 }

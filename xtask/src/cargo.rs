@@ -52,6 +52,14 @@ pub(crate) fn code(command: &mut Command) -> Result<u8, String> {
     Ok(u8::try_from(code).unwrap_or(2))
 }
 
+/// Runs a command that must succeed.
+pub(crate) fn expect(command: &mut Command) -> Result<(), String> {
+    match code(command)? {
+        0 => Ok(()),
+        code => Err(format!("{}: exit code {code}", command.get_program().to_string_lossy())),
+    }
+}
+
 /// Runs a command in place of this process.
 #[cfg(unix)]
 pub(crate) fn replace(command: &mut Command) -> Outcome {

@@ -10,6 +10,7 @@ mod python;
 mod qins;
 mod test;
 mod tidy;
+mod words;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -17,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 /// The project's commands. The first call builds what they need, which takes some minutes.
 ///
-/// Every command of the program `qins` is one too: validate, sweep, generate, chat, logits, convert, inspect, verify, export, synth and
+/// Every command of the program `qins` is one too: validate, sweep, generate, chat, logits, importance, convert, inspect, verify, export, synth and
 /// doctor; `cargo xtask validate --help` explains its options.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]

@@ -3,10 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::Command,
 };
 
-use crate::cargo::{self, Outcome};
+use crate::cargo::{self, Outcome, expect};
 
 /// Builds the package as a wheel, installs it in a virtual environment of its own with what `extra` needs, and runs its tests; those
 /// of what is not installed are skipped.
@@ -46,13 +46,5 @@ fn only_file(dir: &Path) -> Result<PathBuf, String> {
     match (entries.next(), entries.next()) {
         (Some(wheel), None) => Ok(wheel),
         (first, _) => Err(fault(first.map_or("none", |_| "several").to_owned())),
-    }
-}
-
-/// Runs a command that must succeed.
-fn expect(command: &mut Command) -> Result<(), String> {
-    match cargo::run(command)? {
-        ExitCode::SUCCESS => Ok(()),
-        _ => Err(format!("expected success of {command:?}, found a failure")),
     }
 }

@@ -1,11 +1,12 @@
 //! Mean KL divergence against bits per weight, from a report of `qins validate`.
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, path::Path};
 
 use serde::Deserialize;
 
 use crate::{
     measure::{Kind, Point, Row},
+    report::{Estimate, json},
     svg,
 };
 
@@ -43,21 +44,15 @@ struct TeacherForced {
     mean_kl: Option<Estimate>,
 }
 
-#[derive(Deserialize)]
-struct Estimate {
-    value: f64,
-}
-
 /// The plot of a report, without controls and exact candidates.
 pub(crate) fn plot(report: &Path) -> Result<String, Box<dyn Error>> {
-    let text = fs::read_to_string(report).map_err(|e| format!("{}: {e}", report.display()))?;
-    let report: Report = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", report.display()))?;
+    let report: Report = json(report)?;
     let row = |candidate: &Candidate| {
         let kl = candidate.figures.teacher_forced.as_ref()?.mean_kl.as_ref()?.value;
         let (bits, kind) =
             (candidate.bits_per_weight?, candidate.checkpoint.as_ref().map_or(Kind::Ours, |_| Kind::Other));
         let drawn = candidate.role != "control" && candidate.alpha.is_none() && kl > 0.0;
-        let points = vec![Point { bits, coded: None, decibels: Some(kl.log10()) }];
+        let points = vec![Point { bits, coded: None, decibels: Some(kl.log10()), uncalibrated: None }];
         drawn.then(|| Row { name: candidate.name.clone(), kind, points })
     };
     let rows: Vec<Row> = report.candidates.iter().filter_map(row).collect();

@@ -9,11 +9,13 @@ mod data;
 mod fidelity;
 mod measure;
 mod reference;
+mod report;
 mod rounded;
 mod sparsity;
 mod speed;
 mod svg;
 mod table;
+mod words;
 
 use std::{
     env,
@@ -58,6 +60,9 @@ struct Cli {
     /// Only gather the reports of encoded caches in a directory: cache.json, cache.md and cache.svg there, and the table
     #[arg(long, value_name = "DIR", exclusive = true)]
     cache: Option<PathBuf>,
+    /// Only gather the reports of encoded weights in a directory: words.json, words.md and words.svg there, and the table
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    words: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +90,10 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     }
     if let Some(dir) = &cli.cache {
         io::stdout().write_all(cache::write(dir)?.as_bytes())?;
+        return Ok(());
+    }
+    if let Some(dir) = &cli.words {
+        io::stdout().write_all(words::write(dir)?.as_bytes())?;
         return Ok(());
     }
     let mut sets = vec![data::gaussian(), data::student(), data::trained("atlas", &atlas)?];

@@ -17,6 +17,9 @@ pub(crate) struct Point {
     pub(crate) coded: Option<f64>,
     /// SQNR: −10·log₁₀ of the matrices' NMSE, averaged with their sizes as weights; `None` when exact.
     pub(crate) decibels: Option<f64>,
+    /// The same without a calibration, where `decibels` is with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uncalibrated: Option<f64>,
 }
 
 /// The kind of a row.
@@ -74,7 +77,7 @@ impl Codec<'_> {
             error.add(&matrix.weights, &bytes.decoded);
         }
         let bits = |bytes: usize| (8 * bytes) as f64 / error.weights as f64;
-        Ok(Point { bits: bits(stored), coded: coded.map(bits), decibels: error.decibels() })
+        Ok(Point { bits: bits(stored), coded: coded.map(bits), decibels: error.decibels(), uncalibrated: None })
     }
 }
 

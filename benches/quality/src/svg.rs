@@ -70,7 +70,8 @@ fn span(values: impl Iterator<Item = f64> + Clone, step: f64) -> [f64; 2] {
 pub(crate) fn plot(axis: &Axis, names: &[&str], rows: &[Row]) -> String {
     let points = rows.iter().flat_map(|row| &row.points).filter_map(|p| Some((p.bits, p.decibels?)));
     let bits = span(points.clone().map(|p| p.0), 1.0);
-    let values = span(points.map(|p| p.1), f64::from(axis.step));
+    let uncalibrated = rows.iter().flat_map(|row| &row.points).filter_map(|p| p.uncalibrated);
+    let values = span(points.map(|p| p.1).chain(uncalibrated), f64::from(axis.step));
     let panel = [AREA[0] + MARGIN[0] + 12.0, AREA[1] + MARGIN[1] + HEADING];
     let (width, height) = (panel[0] * names.len() as f64, panel[1]);
     let mut svg = format!(
@@ -85,6 +86,10 @@ pub(crate) fn plot(axis: &Axis, names: &[&str], rows: &[Row]) -> String {
         dots.sort_by(|a, b| a.at[1].total_cmp(&b.at[1]));
         svg += &format!("<g transform=\"translate({}, {HEADING})\">\n", panel[0] * i as f64 + MARGIN[0]);
         axes(&mut svg, axis, name, bits, values);
+        if dots.iter().any(|dot| dot.uncalibrated.is_some()) {
+            let x = AREA[0] - 8.0;
+            let _ = writeln!(svg, "<text x=\"{x}\" y=\"16\" text-anchor=\"end\">⊤ without calibration</text>");
+        }
         lines(&mut svg, &dots);
         labelled(&mut svg, &dots);
         svg += "</g>\n";
@@ -98,12 +103,19 @@ struct Dot<'a> {
     at: [f64; 2],
     /// Its position when entropy-coded.
     coded: Option<f64>,
+    /// Its height without a calibration.
+    uncalibrated: Option<f64>,
 }
 
 fn dot<'a>(row: &'a Row, set: usize, bits: [f64; 2], decibels: [f64; 2]) -> Option<Dot<'a>> {
     let point = row.points.get(set)?;
     let at = [x(point.bits, bits), y(point.decibels?, decibels)];
-    Some(Dot { row, at, coded: point.coded.map(|coded| x(coded, bits)) })
+    Some(Dot {
+        row,
+        at,
+        coded: point.coded.map(|coded| x(coded, bits)),
+        uncalibrated: point.uncalibrated.map(|value| y(value, decibels)),
+    })
 }
 
 fn x(bits: f64, [low, high]: [f64; 2]) -> f64 {
@@ -142,12 +154,16 @@ fn axes(svg: &mut String, axis: &Axis, name: &str, bits: [f64; 2], values: [f64;
         writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">6.02 dB per bit</text>", x2 - 16.0, y2 + 10.0);
 }
 
-/// A line through the rates, and one from each dot to its entropy-coded position.
+/// A line through the rates, and one from each dot to its entropy-coded position, and to where it is without a calibration.
 fn lines(svg: &mut String, dots: &[Dot]) {
     let rates = dots.iter().filter(|dot| dot.row.kind == Kind::Rate);
     let through: String = rates.map(|Dot { at: [x, y], .. }| format!(" {x:.1},{y:.1}")).collect();
     let _ = writeln!(svg, "<polyline class=\"coded\" points=\"{through}\"/>");
-    for Dot { at: [x, y], coded, .. } in dots {
+    for Dot { row, at: [x, y], coded, uncalibrated } in dots {
+        if let Some(other) = uncalibrated {
+            let class = if row.kind == Kind::Other { "others" } else { "coded" };
+            let _ = writeln!(svg, "<path class=\"{class}\" d=\"M{x:.1} {y:.1}V{other:.1}m-3 0h6\"/>");
+        }
         if let Some(coded) = coded.filter(|coded| coded != x) {
             let _ = writeln!(svg, "<path class=\"coded\" d=\"M{x:.1} {y:.1}H{coded:.1}m0 -3v6\"/>");
         }
@@ -156,7 +172,10 @@ fn lines(svg: &mut String, dots: &[Dot]) {
 
 /// Dots and labels from the top, each label on the first side of its dot without overlap. The rates share one label.
 fn labelled(svg: &mut String, dots: &[Dot]) {
-    let around = |Dot { at: [x, y], coded, .. }: &Dot| [coded.unwrap_or(*x).min(x - 4.0), y - 4.0, x + 4.0, y + 4.0];
+    let around = |Dot { at: [x, y], coded, uncalibrated, .. }: &Dot| {
+        let other = uncalibrated.unwrap_or(*y);
+        [coded.unwrap_or(*x).min(x - 4.0), other.min(y - 4.0), x + 4.0, other.max(y + 4.0)]
+    };
     let mut taken: Vec<[f64; 4]> = dots.iter().map(around).collect();
     let first = dots.iter().position(|dot| dot.row.kind == Kind::Rate);
     for (i, Dot { row, at: [x, y], .. }) in dots.iter().enumerate() {
@@ -200,7 +219,7 @@ fn labelled(svg: &mut String, dots: &[Dot]) {
 #[test]
 fn every_inexact_point_is_drawn() {
     use crate::measure::Point;
-    let point = |bits, decibels, coded| Point { bits, coded, decibels };
+    let point = |bits, decibels, coded| Point { bits, coded, decibels, uncalibrated: None };
     let row = |name: &str, kind, points| Row { name: name.to_owned(), kind, points };
     let rows = [
         row("a", Kind::Ours, vec![point(4.5, Some(22.0), Some(4.0)), point(4.6, Some(21.0), Some(4.1))]),

@@ -31,7 +31,7 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "burn")]
-use crate::commands::{bench, chat, doctor, generate, logits, sweep, validate};
+use crate::commands::{bench, chat, doctor, generate, importance, logits, sweep, validate};
 use crate::commands::{completions, convert, export, inspect, man, synth, verify};
 
 /// Large buffers come and go with every product: their pages are kept.
@@ -61,6 +61,8 @@ enum Command {
     Chat(chat::Chat),
     #[cfg(feature = "burn")]
     Logits(logits::WriteLogits),
+    #[cfg(feature = "burn")]
+    Importance(importance::WriteImportance),
     #[cfg(feature = "burn")]
     Validate(validate::Validate),
     #[cfg(feature = "burn")]
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
         Command::Chat(command) => command.run(),
         #[cfg(feature = "burn")]
         Command::Logits(command) => command.run(),
+        #[cfg(feature = "burn")]
+        Command::Importance(command) => command.run(),
         #[cfg(feature = "burn")]
         Command::Validate(command) => command.run(),
         #[cfg(feature = "burn")]

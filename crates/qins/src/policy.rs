@@ -53,7 +53,7 @@ pub(crate) fn policy(
             policy.calibration = Some(engine.calibration(file, source)?.into());
         }
     } else if let Some(file) = file {
-        policy.importance = engine.importance(file, source)?;
+        policy.importance = engine.importance(Some(file), source)?;
     }
     if let Some(target) = args.target {
         let specs = undecided(&policy, &config)?;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     measure::{Kind, Point, Row},
+    report::Estimate,
     svg,
 };
 
@@ -27,14 +28,6 @@ struct Cell {
     /// Mean KL divergence from the same program's plain cache, in nats.
     mean_kl: Estimate,
     top1_agreement: Estimate,
-}
-
-/// A value with its 95 % interval.
-#[derive(Clone, Copy, Debug, Serialize, serde::Deserialize)]
-struct Estimate {
-    value: f64,
-    low: f64,
-    high: f64,
 }
 
 /// What a line of the table is.
@@ -92,8 +85,8 @@ fn plot(measured: &Measured, length: usize) -> String {
     let point = |cell: Option<&Cell>| {
         let drawn = cell.and_then(|cell| Some((cell.bits?, cell.mean_kl.value)));
         match drawn.filter(|(_, kl)| *kl > 0.0) {
-            Some((bits, kl)) => Point { bits, coded: None, decibels: Some(kl.log10()) },
-            None => Point { bits: 0.0, coded: None, decibels: None },
+            Some((bits, kl)) => Point { bits, coded: None, decibels: Some(kl.log10()), uncalibrated: None },
+            None => Point { bits: 0.0, coded: None, decibels: None, uncalibrated: None },
         }
     };
     let row = |line: &Line| {

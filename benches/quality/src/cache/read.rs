@@ -1,11 +1,12 @@
 //! The files that `cargo xtask bench cache` leaves: for each model and context length `NAME.report.json`, and `NAME.llama.json`
 //! where llama.cpp was measured.
 
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, path::Path};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
-use super::{Cell, Estimate, Line, Measured, Role};
+use super::{Cell, Line, Measured, Role};
+use crate::report::{Estimate, files, json};
 
 const REPORT: &str = ".report.json";
 
@@ -59,14 +60,8 @@ struct Form {
 
 /// Reads every report in a directory, and what was measured of llama.cpp beside it.
 pub(super) fn all(dir: &Path) -> Result<Measured, Box<dyn Error>> {
-    let named = |e: std::io::Error| format!("{}: {e}", dir.display());
-    let mut files: Vec<String> = Vec::new();
-    for entry in fs::read_dir(dir).map_err(named)? {
-        files.push(entry.map_err(named)?.file_name().to_string_lossy().into_owned());
-    }
-    files.sort();
     let mut measured = Measured { models: Vec::new(), lengths: Vec::new(), lines: Vec::new() };
-    for name in files.iter().filter_map(|file| file.strip_suffix(REPORT)) {
+    for name in &files(dir, REPORT)? {
         let report: Report = json(&dir.join(format!("{name}{REPORT}")))?;
         let model = Path::new(&report.model.name).file_name().map_or(name.into(), |name| name.to_string_lossy());
         for candidate in &report.candidates {
@@ -122,9 +117,4 @@ impl Measured {
             }
         }
     }
-}
-
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }

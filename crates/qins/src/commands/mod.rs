@@ -11,6 +11,8 @@ pub(crate) mod doctor;
 pub(crate) mod export;
 #[cfg(feature = "burn")]
 pub(crate) mod generate;
+#[cfg(feature = "burn")]
+pub(crate) mod importance;
 pub(crate) mod inspect;
 #[cfg(feature = "burn")]
 pub(crate) mod logits;

@@ -18,9 +18,6 @@ use crate::{
     stages::{Bars, stage},
 };
 
-/// Tokens of a calibration sequence.
-const CHUNK: usize = 512;
-
 /// Runs models; a device is opened when it is first needed.
 pub(crate) struct Engine<'a>(Where<'a>);
 
@@ -50,27 +47,20 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Calibrates: runs the plain model on a text, and gives the mean square of each linear's inputs.
-    pub(super) fn importance(&self, file: &Path, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
-        let name = file.display();
-        let (_, text) = read_text(file)?;
-        let reader = TextReader::open(source.checkpoint.files())?;
-        let tokenizer = reader.tokenizer().map_err(|e| format!("{name}: {e}"))?;
-        let ids = tokenizer.encode(&text, false).map_err(|e| format!("{name}: {e}"))?;
+    /// The mean square of each linear's inputs on what is calibrated on, by the name of its module.
+    pub(crate) fn importance(&self, file: Option<&Path>, source: &ModelSource) -> Result<Importance, Box<dyn Error>> {
+        let CalibrationTexts { texts, .. } = self.calibration(file, source)?;
         let mut model = load_model(source, None, &self.device()?)?.model;
-        let chunk = CHUNK.min(model.config().max_position_embeddings);
-        // Each sequence begins as every text does.
-        let prefix = tokenizer.prefix();
-        let own = chunk.saturating_sub(prefix.len()).max(1);
-        let texts: Vec<Vec<u32>> = ids.chunks(own).map(|ids| [prefix, ids].concat()).collect();
         let bar = stage(texts.len() as u64, "calibrating".to_owned());
-        let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64))
-            .map_err(|e| format!("{name}: {e}"))?;
+        let importance = calibrate(&mut model, &texts, |done, _| bar.set_position(done as u64)).map_err(|e| {
+            let name = file.map_or("the standard calibration".into(), |file| file.display().to_string());
+            format!("{name}: {e}")
+        })?;
         bar.finish_and_clear();
         Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
     }
 
-    /// What to calibrate error feedback on: a text, or the standard calibration.
+    /// What to calibrate on: a text, or the standard calibration.
     pub(super) fn calibration(
         &self,
         file: Option<&Path>,

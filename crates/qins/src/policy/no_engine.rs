@@ -26,7 +26,7 @@ impl Engine<'_> {
         Self(PhantomData)
     }
 
-    pub(super) fn importance(&self, _: &Path, _: &ModelSource) -> Result<Importance, Box<dyn Error>> {
+    pub(super) fn importance(&self, _: Option<&Path>, _: &ModelSource) -> Result<Importance, Box<dyn Error>> {
         missing("--calibrate")
     }
 

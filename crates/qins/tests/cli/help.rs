@@ -40,7 +40,7 @@ fn every_flag_has_a_description() {
         "--tokens",
         "--repeats",
     ];
-    let cases: [(&str, Vec<&str>); 12] = [
+    let cases: [(&str, Vec<&str>); 13] = [
         ("generate", [&encode[..], &["--kv"], &device, &prompts, &sample, &generate].concat()),
         (
             "chat",
@@ -54,6 +54,7 @@ fn every_flag_has_a_description() {
             .concat(),
         ),
         ("logits", [&encode[..], &["--kv"], &device, &logits].concat()),
+        ("importance", [&encode[..2], &["--calibrate", "--out"], &device, &["--help"]].concat()),
         ("validate", [&encode[..3], &["--candidate", "--kv"], &encode[3..], &device, &inputs, &report].concat()),
         (
             "sweep",

@@ -13,6 +13,7 @@ mod export;
 mod generate;
 mod help;
 mod hub;
+mod importance;
 #[cfg(unix)]
 mod interrupted;
 mod invalid_config;
