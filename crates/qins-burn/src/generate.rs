@@ -26,7 +26,7 @@ pub struct Session<'m> {
 }
 
 impl<'m> Session<'m> {
-    /// An empty sequence, with memory for `capacity` tokens, or for the model's context if that is less.
+    /// An empty sequence; on a GPU with memory for `capacity` tokens, or for the model's context if that is less.
     pub fn new(model: &'m dyn CausalLm, capacity: usize) -> Self {
         let capacity = capacity.min(model.config().max_position_embeddings);
         Self { model, cache: model.cache(capacity), regime: RopeRegime::Short, ids: Vec::new(), piece: PREFILL_CHUNK }

@@ -8,7 +8,7 @@ pub(crate) trait Planes: Copy {
     fn codes(self, planes: &[u32]) -> [u8; 32];
 
     /// `scale·level + offset` of 32 codes, whose levels are computed by `level`, or in the first `2^planes` numbers of `table`:
-    /// whichever is faster.
+    /// whichever is faster. There is a plane at least, and those below the middle are the negative of those above: `level(2^planes − 1 − i) = −level(i)`.
     #[inline(always)]
     fn place(
         self,
@@ -237,30 +237,39 @@ pub(crate) mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn look_up(planes: &[u32], table: &[f32; 256], affine: Affine, out: &mut [f32; 32]) {
-        let codes = merged(planes);
+        let Some((top, low)) = planes.split_last() else { return };
+        // Codes below the middle are read in its mirror: half as many levels are looked up.
+        let (below, mut folded, n) = (!top, [0; 8], low.len());
+        folded.iter_mut().zip(low).for_each(|(folded, plane)| *folded = plane ^ below);
+        let codes = merged(&folded[..n]);
         let part = |at: usize| {
-            // SAFETY: the callers below ask for 16 numbers at no more than 112, of 256.
-            unsafe { _mm512_loadu_ps(table.as_ptr().add(at)) }
+            // SAFETY: the upper half of a table of 2ⁿ⁺¹ numbers begins at 2ⁿ; the callers below ask for 16 numbers of it, of which there are as many or, of
+            // a table shorter than that, of the 256 there are in all.
+            unsafe { _mm512_loadu_ps(table.as_ptr().add((1 << n) + at)) }
         };
         // Of the codes without the bits from 32 on.
         let within = |at: usize, codes| _mm512_permutex2var_ps(part(at), codes, part(at + 16));
         let by_bit = |bit, codes, clear, set| {
             _mm512_mask_blend_ps(_mm512_test_epi32_mask(codes, _mm512_set1_epi32(bit)), clear, set)
         };
-        let level = |codes: __m512i| match planes.len() {
-            0..=5 => within(0, codes),
+        let level = |codes: __m512i| match n {
+            0..=4 => _mm512_permutexvar_ps(codes, part(0)),
+            5 => within(0, codes),
             6 => by_bit(32, codes, within(0, codes), within(32, codes)),
-            7 => {
+            _ => {
                 let [clear, set] = [0, 64].map(|at| by_bit(32, codes, within(at, codes), within(at + 32, codes)));
                 by_bit(64, codes, clear, set)
             }
-            // SAFETY: a code is a byte, and the table has a number for each.
-            _ => unsafe { _mm512_i32gather_ps::<4>(codes, table.as_ptr()) },
+        };
+        let negated = |below: u32, level: __m512| {
+            let level = _mm512_castps_si512(level);
+            _mm512_castsi512_ps(_mm512_mask_xor_epi32(level, below as u16, level, _mm512_set1_epi32(i32::MIN)))
         };
         let (scale, offset) = (_mm512_set1_ps(affine.scale), _mm512_set1_ps(affine.offset));
-        let halves = [_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes)];
-        for (out, codes) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
-            let x = _mm512_add_ps(_mm512_mul_ps(scale, level(_mm512_cvtepu8_epi32(codes))), offset);
+        let halves = [(below, _mm256_castsi256_si128(codes)), (below >> 16, _mm256_extracti128_si256::<1>(codes))];
+        for (out, (below, codes)) in out.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+            let level = negated(below, level(_mm512_cvtepu8_epi32(codes)));
+            let x = _mm512_add_ps(_mm512_mul_ps(scale, level), offset);
             // SAFETY: `out` has the 16 numbers that are written.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) };
         }
@@ -336,13 +345,16 @@ mod tests {
                 assert_eq!(found, expected, "{simd}, {n}");
             }
         }
-        #[inline(always)]
-        fn numbers(reader: impl Planes, planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) {
-            reader.place(planes, table, |code| code * code, Affine { scale: 0.7, offset: -3.0 }, out);
-        }
-        per_planes! { fn place(planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) = numbers }
-        let table = std::array::from_fn(|i| (i * i) as f32);
+        // Levels that are odd about the middle of the codes, as those of every width are.
+        let level = |n: usize, code: f32| (code - ((1_usize << n) as f32 - 1.0) / 2.0) * 0.37;
         for n in 1..=all.len() {
+            #[inline(always)]
+            fn numbers(reader: impl Planes, planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) {
+                let level = |code: f32| table[code as usize];
+                reader.place(planes, table, level, Affine { scale: 0.7, offset: -3.0 }, out);
+            }
+            per_planes! { fn place(planes: &[u32], table: &[f32; 256], out: &mut [f32; 32]) = numbers }
+            let table = std::array::from_fn(|i| level(n, i as f32));
             for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
                 let (mut found, mut expected) = ([0.0; 32], [0; 32]);
                 place(simd, &all[..n], &table, &mut found);

@@ -16,7 +16,7 @@ pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, weights:
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
     assert!(row.levels.words.len() == Layout::CURVES * 16.max(1 << BITS));
     for (g, weights) in (first..count).zip(weights) {
-        let scale = i32::from(row.group_scale[g]) * 0x0100_0100;
+        let scale = (u32::from(row.group_scale[g]) * 0x0100_0100).cast_signed();
         let curve = usize::from(row.selector[g / 4] >> (2 * (g % 4)) & 3);
         // SAFETY: the row has this group, and there are levels for each curve; `weights` is twice 16 words.
         unsafe {
