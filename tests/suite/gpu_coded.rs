@@ -92,7 +92,7 @@ impl Tokens {
 /// What the queries of each piece attend to.
 fn on_host(scheme: KvScheme, layer: Layer, tokens: &Tokens) -> Vec<Vec<f32>> {
     let rotations = layer.rotations();
-    let mut cache = Heads::new(scheme, HEADS, layer.dim, 8);
+    let mut cache = Heads::new(scheme, HEADS, layer.dim);
     let attended = pieces(tokens.n).map(|(start, n)| {
         let [keys, values, queries] = tokens.part(start..start + n);
         cache.append(NewTokens { keys: &keys, values: &values, queries: &queries }, rotations.as_ref());
