@@ -28,26 +28,27 @@ impl Machine {
     }
 }
 
-/// The program `qins`, without arguments.
-pub(crate) fn qins() -> Command {
+/// The program `qins` with arguments, built with the backend of the machine: another set of features would be another build.
+pub(crate) fn qins(machine: &Machine, command: &str) -> Command {
     let mut run = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     run.args(["run", "--locked", "--quiet", "--package", "qins", "--manifest-path"]);
     run.arg(root().join("Cargo.toml"));
+    // The default backend is in every build.
+    if machine.backend != "flex" {
+        run.args(["--features", &machine.backend]);
+    }
+    run.args(["--", command]);
     run
 }
 
 /// `qins bench --json`.
 pub(crate) fn bench(machine: &Machine) -> Command {
-    let mut run = qins();
     let backend = match &machine.backend[..] {
         "vulkan" => "wgpu",
         backend => backend,
     };
-    // The default backend is in every build, and another set of features would be another one.
-    if backend != "flex" {
-        run.args(["--features", &machine.backend]);
-    }
-    run.args(["--", "bench", "--json", "--backend", backend]);
+    let mut run = qins(machine, "bench");
+    run.args(["--json", "--backend", backend]);
     if let Some(threads) = machine.threads {
         run.args(["--threads", &threads.to_string()]);
     }

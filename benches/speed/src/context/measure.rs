@@ -72,12 +72,12 @@ pub(crate) fn measure(shapes: &Path, kv: &str, context: u32, tokens: u32, machin
 }
 
 /// A GGUF file of random weights in these shapes.
-pub(crate) fn gguf(python: &Path, shapes: &Path) -> Result<PathBuf, String> {
+pub(crate) fn gguf(python: &Path, shapes: &Path, machine: &Machine) -> Result<PathBuf, String> {
     let (model, file) = (root().join("target/bench/context-model"), root().join("target/bench/context.gguf"));
     if model.exists() {
         fs::remove_dir_all(&model).map_err(|e| format!("{}: {e}", model.display()))?;
     }
-    output(qins().args(["--", "synth", "--config"]).arg(shapes).arg("--out").arg(&model))?;
+    output(qins(machine, "synth").arg("--config").arg(shapes).arg("--out").arg(&model))?;
     let convert = root().join("benches/peers/convert.py");
     output(Command::new(python).arg(convert).arg(&model).arg(&file).args(["--type", "bf16"]))?;
     Ok(file)

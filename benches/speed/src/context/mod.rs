@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Context) -> Result<(), String> {
         }
     }
     if let Some(threads) = runs.first().map(|run| run.threads).filter(|_| options.peers) {
-        let gguf = measure::gguf(&options.python, &shapes)?;
+        let gguf = measure::gguf(&options.python, &shapes, &options.machine)?;
         for kv in &options.peer_kv {
             for context in &options.contexts {
                 runs.push(measure::llama(&options.python, &gguf, kv, *context, options.tokens, threads)?);

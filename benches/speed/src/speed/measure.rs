@@ -90,12 +90,12 @@ impl Variant {
                 if !out.exists() {
                     eprintln!("encoding {scheme}");
                     if !plain.exists() {
-                        let mut synth = qins();
-                        synth.args(["--", "synth", "--config", "phi-3.5-mini", "--blocks", &blocks, "--out"]);
+                        let mut synth = qins(&options.machine, "synth");
+                        synth.args(["--config", "phi-3.5-mini", "--blocks", &blocks, "--out"]);
                         output(synth.arg(&plain))?;
                     }
-                    let mut convert = qins();
-                    convert.args(["--", "convert", "--scheme", scheme, "--targets", "full", "--no-calibrate"]);
+                    let mut convert = qins(&options.machine, "convert");
+                    convert.args(["--scheme", scheme, "--targets", "full", "--no-calibrate"]);
                     output(convert.arg("--model").arg(&plain).arg("--out").arg(&out))?;
                 }
                 Some(out)
