@@ -66,18 +66,19 @@ enum Own {
 impl KvCache {
     /// An empty cache in `scheme`; on a GPU with capacity for `capacity` tokens.
     pub fn new(config: &ModelConfig, capacity: usize, scheme: KvScheme, device: &Device) -> Self {
-        Self::with(config, capacity, scheme, device.is_autodiff(), device)
+        Self::with(config, capacity, scheme, false, device)
     }
 
-    /// As [`new`](Self::new). Attention over a cache in `f32` on a CPU is by Burn's operations if `by_operations`, whose results can be rounded
-    /// one by one, and have gradients; or else by our own kernel, which is faster.
+    /// As [`new`](Self::new). Attention over a cache in `f32` on a CPU is by Burn's operations if each of their results is `rounded`, or
+    /// the device computes gradients; or else by our own kernel, which is faster.
     pub(crate) fn with(
         config: &ModelConfig,
         capacity: usize,
         scheme: KvScheme,
-        by_operations: bool,
+        rounded: bool,
         device: &Device,
     ) -> Self {
+        let by_operations = rounded || device.is_autodiff();
         let (heads, dim) = (config.num_key_value_heads, config.head_dim);
         let empty = || Some(Tensor::zeros([heads, capacity.max(1), dim], device));
         let store = |#[cfg_attr(not(feature = "gpu"), expect(unused))] layer: &LayerConfig| match scheme.form() {

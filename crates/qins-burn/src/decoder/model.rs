@@ -130,9 +130,7 @@ impl CausalLm for Decoder {
     }
 
     fn cache(&self, capacity: usize) -> KvCache {
-        let device = self.device();
-        let by_operations = self.precision != Precision::F32 || device.is_autodiff();
-        KvCache::with(&self.config, capacity, self.kv, by_operations, &device)
+        KvCache::with(&self.config, capacity, self.kv, self.precision != Precision::F32, &self.device())
     }
 
     fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {

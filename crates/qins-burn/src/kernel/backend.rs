@@ -8,11 +8,11 @@ use burn::backend::{
 use burn::tensor::DType;
 use burn::tensor::FloatDType;
 use qins_model::Activation;
-use qins_quant::MatrixFormat;
+use qins_quant::{MatrixFormat, kernel::GELU};
 
-/// √(2/π) and the coefficient of x³ in the approximation of GELU (Hendrycks and Gimpel, 2016).
-pub(super) const GELU_SCALE: f32 = 0.797_884_6;
-pub(super) const GELU_CUBIC: f32 = 0.044_715;
+/// √(2/π) and the coefficient of x³, of [`GELU`].
+pub(super) const GELU_SCALE: f32 = GELU[0];
+pub(super) const GELU_CUBIC: f32 = GELU[1];
 
 /// [`super::Part`] with a backend's own tensors.
 #[derive(ExtensionType)]

@@ -14,7 +14,7 @@ const SHARED: usize = 1 << 15;
 const LANES: usize = 32;
 
 /// √(2/π) and the coefficient of x³ in the approximation of GELU (Hendrycks and Gimpel, 2016).
-const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
+pub const GELU: [f32; 2] = [0.797_884_6, 0.044_715];
 
 /// RMSNorm of `x[n, width]`: each row over the root of its mean square plus `epsilon`, times `gamma[width]`.
 ///

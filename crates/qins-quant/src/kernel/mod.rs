@@ -25,7 +25,7 @@ mod row;
 mod rows;
 mod simd;
 
-pub use between::{gate_gelu, gate_silu, norm, rotate};
+pub use between::{GELU, gate_gelu, gate_silu, norm, rotate};
 pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
