@@ -29,7 +29,7 @@ pub use between::{GELU, gate_gelu, gate_silu, norm, rotate};
 pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
-pub(crate) use planes::{Affine, ByteLevels, Planes, per_planes};
+pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
 pub(crate) use prefetch::fetch_near;
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};

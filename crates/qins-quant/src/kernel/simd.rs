@@ -9,7 +9,7 @@ pub enum Simd {
     Portable,
     /// AVX2 of x86-64.
     Avx2,
-    /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI (Ice Lake, Zen 4 and later).
+    /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI, with GFNI (Ice Lake, Zen 4 and later).
     Avx512,
     /// NEON of 64-bit ARM.
     Neon,
@@ -46,6 +46,7 @@ impl Simd {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("gfni")
             }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 | Self::Avx512 => false,

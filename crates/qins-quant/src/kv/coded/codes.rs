@@ -2,9 +2,9 @@
 
 use super::{
     BLOCK,
-    trellis::{BYTE_LEVELS, BYTES, Levels, TABLES, classes},
+    trellis::{BYTE_LEVELS, BYTES, Levels, TABLES},
 };
-use crate::kernel::{Affine, Planes};
+use crate::kernel::{Affine, CodeLevels, Planes};
 
 /// Codes of a plane's word.
 pub(super) const WORD: usize = 32;
@@ -12,7 +12,7 @@ pub(super) const WORD: usize = 32;
 /// Evaluates an expression with the bits of a code as the constant `$n`, so that its loops over them are unrolled.
 macro_rules! with_bits {
     ($bits:expr, $n:ident => $body:expr) => {
-        with_bits!(@ $bits, $n => $body; 1 2 3 4 5 6 7)
+        with_bits!(@ $bits, $n => $body; 2 3 4 5 6 7)
     };
     (@ $bits:expr, $n:ident => $body:expr; $($each:literal)*) => {
         match $bits {
@@ -82,19 +82,14 @@ impl Channels<'_> {
         let Some((bits, rest)) = self.bits.split_first() else { return };
         let (own, planes) = self.planes.split_at(usize::from(*bits));
         (self.bits, self.planes) = (rest, planes);
-        let [low, high] = out.as_chunks_mut::<WORD>().0 else { return };
         if *bits == BYTES {
-            for (out, own) in [low, high].into_iter().zip(own.as_chunks::<4>().0) {
-                reader.place_bytes(bytemuck::cast_ref(own), BYTE_LEVELS, affine, out);
+            for (out, own) in out.as_chunks_mut::<WORD>().0.iter_mut().zip(own.as_chunks::<4>().0) {
+                reader.bytes(bytemuck::cast_ref(own), BYTE_LEVELS, affine, out);
             }
             return;
         }
-        let u = own[0];
-        let classes = classes(u, u << 1, u << 2);
         with_bits!(*bits, N => if let Some(own) = own.first_chunk::<N>() {
-            place(reader, classes.map(|plane| plane as u32), own.map(|plane| plane as u32), affine, low);
-            let high_word = |plane: u64| (plane >> WORD) as u32;
-            place(reader, classes.map(high_word), own.map(high_word), affine, high);
+            reader.channel(own, &levels::<N>(), affine, out);
         });
     }
 }
@@ -145,21 +140,15 @@ impl TokenCodes {
         scales: impl Iterator<Item = f32>,
         out: &mut [[f32; WORD]],
     ) {
-        let out = out.iter_mut().zip(scales.map(|scale| Affine { scale, offset: 0.0 }));
         if self.bits == BYTES {
             let own = &self.planes.as_chunks::<8>().0[word * BLOCK..];
-            for ((out, affine), own) in out.zip(own) {
-                reader.place_bytes(bytemuck::cast_ref(own), BYTE_LEVELS, affine, out);
+            for ((out, scale), own) in out.iter_mut().zip(scales).zip(own) {
+                reader.bytes(bytemuck::cast_ref(own), BYTE_LEVELS, Affine { scale, offset: 0.0 }, out);
             }
             return;
         }
-        with_bits!(self.bits, N => {
-            let own = &self.planes.as_chunks::<N>().0[word * BLOCK..];
-            let mut before = [0; 2];
-            for ((out, affine), own) in out.zip(own) {
-                place(reader, classes(own[0], before[0], before[1]), *own, affine, out);
-                before = [own[0], before[0]];
-            }
+        with_bits!(self.bits, N => if let Some(own) = self.planes.as_chunks::<N>().0.as_chunks().0.get(word) {
+            reader.tokens(own, &levels::<N>(), scales, out);
         });
     }
 
@@ -178,12 +167,9 @@ fn plane(codes: &[u8; WORD], bit: u8) -> u32 {
     (0..WORD).map(|i| u32::from(codes[i] >> bit & 1) << i).sum()
 }
 
-/// The numbers of 32 codes, from what their lowest bits mean in the trellis, and all of their bits.
+/// The levels of codes of `N` bits.
 #[inline(always)]
-fn place<const N: usize>(reader: impl Planes, classes: [u32; 2], own: [u32; N], affine: Affine, out: &mut [f32; WORD]) {
-    let mut planes = [0; 8];
-    planes[..2].copy_from_slice(&classes);
-    planes[2..=N].copy_from_slice(&own[1..]);
+fn levels<const N: usize>() -> CodeLevels<'static, impl Fn(f32) -> f32> {
     let levels = const { Levels::new(N as u8) };
-    reader.place(&planes[..=N], &TABLES[N], |index| levels.at(index), affine, out);
+    CodeLevels { table: &TABLES[N], at: move |index| levels.at(index) }
 }

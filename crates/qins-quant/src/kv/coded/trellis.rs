@@ -6,8 +6,6 @@
 //! exclusive or for 64 codes, and the search of least error is Viterbi's over four states. For Gaussian numbers and 4 bits the
 //! squared error is four fifths of that of a scale and its own sixteen levels.
 
-use std::ops::BitXor;
-
 use super::BLOCK;
 use crate::kernel::{ByteLevels, per_isa};
 
@@ -100,12 +98,6 @@ impl Levels {
     pub(super) fn byte(self, t: f32) -> u8 {
         self.nearest(self.index(t), 0.0, 1.0) as u8
     }
-}
-
-/// The lowest two bits of indices, from the lowest bits of their codes, of those before them and of those before these.
-#[inline(always)]
-pub(super) fn classes<T: Copy + BitXor<Output = T>>(u: T, before: T, earlier: T) -> [T; 2] {
-    [before, u ^ earlier]
 }
 
 /// The numbers of 16 channels that are to be coded along their tokens, as multiples of their scales.
@@ -236,7 +228,7 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Simd;
+    use crate::kernel::{Simd, planes::classes};
 
     /// Of all sequences of codes, none has less error than those that are found.
     #[test]
