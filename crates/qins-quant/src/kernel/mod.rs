@@ -30,7 +30,7 @@ pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
 pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
-pub(crate) use prefetch::fetch_near;
+pub(crate) use prefetch::fetch_part;
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;

@@ -90,10 +90,14 @@ pub(super) fn later_block(codes: &[u8], b: usize, bytes: usize) {
     }
 }
 
-/// Prefetches the cache line at `address`, which need not be valid memory, into all levels.
+/// Prefetches the memory of `n` of the `whole` equal parts of `all` from `first` on.
 #[inline(always)]
-pub(crate) fn fetch_near<T>(address: *const T) {
-    fetch::<false, T>(address);
+pub(crate) fn fetch_part<T>(all: &[T], first: usize, n: usize, whole: usize) {
+    let bytes = size_of_val(all);
+    let [start, end] = [first, first + n].map(|part| part * bytes / whole.max(1));
+    for byte in (start..end).step_by(64) {
+        fetch::<false, T>(all.as_ptr().wrapping_byte_add(byte));
+    }
 }
 
 /// Prefetches the cache line at `address`, which need not be valid memory; does nothing on other architectures than x86-64.

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     BLOCK, Rotations,
+    block::Block,
     coded::hadamard,
     heads::Head,
     products::{add_values, scores},
@@ -64,7 +65,7 @@ pub(super) fn attend(
         .collect();
     let pass = |blocks: Range<usize>| {
         let mut pass = Pass::new(head, queries, dim, span, rotations);
-        blocks.for_each(|block| pass.block(block));
+        pass.blocks(blocks);
         pass.running
     };
     let mut parts: Vec<Running> = match &parts[..] {
@@ -155,25 +156,37 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn block(&mut self, block: usize) {
-        let start = block * BLOCK;
-        let n = BLOCK.min(self.span.start + self.span.n - start);
+    fn blocks(&mut self, indices: Range<usize>) {
         // What was dropped is attended to by no query.
-        let Some(block) = self.head.block(block) else { return };
+        let blocks: Vec<(usize, Block<'_>)> =
+            indices.filter_map(|index| Some((index, self.head.block(index)?))).collect();
+        if let Some((_, first)) = blocks.first() {
+            first.fetch_keys(0, self.dim);
+            first.fetch_values(0, self.dim);
+        }
+        for (i, (index, block)) in blocks.iter().enumerate() {
+            self.block(*index, *block, blocks.get(i + 1).map(|(_, block)| *block));
+        }
+    }
+
+    /// Of the next block the memory is fetched meanwhile: each is too short for the hardware to see that it is read in order.
+    fn block(&mut self, index: usize, block: Block<'_>, next: Option<Block<'_>>) {
+        let start = index * BLOCK;
+        let n = BLOCK.min(self.span.start + self.span.n - start);
         let queries = match self.rotations {
             // A query at p and a key at start + i turn against each other by p − start − i.
             Some(rotations) if block.is_unrotated() && start > 0 => {
                 self.turned.clear();
                 self.turned.extend_from_slice(self.queries);
-                rotations.rotate_back(&mut self.turned, self.dim, start);
+                rotations.rotate_back(&mut self.turned, self.dim, index);
                 &self.turned[..]
             }
             _ => self.queries,
         };
-        scores(self.simd, block, self.rotations, queries, &mut self.scores);
+        scores(self.simd, block, next, self.rotations, queries, &mut self.scores);
         self.running.weigh(self.simd, &mut self.scores, start, self.span, self.dim);
         let out = &mut self.running.outs[usize::from(block.is_transformed())];
-        add_values(self.simd, block, n, &self.scores, out);
+        add_values(self.simd, block, next, n, &self.scores, out);
     }
 }
 

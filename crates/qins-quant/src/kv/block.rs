@@ -62,4 +62,22 @@ impl<'a> Block<'a> {
             Self::Closed(block) => block.values(reader, first, out),
         }
     }
+
+    /// Fetches the memory of `n` channels of keys from `first` on, for later.
+    #[inline(always)]
+    pub(super) fn fetch_keys(self, first: usize, n: usize) {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.fetch_keys(first, n),
+            Self::Closed(block) => block.fetch_keys(first, n),
+        }
+    }
+
+    /// Fetches the memory of `n` channels of values from `first` on, for later.
+    #[inline(always)]
+    pub(super) fn fetch_values(self, first: usize, n: usize) {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.fetch_values(first, n),
+            Self::Closed(block) => block.fetch_values(first, n),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range};
 use half::{bf16, f16};
 
 use super::{BLOCK, GROUP, Rotations, block::Block};
-use crate::{FloatDtype, dtype::widen_half, kernel::fetch_near};
+use crate::{FloatDtype, dtype::widen_half, kernel::fetch_part};
 
 impl FloatDtype {
     /// The largest magnitude of a number.
@@ -136,10 +136,7 @@ impl FloatBlock {
     #[inline(always)]
     pub(super) fn stored_keys(&self, first: usize, n: usize) -> Option<&[[f32; BLOCK]]> {
         match &self.keys {
-            Numbers::F32(all) => {
-                self.keys.fetch((first + n) * BLOCK, n * BLOCK);
-                Some(&all.as_chunks().0[first..first + n])
-            }
+            Numbers::F32(all) => Some(&all.as_chunks().0[first..first + n]),
             Numbers::F16(_) | Numbers::Bf16(_) => None,
         }
     }
@@ -157,6 +154,18 @@ impl FloatBlock {
         for (token, out) in out.iter_mut().enumerate() {
             self.values.read_group(first * BLOCK + token * width, width, out);
         }
+    }
+
+    /// As [`Block::fetch_keys`].
+    #[inline(always)]
+    pub(super) fn fetch_keys(&self, first: usize, n: usize) {
+        self.keys.fetch(first, n, self.dim);
+    }
+
+    /// As [`Block::fetch_values`].
+    #[inline(always)]
+    pub(super) fn fetch_values(&self, first: usize, n: usize) {
+        self.values.fetch(first, n, self.dim);
     }
 }
 
@@ -196,7 +205,6 @@ impl Numbers {
 
     #[inline(always)]
     fn read(&self, which: Range<usize>, out: &mut [f32]) {
-        self.fetch(which.end, which.len());
         match self {
             Self::F32(all) => out.copy_from_slice(&all[which]),
             Self::F16(all) => widen(&all[which], out, widen_half::<false>),
@@ -204,15 +212,12 @@ impl Numbers {
         }
     }
 
-    /// Prefetches `n` numbers from `first` on.
+    /// Fetches the memory of `n` channels of `dim` from `first` on.
     #[inline(always)]
-    fn fetch(&self, first: usize, n: usize) {
-        let (start, size) = match self {
-            Self::F32(all) => (all.as_ptr().cast::<u8>(), size_of::<f32>()),
-            Self::F16(all) | Self::Bf16(all) => (all.as_ptr().cast(), size_of::<u16>()),
-        };
-        for byte in (first * size..(first + n) * size).step_by(64) {
-            fetch_near(start.wrapping_add(byte));
+    fn fetch(&self, first: usize, n: usize, dim: usize) {
+        match self {
+            Self::F32(all) => fetch_part(all, first, n, dim),
+            Self::F16(all) | Self::Bf16(all) => fetch_part(all, first, n, dim),
         }
     }
 
@@ -223,7 +228,6 @@ impl Numbers {
             return self.read(start..start + width, &mut out[..width]);
         }
         let group = start..start + GROUP;
-        self.fetch(start + BLOCK * GROUP, GROUP);
         match self {
             Self::F32(all) => out.copy_from_slice(&all[group]),
             Self::F16(all) => widen_group(&all[group], out, widen_half::<false>),

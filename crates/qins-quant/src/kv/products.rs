@@ -10,13 +10,14 @@ const TILE: usize = 16;
 
 per_planes! {
     /// `scores[rows, BLOCK] = queries[rows, dim] · keys[BLOCK, dim]ᵀ`. Keys that are not rotated are, by their places in the block.
-    pub(super) fn scores(block: Block<'_>, rotations: Option<&Rotations>, queries: &[f32], scores: &mut [f32]) = all_scores
+    pub(super) fn scores(block: Block<'_>, next: Option<Block<'_>>, rotations: Option<&Rotations>, queries: &[f32], scores: &mut [f32]) = all_scores
 }
 
 #[inline(always)]
 fn all_scores(
     reader: impl Planes,
     block: Block<'_>,
+    next: Option<Block<'_>>,
     rotations: Option<&Rotations>,
     queries: &[f32],
     scores: &mut [f32],
@@ -28,6 +29,10 @@ fn all_scores(
     for first in (0..pairs).step_by(TILE) {
         let n = TILE.min(pairs - first);
         let (ones, others) = (&mut ones[..n], &mut others[..n]);
+        if let Some(next) = next {
+            next.fetch_keys(first, n);
+            next.fetch_keys(pairs + first, n);
+        }
         if let Some(rotations) = turned_here {
             block.keys(reader, first, ones);
             block.keys(reader, pairs + first, others);
@@ -41,6 +46,9 @@ fn all_scores(
     }
     for first in (2 * pairs..dim).step_by(TILE) {
         let ones = &mut ones[..TILE.min(dim - first)];
+        if let Some(next) = next {
+            next.fetch_keys(first, ones.len());
+        }
         add_channels(reader, &queries[first..], dim, tile(reader, block, first, ones), scores);
     }
 }
@@ -79,15 +87,25 @@ fn add_channels(reader: impl Planes, queries: &[f32], dim: usize, channels: &[[f
 
 per_planes! {
     /// `out[rows, dim] += weights[rows, BLOCK] · values[BLOCK, dim]`, of the first `n` tokens.
-    pub(super) fn add_values(block: Block<'_>, n: usize, weights: &[f32], out: &mut [f32]) = add_all_values
+    pub(super) fn add_values(block: Block<'_>, next: Option<Block<'_>>, n: usize, weights: &[f32], out: &mut [f32]) = add_all_values
 }
 
 #[inline(always)]
-fn add_all_values(reader: impl Planes, block: Block<'_>, n: usize, weights: &[f32], out: &mut [f32]) {
+fn add_all_values(
+    reader: impl Planes,
+    block: Block<'_>,
+    next: Option<Block<'_>>,
+    n: usize,
+    weights: &[f32],
+    out: &mut [f32],
+) {
     let dim = block.dim();
     let mut tile = [[0.0; GROUP]; BLOCK];
     let tile = &mut tile[..n];
     for first in (0..dim).step_by(GROUP) {
+        if let Some(next) = next {
+            next.fetch_values(first, GROUP.min(dim - first));
+        }
         block.values(reader, first, tile);
         let mut add = Group { first, dim, tile, out };
         let (mut row, rows) = (0, weights.len() / BLOCK);
@@ -193,8 +211,8 @@ mod tests {
         /// Scores, and values added to queries, of the first `rows` queries.
         fn products(&self, simd: Simd, block: Block<'_>, rows: usize) -> [Vec<f32>; 2] {
             let (mut found, mut out) = (vec![0.0; rows * BLOCK], self.queries[..rows * DIM].to_vec());
-            scores(simd, block, Some(&self.rotations), &self.queries[..rows * DIM], &mut found);
-            add_values(simd, block, BLOCK, &self.weights[..rows * BLOCK], &mut out);
+            scores(simd, block, None, Some(&self.rotations), &self.queries[..rows * DIM], &mut found);
+            add_values(simd, block, None, BLOCK, &self.weights[..rows * BLOCK], &mut out);
             [found, out]
         }
     }

@@ -12,6 +12,8 @@ pub struct Rotations {
     sin: Vec<f32>,
     /// Those of the first [`BLOCK`] positions, `[pairs, BLOCK]`.
     within: [Vec<f32>; 2],
+    /// cos and −sin of the first position of each block, without the scaling: `[blocks, 2·pairs]`.
+    back: Vec<f32>,
 }
 
 impl Rotations {
@@ -32,6 +34,11 @@ impl Rotations {
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.cos() * self.scaling, a.sin() * self.scaling)).unzip();
         self.cos.extend(cos);
         self.sin.extend(sin);
+        let blocks = self.back.len() / (2 * self.pairs()).max(1)..positions.div_ceil(BLOCK);
+        for start in blocks.map(|block| (block * BLOCK) as f32) {
+            let angles = || self.frequencies.iter().map(move |f| start * f);
+            self.back.extend(angles().map(f32::cos).chain(angles().map(|a| -a.sin())));
+        }
     }
 
     /// The number of pairs of channels.
@@ -64,12 +71,11 @@ impl Rotations {
         }
     }
 
-    /// Rotates vectors `[n, dim]` back by the angles of one position, without the scaling.
-    pub(super) fn rotate_back(&self, vectors: &mut [f32], dim: usize, position: usize) {
-        let [cos, sin] = self.tables(position, 1);
-        let back = |table: &[f32], sign: f32| -> Vec<f32> { table.iter().map(|x| sign * x / self.scaling).collect() };
-        let (cos, sin) = (back(cos, 1.0), back(sin, -1.0));
-        vectors.chunks_exact_mut(dim).for_each(|vector| turn(vector, &cos, &sin));
+    /// Rotates vectors `[n, dim]` back by the angles of the first position of a block, without the scaling.
+    pub(super) fn rotate_back(&self, vectors: &mut [f32], dim: usize, block: usize) {
+        let pairs = self.pairs();
+        let (cos, sin) = self.back[2 * pairs * block..][..2 * pairs].split_at(pairs);
+        vectors.chunks_exact_mut(dim).for_each(|vector| turn(vector, cos, sin));
     }
 
     /// Rotates pairs from `first` on by their places in a block: one channel of each in `ones`, the other in `others`, a number for each token.

@@ -38,4 +38,16 @@ impl ClosedBlock<'_> {
             out.iter_mut().zip(&sink[first..]).for_each(|(out, x)| *out = *x);
         }
     }
+
+    /// As [`Block::fetch_keys`](crate::kv::block::Block::fetch_keys).
+    #[inline(always)]
+    pub(in crate::kv) fn fetch_keys(self, first: usize, n: usize) {
+        self.keys.fetch(first, n);
+    }
+
+    /// As [`Block::fetch_values`](crate::kv::block::Block::fetch_values).
+    #[inline(always)]
+    pub(in crate::kv) fn fetch_values(self, first: usize, n: usize) {
+        self.values.fetch(first, n, self.dim());
+    }
 }

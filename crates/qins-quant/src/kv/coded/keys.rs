@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     dtype::widen_half,
-    kernel::{Affine, Planes, Simd},
+    kernel::{Affine, Planes, Simd, fetch_part},
     kv::softmax::worse,
 };
 
@@ -121,6 +121,16 @@ impl KeyBlock {
             let offset = widen_half::<false>(base.to_bits()) + scale * (f32::from(*offset) * OFFSET);
             codes.read(reader, Affine { scale, offset }, out);
         }
+    }
+
+    /// Fetches the memory of about `n` channels from `first` on.
+    #[inline(always)]
+    pub(super) fn fetch(&self, first: usize, n: usize) {
+        let dim = self.scales.len();
+        fetch_part(self.codes.planes(), first, n, dim);
+        fetch_part(self.codes.bits(), first, n, dim);
+        fetch_part(&self.scales, first, n, dim);
+        fetch_part(&self.offsets, first, n, dim);
     }
 
     pub(super) fn bytes(&self) -> usize {

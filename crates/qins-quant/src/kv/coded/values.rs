@@ -8,7 +8,7 @@ use super::{
     trellis::{BYTES, LANES, Levels, Search, find_codes},
 };
 use crate::{
-    kernel::{Planes, Simd, per_isa},
+    kernel::{Planes, Simd, fetch_part, per_isa},
     kv::softmax::worse,
 };
 
@@ -73,6 +73,13 @@ impl ValueBlock {
     pub(super) fn read(&self, reader: impl Planes, group: usize, out: &mut [[f32; GROUP]]) {
         let scales = self.scales.iter().skip(group).step_by(self.scales.len() / BLOCK);
         self.codes.read(reader, group, scales.map(|bits| scale(*bits)), out);
+    }
+
+    /// Fetches the memory of `n` channels of `dim` from `first` on.
+    #[inline(always)]
+    pub(super) fn fetch(&self, first: usize, n: usize, dim: usize) {
+        fetch_part(self.codes.planes(), first, n, dim);
+        fetch_part(&self.scales, first, n, dim);
     }
 
     pub(super) fn bytes(&self) -> usize {
