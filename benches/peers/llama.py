@@ -54,6 +54,8 @@ TYPES = {
     "bf16": (LlamaFileType.MOSTLY_BF16, Kind.BF16),
     "q8_0": (LlamaFileType.MOSTLY_Q8_0, Kind.Q8_0),
     "q4_k_m": (LlamaFileType.MOSTLY_Q4_K_M, Kind.Q4_K),
+    "q4_k_s": (LlamaFileType.MOSTLY_Q4_K_S, Kind.Q4_K),
+    "iq4_xs": (LlamaFileType.MOSTLY_IQ4_XS, Kind.IQ4_XS),
 }
 
 
@@ -61,21 +63,23 @@ def tensors(file_type, blocks):
     """Name, shape and type of every tensor, in the order of the file."""
     kind = TYPES[file_type][1]
 
-    def more_bits(block):
-        """llama-quant.cpp, `use_more_bits`: what Q4_K_M stores as Q6_K, of attn_qkv and of ffn_down."""
+    def more_bits(block, name):
+        """As llama-quant.cpp has it, with an importance matrix, of attn_qkv and of ffn_down."""
         first, last = blocks // 8, 7 * blocks // 8
-        return Kind.Q6_K if kind == Kind.Q4_K and (block < first or block >= last or (block - first) % 3 == 2) else kind
+        if file_type == "q4_k_m" and (block < first or block >= last or (block - first) % 3 == 2):
+            return Kind.Q6_K
+        return Kind.Q5_K if file_type == "q4_k_s" and name == "ffn_down" and block < first else kind
 
     yield "token_embd.weight", (VOCAB, HIDDEN), kind
     for n in range(blocks):
         yield f"blk.{n}.attn_norm.weight", (HIDDEN,), Kind.F32
-        yield f"blk.{n}.attn_qkv.weight", (3 * HEADS * HEAD_DIM, HIDDEN), more_bits(n)
+        yield f"blk.{n}.attn_qkv.weight", (3 * HEADS * HEAD_DIM, HIDDEN), more_bits(n, "attn_qkv")
         yield f"blk.{n}.attn_output.weight", (HIDDEN, HEADS * HEAD_DIM), kind
         yield f"blk.{n}.ffn_norm.weight", (HIDDEN,), Kind.F32
         yield f"blk.{n}.ffn_up.weight", (2 * INTERMEDIATE, HIDDEN), kind
-        yield f"blk.{n}.ffn_down.weight", (HIDDEN, INTERMEDIATE), more_bits(n)
+        yield f"blk.{n}.ffn_down.weight", (HIDDEN, INTERMEDIATE), more_bits(n, "ffn_down")
     yield "output_norm.weight", (HIDDEN,), Kind.F32
-    yield "output.weight", (VOCAB, HIDDEN), Kind.Q6_K if kind == Kind.Q4_K else kind
+    yield "output.weight", (VOCAB, HIDDEN), Kind.Q6_K if kind in (Kind.Q4_K, Kind.IQ4_XS) else kind
 
 
 def stored_bytes(shape, kind):
@@ -97,9 +101,12 @@ def random_tensor(rng, shape, kind):
     f16 = lambda scale: (scale * rng.uniform(0.9, 1.1, (len(data), 1))).astype(np.float16).view(np.uint8)
     if kind == Kind.Q8_0:  # f16 d, 32 x i8
         data[:, :2] = f16(2.7e-4)
-    elif kind == Kind.Q4_K:  # f16 d, f16 dmin, 8 scales and 8 minima of 6 bits in 12 bytes, 256 x u4
-        data[:, :2] = d = f16(1.2e-4)
-        data[:, 2:4] = (d.view(np.float16) * np.float16(7.5)).view(np.uint8)
+    elif kind == Kind.IQ4_XS:  # f16 d, 8 scales of 6 bits in 6 bytes, 256 x u4
+        data[:, :2] = f16(1.7e-5)
+    elif kind in (Kind.Q4_K, Kind.Q5_K):  # f16 d, f16 dmin, 8 scales and 8 minima of 6 bits in 12 bytes, 256 x u4 or u5
+        scale, middle = (1.2e-4, 7.5) if kind == Kind.Q4_K else (6e-5, 15.5)
+        data[:, :2] = d = f16(scale)
+        data[:, 2:4] = (d.view(np.float16) * np.float16(middle)).view(np.uint8)
         # Minima alike the scales, so that every group has mean 0.
         data[:, 8:12] = data[:, 4:8]
         data[:, 12:16] = data[:, 12:16] % 16 * 17
