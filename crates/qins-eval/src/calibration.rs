@@ -114,7 +114,7 @@ pub fn texts_of(text: &str, name: &str, reader: &TextReader, config: &ModelConfi
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, fs, path::PathBuf};
 
     use super::*;
     use crate::eval_set;
@@ -140,6 +140,13 @@ mod tests {
         file.lines().map(texts).collect()
     }
 
+    /// The texts that benches evaluate on.
+    fn texts_of_benches() -> Vec<String> {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/quality/texts");
+        let all = ["novel", "rust", "python", "manual", "europe", "asia"];
+        all.map(|name| fs::read_to_string(dir.join(name).with_extension("txt")).unwrap()).into()
+    }
+
     #[test]
     fn calibration_and_evaluation_share_no_text() {
         const WORDS: usize = 6;
@@ -148,8 +155,11 @@ mod tests {
         let own = sequences(&[TEXT.1, &calibrated.join("\n")].concat(), WORDS);
         let of_evaluation = sequences(&[eval_set::TEXT.1, &evaluated.join("\n")].concat(), WORDS);
         assert!(own.len() > 4000 && of_evaluation.len() > 10_000);
-        let shared: Vec<_> = own.intersection(&of_evaluation).collect();
-        assert!(shared.is_empty(), "{shared:?}");
+        let of_benches = texts_of_benches().into_iter().map(|text| sequences(&text, WORDS));
+        for evaluated in of_benches.chain([of_evaluation.clone()]) {
+            let shared: Vec<_> = own.intersection(&evaluated).collect();
+            assert!(shared.is_empty(), "{shared:?}");
+        }
         // Short prompts have no sequence of so many words.
         for prompt in &calibrated {
             let same = evaluated.iter().find(|other| other.starts_with(prompt) || prompt.starts_with(*other));

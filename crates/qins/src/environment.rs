@@ -36,6 +36,12 @@ pub(crate) fn memory(name: &str) -> Option<u64> {
     bytes(&field("/proc/meminfo", name)?)
 }
 
+/// Linux's setting of transparent huge pages: `always`, `madvise`, as the allocator asks, or `never`.
+pub(crate) fn huge_pages() -> Option<String> {
+    let settings = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    Some(settings.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
 fn bytes(kib: &str) -> Option<u64> {
     kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

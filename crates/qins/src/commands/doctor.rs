@@ -12,7 +12,10 @@ use qins_burn::{Adapter, Backend, adapters};
 use qins_quant::kernel::Simd;
 use serde::Serialize;
 
-use crate::{Outcome, environment::memory};
+use crate::{
+    Outcome,
+    environment::{huge_pages, memory},
+};
 
 /// Show the backends, instruction sets and GPUs of this machine, and which are used and why.
 #[derive(Debug, Args)]
@@ -42,6 +45,8 @@ struct Findings {
     /// Of the machine, where the system reports it.
     memory_bytes: Option<u64>,
     available_memory_bytes: Option<u64>,
+    /// The system's setting of transparent huge pages, which weights are kept in unless it is `never`.
+    huge_pages: Option<String>,
     simd: Instructions,
     backends: Vec<BackendFindings>,
     /// The adapters that `wgpu` finds, where it is in this build.
@@ -74,6 +79,7 @@ impl Doctor {
             threads: rayon::current_num_threads(),
             memory_bytes: memory("MemTotal"),
             available_memory_bytes: memory("MemAvailable"),
+            huge_pages: huge_pages(),
             simd: Instructions { used: Simd::chosen()?.name(), available },
             backends: Backend::ALL.into_iter().map(|backend| examine(backend, &adapters)).collect(),
             adapters,
@@ -128,6 +134,10 @@ impl Findings {
         writeln!(out, "kernels   {} (also available: {})", self.simd.used, others.join(", "))?;
         if let (Some(all), Some(free)) = (self.memory_bytes, self.available_memory_bytes) {
             writeln!(out, "memory    {}, {} available", HumanBytes(all), HumanBytes(free))?;
+        }
+        if let Some(setting) = &self.huge_pages {
+            let kept = if setting == "never" { "are not" } else { "are" };
+            writeln!(out, "pages     weights {kept} kept in huge pages: the system's setting is `{setting}`")?;
         }
         writeln!(out)?;
         for BackendFindings { name, usable, why, .. } in &self.backends {

@@ -19,6 +19,15 @@ fn machine_and_backends_are_listed() {
         assert!(!backend["why"].as_str().unwrap().is_empty(), "{backend}");
     }
     assert_eq!(backends[0]["usable"], true);
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    match findings["huge_pages"].as_str() {
+        Some(found) => {
+            assert!(setting.unwrap().contains(&format!("[{found}]")), "{found}");
+            let kept = if found == "never" { "weights are not kept" } else { "weights are kept" };
+            assert!(text.contains(kept), "{text}");
+        }
+        None => assert!(setting.is_err() && !text.contains("weights are"), "{text}"),
+    }
     assert!(findings["threads"].as_u64().unwrap() > 0);
     assert!(findings["simd"]["available"].as_array().unwrap().contains(&findings["simd"]["used"]));
 }
