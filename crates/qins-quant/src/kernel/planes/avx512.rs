@@ -72,7 +72,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Of indices of `n` bits and the highest one, where `at(i, bit)` has bit `bit` of indices 8·i to 8·i + 7, and `zero` zeros.
+    /// Of indices of `n` bits and the highest one: byte `places[i][bit]` has bit `bit` of indices 8·i to 8·i + 7, and byte `zero` zeros.
     const fn new(n: usize, places: &[[u8; 8]; 8], zero: u8) -> Self {
         let mut bytes = [zero; 64];
         let mut i = 0;
@@ -121,7 +121,7 @@ impl Rows {
     }
 }
 
-/// The words of `words` that are at the place `at` of each `n`.
+/// The words in place `at` of two tokens, `n` words each.
 const fn every(n: usize, at: usize) -> u16 {
     (1 << at | 1 << (n + at)) as u16
 }
