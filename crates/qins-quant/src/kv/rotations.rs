@@ -12,7 +12,7 @@ pub struct Rotations {
     sin: Vec<f32>,
     /// Those of the first [`BLOCK`] positions, `[pairs, BLOCK]`.
     within: [Vec<f32>; 2],
-    /// cos and −sin of the first position of each block, without the scaling: `[blocks, 2·pairs]`.
+    /// Those of the first position of each block, back and without the scaling: `[blocks, 2·pairs]`, each row cos and then sin.
     back: Vec<f32>,
 }
 
@@ -35,10 +35,7 @@ impl Rotations {
         self.cos.extend(cos);
         self.sin.extend(sin);
         let blocks = self.back.len() / (2 * self.pairs()).max(1)..positions.div_ceil(BLOCK);
-        for start in blocks.map(|block| (block * BLOCK) as f32) {
-            let angles = || self.frequencies.iter().map(move |f| start * f);
-            self.back.extend(angles().map(f32::cos).chain(angles().map(|a| -a.sin())));
-        }
+        self.back.extend(blocks.flat_map(|block| row(&self.frequencies, -((block * BLOCK) as f32), 1.0)));
     }
 
     /// The number of pairs of channels.
@@ -55,10 +52,7 @@ impl Rotations {
     /// For attention by blocks, `[BLOCK + blocks, 2·pairs]`, each row cos and then sin: first of the places within a block, times the scaling, by which
     /// its keys are rotated; then of the first position of each block, without it, by which queries are rotated back.
     pub fn by_block(&self, blocks: usize) -> Vec<f32> {
-        let row = |position: usize, scaling: f32| {
-            let angles = move || self.frequencies.iter().map(move |f| position as f32 * f);
-            angles().map(move |a| a.cos() * scaling).chain(angles().map(move |a| a.sin() * scaling))
-        };
+        let row = |position: usize, scaling: f32| row(&self.frequencies, position as f32, scaling);
         let places = (0..BLOCK).flat_map(|place| row(place, self.scaling));
         places.chain((0..blocks).flat_map(|block| row(block * BLOCK, 1.0))).collect()
     }
@@ -88,6 +82,12 @@ impl Rotations {
             }
         }
     }
+}
+
+/// cos and then sin of the angles of a position, times the scaling.
+fn row(frequencies: &[f32], position: f32, scaling: f32) -> impl Iterator<Item = f32> {
+    let angles = move || frequencies.iter().map(move |f| position * f);
+    angles().map(move |a| a.cos() * scaling).chain(angles().map(move |a| a.sin() * scaling))
 }
 
 fn turn(vector: &mut [f32], cos: &[f32], sin: &[f32]) {
