@@ -27,6 +27,9 @@ pub(super) struct Activations {
     values: Vec<Block>,
     /// One entry per half block, or empty.
     bytes: Vec<Bytes>,
+    /// One entry per block, or empty: for each even group of 32, then each odd one, −128·Σ value. Adding this makes up for levels
+    /// that are stored 128 too large.
+    sums: Vec<[i32; 8]>,
     steps: Vec<f32>,
     blocks: usize,
 }
@@ -37,6 +40,8 @@ pub(super) struct ActivationRow<'a> {
     pub(super) values: &'a [Block],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) bytes: &'a [Bytes],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX2 reads them"))]
+    pub(super) sums: &'a [[i32; 8]],
     pub(super) steps: &'a [f32],
 }
 
@@ -66,7 +71,7 @@ impl Activations {
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
             .for_each(|((values, steps), x)| round_row(simd, x, values, steps));
-        Self { values, bytes: Vec::new(), steps, blocks }
+        Self { values, bytes: Vec::new(), sums: Vec::new(), steps, blocks }
     }
 
     /// Computes the bytes of the values as well.
@@ -76,15 +81,12 @@ impl Activations {
         bytes(simd, &self.values, &mut self.bytes);
     }
 
-    /// Exchanges eights of columns in each two groups of 32, so that the same eight of both lie side by side.
+    /// Rearranges the columns of each two groups of 32, and computes their sums as well: of the first sixteen of both the even
+    /// columns, eight and eight, then the odd ones, and the same of the last sixteen.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn pair(&mut self) {
-        for groups in self.values.iter_mut().flat_map(|block| block.0.as_chunks_mut::<64>().0) {
-            let eights = *groups;
-            for (i, to) in groups.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                to.copy_from_slice(&eights[i % 2 * 32 + i / 2 * 8..][..8]);
-            }
-        }
+    pub(super) fn pair(&mut self, simd: Simd) {
+        self.sums = vec![[0; 8]; self.values.len()];
+        paired(simd, &mut self.values, &mut self.sums);
     }
 
     /// All rows.
@@ -99,6 +101,7 @@ impl Activations {
         ActivationRow {
             values: &self.values[first..end],
             bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
+            sums: self.sums.get(first..end).unwrap_or_default(),
             steps: &self.steps[first..end],
         }
     }
@@ -180,6 +183,30 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
             }
             for (offset, sum) in bytes.offset[4 * g..].iter_mut().zip(sums) {
                 *offset = -128 * sum;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+per_isa! {
+    fn paired(values: &mut [Block], sums: &mut [[i32; 8]]) = paired_inlined
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn paired_inlined(values: &mut [Block], sums: &mut [[i32; 8]]) {
+    for (values, sums) in values.iter_mut().zip(sums) {
+        for (g, group) in values.0.as_chunks::<32>().0.iter().enumerate() {
+            sums[g % 2 * 4 + g / 2] = -128 * group.iter().map(|value| i32::from(*value)).sum::<i32>();
+        }
+        for groups in values.0.as_chunks_mut::<64>().0 {
+            let columns = *groups;
+            for (v, to) in groups.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let first = v / 2 * 16 + v % 2;
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = columns[i / 8 * 32 + first + i % 8 * 2];
+                }
             }
         }
     }

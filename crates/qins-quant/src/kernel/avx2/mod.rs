@@ -6,6 +6,7 @@ mod bytes;
 mod columns;
 mod companded;
 mod groups;
+mod lanes;
 mod panel;
 
 use core::arch::x86_64::*;
@@ -44,7 +45,7 @@ impl Isa for Avx2 {
 
     fn arrange(self, w: &Matrix<'_>, x: &mut Activations) {
         if w.has_byte_levels() {
-            x.pair();
+            x.pair(Self::SIMD);
         }
     }
 
