@@ -81,12 +81,13 @@ impl Activations {
         bytes(simd, &self.values, &mut self.bytes);
     }
 
-    /// Rearranges the columns of each two groups of 32, and computes their sums as well: of the first sixteen of both the even
-    /// columns, eight and eight, then the odd ones, and the same of the last sixteen.
+    /// Rearranges the columns of each two groups of 32, and computes their sums as well. Of the first sixteen of both groups come the
+    /// even columns, eight and eight, then the odd ones; or, `as_bytes` and value = 256·high + low, all high bytes, sixteen and
+    /// sixteen, then the low ones. The same of the last sixteen follows.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn pair(&mut self, simd: Simd) {
+    pub(super) fn pair(&mut self, simd: Simd, as_bytes: bool) {
         self.sums = vec![[0; 8]; self.values.len()];
-        paired(simd, &mut self.values, &mut self.sums);
+        paired(simd, as_bytes, &mut self.values, &mut self.sums);
     }
 
     /// All rows.
@@ -190,12 +191,12 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
 
 #[cfg(target_arch = "x86_64")]
 per_isa! {
-    fn paired(values: &mut [Block], sums: &mut [[i32; 8]]) = paired_inlined
+    fn paired(as_bytes: bool, values: &mut [Block], sums: &mut [[i32; 8]]) = paired_inlined
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn paired_inlined(values: &mut [Block], sums: &mut [[i32; 8]]) {
+fn paired_inlined(as_bytes: bool, values: &mut [Block], sums: &mut [[i32; 8]]) {
     for (values, sums) in values.iter_mut().zip(sums) {
         for (g, group) in values.0.as_chunks::<32>().0.iter().enumerate() {
             sums[g % 2 * 4 + g / 2] = -128 * group.iter().map(|value| i32::from(*value)).sum::<i32>();
@@ -203,9 +204,20 @@ fn paired_inlined(values: &mut [Block], sums: &mut [[i32; 8]]) {
         for groups in values.0.as_chunks_mut::<64>().0 {
             let columns = *groups;
             for (v, to) in groups.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let first = v / 2 * 16 + v % 2;
                 for (i, to) in to.iter_mut().enumerate() {
-                    *to = columns[i / 8 * 32 + first + i % 8 * 2];
+                    let (first, group) = (v / 2 * 16, i / 8 * 32);
+                    *to = if as_bytes {
+                        let [a, b] = [0, 1].map(|next| columns[group + first + i % 8 * 2 + next]);
+                        let [low_a, low_b] = [a as i8, b as i8];
+                        let [a, b] = if v % 2 == 0 {
+                            [(a, low_a), (b, low_b)].map(|(value, low)| (value.wrapping_sub(i16::from(low)) >> 8) as u8)
+                        } else {
+                            [low_a, low_b].map(i8::cast_unsigned)
+                        };
+                        i16::from_le_bytes([a, b])
+                    } else {
+                        columns[group + first + v % 2 + i % 8 * 2]
+                    };
                 }
             }
         }

@@ -36,14 +36,16 @@ pub(super) fn product(simd: Simd, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], 
     match simd {
         Simd::Portable => product_on(Portable, w, shape, x, y),
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx2 => product_on(Avx2::new(), w, shape, x, y),
+        Simd::Avx2 => product_on(Avx2::<false>::new(), w, shape, x, y),
+        #[cfg(target_arch = "x86_64")]
+        Simd::AvxVnni => product_on(Avx2::<true>::new(), w, shape, x, y),
         #[cfg(target_arch = "x86_64")]
         Simd::Avx512 => product_on(Avx512::new(), w, shape, x, y),
         #[cfg(target_arch = "aarch64")]
         Simd::Neon => product_on(Neon, w, shape, x, y),
         // No machine of this architecture has these. All instruction sets give the same bits.
         #[cfg(not(target_arch = "x86_64"))]
-        Simd::Avx2 | Simd::Avx512 => product_on(Portable, w, shape, x, y),
+        Simd::Avx2 | Simd::AvxVnni | Simd::Avx512 => product_on(Portable, w, shape, x, y),
         #[cfg(not(target_arch = "aarch64"))]
         Simd::Neon => product_on(Portable, w, shape, x, y),
     }

@@ -9,6 +9,8 @@ pub enum Simd {
     Portable,
     /// AVX2 of x86-64.
     Avx2,
+    /// AVX2 with AVX-VNNI (Alder Lake, Zen 5 and later).
+    AvxVnni,
     /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI, with GFNI (Ice Lake, Zen 4 and later).
     Avx512,
     /// NEON of 64-bit ARM.
@@ -17,7 +19,7 @@ pub enum Simd {
 
 impl Simd {
     /// All instruction sets; of those a machine has, the last is the widest.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Neon];
 
     /// The environment variable that overrides the choice of the widest.
     pub const VARIABLE: &'static str = "QINS_SIMD";
@@ -27,6 +29,7 @@ impl Simd {
         match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Neon => "neon",
         }
@@ -39,6 +42,8 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c"),
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -49,7 +54,7 @@ impl Simd {
                     && is_x86_feature_detected!("gfni")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
             Self::Neon => cfg!(target_arch = "aarch64"),
         }
     }
@@ -122,7 +127,7 @@ macro_rules! per_isa {
                 }
                 match simd {
                     // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
-                    $crate::kernel::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernel::Simd::Avx2 | $crate::kernel::Simd::AvxVnni => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::Simd::Avx512 => return unsafe { avx512($($arg),*) },
                     // Both are part of the architecture's baseline, where they are available.

@@ -91,7 +91,7 @@ fn instruction_set_does_not_change_generated_tokens() {
         Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     };
     let best = home.qins(generate).lines()[..2].to_vec();
-    for simd in ["portable", "avx2", "avx512"] {
+    for simd in ["portable", "avx2", "avxvnni", "avx512"] {
         let run = on(simd, generate);
         // A machine without it reports that.
         if run.code == Some(2) && simd != "portable" {

@@ -22,10 +22,86 @@ use crate::{
     },
 };
 
-/// Multiplies rows of weights, starting at row `from`, by each row of `x`, whose values are in [pairs](Activations::pair).
+/// How levels are multiplied by activations, which have been [paired](Activations::pair) for it.
+pub(super) trait Multiply {
+    /// The lanes of the products of two groups, of which `low` and `high` have the levels.
+    ///
+    /// # Safety
+    /// Four vectors of activations can be read at `a`, and the machine has the instructions.
+    unsafe fn products(levels: [__m256i; 2], a: *const __m256i) -> __m256i;
+
+    /// [`product`], for these instructions.
+    ///
+    /// # Safety
+    /// The machine has them.
+    unsafe fn product<const BITS: usize, const SECOND: bool>(
+        tables: &Tables,
+        row: &GroupedRow<'_>,
+        a: ActivationRow<'_>,
+        ahead: Ahead<SECOND>,
+    ) -> f32;
+}
+
+/// As words: even and odd columns apart.
+pub(super) struct Words;
+
+/// As bytes, by the instructions of AVX-VNNI: activations are split into a high and a low byte.
+pub(super) struct Bytes;
+
+impl Multiply for Words {
+    #[inline(always)]
+    unsafe fn products([low, high]: [__m256i; 2], a: *const __m256i) -> __m256i {
+        let mask = _mm256_set1_epi16(0xff);
+        let first = _mm256_madd_epi16(_mm256_and_si256(low, mask), _mm256_load_si256(a));
+        let second = _mm256_madd_epi16(_mm256_srli_epi16::<8>(low), _mm256_load_si256(a.add(1)));
+        let third = _mm256_madd_epi16(_mm256_and_si256(high, mask), _mm256_load_si256(a.add(2)));
+        let fourth = _mm256_madd_epi16(_mm256_srli_epi16::<8>(high), _mm256_load_si256(a.add(3)));
+        _mm256_add_epi32(_mm256_add_epi32(first, second), _mm256_add_epi32(third, fourth))
+    }
+
+    // A function of its own: among the loops around it, the registers would not suffice.
+    #[inline(never)]
+    #[target_feature(enable = "avx2")]
+    unsafe fn product<const BITS: usize, const SECOND: bool>(
+        tables: &Tables,
+        row: &GroupedRow<'_>,
+        a: ActivationRow<'_>,
+        ahead: Ahead<SECOND>,
+    ) -> f32 {
+        product::<Self, BITS, SECOND>(tables, row, a, ahead)
+    }
+}
+
+impl Multiply for Bytes {
+    #[inline(always)]
+    unsafe fn products([low, high]: [__m256i; 2], a: *const __m256i) -> __m256i {
+        let zero = _mm256_setzero_si256();
+        let upper = _mm256_dpbusd_avx_epi32(zero, low, _mm256_load_si256(a));
+        let lower = _mm256_dpbusd_avx_epi32(zero, low, _mm256_load_si256(a.add(1)));
+        let upper = _mm256_dpbusd_avx_epi32(upper, high, _mm256_load_si256(a.add(2)));
+        let lower = _mm256_dpbusd_avx_epi32(lower, high, _mm256_load_si256(a.add(3)));
+        _mm256_add_epi32(lower, _mm256_slli_epi32::<8>(upper))
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx2,avxvnni")]
+    unsafe fn product<const BITS: usize, const SECOND: bool>(
+        tables: &Tables,
+        row: &GroupedRow<'_>,
+        a: ActivationRow<'_>,
+        ahead: Ahead<SECOND>,
+    ) -> f32 {
+        product::<Self, BITS, SECOND>(tables, row, a, ahead)
+    }
+}
+
+/// Multiplies rows of weights, starting at row `from`, by each row of `x`.
+///
+/// # Safety
+/// The machine has the instructions of `M`.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
+pub(super) unsafe fn gemv<M: Multiply, const BITS: usize, const SECOND: bool>(
     w: &GroupedMatrix<'_>,
     x: &Activations,
     from: usize,
@@ -37,7 +113,7 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
         let row = w.row(r);
         ahead.parts(&row, rows);
         for (j, y) in out.iter_mut().enumerate() {
-            *y = product::<BITS, SECOND>(&tables, &row, x.row(j), ahead);
+            *y = M::product::<BITS, SECOND>(&tables, &row, x.row(j), ahead);
         }
     }
 }
@@ -45,7 +121,7 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
 /// Levels, 128 too large: for each two curves, sixteen of the first and sixteen of the second; then, where there are more, the next
 /// sixteen of both.
 #[repr(C, align(64))]
-struct Tables([[[u8; 16]; 2]; 32]);
+pub(super) struct Tables([[[u8; 16]; 2]; 32]);
 
 impl Tables {
     fn new(bits: usize, levels: &[i8; 128]) -> Self {
@@ -71,10 +147,8 @@ impl Tables {
 }
 
 /// The product of two rows, of which the blocks are added in their order.
-// A function of its own: among the loops around it, the registers would not suffice.
-#[inline(never)]
-#[target_feature(enable = "avx2")]
-fn product<const BITS: usize, const SECOND: bool>(
+#[inline(always)]
+unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(
     tables: &Tables,
     row: &GroupedRow<'_>,
     a: ActivationRow<'_>,
@@ -93,7 +167,12 @@ fn product<const BITS: usize, const SECOND: bool>(
             for line in 0..(BLOCKS * Layout::SUPER * 4 * BITS) / 64 {
                 ahead.line(at.codes.wrapping_add(64 * line));
             }
-            let lanes = [at.whole::<0>(tables), at.whole::<1>(tables), at.whole::<2>(tables), at.whole::<3>(tables)];
+            let lanes = [
+                at.whole::<M, 0>(tables),
+                at.whole::<M, 1>(tables),
+                at.whole::<M, 2>(tables),
+                at.whole::<M, 3>(tables),
+            ];
             sum = added(sum, lanes, at.scales());
         }
         let first = whole / BLOCKS * BLOCKS;
@@ -101,7 +180,7 @@ fn product<const BITS: usize, const SECOND: bool>(
             let (mut lanes, mut scales) = ([_mm256_setzero_si256(); BLOCKS], [0.0; BLOCKS]);
             for b in first..blocks {
                 let at = Blocks::<BITS>::at(row, a, b);
-                lanes[b - first] = if b < whole { at.whole::<0>(tables) } else { at.part(row, tables) };
+                lanes[b - first] = if b < whole { at.whole::<M, 0>(tables) } else { at.part::<M>(row, tables) };
                 scales[b - first] = *at.steps * (*at.units * Blocks::<BITS>::UNIT);
             }
             // Zeros change nothing: a sum is never −0, as it starts at +0.
@@ -164,14 +243,14 @@ impl<const BITS: usize> Blocks<BITS> {
 
     /// The lanes of Σ w·a of the `B`th block.
     #[inline(always)]
-    unsafe fn whole<const B: usize>(&self, tables: &Tables) -> __m256i {
+    unsafe fn whole<M: Multiply, const B: usize>(&self, tables: &Tables) -> __m256i {
         let scales = self.group_scales.add(B * Layout::SUPER).cast::<u64>().read_unaligned();
         let selectors = self.selectors.add(2 * B).cast::<u16>().read_unaligned();
         let (scales, sum) = self.excess::<B>(scales);
-        let sum = _mm256_add_epi32(sum, self.pair::<B, 0>(tables, scales, selectors));
-        let sum = _mm256_add_epi32(sum, self.pair::<B, 1>(tables, scales, selectors));
-        let sum = _mm256_add_epi32(sum, self.pair::<B, 2>(tables, scales, selectors));
-        _mm256_add_epi32(sum, self.pair::<B, 3>(tables, scales, selectors))
+        let sum = _mm256_add_epi32(sum, self.pair::<M, B, 0>(tables, scales, selectors));
+        let sum = _mm256_add_epi32(sum, self.pair::<M, B, 1>(tables, scales, selectors));
+        let sum = _mm256_add_epi32(sum, self.pair::<M, B, 2>(tables, scales, selectors));
+        _mm256_add_epi32(sum, self.pair::<M, B, 3>(tables, scales, selectors))
     }
 
     /// The lanes of Σ w·a of the last block of a row, which has fewer than eight groups.
@@ -179,7 +258,7 @@ impl<const BITS: usize> Blocks<BITS> {
     /// # Safety
     /// It is the first of these blocks.
     #[inline(always)]
-    unsafe fn part(&self, row: &GroupedRow<'_>, tables: &Tables) -> __m256i {
+    unsafe fn part<M: Multiply>(&self, row: &GroupedRow<'_>, tables: &Tables) -> __m256i {
         let all = row.group_scale;
         let groups = all.len() % Layout::SUPER;
         // Groups beyond the row's end have a scale of zero.
@@ -198,15 +277,15 @@ impl<const BITS: usize> Blocks<BITS> {
             *self
         };
         let (scales, mut sum) = at.excess::<0>(scales);
-        sum = _mm256_add_epi32(sum, at.pair::<0, 0>(tables, scales, selectors));
+        sum = _mm256_add_epi32(sum, at.pair::<M, 0, 0>(tables, scales, selectors));
         if groups > 2 {
-            sum = _mm256_add_epi32(sum, at.pair::<0, 1>(tables, scales, selectors));
+            sum = _mm256_add_epi32(sum, at.pair::<M, 0, 1>(tables, scales, selectors));
         }
         if groups > 4 {
-            sum = _mm256_add_epi32(sum, at.pair::<0, 2>(tables, scales, selectors));
+            sum = _mm256_add_epi32(sum, at.pair::<M, 0, 2>(tables, scales, selectors));
         }
         if groups > 6 {
-            sum = _mm256_add_epi32(sum, at.pair::<0, 3>(tables, scales, selectors));
+            sum = _mm256_add_epi32(sum, at.pair::<M, 0, 3>(tables, scales, selectors));
         }
         sum
     }
@@ -222,12 +301,16 @@ impl<const BITS: usize> Blocks<BITS> {
 
     /// The lanes of Σ w·a of the `I`th two groups of the `B`th block.
     #[inline(always)]
-    unsafe fn pair<const B: usize, const I: usize>(&self, tables: &Tables, scales: __m256i, selectors: u16) -> __m256i {
+    unsafe fn pair<M: Multiply, const B: usize, const I: usize>(
+        &self,
+        tables: &Tables,
+        scales: __m256i,
+        selectors: u16,
+    ) -> __m256i {
         in_order();
         let selectors = usize::from(selectors >> (4 * I));
-        let [low, high] = levels::<BITS, I>(self.codes.add((4 * B + I) * 8 * BITS), tables, selectors);
-        let a = self.values.add(B).cast::<__m256i>().add(4 * I);
-        let products = _mm256_add_epi32(multiplied(low, a), multiplied(high, a.add(2)));
+        let levels = levels::<BITS, I>(self.codes.add((4 * B + I) * 8 * BITS), tables, selectors);
+        let products = M::products(levels, self.values.add(B).cast::<__m256i>().add(4 * I));
         let scales = match I {
             0 => _mm256_shuffle_epi32::<0b00_00_00_00>(scales),
             1 => _mm256_shuffle_epi32::<0b01_01_01_01>(scales),
@@ -236,16 +319,6 @@ impl<const BITS: usize> Blocks<BITS> {
         };
         _mm256_mullo_epi32(products, scales)
     }
-}
-
-/// The lanes of the products of 32 levels with words, in pairs of groups.
-///
-/// # Safety
-/// 32 words can be read at `a`.
-#[inline(always)]
-unsafe fn multiplied(levels: __m256i, a: *const __m256i) -> __m256i {
-    let (even, odd) = (_mm256_and_si256(levels, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(levels));
-    _mm256_add_epi32(_mm256_madd_epi16(even, _mm256_load_si256(a)), _mm256_madd_epi16(odd, _mm256_load_si256(a.add(1))))
 }
 
 /// The levels of the `I`th two groups of a block: of the first 16 columns of each, and of the others.

@@ -12,6 +12,7 @@ mod panel;
 use core::arch::x86_64::*;
 
 use self::{
+    bytes::{Bytes, Words},
     columns::{CHUNK, Columns},
     companded::Companded,
     groups::Groups,
@@ -21,38 +22,38 @@ use super::{
     activations::{ActivationRow, Activations, BLOCK},
     isa::Isa,
     levels,
-    panel::{PANEL, Products, Tile, Words},
+    panel::{self as panels, PANEL, Products, Tile},
     prefetch::{Ahead, Prefetch},
     row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
 
-/// AVX2, on a machine that has it.
+/// AVX2, and AVX-VNNI if `VNNI`, on a machine that has it.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(());
+pub(super) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Panics
     /// When this machine does not have it.
     pub(super) fn new() -> Self {
-        assert!(Simd::Avx2.is_available(), "this machine has no {}", Simd::Avx2);
+        assert!(Self::SIMD.is_available(), "this machine has no {}", Self::SIMD);
         Self(())
     }
 }
 
-impl Isa for Avx2 {
-    const SIMD: Simd = Simd::Avx2;
+impl<const VNNI: bool> Isa for Avx2<VNNI> {
+    const SIMD: Simd = if VNNI { Simd::AvxVnni } else { Simd::Avx2 };
 
     fn arrange(self, w: &Matrix<'_>, x: &mut Activations) {
         if w.has_byte_levels() {
-            x.pair(Self::SIMD);
+            x.pair(Self::SIMD, VNNI);
         }
     }
 
     #[inline(always)]
     fn gemv(self, w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-        // SAFETY: a value of this type exists only on a machine that has AVX2.
-        unsafe { gemv(w, x, first, out) }
+        // SAFETY: a value of this type exists only on a machine that has AVX2, and AVX-VNNI if `VNNI`.
+        unsafe { gemv::<VNNI>(w, x, first, out) }
     }
 
     #[inline(always)]
@@ -62,22 +63,35 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn add_products(self, w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
+    fn add_products(self, w: &panels::Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
         // SAFETY: as above.
-        unsafe { panel::add_products(w, units, x, y) }
+        unsafe {
+            if VNNI {
+                panel::add_products_vnni(w, units, x, y);
+            } else {
+                panel::add_products(w, units, x, y);
+            }
+        }
     }
 }
 
+/// # Safety
+/// If `VNNI`, the machine has AVX-VNNI.
 #[target_feature(enable = "avx2")]
-fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-    match Prefetch::get() {
-        Prefetch::Near(ahead) => gemv_ahead(w, x, first, out, ahead),
-        Prefetch::Far(ahead) => gemv_ahead(w, x, first, out, ahead),
+unsafe fn gemv<const VNNI: bool>(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match Prefetch::get() {
+            Prefetch::Near(ahead) => gemv_ahead::<VNNI, _>(w, x, first, out, ahead),
+            Prefetch::Far(ahead) => gemv_ahead::<VNNI, _>(w, x, first, out, ahead),
+        }
     }
 }
 
+/// # Safety
+/// If `VNNI`, the machine has AVX-VNNI.
 #[target_feature(enable = "avx2")]
-fn gemv_ahead<const SECOND: bool>(
+unsafe fn gemv_ahead<const VNNI: bool, const SECOND: bool>(
     w: &Matrix<'_>,
     x: &Activations,
     first: usize,
@@ -95,7 +109,14 @@ fn gemv_ahead<const SECOND: bool>(
         }
         Matrix::Grouped(w) => with_bits!(
             w.width(),
-            byte_levels BITS => bytes::gemv::<BITS, SECOND>(w, x, first, out, ahead),
+            // SAFETY: the caller's promise.
+            byte_levels BITS => unsafe {
+                if VNNI {
+                    bytes::gemv::<Bytes, BITS, SECOND>(w, x, first, out, ahead);
+                } else {
+                    bytes::gemv::<Words, BITS, SECOND>(w, x, first, out, ahead);
+                }
+            },
             word_levels BITS => for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
                 let row = w.row(r);
                 ahead.parts(&row, ahead.rows(row.packed));

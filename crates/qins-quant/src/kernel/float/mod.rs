@@ -11,11 +11,12 @@ use rayon::prelude::*;
 use super::{Rows, Simd, gemm::matmul, simd::per_isa};
 use crate::{FloatDtype, dtype::widen_half};
 
-/// Decoded weights per thread at a time: half of a common 512 KiB L2 cache.
-const TILE_BYTES: usize = 256 * 1024;
+/// Most bytes of decoded weights per thread at a time.
+const TILE_BYTES: usize = 4 << 20;
 
-/// Most rows of a tile, so that even a small matrix has tiles for several threads. A multiple of common register blocks.
-const TILE_ROWS: usize = 48;
+/// Rows of a tile. For each tile all activations are rearranged, which takes as long as multiplying them by a dozen rows; a small
+/// matrix has smaller ones, so that there are some for several threads.
+const TILE_ROWS: std::ops::RangeInclusive<usize> = 48..=96;
 
 /// Partial sums of a dot product.
 const LANES: usize = 32;
@@ -30,7 +31,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     // Each thread takes some rows of W, which are columns of Y. It writes them as rows of Yᵀ, which are contiguous.
     let mut yt = vec![0.0; y.len()];
     // The size of a tile depends on the shape alone: with another, sums might be taken in another order.
-    let tile = (TILE_BYTES / (4 * cols)).clamp(1, TILE_ROWS);
+    let tile = rows.div_ceil(4).clamp(*TILE_ROWS.start(), *TILE_ROWS.end()).min(TILE_BYTES / (4 * cols)).max(1);
     yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
         let w = w.tile(simd, i * tile, out.len() / m, cols, scratch);
         matmul(out, w, x, [w.len() / cols, m, cols]);
@@ -46,7 +47,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
 #[allow(unsafe_code)]
 fn gemv(simd: Simd, w: Rows<'_>, first: usize, x: &[f32], y: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if matches!(simd, Simd::Avx2 | Simd::Avx512) {
+    if matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512) {
         // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
         unsafe {
             match w {

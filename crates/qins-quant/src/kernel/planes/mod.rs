@@ -210,7 +210,7 @@ macro_rules! per_planes {
                 }
                 match simd {
                     // SAFETY: `simd` is an available instruction set: `Simd::get` gives no other.
-                    $crate::kernel::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernel::Simd::Avx2 | $crate::kernel::Simd::AvxVnni => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::Simd::Avx512 => return unsafe { avx512($($arg),*) },
                     $crate::kernel::Simd::Portable | $crate::kernel::Simd::Neon => {}
