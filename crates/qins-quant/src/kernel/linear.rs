@@ -9,7 +9,8 @@ use super::{Rows, Simd, float, integer, row::Matrix};
 /// squared error is below [`INTEGER_NMSE`](super::INTEGER_NMSE), and a row of `x` gives the same bits alone as in a batch.
 ///
 /// The result does not depend on the number of threads. Nor does it depend on the instruction set, except for products in
-/// `f32` with several rows of `x`, where the crate [`gemm`] may use fused multiply-add.
+/// `f32` with several rows of `x`: with AVX2 and AVX-512 they are fused multiplications and additions, which give the same bits on
+/// both, and elsewhere those of the crate [`gemm`].
 ///
 /// # Panics
 /// When the length of a slice does not match the shape.

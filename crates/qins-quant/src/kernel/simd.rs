@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, sync::OnceLock};
 pub enum Simd {
     /// The baseline of the architecture.
     Portable,
-    /// AVX2 of x86-64.
+    /// AVX2 of x86-64, with FMA and F16C (Haswell, Zen and later).
     Avx2,
     /// AVX2 with AVX-VNNI (Alder Lake, Zen 5 and later).
     AvxVnni,
@@ -40,7 +40,9 @@ impl Simd {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]

@@ -154,15 +154,31 @@ fn for_every_shape(mut check: impl FnMut(&Forms, [usize; 2], &[f32], &str)) {
     }
 }
 
+/// Whether products are those of integers.
+fn integer(w: Rows<'_>) -> bool {
+    matches!(w, Rows::Q8 { .. } | Rows::Grouped(_))
+}
+
+/// Checks the product on every instruction set, against the bound and against the bits of portable code, whose product it returns.
+/// Products of floats with several rows are fused on x86-64, in the same order on all its instruction sets.
+fn on_every_isa(w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], what: &str) -> Vec<f32> {
+    let portable = run_on(Simd::Portable, w, [rows, cols], x);
+    let fused = |simd| !integer(w) && x.len() > cols && matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512);
+    let mut first_fused = None;
+    for simd in all_simd() {
+        let y = run_on(simd, w, [rows, cols], x);
+        assert_eq!(error_beyond_bound(w, [rows, cols], x, &y), None, "{what}: {simd}");
+        let expected = if fused(simd) { first_fused.get_or_insert_with(|| y.clone()) } else { &portable };
+        assert_eq!(bits(&y), bits(expected), "{what}: {simd}");
+    }
+    portable
+}
+
 #[test]
 fn linear_on_every_isa_is_within_error_bound_and_bit_identical_to_portable() {
     for_every_shape(|forms, shape, x, what| {
         for (form, w) in forms.all() {
-            let portable = run_on(Simd::Portable, w, shape, x);
-            assert_eq!(error_beyond_bound(w, shape, x, &portable), None, "{what}, {form}");
-            for simd in all_simd() {
-                assert_eq!(bits(&run_on(simd, w, shape, x)), bits(&portable), "{what}, {form}: {simd}");
-            }
+            on_every_isa(w, shape, x, &format!("{what}, {form}"));
         }
     });
 }
@@ -180,12 +196,8 @@ fn linear_of_rows_of_lengths_around_borders_is_bit_identical_to_portable_and_to_
             let x = random.normals(m * cols, 1.0);
             for (form, w) in forms.all() {
                 let what = format!("{m}×{cols}, {form}");
-                let portable = run_on(Simd::Portable, w, [rows, cols], &x);
-                assert_eq!(error_beyond_bound(w, [rows, cols], &x, &portable), None, "{what}");
-                for simd in all_simd() {
-                    assert_eq!(bits(&run_on(simd, w, [rows, cols], &x)), bits(&portable), "{what}: {simd}");
-                }
-                if matches!(w, Rows::Q8 { .. } | Rows::Grouped(_)) {
+                let portable = on_every_isa(w, [rows, cols], &x, &what);
+                if integer(w) {
                     let alone: Vec<f32> = x.chunks(cols).flat_map(|x| run(w, [rows, cols], x)).collect();
                     assert_eq!(bits(&alone), bits(&portable), "{what}");
                 }
@@ -222,6 +234,19 @@ fn linear_of_float_forms_with_equal_weights_is_bit_identical() {
         assert_eq!(dense, bits(&run(forms.bf16(), shape, x)), "{what}, bf16");
         assert_eq!(dense, bits(&run(forms.encoded(Scheme::CompandedF32), shape, x)), "{what}, f32");
     });
+}
+
+#[test]
+fn linear_of_plain_rows_is_bit_identical_in_every_batch_of_several() {
+    let Some(simd) = all_simd().find(|simd| *simd == Simd::Avx2) else { return };
+    let ([rows, cols], mut random) = ([50, 300], Random(21));
+    let forms = Forms::new([rows, cols], &mut random);
+    let x = random.normals(35 * cols, 1.0);
+    let together = run_on(simd, forms.bf16(), [rows, cols], &x);
+    for few in [2, 5, 16, 17] {
+        let some = run_on(simd, forms.bf16(), [rows, cols], &x[(35 - few) * cols..]);
+        assert_eq!(bits(&some), bits(&together[(35 - few) * rows..]), "{few}");
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The product in `f32`, of weights that are floats or decode to floats.
 //!
 //! All forms are multiplied by the same routine in the same order, so two forms that decode to the same weights give the same
-//! bits, for any number of threads.
+//! bits, for any number of threads. One row of activations is multiplied here, several by [`many`] where there is AVX2, and by
+//! the crate `gemm` elsewhere.
 
+#[cfg(target_arch = "x86_64")]
+mod many;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -27,6 +30,10 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     if m == 1 {
         let task = rows.div_ceil(8 * rayon::current_num_threads()).max(16);
         return y.par_chunks_mut(task).enumerate().for_each(|(t, y)| gemv(simd, w, t * task, x, y));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512) {
+        return many::product(simd, w, [rows, cols], x, y);
     }
     // Each thread takes some rows of W, which are columns of Y. It writes them as rows of Yᵀ, which are contiguous.
     let mut yt = vec![0.0; y.len()];

@@ -1,0 +1,167 @@
+//! Plain weights times many rows of activations: panels of decoded weights times tiles of activations, which are interleaved once.
+//!
+//! An output is the sum, over blocks of 256 columns, of a chain of fused multiplications and additions: it has the same bits with any
+//! number of threads and of other rows, and on both instruction sets.
+
+#![allow(unsafe_code)]
+
+use core::arch::x86_64::*;
+
+use rayon::prelude::*;
+
+use crate::kernel::{Rows, Simd, simd::per_isa};
+
+/// Columns whose products are one chain. So many of a panel and of two tiles fit the first level of cache.
+const BLOCK: usize = 256;
+
+/// Rows of weights that are decoded together: a multiple of those that are multiplied together on either instruction set.
+const PANEL: usize = 48;
+
+/// Rows of activations that are multiplied together.
+const TILE: usize = 16;
+
+/// A block of columns of a panel.
+type Weights = [[f32; BLOCK]; PANEL];
+
+/// A block of columns of a tile: for each column, that of every row; zeros for rows and columns that there are not.
+#[derive(Clone)]
+#[repr(C, align(64))]
+struct Tile([[f32; TILE]; BLOCK]);
+
+/// The products of a panel with a tile.
+type Products = [[f32; TILE]; PANEL];
+
+/// `y[m, rows] = x[m, cols] · wᵀ`.
+pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+    let (m, blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
+    let per_block = m.div_ceil(TILE);
+    let tiles: Vec<Tile> = (0..blocks * per_block)
+        .into_par_iter()
+        .map(|i| Tile::new(x, cols, i % per_block * TILE, i / per_block * BLOCK))
+        .collect();
+    // The outputs of a panel are contiguous, so that threads write to different cache lines.
+    let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
+    let scratch = || (vec![[[0.0; BLOCK]; PANEL]; blocks], vec![[[0.0; TILE]; PANEL]; per_block]);
+    panels.par_chunks_mut(m).enumerate().for_each_init(scratch, |(weights, products), (p, out)| {
+        decode(simd, w, p * PANEL, rows.min((p + 1) * PANEL) - p * PANEL, cols, weights);
+        products.fill([[0.0; TILE]; PANEL]);
+        for (b, (weights, tiles)) in weights.iter().zip(tiles.chunks_exact(per_block)).enumerate() {
+            let columns = BLOCK.min(cols - b * BLOCK);
+            // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
+            unsafe {
+                match simd {
+                    Simd::Avx512 => avx512(weights, columns, tiles, products),
+                    _ => avx2(weights, columns, tiles, products),
+                }
+            }
+        }
+        for (j, out) in out.iter_mut().enumerate() {
+            out.iter_mut().zip(&products[j / TILE]).for_each(|(y, lanes)| *y = lanes[j % TILE]);
+        }
+    });
+    y.par_chunks_mut(rows).enumerate().for_each(|(j, y)| {
+        for (y, panel) in y.chunks_mut(PANEL).zip(panels[j..].iter().step_by(m)) {
+            y.copy_from_slice(&panel[..y.len()]);
+        }
+    });
+}
+
+impl Tile {
+    /// The block of columns from `column` on, of rows from `row` on.
+    fn new(x: &[f32], cols: usize, row: usize, column: usize) -> Self {
+        let mut tile = Self([[0.0; TILE]; BLOCK]);
+        for (lane, x) in x[row * cols..].chunks_exact(cols).take(TILE).enumerate() {
+            tile.0.iter_mut().zip(&x[column..]).for_each(|(lanes, x)| lanes[lane] = *x);
+        }
+        tile
+    }
+}
+
+per_isa! {
+    /// Decodes `n` rows, of which `first` is the first, into a panel.
+    fn decode(w: Rows<'_>, first: usize, n: usize, cols: usize, panel: &mut [Weights]) = decode_inlined
+}
+
+#[inline(always)]
+fn decode_inlined(w: Rows<'_>, first: usize, n: usize, cols: usize, panel: &mut [Weights]) {
+    let mut row = vec![0.0; cols];
+    for i in 0..n {
+        w.decode_row(first + i, &mut row);
+        for (block, row) in panel.iter_mut().zip(row.chunks(BLOCK)) {
+            block[i][..row.len()].copy_from_slice(row);
+        }
+    }
+}
+
+/// Adds the products of the first `columns` of a block.
+#[target_feature(enable = "avx512f")]
+fn avx512(w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+    let (pairs, last) = x.as_chunks::<2>();
+    let (y_pairs, y_last) = y.as_chunks_mut::<2>();
+    for (x, y) in pairs.iter().zip(y_pairs) {
+        tiles_avx512(w, columns, x, y);
+    }
+    for (x, y) in last.iter().zip(y_last) {
+        tiles_avx512(w, columns, core::array::from_ref(x), core::array::from_mut(y));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tiles_avx512<const TILES: usize>(w: &Weights, columns: usize, x: &[Tile; TILES], y: &mut [Products; TILES]) {
+    const ROWS: usize = 12;
+    for (g, w) in w.as_chunks::<ROWS>().0.iter().enumerate() {
+        let mut sums = [[_mm512_setzero_ps(); ROWS]; TILES];
+        for k in 0..columns.min(BLOCK) {
+            let mut lanes = [_mm512_setzero_ps(); TILES];
+            for t in 0..TILES {
+                // SAFETY: a column of a tile is sixteen numbers.
+                lanes[t] = unsafe { _mm512_load_ps(x[t].0[k].as_ptr()) };
+            }
+            for r in 0..ROWS {
+                let w = _mm512_set1_ps(w[r][k]);
+                for t in 0..TILES {
+                    sums[t][r] = _mm512_fmadd_ps(w, lanes[t], sums[t][r]);
+                }
+            }
+        }
+        for t in 0..TILES {
+            for r in 0..ROWS {
+                let y = y[t][ROWS * g + r].as_mut_ptr();
+                // SAFETY: the products of a row are sixteen numbers.
+                unsafe { _mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), sums[t][r])) };
+            }
+        }
+    }
+}
+
+/// Adds the products of the first `columns` of a block.
+#[target_feature(enable = "avx2,fma")]
+fn avx2(w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+    const ROWS: usize = 6;
+    for (x, y) in x.iter().zip(y) {
+        for (g, w) in w.as_chunks::<ROWS>().0.iter().enumerate() {
+            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+            for k in 0..columns.min(BLOCK) {
+                let x = x.0[k].as_ptr();
+                // SAFETY: a column of a tile is sixteen numbers.
+                let x = unsafe { [_mm256_load_ps(x), _mm256_load_ps(x.add(8))] };
+                for r in 0..ROWS {
+                    let w = _mm256_set1_ps(w[r][k]);
+                    sums[r][0] = _mm256_fmadd_ps(w, x[0], sums[r][0]);
+                    sums[r][1] = _mm256_fmadd_ps(w, x[1], sums[r][1]);
+                }
+            }
+            for r in 0..ROWS {
+                let y = y[ROWS * g + r].as_mut_ptr();
+                for (half, sums) in sums[r].iter().enumerate() {
+                    // SAFETY: the products of a row are sixteen numbers.
+                    unsafe {
+                        let y = y.add(8 * half);
+                        _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), *sums));
+                    }
+                }
+            }
+        }
+    }
+}
