@@ -3,13 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Effort, Feedback, cholesky};
-use crate::kernel::{Accumulate, View, product};
-
-/// Columns and rows of a tile that is summed at a time.
-const TILE: usize = 128;
-
-/// Inputs whose products are summed in `f32` before they are added to the sums in `f64`.
-const INPUTS: usize = 256;
+use crate::kernel::add_moments;
 
 /// The share of the mean of the diagonal that a column without inputs gets.
 const DEAD: f64 = 1e-6;
@@ -40,7 +34,7 @@ const DEAD: f64 = 1e-6;
 pub struct Hessian {
     cols: usize,
     inputs: usize,
-    /// `[cols, cols]` row-major; only the upper triangle, and the tiles it touches, are summed.
+    /// `[cols, cols]` row-major; only the upper triangle, and some of what is below it, are summed.
     sums: Vec<f64>,
 }
 
@@ -116,27 +110,7 @@ impl Hessian {
             return Err(HessianError::Length { cols, found: inputs.len() });
         }
         self.inputs += inputs.len() / cols;
-        for x in inputs.chunks(INPUTS * cols) {
-            let n = x.len() / cols;
-            let columns = |first: usize| {
-                let width = TILE.min(cols - first);
-                View::new(&x[first..], [n, width], [cols, 1])
-            };
-            self.sums.par_chunks_mut(TILE * cols).enumerate().for_each_init(
-                || vec![0.0_f32; TILE * TILE],
-                |tile, (i, sums)| {
-                    let left = columns(i * TILE).transposed();
-                    for first in (i * TILE..cols).step_by(TILE) {
-                        product(tile, TILE, left, columns(first), Accumulate::No);
-                        let width = TILE.min(cols - first);
-                        for (sums, tile) in sums.chunks_exact_mut(cols).zip(tile.chunks_exact(TILE)) {
-                            let sums = sums[first..][..width].iter_mut();
-                            sums.zip(tile).for_each(|(sum, product)| *sum += f64::from(*product));
-                        }
-                    }
-                },
-            );
-        }
+        add_moments(inputs, cols, &mut self.sums);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod integer;
 mod isa;
 mod levels;
 mod linear;
+mod moments;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod panel;
@@ -29,6 +30,7 @@ pub use between::{GELU, gate_gelu, gate_silu, norm, rotate};
 pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
+pub(crate) use moments::add_moments;
 pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
 pub(crate) use prefetch::fetch_part;
 #[doc(hidden)]

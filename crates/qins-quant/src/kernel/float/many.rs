@@ -46,14 +46,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
         decode(simd, w, p * PANEL, rows.min((p + 1) * PANEL) - p * PANEL, cols, weights);
         products.fill([[0.0; TILE]; PANEL]);
         for (b, (weights, tiles)) in weights.iter().zip(tiles.chunks_exact(per_block)).enumerate() {
-            let columns = BLOCK.min(cols - b * BLOCK);
-            // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
-            unsafe {
-                match simd {
-                    Simd::Avx512 => avx512(weights, columns, tiles, products),
-                    _ => avx2(weights, columns, tiles, products),
-                }
-            }
+            add_products(simd, weights, BLOCK.min(cols - b * BLOCK), tiles, products);
         }
         for (j, out) in out.iter_mut().enumerate() {
             out.iter_mut().zip(&products[j / TILE]).for_each(|(y, lanes)| *y = lanes[j % TILE]);
@@ -64,6 +57,53 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
             y.copy_from_slice(&panel[..y.len()]);
         }
     });
+}
+
+/// Rows of activations whose outer products [`add_moments`] takes.
+pub(in crate::kernel) const MOMENTS: usize = BLOCK;
+
+/// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]`, [`MOMENTS`] at most, to the upper triangle of `sums[cols, cols]`, and to some of what is
+/// below it. A product of two columns is one chain.
+pub(in crate::kernel) fn add_moments(simd: Simd, x: &[f32], cols: usize, sums: &mut [f64]) {
+    let n = x.len() / cols;
+    // What columns are to the product of a matrix, rows are here.
+    let tiles: Vec<Tile> = (0..cols.div_ceil(TILE))
+        .into_par_iter()
+        .map(|t| {
+            let mut tile = Tile([[0.0; TILE]; BLOCK]);
+            for (lanes, x) in tile.0.iter_mut().zip(x.chunks_exact(cols)) {
+                lanes.iter_mut().zip(&x[t * TILE..]).for_each(|(lane, x)| *lane = *x);
+            }
+            tile
+        })
+        .collect();
+    let scratch = || (vec![[0.0; BLOCK]; PANEL], vec![[[0.0; TILE]; PANEL]; tiles.len()]);
+    sums.par_chunks_mut(PANEL * cols).enumerate().for_each_init(scratch, |(panel, products), (p, sums)| {
+        let first = p * PANEL;
+        for (k, x) in x.chunks_exact(cols).enumerate() {
+            panel.iter_mut().zip(&x[first..]).for_each(|(row, x)| row[k] = *x);
+        }
+        let (before, panel) = (first / TILE, panel.first_chunk().expect("a panel"));
+        let products = &mut products[before..];
+        products.fill([[0.0; TILE]; PANEL]);
+        add_products(simd, panel, n, &tiles[before..], products);
+        for (i, sums) in sums.chunks_exact_mut(cols).enumerate() {
+            for (sums, products) in sums[before * TILE..].chunks_mut(TILE).zip(&*products) {
+                sums.iter_mut().zip(products[i]).for_each(|(sum, product)| *sum += f64::from(product));
+            }
+        }
+    });
+}
+
+/// Adds the products of the first `columns` of a block. `simd` must be one of x86-64.
+fn add_products(simd: Simd, w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+    // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
+    unsafe {
+        match simd {
+            Simd::Avx512 => avx512(w, columns, x, y),
+            _ => avx2(w, columns, x, y),
+        }
+    }
 }
 
 impl Tile {

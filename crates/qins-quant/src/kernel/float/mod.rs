@@ -5,7 +5,7 @@
 //! the crate `gemm` elsewhere.
 
 #[cfg(target_arch = "x86_64")]
-mod many;
+pub(super) mod many;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
