@@ -24,7 +24,7 @@ use crate::{
 
 /// How levels are multiplied by activations, which have been [paired](Activations::pair) for it.
 pub(super) trait Multiply {
-    /// The lanes of the products of two groups, of which `low` and `high` have the levels.
+    /// The lanes of the products of two groups, of which `levels` are those of the first sixteen columns of each, then of the others.
     ///
     /// # Safety
     /// Four vectors of activations can be read at `a`, and the machine has the instructions.
@@ -147,6 +147,9 @@ impl Tables {
 }
 
 /// The product of two rows, of which the blocks are added in their order.
+///
+/// # Safety
+/// The machine has the instructions of `M`.
 #[inline(always)]
 unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(
     tables: &Tables,
