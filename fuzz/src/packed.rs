@@ -37,14 +37,17 @@ pub fn decode(encoded: &EncodedTensor) {
     }
 }
 
-/// Multiplies by one row of activations and by several, on every instruction set.
+/// Multiplies by one row of activations and by several, on every instruction set. All give the same bits, but for products of floats
+/// with several rows: those of x86-64 fuse multiplications and additions, all in the same way.
 fn multiply(encoded: &EncodedTensor) {
     let [rows, cols] = encoded.shape();
     let x: Vec<f32> = (0..5 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    let floats = matches!(encoded.scheme(), Scheme::CompandedF32 | Scheme::Lossless | Scheme::Rate);
     for m in [1, 5] {
+        let alike = |simd: &Simd| !(floats && m > 1) || matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512);
         // Exact lengths, so that AddressSanitizer detects reads past the end.
         let x = x[..m * cols].to_vec();
-        let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available()).map(|simd| {
+        let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available() && alike(simd)).map(|simd| {
             let mut y = vec![0.0; m * rows];
             kernel::linear_on(simd, encoded.rows(), encoded.shape(), &x, &mut y);
             // NaN payloads may differ.
