@@ -1,10 +1,16 @@
 //! The factor of damped second moments, as encoders read it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use rayon::prelude::*;
 
-use super::cholesky;
+use super::{
+    cholesky,
+    order::{self, Ordered},
+};
 use crate::{
     Layout,
     kernel::{Accumulate, View, product},
@@ -13,7 +19,7 @@ use crate::{
 const GROUP: usize = Layout::GROUP;
 
 /// What an encoder needs of a linear's inputs to feed errors back; [`Hessian::feedback`](super::Hessian::feedback) makes it.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Feedback {
     cols: usize,
     /// Lᵢⱼ = Rᵢⱼ/Rⱼⱼ for i < j, `[cols, cols]` row-major; zeros elsewhere.
@@ -25,6 +31,8 @@ pub struct Feedback {
     unit: f64,
     importance: Arc<[f32]>,
     refinement: Option<Refinement>,
+    /// Computed when it is asked for.
+    descending: OnceLock<Box<Ordered>>,
 }
 
 /// What adjusts codes when those of all columns are known.
@@ -68,7 +76,16 @@ impl Feedback {
         });
         let refinement = moments.map(|upper| Refinement::new(cols, upper, largest));
         let costs = pivots.iter().map(|pivot| (pivot * pivot / largest) as f32).collect();
-        Self { cols, lower, costs, damping: damping / largest, unit: largest, importance, refinement }
+        Self {
+            cols,
+            lower,
+            costs,
+            damping: damping / largest,
+            unit: largest,
+            importance,
+            refinement,
+            descending: OnceLock::new(),
+        }
     }
 
     /// The number of columns.
@@ -115,9 +132,40 @@ impl Feedback {
         &self.costs
     }
 
+    /// What costs are shares of.
+    #[cfg(test)]
+    pub(crate) fn unit(&self) -> f64 {
+        self.unit
+    }
+
     /// The damped moments, `[cols, cols]`, and those of each group; `None` unless made for [`Effort::Best`](super::Effort::Best).
     pub(crate) fn refinement(&self) -> Option<(&[f32], &[Block])> {
         self.refinement.as_ref().map(|refinement| (&*refinement.moments, &*refinement.blocks))
+    }
+
+    /// The same for columns by the mean squares of their inputs, the largest first.
+    pub(crate) fn descending(&self) -> &Ordered {
+        if let Some(descending) = self.descending.get() {
+            return descending;
+        }
+        // Not within the lock: a thread that waits for parts of this work may take up other work that needs the lock.
+        let descending = Box::new(Ordered::descending(self));
+        self.descending.get_or_init(|| descending)
+    }
+
+    /// The same for the columns in this order; `None` if moments in that order have no factor.
+    pub(super) fn reordered(&self, columns: &[usize]) -> Option<Self> {
+        let roots: Vec<f64> = self.costs.iter().map(|cost| f64::from(*cost).sqrt()).collect();
+        let factor = order::factor(self.cols, |i| {
+            let i = columns[i];
+            let lower = self.lower[i * self.cols..][..self.cols].iter().zip(&roots);
+            let mut row: Vec<f64> = lower.map(|(lower, root)| f64::from(*lower) * root).collect();
+            row[i] = roots[i];
+            row
+        })?;
+        let importance = columns.iter().map(|column| self.importance[*column]).collect();
+        let reordered = Self::new(self.cols, &factor, None, self.damping, importance);
+        Some(Self { unit: self.unit * reordered.unit, ..reordered })
     }
 
     /// Lᵢⱼ within the group from column `first` on; zeros for columns that it lacks.
@@ -173,6 +221,16 @@ impl Block {
             }),
             costs: std::array::from_fn(|j| (r(j, j) * r(j, j)) as f32),
         }
+    }
+}
+
+/// Whether another order was asked for makes no difference.
+impl PartialEq for Feedback {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |f: &Self| (f.cols, f.damping, f.unit);
+        key(self) == key(other)
+            && (&self.lower, &self.costs) == (&other.lower, &other.costs)
+            && (&self.importance, &self.refinement) == (&other.importance, &other.refinement)
     }
 }
 

@@ -8,6 +8,7 @@ mod cholesky;
 mod effort;
 mod factor;
 mod hessian;
+mod order;
 mod sweep;
 
 pub use effort::Effort;

@@ -2,7 +2,7 @@
 //!
 //! With an entropy coder behind it a uniform quantiser is as good as any at a given rate (Gish and Pierce, 1968), so
 //! there is no curve and no range to fit, only the step, which determines the rate. With [`Feedback`] each weight is rounded from what the errors
-//! before it leave to make up for.
+//! before it leave to make up for, columns with the largest inputs first.
 
 use std::f64::consts::{E, PI};
 
@@ -119,11 +119,16 @@ fn code(x: f32, step: f32) -> i32 {
 /// The codes of weights: the nearest, or with feedback the nearest to what the errors before leave to make up for.
 fn codes(weights: &[f32], step: f32, feedback: Option<&Feedback>) -> Result<Vec<i32>, EncodeError> {
     let Some(feedback) = feedback else { return Ok(weights.iter().map(|x| code(*x, step)).collect()) };
-    let cols = feedback.cols();
+    let (cols, ordered) = (feedback.cols(), feedback.descending());
     let mut codes = vec![0; weights.len()];
     let bands =
         weights.par_chunks((FEEDBACK_ROWS * cols).max(1)).zip(codes.par_chunks_mut((FEEDBACK_ROWS * cols).max(1)));
-    bands.try_for_each(|(x, codes)| sweep(x, feedback, &mut Multiples { step, cols, codes }).map(drop))?;
+    bands.try_for_each(|(x, codes)| {
+        let mut sorted = vec![0; codes.len()];
+        sweep(&ordered.sorted(x), &ordered.feedback, &mut Multiples { step, cols, codes: &mut sorted })?;
+        ordered.restore(&sorted, codes);
+        Ok(())
+    })?;
     Ok(codes)
 }
 

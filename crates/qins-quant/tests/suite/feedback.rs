@@ -112,6 +112,32 @@ fn rate_with_feedback_costs_the_bits_that_were_asked_for() {
 }
 
 #[test]
+fn rate_rounds_columns_by_their_inputs_whatever_order_they_are_stored_in() {
+    let [rows, cols] = [64, 320];
+    let mut random = Random(11);
+    // Rows of inputs with a share in common; the larger, the later the column.
+    let inputs: Vec<f32> = (0..1500)
+        .flat_map(|_| {
+            let shared = 2.0 * random.normal() as f32;
+            (0..cols).map(|col| (shared + random.normal() as f32) * (1 + col) as f32).collect::<Vec<_>>()
+        })
+        .collect();
+    let weights = gaussian(rows * cols, 12);
+    let reversed = |x: &[f32]| x.chunks(cols).flat_map(|row| row.iter().rev().copied()).collect::<Vec<f32>>();
+    let error = |scheme: Scheme, [weights, inputs]: [&[f32]; 2]| {
+        let mut hessian = Hessian::new(cols);
+        hessian.add(inputs).unwrap();
+        let mut recipe = recipe(scheme, &hessian, Effort::Good);
+        recipe.options.rate = Rate::Step(0.005);
+        hessian.energy(&errors(weights, &encode(weights, [rows, cols], &recipe)))
+    };
+    let ratio = |scheme| error(scheme, [&weights, &inputs]) / error(scheme, [&reversed(&weights), &reversed(&inputs)]);
+    assert!((ratio(Scheme::Rate) - 1.0).abs() < 0.01, "{}", ratio(Scheme::Rate));
+    // Control: the groups of q4 are rounded in the order in which they are stored, and so the largest inputs last.
+    assert!(ratio(Scheme::Q4) > 1.1, "{}", ratio(Scheme::Q4));
+}
+
+#[test]
 fn bytes_are_the_same_on_any_number_of_threads() {
     let [rows, cols] = [200, 700];
     let weights = gaussian(rows * cols, 3);
@@ -119,8 +145,8 @@ fn bytes_are_the_same_on_any_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let hessian = moments(1000, cols, 4);
-            [Effort::Good, Effort::Best]
-                .map(|effort| encode(&weights, [rows, cols], &recipe(Scheme::Q4, &hessian, effort)))
+            [(Scheme::Q4, Effort::Good), (Scheme::Q4, Effort::Best), (Scheme::Rate, Effort::Good)]
+                .map(|(scheme, effort)| encode(&weights, [rows, cols], &recipe(scheme, &hessian, effort)))
         })
     };
     let one = on(1);
