@@ -44,7 +44,7 @@ fn multiply(encoded: &EncodedTensor) {
     let x: Vec<f32> = (0..5 * cols).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
     let floats = matches!(encoded.scheme(), Scheme::CompandedF32 | Scheme::Lossless | Scheme::Rate);
     for m in [1, 5] {
-        let alike = |simd: &Simd| !(floats && m > 1) || matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512);
+        let alike = |simd: &Simd| !(floats && m > 1) || simd.fuses_floats();
         // Exact lengths, so that AddressSanitizer detects reads past the end.
         let x = x[..m * cols].to_vec();
         let mut products = Simd::ALL.into_iter().filter(|simd| simd.is_available() && alike(simd)).map(|simd| {

@@ -227,10 +227,10 @@ impl Block {
 /// Whether another order was asked for makes no difference.
 impl PartialEq for Feedback {
     fn eq(&self, other: &Self) -> bool {
-        let key = |f: &Self| (f.cols, f.damping, f.unit);
-        key(self) == key(other)
-            && (&self.lower, &self.costs) == (&other.lower, &other.costs)
-            && (&self.importance, &self.refinement) == (&other.importance, &other.refinement)
+        let Self { cols, lower, costs, damping, unit, importance, refinement, descending: _ } = self;
+        (cols, damping, unit) == (&other.cols, &other.damping, &other.unit)
+            && (lower, costs) == (&other.lower, &other.costs)
+            && (importance, refinement) == (&other.importance, &other.refinement)
     }
 }
 

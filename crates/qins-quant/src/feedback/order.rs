@@ -107,6 +107,13 @@ mod tests {
             |other: &Feedback| [largest(ascending.costs(), other.costs()), largest(ascending.lower(), other.lower())];
         assert!(apart(&back).iter().all(|apart| *apart < 1e-4), "{:?}", apart(&back));
         assert!(apart(&ordered.feedback).iter().all(|apart| *apart > 0.1), "{:?}", apart(&ordered.feedback));
+        // Moments whose costs are too unequal for an `f32` have no factor in another order.
+        let unequal = |damping| {
+            let mut hessian = Hessian::new(2);
+            hessian.add(&[1e-9, 0.0, 0.0, 1e15]).unwrap();
+            hessian.feedback(damping, Effort::Good).unwrap().descending().columns.clone()
+        };
+        assert_eq!((unequal(0.0), unequal(0.1)), (vec![0, 1], vec![1, 0]));
         let (sorted, mut restored) = ([3, 1, 2].repeat(2), vec![0; 6]);
         Ordered { columns: vec![2, 0, 1], feedback: feedback(3) }.restore(&sorted, &mut restored);
         assert_eq!(restored, [1, 2, 3].repeat(2));

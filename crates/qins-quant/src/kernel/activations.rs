@@ -118,6 +118,14 @@ impl Activations {
     }
 }
 
+/// The bytes of value = 256·high + low, both signed.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn high_and_low(value: i16) -> [i8; 2] {
+    let low = value as i8;
+    [(value.wrapping_sub(i16::from(low)) >> 8) as i8, low]
+}
+
 /// Rounds `x`, which must be in the range of `i16`, to nearest even: adding 1.5·2²³, whose ulp is 1, leaves the integer in the
 /// low bits.
 #[inline(always)]
@@ -176,9 +184,7 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
             let mut sums = [0; 4];
             for (h, half) in group.as_chunks::<16>().0.iter().enumerate() {
                 for (i, value) in half.iter().enumerate() {
-                    let low = *value as i8;
-                    bytes.low[h][16 * g + i] = low;
-                    bytes.high[h][16 * g + i] = (value.wrapping_sub(i16::from(low)) >> 8) as i8;
+                    [bytes.high[h][16 * g + i], bytes.low[h][16 * g + i]] = high_and_low(*value);
                     sums[i / 4] += i32::from(*value);
                 }
             }
@@ -207,14 +213,9 @@ fn paired_inlined(as_bytes: bool, values: &mut [Block], sums: &mut [[i32; 8]]) {
                 for (i, to) in to.iter_mut().enumerate() {
                     let (first, group) = (v / 2 * 16, i / 8 * 32);
                     *to = if as_bytes {
-                        let [a, b] = [0, 1].map(|next| columns[group + first + i % 8 * 2 + next]);
-                        let [low_a, low_b] = [a as i8, b as i8];
-                        let [a, b] = if v % 2 == 0 {
-                            [(a, low_a), (b, low_b)].map(|(value, low)| (value.wrapping_sub(i16::from(low)) >> 8) as u8)
-                        } else {
-                            [low_a, low_b].map(i8::cast_unsigned)
-                        };
-                        i16::from_le_bytes([a, b])
+                        let at = group + first + i % 8 * 2;
+                        let byte = |value| high_and_low(value)[v % 2].cast_unsigned();
+                        i16::from_le_bytes([byte(columns[at]), byte(columns[at + 1])])
                     } else {
                         columns[group + first + v % 2 + i % 8 * 2]
                     };

@@ -61,6 +61,15 @@ impl Simd {
         }
     }
 
+    /// Whether products of floats with several rows are fused multiplications and additions, in one order: they then have the same
+    /// bits on all instruction sets of which this is true.
+    pub const fn fuses_floats(self) -> bool {
+        match self {
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 => true,
+            Self::Portable | Self::Neon => false,
+        }
+    }
+
     /// The instruction set that `QINS_SIMD` names; the widest of this machine if that is unset or empty.
     ///
     /// # Errors

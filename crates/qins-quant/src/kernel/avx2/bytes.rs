@@ -34,12 +34,15 @@ pub(super) trait Multiply {
     ///
     /// # Safety
     /// The machine has them.
-    unsafe fn product<const BITS: usize, const SECOND: bool>(
-        tables: &Tables,
-        row: &GroupedRow<'_>,
-        a: ActivationRow<'_>,
-        ahead: Ahead<SECOND>,
-    ) -> f32;
+    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32;
+}
+
+/// A row of weights, and one of activations to multiply it by.
+pub(super) struct Product<'a, const SECOND: bool> {
+    tables: &'a Tables,
+    row: &'a GroupedRow<'a>,
+    a: ActivationRow<'a>,
+    ahead: Ahead<SECOND>,
 }
 
 /// As words: even and odd columns apart.
@@ -62,13 +65,8 @@ impl Multiply for Words {
     // A function of its own: among the loops around it, the registers would not suffice.
     #[inline(never)]
     #[target_feature(enable = "avx2")]
-    unsafe fn product<const BITS: usize, const SECOND: bool>(
-        tables: &Tables,
-        row: &GroupedRow<'_>,
-        a: ActivationRow<'_>,
-        ahead: Ahead<SECOND>,
-    ) -> f32 {
-        product::<Self, BITS, SECOND>(tables, row, a, ahead)
+    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
+        product::<Self, BITS, SECOND>(of)
     }
 }
 
@@ -85,13 +83,8 @@ impl Multiply for Bytes {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn product<const BITS: usize, const SECOND: bool>(
-        tables: &Tables,
-        row: &GroupedRow<'_>,
-        a: ActivationRow<'_>,
-        ahead: Ahead<SECOND>,
-    ) -> f32 {
-        product::<Self, BITS, SECOND>(tables, row, a, ahead)
+    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
+        product::<Self, BITS, SECOND>(of)
     }
 }
 
@@ -113,7 +106,7 @@ pub(super) unsafe fn gemv<M: Multiply, const BITS: usize, const SECOND: bool>(
         let row = w.row(r);
         ahead.parts(&row, rows);
         for (j, y) in out.iter_mut().enumerate() {
-            *y = M::product::<BITS, SECOND>(&tables, &row, x.row(j), ahead);
+            *y = M::product::<BITS, SECOND>(&Product { tables: &tables, row: &row, a: x.row(j), ahead });
         }
     }
 }
@@ -151,12 +144,8 @@ impl Tables {
 /// # Safety
 /// The machine has the instructions of `M`.
 #[inline(always)]
-unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(
-    tables: &Tables,
-    row: &GroupedRow<'_>,
-    a: ActivationRow<'_>,
-    ahead: Ahead<SECOND>,
-) -> f32 {
+unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
+    let &Product { tables, row, a, ahead } = of;
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks);

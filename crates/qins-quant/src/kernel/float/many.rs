@@ -77,13 +77,13 @@ pub(in crate::kernel) fn add_moments(simd: Simd, x: &[f32], cols: usize, sums: &
             tile
         })
         .collect();
-    let scratch = || (vec![[0.0; BLOCK]; PANEL], vec![[[0.0; TILE]; PANEL]; tiles.len()]);
+    let scratch = || (Box::new([[0.0; BLOCK]; PANEL]), vec![[[0.0; TILE]; PANEL]; tiles.len()]);
     sums.par_chunks_mut(PANEL * cols).enumerate().for_each_init(scratch, |(panel, products), (p, sums)| {
         let first = p * PANEL;
         for (k, x) in x.chunks_exact(cols).enumerate() {
             panel.iter_mut().zip(&x[first..]).for_each(|(row, x)| row[k] = *x);
         }
-        let (before, panel) = (first / TILE, panel.first_chunk().expect("a panel"));
+        let before = first / TILE;
         let products = &mut products[before..];
         products.fill([[0.0; TILE]; PANEL]);
         add_products(simd, panel, n, &tiles[before..], products);
@@ -95,13 +95,14 @@ pub(in crate::kernel) fn add_moments(simd: Simd, x: &[f32], cols: usize, sums: &
     });
 }
 
-/// Adds the products of the first `columns` of a block. `simd` must be one of x86-64.
+/// Adds the products of the first `columns` of a block. `simd` must [fuse](Simd::fuses_floats).
 fn add_products(simd: Simd, w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
     // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
     unsafe {
         match simd {
             Simd::Avx512 => avx512(w, columns, x, y),
-            _ => avx2(w, columns, x, y),
+            Simd::Avx2 | Simd::AvxVnni => avx2(w, columns, x, y),
+            Simd::Portable | Simd::Neon => unreachable!("they do not fuse"),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
         return y.par_chunks_mut(task).enumerate().for_each(|(t, y)| gemv(simd, w, t * task, x, y));
     }
     #[cfg(target_arch = "x86_64")]
-    if matches!(simd, Simd::Avx2 | Simd::AvxVnni | Simd::Avx512) {
+    if simd.fuses_floats() {
         return many::product(simd, w, [rows, cols], x, y);
     }
     // Each thread takes some rows of W, which are columns of Y. It writes them as rows of Yᵀ, which are contiguous.
