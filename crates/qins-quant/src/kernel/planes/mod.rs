@@ -66,6 +66,7 @@ pub(crate) trait Planes: Copy {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodeLevels<'a, F> {
     /// By index.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads it"))]
     pub(crate) table: &'a [f32; 256],
     /// The same, computed.
     pub(crate) at: F,
