@@ -2,7 +2,7 @@
 
 use qins_burn::{
     Error, Projection, Projections, Session, apply,
-    decoder::{CausalLm, Decoder, Logits},
+    decoder::{CausalLm, Decoder, Input, Logits},
     scores,
 };
 use qins_model::{LinearKind, Policy, Targets};
@@ -62,7 +62,9 @@ fn longrope_crossing_is_exact_in_every_scheme() {
         }
         // Control: a cache that is kept across the switch.
         let mut kept = model.cache(8);
-        let read = |ids: &[u32], regime, kept: &mut _| values(model.forward(ids, regime, kept, Logits::Last));
+        let read = |ids: &[u32], regime, cache: &mut _| {
+            values(model.forward(&mut [Input { ids, regime, cache, logits: Logits::Last }]))
+        };
         read(&ids[..90], model.regime(90), &mut kept);
         let stale = read(&ids[90..], model.regime(160), &mut kept);
         assert_ne!(model.regime(90), model.regime(160));

@@ -20,6 +20,7 @@ mod projection;
 mod real;
 mod smollm2;
 mod swap;
+mod together;
 mod tokenizer;
 mod transformers;
 

@@ -5,7 +5,7 @@ use std::{fs, ops::ControlFlow, path::Path};
 
 use qins_burn::{
     Generator, Session,
-    decoder::{CausalLm, Decoder, Logits, Precision},
+    decoder::{CausalLm, Decoder, Input, Logits, Precision},
     load,
 };
 use qins_model::{ModelConfig, Rope, RopeRegime};
@@ -166,7 +166,8 @@ fn generate_keeping_cache(model: &Decoder, prompt: &[u32]) -> Vec<u32> {
     let mut ids = Vec::new();
     for _ in 0..64 {
         let regime = model.rope().regime(cache.len() + next.len());
-        let logits = values(model.forward(&next, regime, &mut cache, Logits::Last));
+        let input = Input { ids: &next, regime, cache: &mut cache, logits: Logits::Last };
+        let logits = values(model.forward(&mut [input]));
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
         next = vec![best as u32];
         ids.push(best as u32);
@@ -280,7 +281,10 @@ fn cloned_cache_is_independent() {
     let (_copy, mut model) = open(&fixture("phi3/b_gqa/f32"), "config.json", |_| {});
     for scheme in KvScheme::ALL {
         model.set_kv(scheme);
-        let read = |ids: &[u32], cache: &mut _| values(model.forward(ids, RopeRegime::Short, cache, Logits::Last));
+        let read = |ids: &[u32], cache: &mut _| {
+            let input = Input { ids, regime: RopeRegime::Short, cache, logits: Logits::Last };
+            values(model.forward(&mut [input]))
+        };
         // Past one encoded block, and before the next.
         let begun: Vec<u32> = (0..70).map(|i| 3 + i * 7 % 90).collect();
         let (one, other) = ([5, 6, 7], [80, 81, 82]);

@@ -1,5 +1,7 @@
 //! Prefill, decoding and scoring of sequences.
 
+mod together;
+
 use std::{borrow::BorrowMut, marker::PhantomData, ops::ControlFlow};
 
 use burn::tensor::Tensor;
@@ -8,9 +10,11 @@ use qins_quant::kv::Beyond;
 
 use crate::{
     Error, KvCache,
-    decoder::{CausalLm, Logits},
+    decoder::{CausalLm, Input, Logits},
     device,
 };
+
+pub use together::Together;
 
 /// Tokens per prefill pass: the attention scores of a whole long prompt would take memory quadratic in its length.
 const PREFILL_CHUNK: usize = 512;
@@ -59,17 +63,21 @@ impl<'m> Session<'m> {
     /// # Errors
     /// When `ids` is empty, an id is outside the vocabulary, or the model's context is full.
     pub fn extend(&mut self, ids: &[u32], logits: Logits) -> Result<Tensor<2>, Error> {
-        let (read, len) = (self.ids.len(), self.ids.len() + ids.len());
-        expect_readable(self.model.config(), read, ids)?;
+        expect_readable(self.model.config(), self.ids.len(), ids)?;
+        let n = self.take(ids);
+        Ok(self.forward(n, Logits::Tail(logits.rows(ids.len()))))
+    }
+
+    /// Takes tokens that the model can read; how many of the last are to be read.
+    fn take(&mut self, ids: &[u32]) -> usize {
+        let read = self.ids.len();
         self.ids.extend_from_slice(ids);
-        let regime = self.model.regime(len);
-        if regime == self.regime || read == 0 {
-            self.regime = regime;
-            return Ok(self.forward(ids.len(), logits));
+        let before = std::mem::replace(&mut self.regime, self.model.regime(self.ids.len()));
+        if self.regime == before || read == 0 {
+            return ids.len();
         }
-        self.regime = regime;
         self.cache.clear();
-        Ok(self.forward(len, Logits::Tail(logits.rows(ids.len()))))
+        self.ids.len()
     }
 
     /// As [`extend`](Self::extend), with the logits read from the device, row-major.
@@ -77,12 +85,17 @@ impl<'m> Session<'m> {
     /// # Errors
     /// As [`extend`](Self::extend); when a logit is NaN or infinite, or the device fails.
     pub fn read(&mut self, ids: &[u32], logits: Logits) -> Result<Vec<f32>, Error> {
-        let read = device::read(self.extend(ids, logits)?)?;
+        let logits = device::read(self.extend(ids, logits)?)?;
+        self.finite(logits)
+    }
+
+    /// `logits`, the last of which are after the last token, if they are finite.
+    fn finite(&self, logits: Vec<f32>) -> Result<Vec<f32>, Error> {
         // Without an early end, so that it vectorises.
-        if read.iter().fold(true, |all, logit| all & logit.is_finite()) {
-            return Ok(read);
+        if logits.iter().fold(true, |all, logit| all & logit.is_finite()) {
+            return Ok(logits);
         }
-        Err(self.overflow(&read))
+        Err(self.overflow(&logits))
     }
 
     /// The error of logits that are not finite, the last of which are after the last token.
@@ -112,7 +125,8 @@ impl<'m> Session<'m> {
                 left -= piece.len();
                 let wanted = rows.saturating_sub(left).min(piece.len());
                 // A chunk without requested logits is read for the cache only; a model returns at least one row of logits.
-                let logits = model.forward(piece, regime, cache, Logits::Tail(wanted.max(1)));
+                let logits =
+                    model.forward(&mut [Input { ids: piece, regime, cache, logits: Logits::Tail(wanted.max(1)) }]);
                 if wanted > 0 {
                     pieces.push(logits);
                 }
@@ -268,11 +282,25 @@ impl<'m, S: BorrowMut<Session<'m>>> Tokens<'m, S> {
         Ok(Self { session, choice, stop_ids, unread, left: max_new_tokens, stop: Stop::Length, model: PhantomData })
     }
 
-    fn step(&mut self) -> Result<Token, Error> {
-        let session: &mut Session<'m> = self.session.borrow_mut();
-        let logits = session.read(&self.unread, Logits::Last)?;
-        let id = self.choice.next(&logits, session.ids()).ok_or_else(|| session.overflow(&logits))?;
-        Ok(Token { id, logits })
+    /// Whether the text has ended.
+    fn is_ended(&self) -> bool {
+        let session: &Session<'m> = self.session.borrow();
+        self.left == 0 || session.ids.len() == session.model.config().max_position_embeddings
+    }
+
+    /// The next token, from the logits after those that were unread.
+    fn choose(&mut self, logits: Result<Vec<f32>, Error>) -> Result<Token, Error> {
+        let session: &Session<'m> = self.session.borrow();
+        let token = logits.and_then(|logits| match self.choice.next(&logits, session.ids()) {
+            Some(id) => Ok(Token { id, logits }),
+            None => Err(session.overflow(&logits)),
+        });
+        match &token {
+            Ok(token) if self.stop_ids.contains(&token.id) => (self.left, self.stop) = (0, Stop::Eos),
+            Ok(token) => (self.left, self.unread) = (self.left - 1, vec![token.id]),
+            Err(_) => self.left = 0,
+        }
+        token
     }
 }
 
@@ -280,18 +308,12 @@ impl<'m, S: BorrowMut<Session<'m>>> Iterator for Tokens<'m, S> {
     type Item = Result<Token, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let session: &Session<'m> = self.session.borrow();
-        let is_full = session.ids.len() == session.model.config().max_position_embeddings;
-        if self.left == 0 || is_full {
+        if self.is_ended() {
             return None;
         }
-        let token = self.step();
-        match &token {
-            Ok(token) if self.stop_ids.contains(&token.id) => (self.left, self.stop) = (0, Stop::Eos),
-            Ok(token) => (self.left, self.unread) = (self.left - 1, vec![token.id]),
-            Err(_) => self.left = 0,
-        }
-        Some(token)
+        let session: &mut Session<'m> = self.session.borrow_mut();
+        let logits = session.read(&self.unread, Logits::Last);
+        Some(self.choose(logits))
     }
 }
 

@@ -31,7 +31,9 @@ pub use cache::KvCache;
 pub use calibrate::calibrate;
 pub use device::{Adapter, Backend, DeviceMemory, adapters, copy_bandwidth, count_launches, device_memory, read};
 pub use error::Error;
-pub use generate::{Generation, Generator, Session, Step, Stop, Token, Tokens, score, score_token_by_token, scores};
+pub use generate::{
+    Generation, Generator, Session, Step, Stop, Together, Token, Tokens, score, score_token_by_token, scores,
+};
 pub use layer::Projection;
 pub use load::{LoadReport, Loaded, load};
 pub use model::{Model, TextOptions, TextStream};

@@ -1,5 +1,7 @@
 //! The texts that error feedback is calibrated on.
 
+use std::ops::ControlFlow;
+
 use qins_model::{CalibrationTexts, ModelConfig, ModelSource, Policy, Sampler, Targets, TextReader, stop_ids};
 use qins_quant::Scheme;
 
@@ -74,19 +76,20 @@ impl StandardCalibration<'_> {
         let stop_ids = stop_ids(self.source.checkpoint.files(), config)?;
         let options = GenerateOptions { max_new_tokens: ANSWER, stop_ids, sampler: Sampler::default() };
         let stage = Stage::begin(self.progress, "writing texts to calibrate on", prompts.len());
-        let mut all = Vec::new();
-        for prompt in prompts {
-            let room = config.max_position_embeddings.min(SEQUENCE).saturating_sub(prompt.input_ids.len());
-            let options = GenerateOptions { max_new_tokens: ANSWER.min(room), ..options.clone() };
-            let answer = model
-                .generate(&prompt.input_ids, &options, &mut |_, _| std::ops::ControlFlow::Continue(()))
-                .map_err(|source| Error::Prompt { id: prompt.id.clone(), source })?;
-            let mut text = [&prompt.input_ids[..], &answer].concat();
-            text.truncate(config.max_position_embeddings.min(SEQUENCE));
-            all.push(text);
-            stage.step()?;
-        }
-        Ok(all)
+        let mut texts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.input_ids.clone()).collect();
+        let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.input_ids[..]).collect();
+        let mut done = Ok(());
+        let on_text = &mut |i: usize, answer: Vec<u32>| {
+            texts[i].extend(answer);
+            done = stage.step();
+            if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        model
+            .generate_all(&ids, &options, on_text)
+            .map_err(|(i, source)| Error::Prompt { id: prompts[i].id.clone(), source })?;
+        done?;
+        texts.iter_mut().for_each(|text| text.truncate(config.max_position_embeddings.min(SEQUENCE)));
+        Ok(texts)
     }
 }
 

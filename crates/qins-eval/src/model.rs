@@ -76,6 +76,26 @@ pub trait EvalModel: Send + Sync {
         on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<u32>, ModelError>;
 
+    /// Generates continuations of `prompts` and gives each, with the number of its prompt, to `on_text`, in any order; it ends the work
+    /// by breaking. An engine that can reads its weights once for several of them.
+    ///
+    /// # Errors
+    /// The first of [`generate`](Self::generate), with the number of its prompt.
+    fn generate_all(
+        &self,
+        prompts: &[&[u32]],
+        options: &GenerateOptions,
+        on_text: &mut dyn FnMut(usize, Vec<u32>) -> ControlFlow<()>,
+    ) -> Result<(), (usize, ModelError)> {
+        for (i, prompt) in prompts.iter().enumerate() {
+            let text = self.generate(prompt, options, &mut |_, _| ControlFlow::Continue(())).map_err(|e| (i, e))?;
+            if on_text(i, text).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Teacher forcing: the logits `[continuation.len(), vocabulary]`, row-major, that predict each token of `continuation` given
     /// `context` and the tokens before it.
     ///

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use half::{bf16, f16};
-use rayon::prelude::*;
+
+use crate::first::first;
 
 /// A floating-point storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -80,14 +81,13 @@ impl FloatDtype {
     /// The index and value of the first NaN or infinity among little-endian numbers of this type.
     pub fn first_non_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
         // All bits of the exponent are set.
-        let word = |bytes: [u8; 2], ones: u16| u16::from_le_bytes(bytes) & ones == ones;
-        let size = self.size();
+        let is = |word: u16, ones: u16| word & ones == ones;
         let index = match self {
-            Self::F32 => bytes.par_chunks_exact(size).position_first(|b| word([b[2], b[3]], 0x7f80)),
-            Self::F16 => bytes.par_chunks_exact(size).position_first(|b| word([b[0], b[1]], 0x7c00)),
-            Self::Bf16 => bytes.par_chunks_exact(size).position_first(|b| word([b[0], b[1]], 0x7f80)),
+            Self::F32 => first(bytes.as_chunks().0, |[_, _, b, c]| is(u16::from_le_bytes([*b, *c]), 0x7f80)),
+            Self::F16 => first(bytes.as_chunks().0, |b| is(u16::from_le_bytes(*b), 0x7c00)),
+            Self::Bf16 => first(bytes.as_chunks().0, |b| is(u16::from_le_bytes(*b), 0x7f80)),
         }?;
-        Some((index, self.widen(&bytes[index * size..][..size])[0]))
+        Some((index, self.widen(&bytes[index * self.size()..][..self.size()])[0]))
     }
 
     /// `x` rounded to this type, to nearest even, as `f32`.

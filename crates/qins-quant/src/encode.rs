@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     EncodeError, EncodeOptions, EncodedTensor, Feedback, FloatDtype, Prune, Recipe, Scheme,
+    first::first,
     fit::relative,
     forms::{Form, MatrixFormat, StoredForm, Weights},
     range::BelowRange,
@@ -54,7 +55,7 @@ impl EncodedTensor {
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(EncodeError::Length { expected: shape, found: weights.len() });
         }
-        if let Some(index) = weights.par_iter().position_first(|w| !w.is_finite()) {
+        if let Some(index) = first(weights, |w| !w.is_finite()) {
             return Err(EncodeError::NonFinite { row: index / cols, col: index % cols, value: weights[index] });
         }
         if let Some(importance) = importance {

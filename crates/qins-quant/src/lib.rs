@@ -29,6 +29,7 @@ mod error;
 pub mod export;
 mod feedback;
 mod fidelity;
+mod first;
 mod fit;
 mod forms;
 #[cfg(feature = "fuzzing")]

@@ -8,7 +8,11 @@ use burn::{
 
 use qins_model::{LayerConfig, ModelConfig};
 
-use super::{Precision, block::Pass, rope::Rotation};
+use super::{
+    Precision,
+    block::{Pass, Sequence},
+    rope::Rotation,
+};
 use crate::{
     Projection,
     cache::{Appended, Attending, Keys, LayerCache},
@@ -64,21 +68,29 @@ impl Attention {
         }
     }
 
-    /// `x[n, hidden] → [n, hidden]`; appends the keys and values of x to the cache.
-    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, cache: &mut LayerCache) -> Tensor<2> {
-        let (precision, mask) = (pass.precision, pass.mask(self.layer.window));
-        let [n, _] = x.dims();
-        let rotation = pass.rotation(self.layer.rope);
-        let queries = || {
-            let q = self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
-            rotated(q, self.heads, rotation, precision)
-        };
+    /// `x[n, hidden] → [n, hidden]`; appends the keys and values of each sequence's rows to its cache.
+    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, caches: Vec<&mut LayerCache>) -> Tensor<2> {
+        let precision = pass.precision;
+        let queries = || self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
         let keys = || self.normed(self.k_proj.forward(x.clone()), &self.k_norm, precision);
-        let values = || {
-            let v = precision.round(self.v_proj.forward(x.clone()));
-            v.reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1)
-        };
+        let values = || precision.round(self.v_proj.forward(x.clone()));
         let (q, (k, v)) = pass.both(queries, || pass.both(keys, values));
+        let attend = |sequence: &Sequence, cache: &mut LayerCache, qkv| self.attend(sequence, cache, qkv, precision);
+        precision.round(self.o_proj.forward(pass.each([q, k, v], caches, attend)))
+    }
+
+    /// The queries `[n, heads·head_dim]` of a sequence over its cache, once the keys and values `[n, kv_heads·head_dim]` are
+    /// appended to it.
+    fn attend(
+        &self,
+        sequence: &Sequence,
+        cache: &mut LayerCache,
+        [q, k, v]: [Tensor<2>; 3],
+        precision: Precision,
+    ) -> Tensor<2> {
+        let (n, mask, rotation) = (sequence.n, sequence.mask(self.layer.window), sequence.rotation(self.layer.rope));
+        let q = rotated(q, self.heads, rotation, precision);
+        let v = v.reshape([n, self.kv_heads, self.head_dim]).swap_dims(0, 1);
         // The query heads of one key head are consecutive: as rows of one matrix they need no copies of the keys.
         let group = self.heads / self.kv_heads;
         let q = precision.scale(q, self.factor).reshape([self.kv_heads, group * n, self.head_dim]);
@@ -87,8 +99,7 @@ impl Attention {
             Appended::Plain([k, v, q]) => self.over_plain(q, k, v, mask, precision),
             Appended::Attended(y) => precision.round(y),
         };
-        let y = y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim]);
-        precision.round(self.o_proj.forward(y))
+        y.reshape([self.heads, n, self.head_dim]).swap_dims(0, 1).reshape([n, self.heads * self.head_dim])
     }
 
     /// Queries or keys `x[n, heads·head_dim]`, normed if the model has norms of them.

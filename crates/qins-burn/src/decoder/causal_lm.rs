@@ -20,9 +20,30 @@ pub trait CausalLm: Projections + std::fmt::Debug + Sync {
     /// An empty cache for a sequence, with capacity for `capacity` tokens.
     fn cache(&self, capacity: usize) -> KvCache;
 
-    /// Reads `ids` after the tokens in `cache`: `[n] → [number of requested logits, vocabulary]`. The ids must be below the vocabulary's
-    /// size, and the cache filled in the same regime; [`Session`](crate::Session) ensures both.
-    fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2>;
+    /// Reads tokens of one sequence, or of several side by side: `[number of requested logits, vocabulary]`, those of one sequence after
+    /// those of another. The ids must be below the vocabulary's size, and each cache filled in the same regime;
+    /// [`Session`](crate::Session) ensures both.
+    fn forward(&self, inputs: &mut [Input<'_>]) -> Tensor<2>;
+}
+
+/// Tokens of a sequence to read.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The tokens, at least one.
+    pub ids: &'a [u32],
+    /// The rotary frequencies of the sequence.
+    pub regime: RopeRegime,
+    /// The tokens before; these are appended.
+    pub cache: &'a mut KvCache,
+    /// The positions whose logits are requested.
+    pub logits: Logits,
+}
+
+impl Input<'_> {
+    /// The number of positions whose logits are requested.
+    pub(crate) fn rows(&self) -> usize {
+        self.logits.rows(self.ids.len())
+    }
 }
 
 /// The positions whose logits are requested.

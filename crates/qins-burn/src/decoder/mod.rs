@@ -13,7 +13,7 @@ pub(crate) use rope::Rotation;
 
 pub use attention::Attention;
 pub use block::{Block, Norms};
-pub use causal_lm::{CausalLm, Logits};
+pub use causal_lm::{CausalLm, Input, Logits};
 pub use mlp::Mlp;
 pub use model::Decoder;
 pub use precision::Precision;

@@ -11,7 +11,11 @@ use burn::{
 use qins_model::{Factors, ModelConfig, Rope, RopeRegime};
 use qins_quant::kv::KvScheme;
 
-use super::{Block, CausalLm, Logits, Precision, attention::Mask, block::Pass};
+use super::{
+    Block, CausalLm, Input, Precision,
+    attention::Mask,
+    block::{Pass, Sequence},
+};
 use crate::{
     KvCache, Projection,
     kernel::{norm, on_cpu},
@@ -84,23 +88,33 @@ impl Decoder {
         precision.scale(precision.round(self.embed_tokens.rows(ids)), factor)
     }
 
-    /// Reads `x[n, hidden]`, the input of the first block, after the tokens in `cache`; gives the output of the last block.
-    pub(crate) fn through_blocks(&self, mut x: Tensor<2>, regime: RopeRegime, cache: &mut KvCache) -> Tensor<2> {
+    /// Reads `x[n, hidden]`, the input of the first block: so many rows for each sequence, one after the other, each after the tokens
+    /// in its cache. Gives the output of the last block.
+    pub(crate) fn through_blocks(
+        &self,
+        mut x: Tensor<2>,
+        mut sequences: Vec<(usize, RopeRegime, &mut KvCache)>,
+    ) -> Tensor<2> {
         let device = self.device();
-        let (start, [n, _]) = (cache.len(), x.dims());
-        let (precision, config) = (self.precision, &self.config);
-        let windows: BTreeSet<Option<usize>> = config.layers.iter().map(|layer| layer.window).collect();
-        let explicit = cache.is_tensors().then_some(&device);
-        let mut rotation = |which: usize, rope: &Rope| cache.rotation(which, rope, regime, n, &device);
+        let windows: BTreeSet<Option<usize>> = self.config.layers.iter().map(|layer| layer.window).collect();
+        let sequence = |(n, regime, cache): &mut (usize, RopeRegime, &mut KvCache)| {
+            let (n, start, explicit) = (*n, cache.len(), cache.is_tensors().then_some(&device));
+            let mut rotation = |which: usize, rope: &Rope| cache.rotation(which, rope, *regime, n, &device);
+            Sequence {
+                n,
+                rotation: rotation(0, &self.rope),
+                local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
+                masks: windows.iter().map(|window| Mask::new(start, n, *window, explicit)).collect(),
+            }
+        };
         let pass = Pass {
-            rotation: rotation(0, &self.rope),
-            local_rotation: self.local_rope.as_ref().map(|rope| rotation(1, rope)),
-            masks: windows.into_iter().map(|window| Mask::new(start, n, window, explicit)).collect(),
-            precision,
+            sequences: sequences.iter_mut().map(sequence).collect(),
+            precision: self.precision,
             side_by_side: on_cpu(&device) && !device.is_autodiff(),
         };
-        for (layer, cache) in self.layers.iter().zip(cache.layers_mut(n)) {
-            x = layer.forward(x, &pass, cache);
+        let mut caches: Vec<_> = sequences.into_iter().map(|(n, _, cache)| cache.layers_mut(n)).collect();
+        for layer in &self.layers {
+            x = layer.forward(x, &pass, caches.iter_mut().filter_map(Iterator::next).collect());
         }
         x
     }
@@ -133,12 +147,18 @@ impl CausalLm for Decoder {
         KvCache::with(&self.config, capacity, self.kv, self.precision != Precision::F32, &self.device())
     }
 
-    fn forward(&self, ids: &[u32], regime: RopeRegime, cache: &mut KvCache, logits: Logits) -> Tensor<2> {
-        let (precision, config, n) = (self.precision, &self.config, ids.len());
-        let mut x = self.through_blocks(self.embed(ids), regime, cache);
-        let rows = logits.rows(n);
-        if rows < n {
-            x = x.narrow(0, n - rows, rows);
+    fn forward(&self, inputs: &mut [Input<'_>]) -> Tensor<2> {
+        let (precision, config) = (self.precision, &self.config);
+        let ids: Vec<u32> = inputs.iter().flat_map(|input| input.ids).copied().collect();
+        let sequences = inputs.iter_mut().map(|input| (input.ids.len(), input.regime, &mut *input.cache)).collect();
+        let mut x = self.through_blocks(self.embed(&ids), sequences);
+        if inputs.iter().any(|input| input.rows() < input.ids.len()) {
+            let mut end = 0;
+            let wanted = inputs.iter().map(|input| {
+                end += input.ids.len();
+                x.clone().narrow(0, end - input.rows(), input.rows())
+            });
+            x = Tensor::cat(wanted.collect(), 0);
         }
         let y = precision.round(self.lm_head.as_ref().unwrap_or(&self.embed_tokens).forward(self.normed(x)));
         precision.softcap(precision.scale(y, 1.0 / config.factors.logits), config.softcaps.logits)

@@ -34,23 +34,37 @@ fn lower(h: &mut [f64], n: usize) -> Option<()> {
         for j in 0..width {
             let (above, row) = own.split_at_mut(j * n);
             let row = &mut row[first..end];
-            substitute(row, j, |i| &above[i * n + first..][..=i]);
+            substitute(row, j, &|i| &above[i * n + first..][..=i]);
             let pivot = row[j] - row[..j].iter().map(|f| f * f).sum::<f64>();
             if !(pivot > 0.0 && pivot.is_finite()) {
                 return None;
             }
             row[j] = pivot.sqrt();
         }
-        let own = &*own;
-        below.par_chunks_exact_mut(n).for_each(|row| {
-            substitute(&mut row[first..end], width, |i| &own[i * n + first..][..=i]);
+        // What is below times F⁻ᵀ of the block.
+        let inverse = inverse(width, |i| &own[i * n + first..][..=i]);
+        let inverse = View::new(&inverse, [width; 2], [width, 1]);
+        below.par_chunks_mut(ROWS * n).for_each(|rows| {
+            let count = rows.len() / n;
+            let block: Vec<f64> = rows.chunks_exact(n).flat_map(|row| &row[first..end]).copied().collect();
+            product(&mut rows[first..], n, View::new(&block, [count, width], [width, 1]), inverse, Accumulate::No);
         });
     }
     Some(())
 }
 
+/// F⁻ᵀ, `[n, n]`; `factor(i)` is row i of F up to its diagonal.
+fn inverse<'a>(n: usize, factor: impl Fn(usize) -> &'a [f64]) -> Vec<f64> {
+    let mut inverse = vec![0.0; n * n];
+    for (i, row) in inverse.chunks_exact_mut(n).enumerate() {
+        row[i] = 1.0;
+        substitute(row, n, &factor);
+    }
+    inverse
+}
+
 /// Solves x·Fᵀ = row for the first `count` elements, in place; `factor(i)` is row i of F up to its diagonal.
-fn substitute<'a>(row: &mut [f64], count: usize, factor: impl Fn(usize) -> &'a [f64]) {
+fn substitute<'a>(row: &mut [f64], count: usize, factor: &impl Fn(usize) -> &'a [f64]) {
     for i in 0..count {
         let factor = factor(i);
         let sum: f64 = row[..i].iter().zip(factor).map(|(x, f)| x * f).sum();

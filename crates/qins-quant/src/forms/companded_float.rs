@@ -4,7 +4,7 @@ use qins_codec::Alpha;
 use rayon::prelude::*;
 
 use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, Weights, floats, words_of};
-use crate::{EncodeError, FloatDtype, range::ScaleRange};
+use crate::{EncodeError, FloatDtype, first::first, range::ScaleRange};
 
 /// Companded values under a common α.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +62,6 @@ impl StoredForm for CompandedFloat {
 impl CompandedFloat {
     /// The index of the first value that does not decode to a finite number of type `source`.
     fn first_non_finite(&self, u: &[f32], source: FloatDtype) -> Option<usize> {
-        u.par_iter().position_first(|u| !source.round(qins_codec::decode_u(*u, self.alpha)).is_finite())
+        first(u, |u| !source.round(qins_codec::decode_u(*u, self.alpha)).is_finite())
     }
 }

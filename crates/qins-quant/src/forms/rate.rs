@@ -12,6 +12,7 @@ use super::{Element, EncodeOptions, Extent, MatrixFormat, PartSpec, StoredForm, 
 use crate::{
     EncodeError, Feedback, FloatDtype, Layout, entropy,
     feedback::{FEEDBACK_ROWS, Rounding, Target, sweep},
+    first::first,
     range::ScaleRange,
 };
 
@@ -170,7 +171,7 @@ fn encode(weights: &[f32], cols: usize, step: f32, feedback: Option<&Feedback>) 
 }
 
 fn first_too_large(codes: &[u32]) -> Option<usize> {
-    codes.par_iter().position_first(|q| q.cast_signed().unsigned_abs() > LARGEST as u32)
+    first(codes, |q| q.cast_signed().unsigned_abs() > LARGEST as u32)
 }
 
 pub(super) struct WholeNumbers;
