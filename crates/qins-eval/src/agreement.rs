@@ -30,23 +30,61 @@ pub fn argmax(logits: &[f32]) -> usize {
 /// When the lengths differ.
 pub fn kl(p: &[f32], q: &[f32]) -> f64 {
     assert_eq!(p.len(), q.len(), "kl: expected two distributions over one vocabulary");
-    let (p_norm, q_norm) = (log_sum_exp(p), log_sum_exp(q));
-    let sum: f64 = p
-        .iter()
-        .zip(q)
-        .map(|(&p, &q)| {
-            let (log_p, log_q) = (f64::from(p) - p_norm, f64::from(q) - q_norm);
-            log_p.exp() * (log_p - log_q)
-        })
-        .sum();
-    // Not `max`, which would make 0 of NaN.
-    if sum < 0.0 { 0.0 } else { sum }
+    Distribution::of(p).kl(&Distribution::of(q))
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let max = f64::from(max);
-    max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
+/// softmax(`logits`).
+struct Distribution<'a> {
+    logits: &'a [f32],
+    /// ln Σ exp(logit).
+    norm: f64,
+    probabilities: Vec<f64>,
+}
+
+impl<'a> Distribution<'a> {
+    fn of(logits: &'a [f32]) -> Self {
+        let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let mut probabilities: Vec<f64> = logits.iter().map(|&l| (f64::from(l) - max).exp()).collect();
+        let sum: f64 = probabilities.iter().sum();
+        probabilities.iter_mut().for_each(|p| *p /= sum);
+        Self { logits, norm: max + sum.ln(), probabilities }
+    }
+
+    fn log(&self, token: usize) -> f64 {
+        f64::from(self.logits[token]) - self.norm
+    }
+
+    fn kl(&self, other: &Self) -> f64 {
+        let term = |(token, p): (usize, &f64)| p * (self.log(token) - other.log(token));
+        let sum: f64 = self.probabilities.iter().enumerate().map(term).sum();
+        // Not `max`, which would make 0 of NaN.
+        if sum < 0.0 { 0.0 } else { sum }
+    }
+
+    fn coupled_agreement(&self, other: &Self) -> f64 {
+        if self.norm.is_nan() || other.norm.is_nan() {
+            return f64::NAN;
+        }
+        let log_ratio = |token: usize| {
+            let (log_p, log_q) = (self.log(token), other.log(token));
+            // A token of probability 0 in both has no ratio, and contributes nothing.
+            if log_p == log_q { 0.0 } else { log_p - log_q }
+        };
+        // Σⱼ max(pⱼ, qⱼ·pᵢ/qᵢ) = 1 + Σⱼ (qⱼ·pᵢ/qᵢ − pⱼ) over those j whose ratio pⱼ/qⱼ is smaller: sums along the sorted ratios.
+        let mut tokens: Vec<(f64, u32)> =
+            (0..self.logits.len() as u32).map(|token| (log_ratio(token as usize), token)).collect();
+        tokens.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut p_sum, mut q_sum, mut disagreement) = (0.0, 0.0, 0.0);
+        for (log_ratio, token) in tokens {
+            let [p, q] = [self, other].map(|of| of.probabilities[token as usize]);
+            // The disagreement is summed, not the agreement, so that equal logits give exactly 1.
+            let excess = (log_ratio.exp() * q_sum - p_sum).max(0.0);
+            disagreement += if excess.is_finite() { p * excess / (1.0 + excess) } else { p };
+            p_sum += p;
+            q_sum += q;
+        }
+        1.0 - disagreement
+    }
 }
 
 /// The negative log-likelihood −ln softmax(`logits`)\[`token`\] in nats.
@@ -54,7 +92,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 /// # Panics
 /// When `token` is outside the vocabulary.
 pub fn nll(logits: &[f32], token: u32) -> f64 {
-    log_sum_exp(logits) - f64::from(logits[token as usize])
+    -Distribution::of(logits).log(token as usize)
 }
 
 /// The share of `p`'s top-`k` tokens that are among `q`'s top-`k` tokens; ties go to the lowest ids. A vocabulary of `k` tokens or
@@ -99,29 +137,7 @@ pub fn cosine(p: &[f32], q: &[f32]) -> f64 {
 /// assert_eq!(coupled_agreement(&q, &q), 1.0);
 /// ```
 pub fn coupled_agreement(p: &[f32], q: &[f32]) -> f64 {
-    let (p_norm, q_norm) = (log_sum_exp(p), log_sum_exp(q));
-    let mut tokens: Vec<(f64, f64, f64)> = (p.iter().zip(q))
-        .map(|(&p, &q)| {
-            let (log_p, log_q) = (f64::from(p) - p_norm, f64::from(q) - q_norm);
-            // A token of probability 0 in both has no ratio, and contributes nothing.
-            let log_ratio = if log_p == log_q { 0.0 } else { log_p - log_q };
-            (log_ratio, log_p.exp(), log_q.exp())
-        })
-        .collect();
-    if p_norm.is_nan() || q_norm.is_nan() {
-        return f64::NAN;
-    }
-    // Σⱼ max(pⱼ, qⱼ·pᵢ/qᵢ) = 1 + Σⱼ (qⱼ·pᵢ/qᵢ − pⱼ) over those j whose ratio pⱼ/qⱼ is smaller: sums along the sorted ratios.
-    tokens.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut p_sum, mut q_sum, mut disagreement) = (0.0, 0.0, 0.0);
-    for (log_ratio, p, q) in tokens {
-        // The disagreement is summed, not the agreement, so that equal logits give exactly 1.
-        let excess = (log_ratio.exp() * q_sum - p_sum).max(0.0);
-        disagreement += if excess.is_finite() { p * excess / (1.0 + excess) } else { p };
-        p_sum += p;
-        q_sum += q;
-    }
-    1.0 - disagreement
+    Distribution::of(p).coupled_agreement(&Distribution::of(q))
 }
 
 /// The comparison of two next-token distributions at one position.
@@ -162,14 +178,17 @@ pub fn compare(baseline: &[f32], candidate: &[f32], targets: &[u32], vocabulary:
         .par_chunks_exact(vocabulary)
         .zip(candidate.par_chunks_exact(vocabulary))
         .zip(targets)
-        .map(|((p, q), &token)| Position {
-            top1_agrees: argmax(p) == argmax(q),
-            kl: kl(p, q),
-            top10_overlap: top_k_overlap(p, q, 10),
-            cosine: cosine(p, q),
-            coupled_agreement: coupled_agreement(p, q),
-            baseline_nll: nll(p, token),
-            nll: nll(q, token),
+        .map(|((p, q), &token)| {
+            let (of_p, of_q) = (Distribution::of(p), Distribution::of(q));
+            Position {
+                top1_agrees: argmax(p) == argmax(q),
+                kl: of_p.kl(&of_q),
+                top10_overlap: top_k_overlap(p, q, 10),
+                cosine: cosine(p, q),
+                coupled_agreement: of_p.coupled_agreement(&of_q),
+                baseline_nll: -of_p.log(token as usize),
+                nll: -of_q.log(token as usize),
+            }
         })
         .collect()
 }

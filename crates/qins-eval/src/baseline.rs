@@ -7,7 +7,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -21,21 +20,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, EvalSet, Progress,
     eval_set::Passage,
+    generated::{GeneratedText, generate_texts},
     model::{EvalModel, Scoring},
     progress::Stage,
-    token_match::margin,
 };
 
 /// The version of the file format.
 const VERSION: u32 = 1;
-
-/// A generated text, without its prompt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GeneratedText {
-    pub(crate) ids: Vec<u32>,
-    /// The logit margin at each token: see [`margin`].
-    pub(crate) margins: Vec<f32>,
-}
 
 /// The tensor `run`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -173,30 +164,6 @@ impl Baseline {
             }
         }
     }
-}
-
-/// Generates a continuation of every prompt: greedily, or sampled at `temperature`.
-pub(crate) fn generate_texts(
-    model: &dyn EvalModel,
-    eval_set: &EvalSet<'_>,
-    temperature: Option<f32>,
-    name: &str,
-    progress: &dyn Progress,
-) -> Result<Vec<GeneratedText>, Error> {
-    let stage = Stage::begin(progress, &format!("generating {name}"), eval_set.prompts.len());
-    let texts = eval_set.prompts.iter().enumerate().map(|(i, prompt)| {
-        let mut margins = Vec::new();
-        let ids = model
-            .generate(&prompt.input_ids, &eval_set.options(i, temperature), &mut |_, logits| {
-                margins.push(margin(logits));
-                if progress.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .map_err(|source| Error::Prompt { id: prompt.id.clone(), source })?;
-        // A text that was cut off is not used: the step fails too.
-        stage.step()?;
-        Ok(GeneratedText { ids, margins })
-    });
-    texts.collect()
 }
 
 /// All passages whose tokens are predicted, in the order of the file.

@@ -1,6 +1,6 @@
 //! [`EvalModel`] for the models of `qins-burn`.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::collections::BTreeMap;
 
 use qins_burn::{
     Device, Generator, LoadReport, Loaded, Projection, Projections, Together, apply,
@@ -10,7 +10,7 @@ use qins_burn::{
 use qins_model::{ModelConfig, ModelSource, Policy};
 use qins_quant::{EncodedTensor, kv::KvScheme};
 
-use crate::model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+use crate::model::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, OnToken, Scoring, WeightSizes};
 
 /// Texts that are continued at a time: their caches take memory, 0.8 MB a token in a model of 32 blocks and 3072 channels.
 const AT_ONCE: usize = 16;
@@ -57,26 +57,16 @@ impl EvalModel for BurnModel {
 
     fn generate(
         &self,
-        prompt: &[u32],
-        options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>, ModelError> {
-        let GenerateOptions { max_new_tokens, stop_ids, sampler } = options.clone();
-        let generation = Generator { max_new_tokens, stop_ids, sampler }
-            .generate(&self.model, prompt, |step| on_token(step.id, step.logits))?;
-        Ok(generation.ids)
-    }
-
-    fn generate_all(
-        &self,
-        prompts: &[&[u32]],
-        options: &GenerateOptions,
-        on_text: &mut dyn FnMut(usize, Vec<u32>) -> ControlFlow<()>,
+        prompts: &[(&[u32], GenerateOptions)],
+        on_token: &mut OnToken<'_>,
     ) -> Result<(), (usize, ModelError)> {
-        let GenerateOptions { max_new_tokens, stop_ids, sampler } = options.clone();
-        let generator = Generator { max_new_tokens, stop_ids, sampler };
-        for (i, text) in Together::new(&self.model, generator, prompts, AT_ONCE) {
-            if on_text(i, text.map_err(|e| (i, e.into()))?.ids).is_break() {
+        let prompts = prompts.iter().map(|(prompt, options)| {
+            let GenerateOptions { max_new_tokens, stop_ids, sampler } = options.clone();
+            (prompt.to_vec(), Generator { max_new_tokens, stop_ids, sampler })
+        });
+        for (i, token) in Together::new(&self.model, prompts, AT_ONCE) {
+            let token = token.map_err(|e| (i, e.into()))?;
+            if on_token(i, token.id, &token.logits).is_break() {
                 break;
             }
         }

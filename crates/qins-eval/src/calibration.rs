@@ -1,14 +1,12 @@
 //! The texts that error feedback is calibrated on.
 
-use std::ops::ControlFlow;
-
 use qins_model::{CalibrationTexts, ModelConfig, ModelSource, Policy, Sampler, Targets, TextReader, stop_ids};
 use qins_quant::Scheme;
 
 use crate::{
     Error, Progress, Prompt,
+    generated::{GeneratedText, generate},
     model::{EvalLoader, GenerateOptions},
-    progress::Stage,
     prompts::parse_prompts,
 };
 
@@ -74,22 +72,19 @@ impl StandardCalibration<'_> {
     ) -> Result<Vec<Vec<u32>>, Error> {
         let model = loader.load(self.source, Some(&Policy::new(Targets::Full, Scheme::Q8))).map_err(Error::Model)?;
         let stop_ids = stop_ids(self.source.checkpoint.files(), config)?;
-        let options = GenerateOptions { max_new_tokens: ANSWER, stop_ids, sampler: Sampler::default() };
-        let stage = Stage::begin(self.progress, "writing texts to calibrate on", prompts.len());
-        let mut texts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.input_ids.clone()).collect();
-        let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.input_ids[..]).collect();
-        let mut done = Ok(());
-        let on_text = &mut |i: usize, answer: Vec<u32>| {
-            texts[i].extend(answer);
-            done = stage.step();
-            if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let most = config.max_position_embeddings.min(SEQUENCE);
+        let options = prompts.iter().map(|prompt| GenerateOptions {
+            max_new_tokens: ANSWER.min(most.saturating_sub(prompt.input_ids.len())),
+            stop_ids: stop_ids.clone(),
+            sampler: Sampler::default(),
+        });
+        let answers = generate(&*model, prompts, options.collect(), "writing texts to calibrate on", self.progress)?;
+        let text = |(prompt, answer): (&Prompt, GeneratedText)| {
+            let mut text = [&prompt.input_ids[..], &answer.ids].concat();
+            text.truncate(most);
+            text
         };
-        model
-            .generate_all(&ids, &options, on_text)
-            .map_err(|(i, source)| Error::Prompt { id: prompts[i].id.clone(), source })?;
-        done?;
-        texts.iter_mut().for_each(|text| text.truncate(config.max_position_embeddings.min(SEQUENCE)));
-        Ok(texts)
+        Ok(prompts.iter().zip(answers).map(text).collect())
     }
 }
 

@@ -8,7 +8,8 @@ use qins_quant::{Fidelity, kv::KvScheme};
 use crate::{
     Error, EvalSet, Progress,
     agreement::{self, Position},
-    baseline::{Baseline, GeneratedText, generate_texts, passages},
+    baseline::{Baseline, passages},
+    generated::{GeneratedText, generate_texts},
     model::{Arithmetic, EvalLoader, EvalModel, ModelError, Scoring},
     progress::Stage,
     report::{

@@ -8,8 +8,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     Error, EvalSet, Progress,
-    baseline::{Baseline, GeneratedText},
+    baseline::Baseline,
     comparison::{Comparison, Variant},
+    generated::GeneratedText,
     model::{EvalLoader, EvalModel},
     report::{self, Environment, Model, REPORT_VERSION, Report, Run, Sensitivity, Text},
 };

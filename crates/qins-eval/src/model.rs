@@ -8,6 +8,10 @@ use qins_quant::{EncodedTensor, kv::KvScheme};
 /// An error of an engine, of any type.
 pub type ModelError = Box<dyn Error + Send + Sync>;
 
+/// What receives generated tokens: the number of the prompt, the token, and the logits `[vocabulary]` it was chosen from. It ends the
+/// work by breaking.
+pub type OnToken<'a> = dyn FnMut(usize, u32, &[f32]) -> ControlFlow<()> + 'a;
+
 /// The size of a model's weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WeightSizes {
@@ -64,37 +68,15 @@ pub trait EvalModel: Send + Sync {
     /// The size of its weights.
     fn sizes(&self) -> WeightSizes;
 
-    /// Generates a continuation of `prompt` and gives its token ids. `on_token` receives each generated token with the logits
-    /// `[vocabulary]` it was chosen from, and ends the text by breaking.
+    /// Generates continuations of `prompts`, one by one or several at a time. The tokens of a text come in order.
     ///
     /// # Errors
-    /// When a token is outside the vocabulary, the prompt exceeds the context, or the device fails.
+    /// With the number of the prompt, when a token is outside the vocabulary, the prompt exceeds the context, or the device fails.
     fn generate(
         &self,
-        prompt: &[u32],
-        options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>, ModelError>;
-
-    /// Generates continuations of `prompts` and gives each, with the number of its prompt, to `on_text`, in any order; it ends the work
-    /// by breaking. An engine that can reads its weights once for several of them.
-    ///
-    /// # Errors
-    /// The first of [`generate`](Self::generate), with the number of its prompt.
-    fn generate_all(
-        &self,
-        prompts: &[&[u32]],
-        options: &GenerateOptions,
-        on_text: &mut dyn FnMut(usize, Vec<u32>) -> ControlFlow<()>,
-    ) -> Result<(), (usize, ModelError)> {
-        for (i, prompt) in prompts.iter().enumerate() {
-            let text = self.generate(prompt, options, &mut |_, _| ControlFlow::Continue(())).map_err(|e| (i, e))?;
-            if on_text(i, text).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
+        prompts: &[(&[u32], GenerateOptions)],
+        on_token: &mut OnToken<'_>,
+    ) -> Result<(), (usize, ModelError)>;
 
     /// Teacher forcing: the logits `[continuation.len(), vocabulary]`, row-major, that predict each token of `continuation` given
     /// `context` and the tokens before it.

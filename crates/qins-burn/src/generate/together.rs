@@ -1,17 +1,18 @@
 //! Several texts at a time, whose tokens share each pass through the weights.
 
-use std::{collections::VecDeque, iter::Enumerate, vec};
+use std::{collections::VecDeque, iter::Enumerate};
 
 use burn::tensor::Tensor;
 
-use super::{Generation, Generator, PREFILL_CHUNK, Session, Tokens};
+use super::{Generator, PREFILL_CHUNK, Session, Token, Tokens};
 use crate::{
     Error,
     decoder::{CausalLm, Input, Logits},
     device,
 };
 
-/// An iterator over continuations of prompts, each with the number of its prompt, in the order in which they end.
+/// An iterator over the tokens after several prompts, each with the number of its prompt, in the order in which they are computed:
+/// [`Tokens`] of many.
 ///
 /// A pass reads every weight once for all of them. So many are continued at a time; when one ends, the next prompt is read beside the
 /// tokens of the others. Each has a cache of its own, and none sees another; a linear that is encoded gives a token the same
@@ -22,106 +23,82 @@ use crate::{
 ///
 /// let checkpoint = Checkpoint::open(Files::Directory("SmolLM2-135M".into()))?;
 /// let model = load(&checkpoint, None, &Backend::default().device()?, |_, _| {})?.model;
-/// let prompts: [&[u32]; 2] = [&[1, 306, 471], &[1, 910, 338]];
-/// for (prompt, text) in Together::new(&model, Generator::greedy(40, &[2]), &prompts, 16) {
-///     println!("{prompt}: {:?}", text?.ids);
+/// let prompts = [vec![1, 306, 471], vec![1, 910, 338]];
+/// let mut texts = [Vec::new(), Vec::new()];
+/// let greedy = Generator::greedy(40, &[2]);
+/// for (prompt, token) in Together::new(&model, prompts.into_iter().map(|ids| (ids, greedy.clone())), 16) {
+///     texts[prompt].push(token?.id);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Together<'m> {
+pub struct Together<'m, P> {
     model: &'m dyn CausalLm,
-    generator: Generator,
-    waiting: Enumerate<vec::IntoIter<Vec<u32>>>,
-    running: Vec<Running<'m>>,
-    ended: VecDeque<(usize, Result<Generation, Error>)>,
+    waiting: Enumerate<P>,
+    running: Vec<(usize, Tokens<'m, Session<'m>>)>,
+    /// Those of the last pass.
+    tokens: VecDeque<(usize, Result<Token, Error>)>,
     at_once: usize,
 }
 
-#[derive(Debug)]
-struct Running<'m> {
-    prompt: usize,
-    tokens: Tokens<'m, Session<'m>>,
-    ids: Vec<u32>,
-}
-
-impl<'m> Together<'m> {
-    /// Continues `prompts` by `generator`, at most `at_once` at a time, or 1.
-    ///
-    /// A prompt that the model cannot read, and a sampler with a setting out of its range, is an error of that text.
-    pub fn new(model: &'m dyn CausalLm, generator: Generator, prompts: &[&[u32]], at_once: usize) -> Self {
-        let waiting = prompts.iter().map(|prompt| prompt.to_vec()).collect::<Vec<_>>().into_iter().enumerate();
-        Self { model, generator, waiting, running: Vec::new(), ended: VecDeque::new(), at_once: at_once.max(1) }
+impl<'m, P: Iterator<Item = (Vec<u32>, Generator)>> Together<'m, P> {
+    /// Continues prompts, at most `at_once` at a time, or 1. A prompt that the model cannot read, and a setting of a sampler out of its
+    /// range, is an error of that text.
+    pub fn new(model: &'m dyn CausalLm, prompts: impl IntoIterator<IntoIter = P>, at_once: usize) -> Self {
+        let waiting = prompts.into_iter().enumerate();
+        Self { model, waiting, running: Vec::new(), tokens: VecDeque::new(), at_once: at_once.max(1) }
     }
 
-    /// The continuation of a prompt, of which nothing is read yet.
-    fn start(&self, prompt: usize, ids: &[u32]) -> Result<Running<'m>, Error> {
-        let Generator { max_new_tokens, ref stop_ids, sampler } = self.generator;
-        let session = Session::new(self.model, ids.len() + max_new_tokens.min(1024));
-        let tokens = Tokens::new(session, ids, max_new_tokens, stop_ids.clone(), sampler)?;
-        Ok(Running { prompt, tokens, ids: Vec::new() })
-    }
-
-    /// Moves texts from `running` that have ended to `ended`, and begins others in their place.
-    fn exchange(&mut self) {
-        loop {
-            let texts = self.running.extract_if(.., |text| text.tokens.is_ended());
-            let ended = texts.map(|text| (text.prompt, Ok(Generation { ids: text.ids, stop: text.tokens.stop })));
-            self.ended.extend(ended);
-            if self.running.len() == self.at_once {
-                return;
-            }
-            let Some((prompt, ids)) = self.waiting.next() else { return };
-            match self.start(prompt, &ids) {
-                Ok(text) => self.running.push(text),
-                Err(error) => self.ended.push_back((prompt, Err(error))),
+    /// Begins texts in the place of those that have ended.
+    fn begin(&mut self) {
+        self.running.retain(|(_, tokens)| !tokens.is_ended());
+        while self.running.len() < self.at_once {
+            let Some((prompt, (ids, generator))) = self.waiting.next() else { return };
+            let Generator { max_new_tokens, stop_ids, sampler } = generator;
+            let session = Session::new(self.model, ids.len() + max_new_tokens.min(1024));
+            match Tokens::new(session, &ids, max_new_tokens, stop_ids, sampler) {
+                Ok(tokens) if tokens.is_ended() => {}
+                Ok(tokens) => self.running.push((prompt, tokens)),
+                Err(error) => self.tokens.push_back((prompt, Err(error))),
             }
         }
     }
 
     /// A token more of each text. Where the device fails, all end, with an error of the first.
     fn step(&mut self) {
-        let mut texts = std::mem::take(&mut self.running);
-        let all_logits = match read_each(&mut texts) {
-            Ok(all_logits) => all_logits,
+        match read_each(&mut self.running) {
+            Ok(all_logits) => {
+                for ((prompt, tokens), logits) in self.running.iter_mut().zip(all_logits) {
+                    let logits = tokens.session.finite(logits);
+                    self.tokens.push_back((*prompt, tokens.choose(logits)));
+                }
+            }
             Err(error) => {
                 self.waiting.by_ref().for_each(drop);
-                return self.ended.extend(texts.first().map(|text| (text.prompt, Err(error))));
-            }
-        };
-        for (mut text, logits) in texts.into_iter().zip(all_logits) {
-            let logits = text.tokens.session.finite(logits);
-            match text.tokens.choose(logits) {
-                Ok(token) => {
-                    text.ids.push(token.id);
-                    self.running.push(text);
-                }
-                Err(error) => self.ended.push_back((text.prompt, Err(error))),
+                let first = self.running.drain(..).next();
+                self.tokens.extend(first.map(|(prompt, _)| (prompt, Err(error))));
             }
         }
     }
 }
 
-impl Iterator for Together<'_> {
-    type Item = (usize, Result<Generation, Error>);
+impl<P: Iterator<Item = (Vec<u32>, Generator)>> Iterator for Together<'_, P> {
+    type Item = (usize, Result<Token, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.ended.is_empty() {
-            self.exchange();
+        if self.tokens.is_empty() {
+            self.begin();
             if !self.running.is_empty() {
                 self.step();
-            } else if self.ended.is_empty() {
-                return None;
             }
         }
-        self.ended.pop_front()
+        self.tokens.pop_front()
     }
 }
 
 /// Reads the unread tokens of texts of one model; the logits after each.
-fn read_each(texts: &mut [Running<'_>]) -> Result<Vec<Vec<f32>>, Error> {
-    let take = |text: &mut Running<'_>| text.tokens.session.take(&text.tokens.unread);
-    let mut unread: VecDeque<usize> = texts.iter_mut().map(take).collect();
+fn read_each<'m>(texts: &mut [(usize, Tokens<'m, Session<'m>>)]) -> Result<Vec<Vec<f32>>, Error> {
+    let mut unread: VecDeque<usize> = texts.iter_mut().map(|(_, tokens)| tokens.session.take(&tokens.unread)).collect();
     let mut all = Vec::new();
     while all.len() < texts.len() {
         // As many as fit into a pass, or one that is read in several.
@@ -131,7 +108,7 @@ fn read_each(texts: &mut [Running<'_>]) -> Result<Vec<Vec<f32>>, Error> {
             tokens <= PREFILL_CHUNK
         };
         let count = unread.iter().take_while(fits).count().max(1);
-        let group = texts[all.len()..].iter_mut().map(|text| &mut text.tokens.session).zip(unread.drain(..count));
+        let group = texts[all.len()..].iter_mut().map(|(_, tokens)| &mut tokens.session).zip(unread.drain(..count));
         let logits = device::read(pass(group.collect()))?;
         all.extend(logits.chunks_exact(logits.len() / count).map(<[f32]>::to_vec));
     }

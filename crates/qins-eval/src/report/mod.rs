@@ -129,7 +129,7 @@ pub struct Model {
 pub struct Baseline {
     /// Number of tokens generated greedily.
     pub generated_tokens: usize,
-    /// Speed of greedy generation in tokens per second, prompts included; null when the baseline was read from a file.
+    /// Speed of greedy generation, several texts at a time, in tokens per second, prompts included; null when the baseline was read from a file.
     pub tokens_per_second: Option<f64>,
     /// The greedy text of each prompt.
     pub texts: Vec<Text>,
@@ -178,7 +178,7 @@ pub struct Candidate {
     /// Bits per number of the KV cache of 2,048 tokens in closed blocks, scales, other parameters and the first, plain tokens included; the
     /// latest 64 tokens or fewer are in `f32` besides.
     pub kv_bits_per_number: f64,
-    /// Speed of greedy generation in tokens per second, prompts included; null when it generated no texts.
+    /// Speed of greedy generation, several texts at a time, in tokens per second, prompts included; null when it generated no texts.
     pub tokens_per_second: Option<f64>,
     /// The metrics.
     pub figures: Figures,

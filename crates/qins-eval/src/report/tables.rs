@@ -20,7 +20,8 @@ pub(super) const FAILED: &str = "FAIL";
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let Report { environment: e, run, model: m, baseline: b, .. } = report;
     let processor = e.cpu.as_deref().unwrap_or("unknown processor");
-    let speed = b.tokens_per_second.map_or("read from a file".to_owned(), |speed| format!("{speed:.1} tok/s"));
+    let speed =
+        b.tokens_per_second.map_or("read from a file".to_owned(), |speed| format!("{speed:.1} tok/s over all texts"));
     let mut prompts = format!(
         "{} of {} (xxh3 {}), at most {} tokens",
         run.prompts.count, run.prompts.name, run.prompts.xxh3, run.max_new_tokens
@@ -119,7 +120,7 @@ fn sizes(report: &Report) -> Table<'static> {
             "weights as stored (of FP32: encoded weights against 4 bytes each; the plain checkpoint has {})",
             bytes(report.model.weight_bytes)
         ),
-        header: vec!["candidate", "bpw", "all weights", "of FP32", "generation tok/s"],
+        header: vec!["candidate", "bpw", "all weights", "of FP32", "tok/s over all texts"],
         rows: rows.collect(),
     }
 }

@@ -3,14 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use qins_eval::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, Scoring, WeightSizes};
+use qins_eval::{Arithmetic, EvalLoader, EvalModel, GenerateOptions, ModelError, OnToken, Scoring, WeightSizes};
 use qins_model::{LinearSpec, ModelConfig, ModelSource, Policy, linears, random_weights, tensors};
 use qins_quant::{EncodedTensor, FloatDtype, checkpoint::Files, kv::KvScheme};
 use safetensors::{Dtype, tensor::TensorView};
@@ -104,23 +103,26 @@ impl EvalModel for Bigram {
 
     fn generate(
         &self,
-        prompt: &[u32],
-        options: &GenerateOptions,
-        on_token: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
-    ) -> Result<Vec<u32>, ModelError> {
-        let mut choice = options.sampler.start()?;
-        let (mut read, mut ids) = (prompt.to_vec(), Vec::new());
-        while ids.len() < options.max_new_tokens && ids.last().is_none_or(|id| !options.stop_ids.contains(id)) {
-            let logits = self.logits(*read.last().ok_or("empty prompt")?);
-            let id = choice.next(&logits, &read).ok_or("expected finite logits")?;
-            let flow = on_token(id, &logits);
-            ids.push(id);
-            read.push(id);
-            if flow.is_break() {
-                break;
+        prompts: &[(&[u32], GenerateOptions)],
+        on_token: &mut OnToken<'_>,
+    ) -> Result<(), (usize, ModelError)> {
+        for (i, (prompt, options)) in prompts.iter().enumerate() {
+            let failed = |message: &str| (i, message.into());
+            let mut choice = options.sampler.start().map_err(|e| (i, e.into()))?;
+            let mut read = prompt.to_vec();
+            for _ in 0..options.max_new_tokens {
+                let logits = self.logits(*read.last().ok_or_else(|| failed("empty prompt"))?);
+                let id = choice.next(&logits, &read).ok_or_else(|| failed("expected finite logits"))?;
+                if on_token(i, id, &logits).is_break() {
+                    return Ok(());
+                }
+                read.push(id);
+                if options.stop_ids.contains(&id) {
+                    break;
+                }
             }
         }
-        Ok(ids)
+        Ok(())
     }
 
     fn score(&self, context: &[u32], continuation: &[u32], _: Scoring) -> Result<Vec<f32>, ModelError> {
