@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use qins_burn::{BlockCalibration, Session, calibrate, decoder::Logits, load};
+use qins_burn::{
+    BlockCalibration, Projection, Projections, Session, calibrate,
+    decoder::{Decoder, Logits},
+    load,
+};
 use qins_model::{CalibrationTexts, Conversion, LinearKind, LinearSpec, ModelConfig, Policy, Targets, linears};
 use qins_quant::{
-    Calibration, Effort, EncodeOptions, Recipe, Scheme,
+    Calibration, Effort, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     convert::Part,
     mixture::{Fits, Linear, SCHEMES},
@@ -106,6 +110,57 @@ fn texts_that_the_model_cannot_read_are_rejected() {
     assert_eq!(error(texts(vec![vec![1]], vec![96])), outside);
     let long = "expected at most 512 tokens, the model's context, found 513";
     assert_eq!(error(texts(vec![vec![1; 513]], vec![])), long);
+}
+
+/// With the most effort, the moments of a linear's inputs are those of the plain model and of the one with the linears that are encoded so
+/// far, in equal parts.
+#[test]
+fn most_effort_follows_what_is_encoded() {
+    for name in ["b_gqa", "e_tied"] {
+        let checkpoint = checkpoint(name);
+        let [plain, mut mixed] = [0, 1].map(|_| load(&checkpoint, None, &device(), |_, _| {}).unwrap().model);
+        let firsts: Vec<Vec<u32>> = {
+            let mut ids: Vec<u32> = texts().texts.iter().map(|text| text[0]).chain(texts().firsts).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids.into_iter().map(|id| vec![id]).collect()
+        };
+        // Of all texts, and for q, k and v of first positions too.
+        let means = |model: &mut Decoder, spec: &LinearSpec| {
+            let mut of = |texts: &[Vec<u32>]| calibrate(model, texts, |_, _| {}).unwrap().remove(&spec.module).unwrap();
+            let (all, first) = (of(&texts().texts), of(&firsts));
+            let share = if spec.kind.first_of_input() == LinearKind::Q { 0.2 } else { 0.0 };
+            all.iter().zip(first).map(|(all, first)| (1.0 - share) * all + share * first).collect::<Vec<f32>>()
+        };
+        let mut plain = plain;
+        let mut found = BlockCalibration::new(&checkpoint, &texts(), Effort::Best, &device()).unwrap();
+        let options = EncodeOptions { effort: Effort::Best, ..EncodeOptions::default() };
+        let mut farthest = 0.0_f32;
+        for spec in linears(plain.config()).iter().filter(|spec| spec.module.contains("layers")) {
+            let of_both = [&mut plain, &mut mixed].map(|model| means(model, spec));
+            let expected: Vec<f32> = of_both[0].iter().zip(&of_both[1]).map(|(a, b)| 0.5 * (a + b)).collect();
+            let recipe = Recipe::new(Scheme::Q3, options).calibrated(&spec.module, &mut found).unwrap();
+            let means = recipe.feedback.as_ref().unwrap().importance().clone();
+            assert!(difference(&means, &expected) < 1e-3, "{name} {}: {}", spec.module, difference(&means, &expected));
+            farthest = farthest.max(difference(&means, &of_both[0]));
+            let weights = spec.plain(&checkpoint).unwrap().1.widen();
+            let encoded = EncodedTensor::encode_as(&weights, spec.shape, FloatDtype::F32, &recipe).unwrap();
+            assert!(found.follows(&spec.module));
+            found.encoded(&spec.module, &encoded).unwrap();
+            let decoded = Projection::plain(&encoded.decode(), spec.shape, FloatDtype::F32, &device());
+            mixed
+                .visit_projections("model", &mut |_, module, projection| {
+                    if module == spec.module {
+                        *projection = decoded.clone();
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        // Control: those of the plain model are others.
+        assert!(farthest > 0.02, "{name}: {farthest}");
+        assert!(!found.follows("lm_head") && !found.follows("model.embed_tokens"));
+    }
 }
 
 fn policy(scheme: Scheme, effort: Effort) -> Policy {

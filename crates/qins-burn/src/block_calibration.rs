@@ -1,22 +1,17 @@
 //! Calibration for error feedback, one block at a time.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error as StdError,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, error::Error as StdError, fmt, iter, slice, sync::Arc};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use qins_model::{CalibrationTexts, LinearKind, LinearSpec, linears};
-use qins_quant::{Calibration, Effort, Feedback, Hessian, HessianError, checkpoint::Checkpoint};
+use qins_quant::{Calibration, Effort, EncodedTensor, Feedback, Hessian, HessianError, checkpoint::Checkpoint};
 
 use crate::{
     Error, Projections,
-    blocks::Blocks,
-    decoder::{CausalLm, Decoder},
+    blocks::{Blocks, ONLY},
+    decoder::{Decoder, Midway, Site},
+    device,
     generate::expect_readable,
-    layer::ActivationStats,
 };
 
 /// λ: what is added to the diagonal of the moments, as a share of its mean. On held-out text of five models 0.01 to 0.1 are alike.
@@ -31,9 +26,12 @@ const FIRST_SHARE: f64 = 0.2;
 
 /// The second moments of the inputs of a plain model's linears on some texts, for [`Conversion`](qins_model::Conversion).
 ///
-/// The texts are read by one block after the other, and what is known of a block is dropped when another is asked for. In memory are,
-/// at a time, the texts' hidden states, the plain weights of one block, and for each of its four inputs a matrix of its
-/// channels in `f64`, and one or two in `f32`: beside 16,000 tokens, 2 GB for a model with 3072 channels and an MLP of 8192.
+/// The texts are read by one block after the other, and what is known of a linear's inputs is dropped when others are asked for. In
+/// memory are, at a time, the texts' hidden states and inputs, the plain weights of one block, and a matrix of those inputs' channels in
+/// `f64` and one or two in `f32`: beside 16,000 tokens, 2 GB for a model with 3072 channels and an MLP of 8192.
+///
+/// With [`Effort::Best`], the texts are also read with the linears that are encoded so far, and each linear makes up for their errors:
+/// see [`Hessian::add_pair`]. That takes the hidden states, inputs and matrices of the channels once more.
 ///
 /// ```no_run
 /// use qins_burn::{Backend, BlockCalibration, Checkpoint, Effort, Files, Scheme, Targets};
@@ -55,30 +53,48 @@ pub struct BlockCalibration<'a> {
     firsts: Vec<u32>,
     /// By the names of linears.
     linears: HashMap<String, Place>,
-    /// The inputs of block `next`: of the texts, and of their first tokens.
-    hidden: Vec<Texts>,
-    first_hidden: Option<Texts>,
-    next: usize,
-    /// The inputs of block `next − 1`, or of the head, by the first linear that has them.
-    inputs: BTreeMap<String, Inputs>,
-}
-
-/// Texts that are read together.
-struct Texts {
-    /// The number of tokens of each.
-    lens: Vec<usize>,
-    /// Their hidden states, `[tokens, hidden]`, one text after the other.
-    hidden: Tensor<2>,
+    /// `None` before anything is read.
+    reading: Option<Reading>,
 }
 
 /// Where a linear is.
 struct Place {
     /// The order in which to ask.
     index: usize,
-    /// Its block, or for the head the number of blocks.
-    block: usize,
-    /// The first linear that has its input.
-    input: String,
+    /// Its name in a model of its block alone; `None` for the head.
+    alone: Option<String>,
+    /// The step of the computation whose inputs it has: four in each block, then the head.
+    step: usize,
+}
+
+/// How far the texts are read.
+struct Reading {
+    step: usize,
+    /// The step of the head.
+    head: usize,
+    plain: Stream,
+    /// With the linears that are encoded so far; `None` before the first.
+    encoded: Option<Stream>,
+    /// Of this step, once they are asked for.
+    inputs: Option<Inputs>,
+}
+
+/// A model's computation.
+#[derive(Clone)]
+struct Stream {
+    /// Of its block alone; and the same, sharing its weights, in which every position attends to itself alone.
+    block: [Decoder; 2],
+    texts: Vec<Texts>,
+    /// In the second of these.
+    firsts: Texts,
+}
+
+/// Texts that are read together, one after the other.
+#[derive(Clone)]
+struct Texts {
+    /// The number of tokens of each.
+    lens: Vec<usize>,
+    midway: Midway,
 }
 
 enum Inputs {
@@ -109,113 +125,153 @@ impl<'a> BlockCalibration<'a> {
         texts.iter().try_for_each(|ids| expect_readable(config, 0, ids))?;
         all_firsts.iter().try_for_each(|id| expect_readable(config, 0, &[*id]))?;
         let specs = linears(config);
-        let place = |(index, spec): (usize, &LinearSpec)| {
-            let first = spec.kind.first_of_input();
-            let block = spec.module.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
-            let block = match (block, spec.kind) {
-                (Some(block), _) => block,
-                (None, LinearKind::Head) => config.layers.len(),
-                // The rows of an embedding are looked up; one that is tied to the head has the inputs of a head too.
-                (None, LinearKind::Embedding) if config.tie_word_embeddings => config.layers.len(),
-                (None, _) => return None,
+        let head = Site::ALL.len() * config.layers.len();
+        let place = |index: usize, spec: &LinearSpec| {
+            let site = match spec.kind {
+                LinearKind::Q | LinearKind::K | LinearKind::V => Site::Attention,
+                LinearKind::O => Site::Output,
+                LinearKind::Gate | LinearKind::Up => Site::Mlp,
+                LinearKind::Down => Site::Down,
+                // What is known last is asked for last: the inputs of the head. The rows of an embedding are looked up; one that is
+                // tied to the head has the inputs of a head too.
+                LinearKind::Head => return Some(Place { index: index + specs.len(), alone: None, step: head }),
+                LinearKind::Embedding if config.tie_word_embeddings => {
+                    return Some(Place { index: index + specs.len(), alone: None, step: head });
+                }
+                LinearKind::Embedding | LinearKind::Other => return None,
             };
-            let input = spec.module.replace(spec.kind.name(), first.name());
-            Some((spec.module.clone(), Place { index, block, input }))
+            let (block, rest) = spec.module.strip_prefix("model.layers.")?.split_once('.')?;
+            let step = Site::ALL.len() * block.parse::<usize>().ok()? + site as usize;
+            Some(Place { index, alone: Some(format!("{ONLY}{rest}")), step })
         };
-        let mut linears: HashMap<String, Place> = specs.iter().enumerate().filter_map(place).collect();
-        // What is known last is asked for last: the inputs of the head, though an embedding is the first in the list.
-        for place in linears.values_mut().filter(|place| place.block == config.layers.len()) {
-            place.index += specs.len();
-        }
-        let mut calibration = Self {
-            blocks,
-            effort,
-            texts: texts.clone(),
-            firsts: all_firsts,
-            linears,
-            hidden: Vec::new(),
-            first_hidden: None,
-            next: 0,
-            inputs: BTreeMap::new(),
-        };
-        calibration.restart();
-        Ok(calibration)
+        let linears =
+            specs.iter().enumerate().filter_map(|(index, spec)| Some((spec.module.clone(), place(index, spec)?)));
+        let linears = linears.collect();
+        Ok(Self { blocks, effort, texts: texts.clone(), firsts: all_firsts, linears, reading: None })
     }
 
-    /// Returns to the inputs of the first block.
-    fn restart(&mut self) {
-        let outer = self.blocks.outer();
+    /// The inputs of the first block's first linears.
+    fn begin(&self) -> Result<Reading, Error> {
+        let (outer, block) = (self.blocks.outer(), self.blocks.block(0)?);
         let mut groups: Vec<Vec<&[u32]>> = Vec::new();
         for ids in &self.texts {
             match groups.last_mut() {
                 Some(group) if group.iter().map(|ids| ids.len()).sum::<usize>() + ids.len() <= TOGETHER => {
-                    group.push(ids)
+                    group.push(ids);
                 }
                 _ => groups.push(vec![ids]),
             }
         }
         let embedded = |texts: &[&[u32]]| Texts {
             lens: texts.iter().map(|ids| ids.len()).collect(),
-            hidden: outer.embed(&texts.concat()),
+            midway: block[0].begin(outer.embed(&texts.concat())),
         };
-        self.hidden = groups.iter().map(|group| embedded(group)).collect();
-        // In a model in which positions attend to themselves alone.
-        self.first_hidden = Some(embedded(&[&self.firsts]));
-        self.next = 0;
-        self.inputs.clear();
+        let (texts, firsts) = (groups.iter().map(|group| embedded(group)).collect(), embedded(&[&self.firsts]));
+        let head = Site::ALL.len() * self.blocks.config().layers.len();
+        Ok(Reading { step: 0, head, plain: Stream { block, texts, firsts }, encoded: None, inputs: None })
     }
 
-    /// Reads on until the inputs of `block` are known.
-    fn read(&mut self, block: usize) -> Result<(), Error> {
-        if block + 1 < self.next {
-            self.restart();
+    /// Reads on until the inputs of a linear are known.
+    fn inputs(&mut self, module: &str) -> Result<Option<&mut Inputs>, Error> {
+        let Some(&Place { step, .. }) = self.linears.get(module) else { return Ok(None) };
+        let mut reading = match self.reading.take().filter(|reading| reading.step <= step) {
+            Some(reading) => reading,
+            None => self.begin()?,
+        };
+        while reading.step < step {
+            reading.advance(&self.blocks)?;
         }
-        while self.next <= block {
-            self.inputs.clear();
-            if self.next == self.blocks.config().layers.len() {
-                self.read_head()?;
-            } else {
-                self.read_block()?;
+        if reading.inputs.is_none() {
+            reading.inputs = Some(Inputs::Moments(reading.moments().map_err(|e| failed(module, e))?));
+        }
+        Ok(self.reading.insert(reading).inputs.as_mut())
+    }
+}
+
+impl Reading {
+    /// Where the computation is; `None` at the head.
+    fn site(&self) -> Option<Site> {
+        (self.step < self.head).then(|| Site::ALL[self.step % Site::ALL.len()])
+    }
+
+    fn advance(&mut self, blocks: &Blocks<'_>) -> Result<(), Error> {
+        let Some(site) = self.site() else { return Ok(()) };
+        self.inputs = None;
+        self.step += 1;
+        let mut streams: Vec<&mut Stream> = iter::once(&mut self.plain).chain(&mut self.encoded).collect();
+        streams.iter_mut().for_each(|stream| stream.advance(site));
+        if site == Site::Down && self.step < self.head {
+            let block = blocks.block(self.step / Site::ALL.len())?;
+            streams.iter_mut().for_each(|stream| stream.enter(&block));
+        } else if site == Site::Down {
+            streams.iter_mut().for_each(|stream| stream.leave(blocks.outer()));
+        }
+        Ok(())
+    }
+
+    /// The moments of the inputs.
+    fn moments(&self) -> Result<Hessian, Failure> {
+        let of = |texts: &dyn Fn(&Stream) -> &[Texts]| {
+            // Not at the head: an embedding that is tied to it may be asked for first.
+            let encoded = self.encoded.as_ref().filter(|_| self.site().is_some());
+            let [plain, encoded] = [Some(&self.plain), encoded].map(|stream| stream.map(texts));
+            let mut moments = Hessian::new(0);
+            for (i, texts) in plain.into_iter().flatten().enumerate() {
+                let [_, cols] = texts.midway.inputs.dims();
+                if i == 0 {
+                    moments = Hessian::new(cols);
+                }
+                let x = device::read(texts.midway.inputs.clone())?;
+                match encoded {
+                    None => moments.add(&x)?,
+                    Some(encoded) => moments.add_pair(&x, &device::read(encoded[i].midway.inputs.clone())?)?,
+                }
             }
-            self.next += 1;
+            Ok::<_, Failure>(moments)
+        };
+        let mut moments = of(&|stream| &stream.texts)?;
+        if self.site() == Some(Site::Attention) {
+            moments.mix(&of(&|stream| slice::from_ref(&stream.firsts))?, FIRST_SHARE)?;
         }
-        Ok(())
+        Ok(moments)
+    }
+}
+
+impl Stream {
+    /// Through the linears of a site, to the next one.
+    fn advance(&mut self, site: Site) {
+        let [of_texts, of_firsts] = &self.block;
+        let advance = |model: &Decoder, texts: &mut Texts| {
+            // Within the thread pool, as prefill is.
+            texts.midway = rayon::scope(|_| model.advance(site, texts.midway.clone(), &texts.lens));
+        };
+        self.texts.iter_mut().for_each(|texts| advance(of_texts, texts));
+        advance(of_firsts, &mut self.firsts);
     }
 
-    fn read_block(&mut self) -> Result<(), Error> {
-        let [mut texts, mut firsts] = self.blocks.block(self.next)?;
-        let of_texts = record(&mut texts, |kind| kind == kind.first_of_input())?;
-        let of_firsts = record(&mut firsts, |kind| kind == LinearKind::Q)?;
-        self.hidden.iter_mut().for_each(|group| read(&texts, group));
-        self.first_hidden.iter_mut().for_each(|all| read(&firsts, all));
-        let of_firsts: HashMap<String, ActivationStats> = of_firsts.into_iter().collect();
-        for (module, stats) in of_texts {
-            let Some(mut moments) = stats.take_products()? else { continue };
-            let name = module.replacen("model.layers.0.", &format!("model.layers.{}.", self.next), 1);
-            let first = of_firsts.get(&module).map(ActivationStats::take_products).transpose()?.flatten();
-            if let Some(first) = first {
-                moments.mix(&first, FIRST_SHARE).map_err(|e| failed(&name, e))?;
-            }
-            self.inputs.insert(name, Inputs::Moments(moments));
+    /// Into the next block.
+    fn enter(&mut self, block: &[Decoder; 2]) {
+        self.block.clone_from(block);
+        for texts in self.texts.iter_mut().chain(iter::once(&mut self.firsts)) {
+            texts.midway = block[0].begin(texts.midway.x.clone());
         }
-        Ok(())
     }
 
-    fn read_head(&mut self) -> Result<(), Error> {
-        let outer = self.blocks.outer();
-        let name = if outer.lm_head.is_some() { "lm_head" } else { "model.embed_tokens" };
-        let stats = ActivationStats::of_products();
-        self.hidden.iter().for_each(|texts| stats.add(&outer.normed(texts.hidden.clone())));
-        self.inputs.extend(stats.take_products()?.map(|moments| (name.to_owned(), Inputs::Moments(moments))));
-        Ok(())
+    /// To the head.
+    fn leave(&mut self, outer: &Decoder) {
+        self.texts.iter_mut().for_each(|texts| texts.midway.inputs = outer.normed(texts.midway.x.clone()));
     }
 
-    /// The inputs of a linear.
-    fn inputs(&mut self, module: &str) -> Result<Option<(String, &mut Inputs)>, Error> {
-        let Some(Place { block, input, .. }) = self.linears.get(module) else { return Ok(None) };
-        let (block, input) = (*block, input.clone());
-        self.read(block)?;
-        Ok(self.inputs.get_mut(&input).map(|inputs| (input, inputs)))
+    /// Puts an encoded linear in the place of the plain one.
+    fn encode(&mut self, alone: &str, encoded: &EncodedTensor) -> Result<(), Error> {
+        self.block.iter_mut().try_for_each(|model| {
+            model.visit_projections("model", &mut |_, name, projection| {
+                if name == alone {
+                    *projection = projection.encoded_as(encoded.clone());
+                }
+                Ok(())
+            })
+        })
     }
 }
 
@@ -227,24 +283,42 @@ impl Calibration for BlockCalibration<'_> {
     fn importance(&mut self, module: &str) -> Result<Option<Arc<[f32]>>, Box<dyn StdError + Send + Sync>> {
         Ok(match self.inputs(module)? {
             None => None,
-            Some((name, Inputs::Moments(moments))) => {
-                Some(moments.mean_squares().map_err(|e| failed(&name, e))?.into())
+            Some(Inputs::Moments(moments)) => {
+                Some(moments.mean_squares().map_err(|e| failed(module, e.into()))?.into())
             }
-            Some((_, Inputs::Factored(feedback))) => Some(Arc::clone(feedback.importance())),
+            Some(Inputs::Factored(feedback)) => Some(Arc::clone(feedback.importance())),
         })
     }
 
     fn feedback(&mut self, module: &str) -> Result<Option<Arc<Feedback>>, Box<dyn StdError + Send + Sync>> {
         let effort = self.effort;
-        let Some((name, inputs)) = self.inputs(module)? else { return Ok(None) };
+        let Some(inputs) = self.inputs(module)? else { return Ok(None) };
         if let Inputs::Moments(moments) = inputs {
             let moments = std::mem::replace(moments, Hessian::new(0));
-            let feedback = moments.into_feedback(DAMPING, effort).map_err(|e| failed(&name, e))?;
+            let feedback = moments.into_feedback(DAMPING, effort).map_err(|e| failed(module, e.into()))?;
             *inputs = Inputs::Factored(Arc::new(feedback));
         }
         match inputs {
             Inputs::Moments(_) => Ok(None),
             Inputs::Factored(feedback) => Ok(Some(Arc::clone(feedback))),
+        }
+    }
+
+    fn follows(&self, module: &str) -> bool {
+        self.effort == Effort::Best && self.linears.get(module).is_some_and(|place| place.alone.is_some())
+    }
+
+    fn encoded(&mut self, module: &str, encoded: &EncodedTensor) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let (true, Some(reading), Some(place)) = (self.follows(module), &mut self.reading, self.linears.get(module))
+        else {
+            return Ok(());
+        };
+        match &place.alone {
+            Some(alone) if place.step == reading.step => {
+                let plain = &reading.plain;
+                Ok(reading.encoded.get_or_insert_with(|| plain.clone()).encode(alone, encoded)?)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -255,35 +329,30 @@ impl fmt::Debug for BlockCalibration<'_> {
     }
 }
 
-/// Records the inputs of the linears of these roles.
-fn record(model: &mut Decoder, wanted: impl Fn(LinearKind) -> bool) -> Result<Vec<(String, ActivationStats)>, Error> {
-    let mut all = Vec::new();
-    model.layers.iter_mut().enumerate().try_for_each(|(i, layer)| {
-        layer.visit_projections(&format!("model.layers.{i}"), &mut |kind, name, projection| {
-            if wanted(kind) {
-                let stats = ActivationStats::of_products();
-                projection.stats = Some(stats.clone());
-                all.push((name.to_owned(), stats));
-            }
-            Ok(())
-        })
-    })?;
-    Ok(all)
+/// Why inputs have no moments.
+enum Failure {
+    Moments(HessianError),
+    Device(Error),
 }
 
-/// Hidden states after a model's blocks.
-fn read(model: &Decoder, texts: &mut Texts) {
-    let mut caches: Vec<_> = texts.lens.iter().map(|n| model.cache(*n)).collect();
-    let sequences = texts.lens.iter().zip(&mut caches).map(|(n, cache)| (*n, model.regime(*n), cache)).collect();
-    // Within the thread pool, as prefill is.
-    texts.hidden = rayon::scope(|_| model.through_blocks(texts.hidden.clone(), sequences));
+impl From<HessianError> for Failure {
+    fn from(error: HessianError) -> Self {
+        Self::Moments(error)
+    }
 }
 
-fn failed(module: &str, error: HessianError) -> Error {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
+    }
+}
+
+fn failed(module: &str, error: Failure) -> Error {
     match error {
-        HessianError::NotFinite { channel, found } => {
+        Failure::Device(error) => error,
+        Failure::Moments(HessianError::NotFinite { channel, found }) => {
             Error::Inputs { module: module.to_owned(), channel, found: found as f32 }
         }
-        error => Error::Moments { module: module.to_owned(), source: error },
+        Failure::Moments(error) => Error::Moments { module: module.to_owned(), source: error },
     }
 }

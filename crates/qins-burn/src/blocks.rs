@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The name under which a decoder of one block knows it.
-const ONLY: &str = "model.layers.0.";
+pub(crate) const ONLY: &str = "model.layers.0.";
 
 /// A plain model whose blocks are loaded one at a time.
 #[derive(Debug)]

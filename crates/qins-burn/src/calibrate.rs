@@ -57,7 +57,7 @@ fn read(model: &dyn CausalLm, texts: &[Vec<u32>], mut progress: impl FnMut(usize
 fn start_recording(module: &mut (impl Projections + ?Sized)) -> Result<(), Error> {
     module.visit_projections("model", &mut |_, name, projection| match projection.scheme() {
         None => {
-            projection.stats = Some(ActivationStats::of_squares());
+            projection.stats = Some(ActivationStats::default());
             Ok(())
         }
         Some(scheme) => Err(Error::Encoded { module: name.to_owned(), scheme }),

@@ -12,7 +12,7 @@ use qins_model::{
     LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, Unused, VectorSpec, check, tensors, unused,
 };
 use qins_quant::{
-    EncodedTensor, Error as QuantError, FloatDtype, Scheme,
+    Calibration, EncodedTensor, Error as QuantError, FloatDtype, Scheme,
     checkpoint::{Checkpoint, Plain},
 };
 
@@ -213,9 +213,14 @@ impl<'a> Loader<'a> {
                 Some(calibration) => (recipe.calibrated(&spec.module, calibration))
                     .map_err(|e| QuantError::tensor(plain.path, &name, e))?,
             };
-            EncodedTensor::encode_as(&weights, spec.shape, plain.dtype, &recipe)
+            let encoded = EncodedTensor::encode_as(&weights, spec.shape, plain.dtype, &recipe)
                 .and_then(|encoded| encoded.file_bytes(recipe.is_coded()).map(|bytes| (encoded, bytes)))
-                .map_err(|e| QuantError::tensor(plain.path, name, e))?
+                .map_err(|e| QuantError::tensor(plain.path, &name, e))?;
+            if let Some(calibration) = &mut self.calibration {
+                (calibration.encoded(&spec.module, &encoded.0))
+                    .map_err(|e| QuantError::tensor(plain.path, &name, e))?;
+            }
+            encoded
         };
         self.report.encoded.push(spec.module.clone());
         self.report.encoded_weights += spec.shape[0] * spec.shape[1];

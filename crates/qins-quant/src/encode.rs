@@ -69,6 +69,8 @@ impl EncodedTensor {
         if let Some(feedback) = feedback.filter(|feedback| feedback.cols() != cols) {
             return Err(EncodeError::Length { expected: [1, cols], found: feedback.cols() });
         }
+        let corrected = feedback.and_then(|feedback| feedback.corrected(weights));
+        let weights = corrected.as_deref().unwrap_or(weights);
         let importance = importance.map(relative);
         let importance = importance.as_deref();
         let form = recipe.form();
@@ -158,6 +160,7 @@ impl Recipe {
         sample.chunks_mut(cols.max(1)).for_each(|row| self.options.prune.row(row, importance));
         let mut options = self.options;
         let feedback = self.feedback.as_deref().filter(|_| self.uses_feedback());
+        let sample = feedback.and_then(|feedback| feedback.corrected(&sample)).unwrap_or(sample);
         resolve(self.form().stored(), &sample, cols, (importance, feedback), &mut options)?;
         Ok(Self { options, ..self.clone() })
     }

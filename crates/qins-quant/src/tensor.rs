@@ -61,6 +61,17 @@ impl EncodedTensor {
         Ok(Self { scheme, format, rows, parts })
     }
 
+    /// Puts rows of the same matrix after these.
+    pub(crate) fn append(&mut self, Self { rows, parts, .. }: Self) {
+        for ((spec, words), more) in self.format.parts().iter().zip(&mut self.parts).zip(parts) {
+            // Other parts are those of the whole matrix.
+            if spec.by_rows() {
+                words.extend(more);
+            }
+        }
+        self.rows += rows;
+    }
+
     /// `[rows, cols]`.
     pub fn shape(&self) -> [usize; 2] {
         [self.rows, self.format.cols()]

@@ -68,15 +68,15 @@ impl Attention {
         }
     }
 
-    /// `x[n, hidden] → [n, hidden]`; appends the keys and values of each sequence's rows to its cache.
-    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, caches: Vec<&mut LayerCache>) -> Tensor<2> {
+    /// `x[n, hidden] → [n, heads·head_dim]`, the inputs of `o_proj`; appends the keys and values of each sequence's rows to its cache.
+    pub(super) fn attended(&self, x: Tensor<2>, pass: &Pass, caches: Vec<&mut LayerCache>) -> Tensor<2> {
         let precision = pass.precision;
         let queries = || self.normed(self.q_proj.forward(x.clone()), &self.q_norm, precision);
         let keys = || self.normed(self.k_proj.forward(x.clone()), &self.k_norm, precision);
         let values = || precision.round(self.v_proj.forward(x.clone()));
         let (q, (k, v)) = pass.both(queries, || pass.both(keys, values));
         let attend = |sequence: &Sequence, cache: &mut LayerCache, qkv| self.attend(sequence, cache, qkv, precision);
-        precision.round(self.o_proj.forward(pass.each([q, k, v], caches, attend)))
+        pass.each([q, k, v], caches, attend)
     }
 
     /// The queries `[n, heads·head_dim]` of a sequence over its cache, once the keys and values `[n, kv_heads·head_dim]` are

@@ -5,7 +5,7 @@ use qins_model::LayerRope;
 use rayon::prelude::*;
 
 use super::{Attention, Mlp, Precision, attention::Mask, rope::Rotation};
-use crate::{cache::LayerCache, kernel::norm};
+use crate::{Projection, cache::LayerCache, kernel::norm};
 
 /// What all blocks share in one forward pass.
 pub(super) struct Pass {
@@ -85,15 +85,37 @@ pub struct Norms {
     pub after: Option<RmsNorm>,
 }
 
-impl Norms {
-    /// after(f(before(x))).
-    fn around(&self, x: Tensor<2>, precision: Precision, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-        let normed = |norms: &Option<RmsNorm>, x| match norms {
-            Some(weights) => precision.round(norm(weights, x)),
-            None => x,
-        };
-        normed(&self.after, f(normed(&self.before, x)))
+fn normed(weights: &Option<RmsNorm>, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    match weights {
+        Some(weights) => precision.round(norm(weights, x)),
+        None => x,
     }
+}
+
+/// Where linears of a block have their inputs, in the order of computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// Of queries, keys and values.
+    Attention,
+    /// Of the attention's output.
+    Output,
+    /// Of gate and up.
+    Mlp,
+    /// Of down.
+    Down,
+}
+
+impl Site {
+    pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::Mlp, Self::Down];
+}
+
+/// A computation that has come to a site.
+#[derive(Clone, Debug)]
+pub(crate) struct Midway {
+    /// What results are added to, `[n, hidden]`.
+    pub(crate) x: Tensor<2>,
+    /// The inputs of the site's linears, `[n, in]`.
+    pub(crate) inputs: Tensor<2>,
 }
 
 /// x + attention(x), then + mlp(·), each with its norms and times a factor.
@@ -112,12 +134,40 @@ pub struct Block {
 }
 
 impl Block {
-    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, caches: Vec<&mut LayerCache>) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass, mut caches: Vec<&mut LayerCache>) -> Tensor<2> {
+        let mut midway = self.begin(x, pass.precision);
+        for site in Site::ALL {
+            midway = self.advance(site, midway, pass, std::mem::take(&mut caches));
+        }
+        midway.x
+    }
+
+    /// To the first site.
+    pub(super) fn begin(&self, x: Tensor<2>, precision: Precision) -> Midway {
+        Midway { inputs: normed(&self.attention_norms.before, x.clone(), precision), x }
+    }
+
+    /// From a site to the next, or to the block's output, which is `x` then. Attention appends to the caches.
+    pub(super) fn advance(
+        &self,
+        site: Site,
+        Midway { x, inputs }: Midway,
+        pass: &Pass,
+        caches: Vec<&mut LayerCache>,
+    ) -> Midway {
         let precision = pass.precision;
-        let plus = |x: Tensor<2>, y| precision.round(x + precision.scale(y, self.factor));
-        let attention = self.attention_norms.around(x.clone(), precision, |x| self.self_attn.forward(x, pass, caches));
-        let x = plus(x, attention);
-        let mlp = self.mlp_norms.around(x.clone(), precision, |x| self.mlp.forward(x, pass));
-        plus(x, mlp)
+        let plus = |x: Tensor<2>, norms: &Norms, linear: &Projection| {
+            let y = normed(&norms.after, precision.round(linear.forward(inputs.clone())), precision);
+            precision.round(x + precision.scale(y, self.factor))
+        };
+        match site {
+            Site::Attention => Midway { x, inputs: self.self_attn.attended(inputs, pass, caches) },
+            Site::Output => {
+                let x = plus(x, &self.attention_norms, &self.self_attn.o_proj);
+                Midway { inputs: normed(&self.mlp_norms.before, x.clone(), precision), x }
+            }
+            Site::Mlp => Midway { x, inputs: self.mlp.gated(inputs, pass) },
+            Site::Down => Midway { x: plus(x, &self.mlp_norms, &self.mlp.down_proj), inputs },
+        }
     }
 }

@@ -28,15 +28,15 @@ impl Mlp {
         Self { gate_proj, up_proj, down_proj, activation: config.activation }
     }
 
-    pub(super) fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
+    /// activation(gate(x)) · up(x), the inputs of `down_proj`.
+    pub(super) fn gated(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let precision = pass.precision;
         let round = |x| precision.round(x);
         let through = |linear: &Projection| round(linear.forward(x.clone()));
         let (gate, up) = pass.both(|| through(&self.gate_proj), || through(&self.up_proj));
-        let gated = match precision {
+        match precision {
             Precision::F32 | Precision::CoarseKeys => gated(gate, up, self.activation),
             Precision::Bf16 => round(round(activate(gate, self.activation)) * up),
-        };
-        round(self.down_proj.forward(gated))
+        }
     }
 }

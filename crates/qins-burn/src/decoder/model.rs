@@ -14,7 +14,7 @@ use qins_quant::kv::KvScheme;
 use super::{
     Block, CausalLm, Input, Precision,
     attention::Mask,
-    block::{Pass, Sequence},
+    block::{Midway, Pass, Sequence, Site},
 };
 use crate::{
     KvCache, Projection,
@@ -90,11 +90,16 @@ impl Decoder {
 
     /// Reads `x[n, hidden]`, the input of the first block: so many rows for each sequence, one after the other, each after the tokens
     /// in its cache. Gives the output of the last block.
-    pub(crate) fn through_blocks(
-        &self,
-        mut x: Tensor<2>,
-        mut sequences: Vec<(usize, RopeRegime, &mut KvCache)>,
-    ) -> Tensor<2> {
+    fn through_blocks(&self, mut x: Tensor<2>, mut sequences: Vec<(usize, RopeRegime, &mut KvCache)>) -> Tensor<2> {
+        let pass = self.pass(&mut sequences);
+        let mut caches: Vec<_> = sequences.into_iter().map(|(n, _, cache)| cache.layers_mut(n)).collect();
+        for layer in &self.layers {
+            x = layer.forward(x, &pass, caches.iter_mut().filter_map(Iterator::next).collect());
+        }
+        x
+    }
+
+    fn pass(&self, sequences: &mut [(usize, RopeRegime, &mut KvCache)]) -> Pass {
         let device = self.device();
         let windows: BTreeSet<Option<usize>> = self.config.layers.iter().map(|layer| layer.window).collect();
         let sequence = |(n, regime, cache): &mut (usize, RopeRegime, &mut KvCache)| {
@@ -107,16 +112,25 @@ impl Decoder {
                 masks: windows.iter().map(|window| Mask::new(start, n, *window, explicit)).collect(),
             }
         };
-        let pass = Pass {
+        Pass {
             sequences: sequences.iter_mut().map(sequence).collect(),
             precision: self.precision,
             side_by_side: on_cpu(&device) && !device.is_autodiff(),
-        };
-        let mut caches: Vec<_> = sequences.into_iter().map(|(n, _, cache)| cache.layers_mut(n)).collect();
-        for layer in &self.layers {
-            x = layer.forward(x, &pass, caches.iter_mut().filter_map(Iterator::next).collect());
         }
-        x
+    }
+
+    /// Of the first block, with this input: the first site.
+    pub(crate) fn begin(&self, x: Tensor<2>) -> Midway {
+        self.layers[0].begin(x, self.precision)
+    }
+
+    /// Of the first block: from a site to the next, for whole texts of so many tokens, one after the other.
+    pub(crate) fn advance(&self, site: Site, midway: Midway, lens: &[usize]) -> Midway {
+        let mut caches: Vec<KvCache> = lens.iter().map(|n| self.cache(*n)).collect();
+        let mut sequences: Vec<_> = lens.iter().zip(&mut caches).map(|(n, c)| (*n, self.regime(*n), c)).collect();
+        let pass = self.pass(&mut sequences);
+        let caches = sequences.into_iter().filter_map(|(n, _, cache)| cache.layers_mut(n).next()).collect();
+        self.layers[0].advance(site, midway, &pass, caches)
     }
 
     /// The input of the head.

@@ -32,7 +32,7 @@ pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usiz
 pub(super) fn step(
     source: &Checkpoint,
     Step { tensor, action }: &Step,
-    calibration: Option<&mut dyn Calibration>,
+    mut calibration: Option<&mut (dyn Calibration + '_)>,
     writer: &mut ShardWriter,
     progress: &dyn Fn(u64),
 ) -> Result<Option<f64>, Error> {
@@ -43,11 +43,22 @@ pub(super) fn step(
         }
         Action::Encode { module, recipe, rows, cols, dtype, .. } => {
             let matrix = Matrix { source, tensor, rows: rows.clone(), cols: *cols, dtype: *dtype };
-            let recipe = match calibration {
+            let recipe = match &mut calibration {
                 None => recipe.clone(),
-                Some(calibration) => recipe.calibrated(module, calibration).map_err(|e| matrix.error(e))?,
+                Some(calibration) => recipe.calibrated(module, &mut **calibration).map_err(|e| matrix.error(e))?,
             };
-            encode(&matrix, module, &recipe, writer, progress)
+            let follower = calibration.filter(|calibration| calibration.follows(module));
+            let mut whole: Option<EncodedTensor> = None;
+            let keep = &mut |band: EncodedTensor| match &mut whole {
+                _ if follower.is_none() => {}
+                Some(whole) => whole.append(band),
+                None => whole = Some(band),
+            };
+            let decibels = encode(&matrix, module, &recipe, keep, writer, progress)?;
+            if let (Some(follower), Some(encoded)) = (follower, whole) {
+                follower.encoded(module, &encoded).map_err(|e| matrix.error(e))?;
+            }
+            Ok(decibels)
         }
     }
 }
@@ -89,10 +100,12 @@ impl Matrix<'_> {
     }
 }
 
+/// Gives each band to `keep` once it is written.
 fn encode(
     matrix: &Matrix<'_>,
     module: &str,
     recipe: &Recipe,
+    keep: &mut dyn FnMut(EncodedTensor),
     writer: &mut ShardWriter,
     progress: &dyn Fn(u64),
 ) -> Result<Option<f64>, Error> {
@@ -121,6 +134,7 @@ fn encode(
             weights.extend(plain);
         }
         out.push(&encoded, writer)?;
+        keep(encoded);
         progress(bytes.len() as u64);
     }
     below.check().map_err(|e| matrix.error(e))?;
@@ -130,6 +144,10 @@ fn encode(
         return Err(matrix.error(EncodeError::UnsuitableAlpha { alpha: alpha.get(), sqnr_db }));
     }
     out.finish(writer)?;
+    // What its weights make up for is not their error.
+    if let Some(corrected) = feedback.and_then(|feedback| feedback.corrected(&weights)) {
+        errors.iter_mut().zip(corrected.iter().zip(&weights)).for_each(|(e, (corrected, w))| *e += corrected - w);
+    }
     let [signal, noise] = [weights, errors].map(|rows| feedback.map_or(0.0, |feedback| feedback.energy(&rows)));
     // Zeros, and what is kept to the bit, have no ratio.
     Ok((signal > 0.0 && noise > 0.0).then(|| 10.0 * (signal / noise).log10()))

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     cholesky,
+    drift::Drift,
     order::{self, Ordered},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub struct Feedback {
     unit: f64,
     importance: Arc<[f32]>,
     refinement: Option<Refinement>,
+    /// What the encoder is to make up for of errors before the linear.
+    drift: Option<Drift>,
     /// Computed when it is asked for.
     descending: OnceLock<Box<Ordered>>,
 }
@@ -84,8 +87,25 @@ impl Feedback {
             unit: largest,
             importance,
             refinement,
+            drift: None,
             descending: OnceLock::new(),
         }
+    }
+
+    /// With C, `[cols, cols]`, unless it is empty.
+    pub(super) fn with_drift(self, drift: &[f64]) -> Self {
+        let drift = (!drift.is_empty()).then(|| Drift::new(drift, self.unit));
+        Self { drift, ..self }
+    }
+
+    /// The weights to encode in the place of rows of `weights`, `[rows, cols]`, so that they make up for errors before the linear; `None` if
+    /// there is nothing to make up for. They do not depend on which rows are given at a time, if those are whole groups of rows that
+    /// are encoded together.
+    ///
+    /// # Panics
+    /// When `weights` is not a whole number of rows.
+    pub(crate) fn corrected(&self, weights: &[f32]) -> Option<Vec<f32>> {
+        self.drift.as_ref().map(|drift| drift.corrected(weights, &self.lower, &self.costs))
     }
 
     /// The number of columns.
@@ -227,10 +247,10 @@ impl Block {
 /// Whether another order was asked for makes no difference.
 impl PartialEq for Feedback {
     fn eq(&self, other: &Self) -> bool {
-        let Self { cols, lower, costs, damping, unit, importance, refinement, descending: _ } = self;
+        let Self { cols, lower, costs, damping, unit, importance, refinement, drift, descending: _ } = self;
         (cols, damping, unit) == (&other.cols, &other.damping, &other.unit)
             && (lower, costs) == (&other.lower, &other.costs)
-            && (importance, refinement) == (&other.importance, &other.refinement)
+            && (importance, refinement, drift) == (&other.importance, &other.refinement, &other.drift)
     }
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Effort, Feedback, cholesky};
-use crate::kernel::add_moments;
+use crate::kernel::{add_moments, add_outer_products};
 
 /// The share of the mean of the diagonal that a column without inputs gets.
 const DEAD: f64 = 1e-6;
@@ -36,6 +36,8 @@ pub struct Hessian {
     inputs: usize,
     /// `[cols, cols]` row-major; only the upper triangle, and some of what is below it, are summed.
     sums: Vec<f64>,
+    /// Σ (x − x′)·x′ᵀ over pairs, `[cols, cols]`; empty without pairs.
+    drift: Vec<f64>,
 }
 
 /// Second moments that cannot be used.
@@ -87,7 +89,7 @@ pub enum HessianError {
 impl Hessian {
     /// Of no inputs yet.
     pub fn new(cols: usize) -> Self {
-        Self { cols, inputs: 0, sums: vec![0.0; cols * cols] }
+        Self { cols, inputs: 0, sums: vec![0.0; cols * cols], drift: Vec::new() }
     }
 
     /// The number of columns.
@@ -114,6 +116,25 @@ impl Hessian {
         Ok(())
     }
 
+    /// Adds the inputs of a plain model, x, and of one whose linears are encoded so far, x′, for the same tokens. The moments are of both, and
+    /// [`feedback`](Self::feedback) makes up for half of what the linear's outputs lack because of x − x′: weights W are encoded as
+    /// W + ½·W·C·(H + λI)⁻¹, C = E\[(x − x′)·x′ᵀ\]. (GPTAQ, arXiv 2504.02692, has all of it, and H of x′ alone, which gains less on text that is
+    /// not in the calibration.)
+    ///
+    /// # Errors
+    /// When they are not a whole number of rows, or not as many.
+    pub fn add_pair(&mut self, plain: &[f32], encoded: &[f32]) -> Result<(), HessianError> {
+        if plain.len() != encoded.len() {
+            return Err(HessianError::Length { cols: self.cols, found: encoded.len() });
+        }
+        self.add(plain)?;
+        self.add(encoded)?;
+        self.drift.resize(self.cols * self.cols, 0.0);
+        let off: Vec<f32> = plain.iter().zip(encoded).map(|(plain, encoded)| plain - encoded).collect();
+        add_outer_products(&off, encoded, self.cols, &mut self.drift);
+        Ok(())
+    }
+
     /// Adds the inputs of `other`.
     ///
     /// # Errors
@@ -121,7 +142,7 @@ impl Hessian {
     pub fn merge(&mut self, other: &Self) -> Result<(), HessianError> {
         self.expect_columns(other)?;
         self.inputs += other.inputs;
-        self.sums.par_iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum += other);
+        self.add_scaled(1.0, 1.0, other);
         Ok(())
     }
 
@@ -138,8 +159,18 @@ impl Hessian {
             return Err(HessianError::Empty);
         }
         let factor = share * self.inputs as f64 / other.inputs as f64;
-        self.sums.par_iter_mut().zip(&other.sums).for_each(|(sum, other)| *sum = (1.0 - share) * *sum + factor * other);
+        self.add_scaled(1.0 - share, factor, other);
         Ok(())
+    }
+
+    /// Sums times `own`, and those of `other` times `factor`.
+    fn add_scaled(&mut self, own: f64, factor: f64, other: &Self) {
+        self.drift.resize(self.drift.len().max(other.drift.len()), 0.0);
+        for (sums, other) in [(&mut self.sums, &other.sums), (&mut self.drift, &other.drift)] {
+            // There may be no pairs in the other.
+            sums.par_iter_mut().for_each(|sum| *sum *= own);
+            sums.par_iter_mut().zip(other).for_each(|(sum, other)| *sum += factor * other);
+        }
     }
 
     fn expect_columns(&self, other: &Self) -> Result<(), HessianError> {
@@ -204,7 +235,9 @@ impl Hessian {
         }
         let (cols, importance) = (self.cols, self.mean_squares()?);
         let scale = 1.0 / self.inputs as f64;
-        let mut h = self.sums;
+        let (mut h, mut drift) = (self.sums, self.drift);
+        // There are half as many pairs as inputs.
+        drift.par_iter_mut().for_each(|c| *c *= 2.0 * scale);
         h.par_chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| row[i..].iter_mut().for_each(|h| *h *= scale));
         let trace: f64 = (0..cols).map(|i| h[i * (cols + 1)]).sum();
         // Without any input every column counts alike.
@@ -218,7 +251,7 @@ impl Hessian {
         }
         let kept = (effort == Effort::Best).then(|| h.clone());
         cholesky::upper(&mut h, cols).ok_or(HessianError::Indefinite)?;
-        Ok(Feedback::new(cols, &h, kept.as_deref(), damping * mean, importance.into()))
+        Ok(Feedback::new(cols, &h, kept.as_deref(), damping * mean, importance.into()).with_drift(&drift))
     }
 }
 

@@ -5,6 +5,7 @@
 //! Rᵢⱼ/Rⱼⱼ: each column is rounded from what the errors before it leave to make up for (GPTQ; LDLQ in QuIP's terms).
 
 mod cholesky;
+mod drift;
 mod effort;
 mod factor;
 mod hessian;
@@ -18,6 +19,8 @@ pub use hessian::{Hessian, HessianError};
 pub(crate) use sweep::{BLOCK, ROWS as FEEDBACK_ROWS, Rounding, Target, padded, sweep};
 
 use std::{error::Error, sync::Arc};
+
+use crate::EncodedTensor;
 
 /// What is known of the inputs of a model's linears, computed as an encoder asks for it.
 pub trait Calibration {
@@ -35,4 +38,17 @@ pub trait Calibration {
     /// # Errors
     /// When it cannot be computed.
     fn feedback(&mut self, module: &str) -> Result<Option<Arc<Feedback>>, Box<dyn Error + Send + Sync>>;
+
+    /// Whether it is told of a linear's [encoded weights](Self::encoded).
+    fn follows(&self, _module: &str) -> bool {
+        false
+    }
+
+    /// Takes the encoded weights of the linear that was asked for last, so that linears after it make up for their errors too.
+    ///
+    /// # Errors
+    /// When it fails.
+    fn encoded(&mut self, _module: &str, _weights: &EncodedTensor) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
 }

@@ -30,7 +30,7 @@ pub use between::{GELU, gate_gelu, gate_silu, norm, rotate};
 pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
-pub(crate) use moments::add_moments;
+pub(crate) use moments::{add_moments, add_outer_products};
 pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
 pub(crate) use prefetch::fetch_part;
 #[doc(hidden)]

@@ -20,33 +20,45 @@ const ROWS: usize = 256;
 /// # Panics
 /// When the length of a slice does not match.
 pub(crate) fn add_moments(x: &[f32], cols: usize, sums: &mut [f64]) {
-    add_moments_on(Simd::get(), x, cols, sums);
+    add_on(Simd::get(), [x; 2], cols, sums, true);
 }
 
-fn add_moments_on(simd: Simd, x: &[f32], cols: usize, sums: &mut [f64]) {
-    assert!(x.len().is_multiple_of(cols) && sums.len() == cols * cols, "add_moments: lengths match {cols} columns");
-    for x in x.chunks(ROWS * cols) {
+/// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, to `sums[cols, cols]`.
+///
+/// # Panics
+/// When the length of a slice does not match.
+pub(crate) fn add_outer_products(a: &[f32], b: &[f32], cols: usize, sums: &mut [f64]) {
+    add_on(Simd::get(), [a, b], cols, sums, false);
+}
+
+/// All, or the `upper` triangle.
+fn add_on(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
+    let is_whole = a.len().is_multiple_of(cols) && a.len() == b.len() && sums.len() == cols * cols;
+    assert!(is_whole, "moments: lengths match {cols} columns");
+    for (a, b) in a.chunks(ROWS * cols).zip(b.chunks(ROWS * cols)) {
         #[cfg(target_arch = "x86_64")]
         if simd.fuses_floats() {
             const { assert!(ROWS <= many::MOMENTS) };
-            many::add_moments(simd, x, cols, sums);
+            many::add_outer_products(simd, [a, b], cols, sums, upper);
             continue;
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = simd;
-        add_by_tiles(x, cols, sums);
+        add_by_tiles([a, b], cols, sums, upper);
     }
 }
 
-fn add_by_tiles(x: &[f32], cols: usize, sums: &mut [f64]) {
-    let n = x.len() / cols;
-    let columns = |first: usize| View::new(&x[first..], [n, TILE.min(cols - first)], [cols, 1]);
+fn add_by_tiles(both: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
+    let n = both[0].len() / cols;
+    let tile = |first: usize| [n, TILE.min(cols - first)];
+    let columns = |of: usize, first: usize| View::new(&both[of][first..], tile(first), [cols, 1]);
     sums.par_chunks_mut(TILE * cols).enumerate().for_each_init(
         || vec![0.0_f32; TILE * TILE],
         |tile, (i, sums)| {
-            let left = columns(i * TILE).transposed();
-            for first in (i * TILE..cols).step_by(TILE) {
-                product(tile, TILE, left, columns(first), Accumulate::No);
+            let left = columns(0, i * TILE).transposed();
+            let before = if upper { i * TILE } else { 0 };
+            for first in (before..cols).step_by(TILE) {
+                product(tile, TILE, left, columns(1, first), Accumulate::No);
                 let width = TILE.min(cols - first);
                 for (sums, tile) in sums.chunks_exact_mut(cols).zip(tile.chunks_exact(TILE)) {
                     let sums = sums[first..][..width].iter_mut();
@@ -61,12 +73,13 @@ fn add_by_tiles(x: &[f32], cols: usize, sums: &mut [f64]) {
 mod tests {
     use super::*;
 
-    /// The largest difference of the sums over `x` from those over `exact`, in `f64`, in the upper triangle.
-    fn largest_error(simd: Simd, x: &[f32], exact: &[f32], cols: usize) -> f64 {
+    /// The largest difference of the sums over `a` and `b` from those over `exact` and `b`, in `f64`, or of the `upper` triangle's.
+    fn largest_error(simd: Simd, [a, b, exact]: [&[f32]; 3], cols: usize, upper: bool) -> f64 {
         let mut sums = vec![0.5; cols * cols];
-        add_moments_on(simd, x, cols, &mut sums);
-        let sum = |i: usize, j: usize| exact.chunks(cols).map(|x| f64::from(x[i]) * f64::from(x[j])).sum::<f64>();
-        let pairs = (0..cols).flat_map(|i| (i..cols).map(move |j| (i, j)));
+        add_on(simd, [a, b], cols, &mut sums, upper);
+        let product = |i: usize, j: usize| move |(a, b): (&[f32], &[f32])| f64::from(a[i]) * f64::from(b[j]);
+        let sum = |i: usize, j: usize| exact.chunks(cols).zip(b.chunks(cols)).map(product(i, j)).sum::<f64>();
+        let pairs = (0..cols).flat_map(|i| (if upper { i } else { 0 }..cols).map(move |j| (i, j)));
         pairs.map(|(i, j)| (sums[i * cols + j] - 0.5 - sum(i, j)).abs()).fold(0.0, f64::max)
     }
 
@@ -78,8 +91,11 @@ mod tests {
             wrong[0] += 0.1;
             for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
                 let bound = 1e-6 * n as f64;
-                assert!(largest_error(simd, &x, &x, cols) < bound, "{n}×{cols}: {simd}");
-                assert!(largest_error(simd, &wrong, &x, cols) > bound, "{n}×{cols}: {simd}");
+                assert!(largest_error(simd, [&x, &x, &x], cols, true) < bound, "{n}×{cols}: {simd}");
+                assert!(largest_error(simd, [&wrong, &x, &x], cols, true) > bound, "{n}×{cols}: {simd}");
+                let other: Vec<f32> = x.iter().rev().map(|x| x + 0.25).collect();
+                assert!(largest_error(simd, [&x, &other, &x], cols, false) < bound, "{n}×{cols}: {simd}");
+                assert!(largest_error(simd, [&wrong, &other, &x], cols, false) > bound, "{n}×{cols}: {simd}");
             }
         }
     }

@@ -59,19 +59,25 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     });
 }
 
-/// Rows of activations whose outer products [`add_moments`] takes.
+/// Rows of activations whose outer products [`add_outer_products`] takes.
 pub(in crate::kernel) const MOMENTS: usize = BLOCK;
 
-/// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]`, [`MOMENTS`] at most, to the upper triangle of `sums[cols, cols]`, and to some of what is
-/// below it. A product of two columns is one chain.
-pub(in crate::kernel) fn add_moments(simd: Simd, x: &[f32], cols: usize, sums: &mut [f64]) {
-    let n = x.len() / cols;
+/// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, [`MOMENTS`] at most, to `sums[cols, cols]`, or to its `upper` triangle and some
+/// of what is below it. A product of two columns is one chain.
+pub(in crate::kernel) fn add_outer_products(
+    simd: Simd,
+    [a, b]: [&[f32]; 2],
+    cols: usize,
+    sums: &mut [f64],
+    upper: bool,
+) {
+    let n = a.len() / cols;
     // What columns are to the product of a matrix, rows are here.
     let tiles: Vec<Tile> = (0..cols.div_ceil(TILE))
         .into_par_iter()
         .map(|t| {
             let mut tile = Tile([[0.0; TILE]; BLOCK]);
-            for (lanes, x) in tile.0.iter_mut().zip(x.chunks_exact(cols)) {
+            for (lanes, x) in tile.0.iter_mut().zip(b.chunks_exact(cols)) {
                 lanes.iter_mut().zip(&x[t * TILE..]).for_each(|(lane, x)| *lane = *x);
             }
             tile
@@ -80,10 +86,10 @@ pub(in crate::kernel) fn add_moments(simd: Simd, x: &[f32], cols: usize, sums: &
     let scratch = || (Box::new([[0.0; BLOCK]; PANEL]), vec![[[0.0; TILE]; PANEL]; tiles.len()]);
     sums.par_chunks_mut(PANEL * cols).enumerate().for_each_init(scratch, |(panel, products), (p, sums)| {
         let first = p * PANEL;
-        for (k, x) in x.chunks_exact(cols).enumerate() {
+        for (k, x) in a.chunks_exact(cols).enumerate() {
             panel.iter_mut().zip(&x[first..]).for_each(|(row, x)| row[k] = *x);
         }
-        let before = first / TILE;
+        let before = if upper { first / TILE } else { 0 };
         let products = &mut products[before..];
         products.fill([[0.0; TILE]; PANEL]);
         add_products(simd, panel, n, &tiles[before..], products);
