@@ -11,7 +11,8 @@ pub enum Effort {
     /// Error feedback, within groups too as their scales and curves are tried.
     #[default]
     Good,
-    /// After that, every group is searched again given all others, and every code is adjusted twice. `rate`, which has no groups, keeps its
+    /// Each linear makes up for errors of those encoded before it too, if the calibration [follows](super::Calibration::follows) them. After the
+    /// feedback every group is searched again given all others, and every code is adjusted twice; `rate`, which has no groups, keeps its
     /// codes.
     Best,
 }

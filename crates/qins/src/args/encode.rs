@@ -33,8 +33,8 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Work done for q3 to q6, q8g and rate. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes
-    /// up for the rounding of those before it. `best`: adjust all codes again after that, in three times the time; those of rate stay. Without
-    /// `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
+    /// up for the rounding of those before it. `best`: each linear also makes up for the errors of those before it in the model, and all codes
+    /// are adjusted again but those of rate, in three times the time; `--target` chooses without the former. Without `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
     /// calibration, else fast]
     #[arg(long, value_name = "EFFORT")]
     pub(crate) effort: Option<Effort>,
