@@ -1,6 +1,6 @@
 //! Error feedback from a calibration, against direct computations and as conversions use it.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fs, path::Path, sync::Arc};
 
 use qins_burn::{
     BlockCalibration, Projection, Projections, Session, calibrate,
@@ -9,7 +9,7 @@ use qins_burn::{
 };
 use qins_model::{CalibrationTexts, Conversion, LinearKind, LinearSpec, ModelConfig, Policy, Targets, linears};
 use qins_quant::{
-    Calibration, Effort, EncodeOptions, EncodedTensor, FloatDtype, Recipe, Scheme,
+    Calibration, Effort, EncodeOptions, EncodedTensor, Feedback, FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
     convert::Part,
     mixture::{Fits, Linear, SCHEMES},
@@ -112,10 +112,10 @@ fn texts_that_the_model_cannot_read_are_rejected() {
     assert_eq!(error(texts(vec![vec![1; 513]], vec![])), long);
 }
 
-/// With the most effort, the moments of a linear's inputs are those of the plain model and of the one with the linears that are encoded so
+/// The moments of a linear's inputs are those of the plain model and of the one with the linears that are encoded so
 /// far, in equal parts.
 #[test]
-fn most_effort_follows_what_is_encoded() {
+fn calibration_follows_what_is_encoded() {
     for name in ["b_gqa", "e_tied"] {
         let checkpoint = checkpoint(name);
         let [plain, mut mixed] = [0, 1].map(|_| load(&checkpoint, None, &device(), |_, _| {}).unwrap().model);
@@ -133,8 +133,8 @@ fn most_effort_follows_what_is_encoded() {
             all.iter().zip(first).map(|(all, first)| (1.0 - share) * all + share * first).collect::<Vec<f32>>()
         };
         let mut plain = plain;
-        let mut found = BlockCalibration::new(&checkpoint, &texts(), Effort::Best, &device()).unwrap();
-        let options = EncodeOptions { effort: Effort::Best, ..EncodeOptions::default() };
+        let mut found = BlockCalibration::new(&checkpoint, &texts(), Effort::Good, &device()).unwrap();
+        let options = EncodeOptions { effort: Effort::Good, ..EncodeOptions::default() };
         let mut farthest = 0.0_f32;
         for spec in linears(plain.config()).iter().filter(|spec| spec.module.contains("layers")) {
             let of_both = [&mut plain, &mut mixed].map(|model| means(model, spec));
@@ -222,7 +222,25 @@ fn conversion_and_loading_give_the_same_model_which_says_more_of_the_plain_one()
     }
 }
 
-/// What a mixture is chosen from is what a conversion writes, judged by its outputs.
+/// A calibration that is not told of what is encoded.
+struct Alone<'a>(BlockCalibration<'a>);
+
+impl Calibration for Alone<'_> {
+    fn place(&self, module: &str) -> Option<usize> {
+        self.0.place(module)
+    }
+
+    fn importance(&mut self, module: &str) -> Result<Option<Arc<[f32]>>, Box<dyn Error + Send + Sync>> {
+        self.0.importance(module)
+    }
+
+    fn feedback(&mut self, module: &str) -> Result<Option<Arc<Feedback>>, Box<dyn Error + Send + Sync>> {
+        self.0.feedback(module)
+    }
+}
+
+/// What a mixture is chosen from is what a conversion writes, judged by its outputs, but for what linears make up for of errors before
+/// them.
 #[test]
 fn fits_of_mixtures_are_those_that_conversion_writes() {
     let home = tempfile::tempdir().unwrap();
@@ -241,7 +259,8 @@ fn fits_of_mixtures_are_those_that_conversion_writes() {
     assert_eq!(with.count(), specs.len() * SCHEMES.len());
     for scheme in [Scheme::Q3, Scheme::Q8, Scheme::Q8g] {
         let out = home.path().join(scheme.name());
-        convert(&checkpoint, policy(scheme, Effort::Good), true, &out);
+        let conversion = Conversion::of(&checkpoint).unwrap().policy(policy(scheme, Effort::Good));
+        conversion.calibration(&mut Alone(new())).write(&out).unwrap();
         let written = Checkpoint::open(Files::Directory(out)).unwrap();
         for (i, spec) in specs.iter().rev().enumerate() {
             let decoded = |fits: &Fits| fits.get(i, scheme).unwrap().unwrap().decode();

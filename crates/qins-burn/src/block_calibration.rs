@@ -30,8 +30,9 @@ const FIRST_SHARE: f64 = 0.2;
 /// memory are, at a time, the texts' hidden states and inputs, the plain weights of one block, and a matrix of those inputs' channels in
 /// `f64` and one or two in `f32`: beside 16,000 tokens, 2 GB for a model with 3072 channels and an MLP of 8192.
 ///
-/// With [`Effort::Best`], the texts are also read with the linears that are encoded so far, and each linear makes up for their errors:
-/// see [`Hessian::add_pair`]. That takes the hidden states, inputs and matrices of the channels once more.
+/// Once it is told of a linear's [encoded weights](Calibration::encoded), the texts are also read with the linears that are encoded so far,
+/// and each linear makes up for their errors: see [`Hessian::add_pair`]. That takes the hidden states, inputs and matrices of the
+/// channels once more.
 ///
 /// ```no_run
 /// use qins_burn::{Backend, BlockCalibration, Checkpoint, Effort, Files, Scheme, Targets};
@@ -305,7 +306,7 @@ impl Calibration for BlockCalibration<'_> {
     }
 
     fn follows(&self, module: &str) -> bool {
-        self.effort == Effort::Best && self.linears.get(module).is_some_and(|place| place.alone.is_some())
+        self.effort != Effort::Fast && self.linears.get(module).is_some_and(|place| place.alone.is_some())
     }
 
     fn encoded(&mut self, module: &str, encoded: &EncodedTensor) -> Result<(), Box<dyn StdError + Send + Sync>> {

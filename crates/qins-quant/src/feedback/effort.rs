@@ -8,11 +8,11 @@ use std::{fmt, str::FromStr};
 pub enum Effort {
     /// Each weight is rounded by itself; errors count by the mean square of their column's inputs.
     Fast,
-    /// Error feedback, within groups too as their scales and curves are tried.
+    /// Error feedback, within groups too as their scales and curves are tried. Each linear makes up for errors of those encoded before it as
+    /// well, if the calibration [follows](super::Calibration::follows) them.
     #[default]
     Good,
-    /// Each linear makes up for errors of those encoded before it too, if the calibration [follows](super::Calibration::follows) them. After the
-    /// feedback every group is searched again given all others, and every code is adjusted twice; `rate`, which has no groups, keeps its
+    /// After that, every group is searched again given all others, and every code is adjusted twice. `rate`, which has no groups, keeps its
     /// codes.
     Best,
 }

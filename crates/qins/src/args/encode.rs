@@ -23,8 +23,9 @@ pub(crate) struct EncodeArgs {
     pub(crate) overrides: Vec<Override>,
     /// Choose a scheme from q3 to q8g for each linear (mixed precision): the least error at `bits=4.5` bits per weight, or the fewest
     /// bits with `sqnr=40` dB; by model output, the fewest bits with a mean KL divergence of at most `kl=1e-3` nats, or a top-1
-    /// agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms it on other prompts. It is chosen
-    /// by the fits that are written: with a calibration, by errors of outputs, and `bits` by divergence too. Linears with an override
+    /// agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms it on other prompts. With a
+    /// calibration it is chosen by errors of outputs, and `bits` by divergence too, of fits with error feedback; what is written
+    /// makes up for errors before a linear besides. Linears with an override
     /// are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
@@ -33,8 +34,8 @@ pub(crate) struct EncodeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Work done for q3 to q6, q8g and rate. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes
-    /// up for the rounding of those before it. `best`: each linear also makes up for the errors of those before it in the model, and all codes
-    /// are adjusted again but those of rate, in three times the time; `--target` chooses without the former. Without `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
+    /// up for the rounding of those before it, and each linear for the errors of those before it. `best`: adjust all codes again after that, in
+    /// twice the time; those of rate stay. Without `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
     /// calibration, else fast]
     #[arg(long, value_name = "EFFORT")]
     pub(crate) effort: Option<Effort>,
