@@ -35,7 +35,7 @@ pub(crate) struct EncodeArgs {
     pub(crate) calibrate: Option<PathBuf>,
     /// Work done for q3 to q6, q8g and rate. `fast`: round each weight by itself. `good`: error feedback (GPTQ), in which each weight makes
     /// up for the rounding of those before it, and each linear for the errors of those before it. `best`: adjust all codes again after that, in
-    /// twice the time; those of rate stay. Without `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
+    /// half as much time again; those of rate stay. Without `--calibrate`, `good` and `best` calibrate on a standard text and on what the model writes itself [default: good with a
     /// calibration, else fast]
     #[arg(long, value_name = "EFFORT")]
     pub(crate) effort: Option<Effort>,
