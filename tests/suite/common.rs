@@ -1,14 +1,45 @@
 //! Fixtures and how to open them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::{Device, Tensor};
 use qins_burn::Backend;
 use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// A file or folder under `tests/fixtures`.
 pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+/// What Transformers makes of the prompts of a fixture.
+#[derive(Deserialize)]
+pub(crate) struct Goldens {
+    pub(crate) prompts: Vec<Golden>,
+    /// What wrong models make of them.
+    #[serde(default)]
+    pub(crate) controls: Value,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Golden {
+    pub(crate) input_ids: Vec<u32>,
+    pub(crate) generated: Vec<u32>,
+}
+
+impl Golden {
+    pub(crate) fn whole(&self) -> Vec<u32> {
+        [&self.input_ids[..], &self.generated].concat()
+    }
+}
+
+/// Those of a fixture's folder.
+pub(crate) fn goldens(dir: &Path) -> Goldens {
+    serde_json::from_slice(&fs::read(dir.join("goldens.json")).unwrap()).unwrap()
 }
 
 /// The device under test: of the backend that `cargo xtask test --backend` names, or the default one.

@@ -16,11 +16,10 @@ use qins_quant::{
     verify::verify,
 };
 use safetensors::SafeTensors;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{cases, device, fixture, floats, max_abs_diff, on_cpu, values};
+use crate::common::{self, Golden, cases, device, fixture, floats, max_abs_diff, on_cpu, values};
 
 const MODELS: [&str; 13] = [
     "gemma3",
@@ -41,26 +40,8 @@ const MODELS: [&str; 13] = [
 /// The tolerance between two correct f32 implementations.
 const LOGIT_TOLERANCE: f32 = 1e-3;
 
-#[derive(Deserialize)]
-struct Goldens {
-    prompts: Vec<Golden>,
-}
-
-#[derive(Deserialize)]
-struct Golden {
-    input_ids: Vec<u32>,
-    generated: Vec<u32>,
-}
-
-impl Golden {
-    fn whole(&self) -> Vec<u32> {
-        [&self.input_ids[..], &self.generated].concat()
-    }
-}
-
 fn goldens(name: &str) -> Vec<Golden> {
-    let file = fs::read(fixture("families").join(name).join("goldens.json")).unwrap();
-    serde_json::from_slice::<Goldens>(&file).unwrap().prompts
+    common::goldens(&fixture("families").join(name)).prompts
 }
 
 fn checkpoint(dir: &Path) -> Checkpoint {

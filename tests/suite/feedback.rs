@@ -217,6 +217,13 @@ fn conversion_and_loading_give_the_same_model_which_says_more_of_the_plain_one()
             };
             assert!(bytes(&out) == bytes(&again), "{name} {effort}: another number of threads, other bytes");
         }
+        let out = home.path().join(format!("{name}-alone"));
+        let mut alone = Alone(BlockCalibration::new(&checkpoint, &texts(), Effort::Good, &device()).unwrap());
+        let conversion = Conversion::of(&checkpoint).unwrap().policy(policy(Scheme::Q3, Effort::Good));
+        conversion.calibration(&mut alone).write(&out).unwrap();
+        let without = error(&logits(&Checkpoint::open(Files::Directory(out)).unwrap(), None));
+        // Control: linears that do not make up for errors before them.
+        assert!(errors[1] < 0.9 * without && without < errors[0], "{name}: {errors:?}, {without} without");
         // The inputs of random weights depend on each other but little.
         assert!(errors[1] < 0.95 * errors[0] && errors[2] < 0.95 * errors[0], "{name}: {errors:?}");
     }

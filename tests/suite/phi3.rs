@@ -12,29 +12,15 @@ use qins_model::{ModelConfig, Rope, RopeRegime};
 use qins_quant::checkpoint::{Checkpoint, Files};
 use qins_quant::kv::{BLOCK, KvScheme};
 use safetensors::SafeTensors;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{cases, device, fixture, floats, max_abs_diff, on_cpu, values};
+use crate::common::{self, Goldens, cases, device, fixture, floats, max_abs_diff, on_cpu, values};
 
 const MODELS: [&str; 7] = ["a_mha", "b_gqa", "c_longrope", "d_sliding", "e_tied", "f_partial", "g_phi4mini"];
 
 /// The tolerance between two correct f32 implementations: logits reach ±40 after 2–3 blocks.
 const LOGIT_TOLERANCE: f32 = 1e-3;
-
-#[derive(Deserialize)]
-struct Goldens {
-    prompts: Vec<Golden>,
-    #[serde(default)]
-    controls: Value,
-}
-
-#[derive(Deserialize)]
-struct Golden {
-    input_ids: Vec<u32>,
-    generated: Vec<u32>,
-}
 
 /// A fixture, its `config.json` put through `edit`.
 pub(crate) fn open(dir: &Path, style: &str, edit: impl FnOnce(&mut Value)) -> (TempDir, Decoder) {
@@ -57,8 +43,7 @@ fn prefill(model: &Decoder, ids: &[u32]) -> Vec<f32> {
 }
 
 fn goldens(dir: &Path) -> (Goldens, Vec<u8>) {
-    let goldens = serde_json::from_slice(&fs::read(dir.join("goldens.json")).unwrap()).unwrap();
-    (goldens, fs::read(dir.join("goldens.safetensors")).unwrap())
+    (common::goldens(dir), fs::read(dir.join("goldens.safetensors")).unwrap())
 }
 
 /// Generates 64 tokens; gives their ids and logits.

@@ -1,30 +1,18 @@
 //! Several texts at a time.
 
-use std::{fs, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use qins_burn::{Error, Generation, Generator, Stop, Together, decoder::Decoder, load};
 use qins_quant::checkpoint::{Checkpoint, Files};
-use serde::Deserialize;
 
-use crate::common::{cases, device, fixture};
-
-#[derive(Deserialize)]
-struct Goldens {
-    prompts: Vec<Golden>,
-}
-
-#[derive(Deserialize)]
-struct Golden {
-    input_ids: Vec<u32>,
-    generated: Vec<u32>,
-}
+use crate::common::{Golden, cases, device, fixture, goldens};
 
 /// A model, and what Transformers writes with it.
 fn open(name: &str) -> (Decoder, Vec<Golden>) {
     let dir = fixture(name);
-    let goldens: Goldens = serde_json::from_slice(&fs::read(dir.join("goldens.json")).unwrap()).unwrap();
+    let goldens = goldens(&dir).prompts;
     let checkpoint = Checkpoint::open(Files::Directory(dir)).unwrap();
-    (load(&checkpoint, None, &device(), |_, _| {}).unwrap().model, goldens.prompts)
+    (load(&checkpoint, None, &device(), |_, _| {}).unwrap().model, goldens)
 }
 
 /// The tokens of each text, or an error.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, error::Error as StdError, fmt, iter, slice, sync::Arc};
 
 use burn::tensor::Device;
-use qins_model::{CalibrationTexts, LinearKind, LinearSpec, linears};
+use qins_model::{CalibrationTexts, LinearKind, LinearSpec, ModelConfig, linears};
 use qins_quant::{Calibration, Effort, EncodedTensor, Feedback, Hessian, HessianError, checkpoint::Checkpoint};
 
 use crate::{
@@ -126,21 +126,20 @@ impl<'a> BlockCalibration<'a> {
         texts.iter().try_for_each(|ids| expect_readable(config, 0, ids))?;
         all_firsts.iter().try_for_each(|id| expect_readable(config, 0, &[*id]))?;
         let specs = linears(config);
-        let head = Site::ALL.len() * config.layers.len();
+        let head = head(config);
         let place = |index: usize, spec: &LinearSpec| {
             let site = match spec.kind {
-                LinearKind::Q | LinearKind::K | LinearKind::V => Site::Attention,
-                LinearKind::O => Site::Output,
-                LinearKind::Gate | LinearKind::Up => Site::Mlp,
-                LinearKind::Down => Site::Down,
-                // What is known last is asked for last: the inputs of the head. The rows of an embedding are looked up; one that is
-                // tied to the head has the inputs of a head too.
-                LinearKind::Head => return Some(Place { index: index + specs.len(), alone: None, step: head }),
-                LinearKind::Embedding if config.tie_word_embeddings => {
-                    return Some(Place { index: index + specs.len(), alone: None, step: head });
-                }
+                LinearKind::Q | LinearKind::K | LinearKind::V => Some(Site::Attention),
+                LinearKind::O => Some(Site::Output),
+                LinearKind::Gate | LinearKind::Up => Some(Site::Mlp),
+                LinearKind::Down => Some(Site::Down),
+                LinearKind::Head => None,
+                // The rows of an embedding are looked up; one that is tied to the head has the inputs of a head too.
+                LinearKind::Embedding if config.tie_word_embeddings => None,
                 LinearKind::Embedding | LinearKind::Other => return None,
             };
+            // What is known last is asked for last: the inputs of the head.
+            let Some(site) = site else { return Some(Place { index: index + specs.len(), alone: None, step: head }) };
             let (block, rest) = spec.module.strip_prefix("model.layers.")?.split_once('.')?;
             let step = Site::ALL.len() * block.parse::<usize>().ok()? + site as usize;
             Some(Place { index, alone: Some(format!("{ONLY}{rest}")), step })
@@ -168,7 +167,7 @@ impl<'a> BlockCalibration<'a> {
             midway: block[0].begin(outer.embed(&texts.concat())),
         };
         let (texts, firsts) = (groups.iter().map(|group| embedded(group)).collect(), embedded(&[&self.firsts]));
-        let head = Site::ALL.len() * self.blocks.config().layers.len();
+        let head = head(self.blocks.config());
         Ok(Reading { step: 0, head, plain: Stream { block, texts, firsts }, encoded: None, inputs: None })
     }
 
@@ -187,6 +186,11 @@ impl<'a> BlockCalibration<'a> {
         }
         Ok(self.reading.insert(reading).inputs.as_mut())
     }
+}
+
+/// The step of the head.
+fn head(config: &ModelConfig) -> usize {
+    Site::ALL.len() * config.layers.len()
 }
 
 impl Reading {

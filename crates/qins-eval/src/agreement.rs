@@ -136,7 +136,11 @@ pub fn cosine(p: &[f32], q: &[f32]) -> f64 {
 /// assert!((coupled_agreement(&p, &q) - 0.75).abs() < 1e-7);
 /// assert_eq!(coupled_agreement(&q, &q), 1.0);
 /// ```
+///
+/// # Panics
+/// When the lengths differ.
 pub fn coupled_agreement(p: &[f32], q: &[f32]) -> f64 {
+    assert_eq!(p.len(), q.len(), "coupled_agreement: expected two distributions over one vocabulary");
     Distribution::of(p).coupled_agreement(&Distribution::of(q))
 }
 

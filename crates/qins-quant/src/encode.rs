@@ -55,9 +55,7 @@ impl EncodedTensor {
         if rows.checked_mul(cols) != Some(weights.len()) {
             return Err(EncodeError::Length { expected: shape, found: weights.len() });
         }
-        if let Some(index) = first(weights, |w| !w.is_finite()) {
-            return Err(EncodeError::NonFinite { row: index / cols, col: index % cols, value: weights[index] });
-        }
+        expect_finite(weights, cols)?;
         if let Some(importance) = importance {
             if importance.len() != cols {
                 return Err(EncodeError::Length { expected: [1, cols], found: importance.len() });
@@ -71,6 +69,10 @@ impl EncodedTensor {
         }
         let corrected = feedback.and_then(|feedback| feedback.corrected(weights));
         let weights = corrected.as_deref().unwrap_or(weights);
+        if corrected.is_some() {
+            // Moments that are hardly damped may make them overflow.
+            expect_finite(weights, cols)?;
+        }
         let importance = importance.map(relative);
         let importance = importance.as_deref();
         let form = recipe.form();
@@ -163,6 +165,13 @@ impl Recipe {
         let sample = feedback.and_then(|feedback| feedback.corrected(&sample)).unwrap_or(sample);
         resolve(self.form().stored(), &sample, cols, (importance, feedback), &mut options)?;
         Ok(Self { options, ..self.clone() })
+    }
+}
+
+fn expect_finite(weights: &[f32], cols: usize) -> Result<(), EncodeError> {
+    match first(weights, |w| !w.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(EncodeError::NonFinite { row: i / cols, col: i % cols, value: weights[i] }),
     }
 }
 

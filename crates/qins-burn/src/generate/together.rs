@@ -34,7 +34,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Together<'m, P> {
     model: &'m dyn CausalLm,
-    waiting: Enumerate<P>,
+    /// `None` once the device has failed.
+    waiting: Option<Enumerate<P>>,
     running: Vec<(usize, Tokens<'m, Session<'m>>)>,
     /// Those of the last pass.
     tokens: VecDeque<(usize, Result<Token, Error>)>,
@@ -45,7 +46,7 @@ impl<'m, P: Iterator<Item = (Vec<u32>, Generator)>> Together<'m, P> {
     /// Continues prompts, at most `at_once` at a time, or 1. A prompt that the model cannot read, and a setting of a sampler out of its
     /// range, is an error of that text.
     pub fn new(model: &'m dyn CausalLm, prompts: impl IntoIterator<IntoIter = P>, at_once: usize) -> Self {
-        let waiting = prompts.into_iter().enumerate();
+        let waiting = Some(prompts.into_iter().enumerate());
         Self { model, waiting, running: Vec::new(), tokens: VecDeque::new(), at_once: at_once.max(1) }
     }
 
@@ -53,7 +54,7 @@ impl<'m, P: Iterator<Item = (Vec<u32>, Generator)>> Together<'m, P> {
     fn begin(&mut self) {
         self.running.retain(|(_, tokens)| !tokens.is_ended());
         while self.running.len() < self.at_once {
-            let Some((prompt, (ids, generator))) = self.waiting.next() else { return };
+            let Some((prompt, (ids, generator))) = self.waiting.as_mut().and_then(Iterator::next) else { return };
             let Generator { max_new_tokens, stop_ids, sampler } = generator;
             let session = Session::new(self.model, ids.len() + max_new_tokens.min(1024));
             match Tokens::new(session, &ids, max_new_tokens, stop_ids, sampler) {
@@ -74,7 +75,7 @@ impl<'m, P: Iterator<Item = (Vec<u32>, Generator)>> Together<'m, P> {
                 }
             }
             Err(error) => {
-                self.waiting.by_ref().for_each(drop);
+                self.waiting = None;
                 let first = self.running.drain(..).next();
                 self.tokens.extend(first.map(|(prompt, _)| (prompt, Err(error))));
             }

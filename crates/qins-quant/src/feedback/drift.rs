@@ -170,6 +170,15 @@ mod tests {
         let feedback = moments.feedback(0.1, Effort::Good).unwrap();
         let parts = weights.split_at(64 * cols);
         assert_eq!([parts.0, parts.1].map(|rows| feedback.corrected(rows).unwrap()).concat(), found);
+        // Mixed with itself it is the same, whatever the numbers of inputs; with others it is not.
+        let mixed = |other: &[f32]| {
+            let [mut moments, mut others] = [(); 2].map(|()| Hessian::new(cols));
+            moments.add_pair(&plain, &encoded).unwrap();
+            (0..3).for_each(|_| others.add_pair(&plain, other).unwrap());
+            moments.mix(&others, 0.3).unwrap();
+            largest(&moments.feedback(0.1, Effort::Good).unwrap().corrected(&weights).unwrap())
+        };
+        assert!(mixed(&encoded) < 1e-4 && mixed(&other) > 1e-2, "{}, {}", mixed(&encoded), mixed(&other));
         let mut one = Hessian::new(cols);
         one.add(&plain).unwrap();
         assert_eq!(one.feedback(0.1, Effort::Good).unwrap().corrected(&weights), None);
