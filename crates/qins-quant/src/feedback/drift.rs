@@ -20,19 +20,19 @@ pub(super) struct Drift(Vec<f32>);
 
 impl Drift {
     pub(super) fn new(drift: &[f64], unit: f64) -> Self {
-        Self(drift.iter().map(|c| (c / unit) as f32).collect())
+        Self(drift.par_iter().map(|c| (c / unit) as f32).collect())
     }
 
     /// W′ for rows W, with H + λI = L·D·Lᵀ: L above its unit diagonal in `lower`, `[cols, cols]`, and D in `costs`.
     pub(super) fn corrected(&self, weights: &[f32], lower: &[f32], costs: &[f32]) -> Vec<f32> {
         let cols = costs.len();
+        let lower = Lower::new(lower, cols);
         let mut corrected = weights.to_vec();
         corrected.par_chunks_mut((FEEDBACK_ROWS * cols).max(1)).for_each(|rows| {
             let n = rows.len() / cols;
             let mut y = vec![0.0; rows.len()];
             let drift = View::new(&self.0, [cols; 2], [cols, 1]);
             product(&mut y, cols, View::new(rows, [n, cols], [cols, 1]), drift, Accumulate::No);
-            let lower = Lower { lower, cols };
             lower.solve_transposed(&mut y);
             for y in y.chunks_exact_mut(cols) {
                 y.iter_mut().zip(costs).for_each(|(y, cost)| *y /= cost);
@@ -46,55 +46,70 @@ impl Drift {
 
 /// L.
 struct Lower<'a> {
-    lower: &'a [f32],
+    lower: View<'a, f32>,
     cols: usize,
+    /// The inverse of each block on its diagonal, row-major.
+    inverses: Vec<Vec<f32>>,
 }
 
-impl Lower<'_> {
+impl<'a> Lower<'a> {
+    fn new(lower: &'a [f32], cols: usize) -> Self {
+        let starts: Vec<usize> = (0..cols).step_by(BLOCK).collect();
+        let inverse = |start: usize| inverse(lower, cols, start, cols.min(start + BLOCK));
+        let inverses = starts.into_par_iter().map(inverse).collect();
+        Self { lower: View::new(lower, [cols; 2], [cols, 1]), cols, inverses }
+    }
+
     /// Rows y with y·Lᵀ = rows, in place: from the last column to the first.
     fn solve_transposed(&self, rows: &mut [f32]) {
-        let (cols, n) = (self.cols, rows.len() / self.cols);
-        // −y of the columns that are solved.
-        let mut solved = vec![0.0; rows.len()];
-        for start in (0..cols).step_by(BLOCK).rev() {
-            let end = cols.min(start + BLOCK);
-            if end < cols {
-                let after = View::new(&solved[end..], [n, cols - end], [cols, 1]);
-                let lower = View::new(&self.lower[start * cols + end..], [end - start, cols - end], [cols, 1]);
-                product(&mut rows[start..], cols, after, lower.transposed(), Accumulate::Yes);
-            }
-            for (row, solved) in rows.chunks_exact_mut(cols).zip(solved.chunks_exact_mut(cols)) {
-                for j in (start..end).rev() {
-                    let lower = &self.lower[j * cols..][j + 1..end];
-                    let sum: f32 = row[j + 1..end].iter().zip(lower).map(|(y, l)| y * l).sum();
-                    row[j] -= sum;
-                    solved[j] = -row[j];
-                }
-            }
+        let (cols, lower) = (self.cols, self.lower.transposed());
+        for (b, inverse) in self.inverses.iter().enumerate().rev() {
+            let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
+            let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
+            self.step(rows, [start, end], [end, cols], lower, inverse.transposed());
         }
     }
 
     /// Rows y with y·L = rows, in place: from the first column to the last.
     fn solve(&self, rows: &mut [f32]) {
-        let (cols, n) = (self.cols, rows.len() / self.cols);
-        let mut solved = vec![0.0; rows.len()];
-        for start in (0..cols).step_by(BLOCK) {
-            let end = cols.min(start + BLOCK);
-            if start > 0 {
-                let before = View::new(&solved, [n, start], [cols, 1]);
-                let lower = View::new(&self.lower[start..], [start, end - start], [cols, 1]);
-                product(&mut rows[start..], cols, before, lower, Accumulate::Yes);
-            }
-            for (row, solved) in rows.chunks_exact_mut(cols).zip(solved.chunks_exact_mut(cols)) {
-                for i in start..end {
-                    let y = row[i];
-                    solved[i] = -y;
-                    let lower = &self.lower[i * cols..][i + 1..end];
-                    row[i + 1..end].iter_mut().zip(lower).for_each(|(later, l)| *later -= y * l);
-                }
-            }
+        let cols = self.cols;
+        for (b, inverse) in self.inverses.iter().enumerate() {
+            let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
+            let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
+            self.step(rows, [start, end], [0, start], self.lower, inverse);
         }
     }
+
+    /// Solves for the columns of a block with those that are `known`.
+    fn step(&self, rows: &mut [f32], block: [usize; 2], known: [usize; 2], factor: View<'_, f32>, inverse: View<'_, f32>) {
+        let cols = self.cols;
+        let (n, width) = (rows.len() / cols, block[1] - block[0]);
+        // Less what is known gives.
+        let mut left = vec![0.0; n * width];
+        if known[0] < known[1] {
+            let known_rows = View::new(rows, [n, cols], [cols, 1]).part([0, n], known);
+            product(&mut left, width, known_rows, factor.part(known, block), Accumulate::No);
+        }
+        for (left, row) in left.chunks_exact_mut(width).zip(rows.chunks_exact(cols)) {
+            left.iter_mut().zip(&row[block[0]..]).for_each(|(left, row)| *left = row - *left);
+        }
+        product(&mut rows[block[0]..], cols, View::new(&left, [n, width], [width, 1]), inverse, Accumulate::No);
+    }
+}
+
+/// The inverse of the rows and columns of L from `start` to `end`.
+fn inverse(lower: &[f32], cols: usize, start: usize, end: usize) -> Vec<f32> {
+    let n = end - start;
+    let mut inverse = vec![0.0_f32; n * n];
+    for i in (0..n).rev() {
+        // Less Lᵢⱼ times the rows j after it.
+        let (own, after) = inverse[i * n..].split_at_mut(n);
+        own[i] = 1.0;
+        for (l, row) in lower[(start + i) * cols + start..][i + 1..n].iter().zip(after.chunks_exact(n)) {
+            own.iter_mut().zip(row).for_each(|(own, row)| *own -= l * row);
+        }
+    }
+    inverse
 }
 
 #[cfg(test)]

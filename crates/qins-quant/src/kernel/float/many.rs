@@ -5,17 +5,20 @@
 
 #![allow(unsafe_code)]
 
-use core::arch::x86_64::*;
+use core::{arch::x86_64::*, cell::RefCell};
 
 use rayon::prelude::*;
 
-use crate::kernel::{Rows, Simd, simd::per_isa};
+use crate::kernel::{Rows, Simd, View, simd::per_isa};
 
 /// Columns whose products are one chain. So many of a panel and of two tiles fit the first level of cache.
 const BLOCK: usize = 256;
 
 /// Rows of weights that are decoded together: a multiple of those that are multiplied together on either instruction set.
 const PANEL: usize = 48;
+
+/// Rows of weights that are multiplied together with AVX-512, and twice as many as with AVX2.
+const GROUP: usize = 12;
 
 /// Rows of activations that are multiplied together.
 const TILE: usize = 16;
@@ -92,7 +95,7 @@ pub(in crate::kernel) fn add_outer_products(
         let before = if upper { first / TILE } else { 0 };
         let products = &mut products[before..];
         products.fill([[0.0; TILE]; PANEL]);
-        add_products(simd, panel, n, &tiles[before..], products);
+        add_products(simd, &panel[..], n, &tiles[before..], products);
         for (i, sums) in sums.chunks_exact_mut(cols).enumerate() {
             for (sums, products) in sums[before * TILE..].chunks_mut(TILE).zip(&*products) {
                 sums.iter_mut().zip(products[i]).for_each(|(sum, product)| *sum += f64::from(product));
@@ -101,8 +104,60 @@ pub(in crate::kernel) fn add_outer_products(
     });
 }
 
-/// Adds the products of the first `columns` of a block. `simd` must [fuse](Simd::fuses_floats).
-fn add_products(simd: Simd, w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+/// Tiles that are multiplied together with AVX-512.
+const TILES: usize = 2;
+
+thread_local! {
+    /// The panels and tiles of [`add_product`].
+    static SCRATCH: RefCell<(Vec<Weights>, Box<[Tile; TILES]>)> =
+        RefCell::new((Vec::new(), Box::new([const { Tile([[0.0; TILE]; BLOCK]) }; TILES])));
+}
+
+/// `out[m, n] += left[m, k] · right[k, n]` on one thread, rows of `out` being `stride` apart. The product of a row and a column is the
+/// sum, over blocks of 256, of chains.
+pub(in crate::kernel) fn add_product(
+    simd: Simd,
+    out: &mut [f32],
+    stride: usize,
+    left: View<'_, f32>,
+    right: View<'_, f32>,
+) {
+    let ([m, k], [_, n]) = (left.shape(), right.shape());
+    SCRATCH.with_borrow_mut(|(panels, tiles)| {
+        panels.resize(panels.len().max(m.div_ceil(PANEL)), [[0.0; BLOCK]; PANEL]);
+        for first in (0..k).step_by(BLOCK) {
+            let width = BLOCK.min(k - first);
+            for row in 0..m {
+                left.copy_row(row, first, &mut panels[row / PANEL][row % PANEL][..width]);
+            }
+            for column in (0..n).step_by(TILES * TILE) {
+                let tiles = &mut tiles[..(n - column).div_ceil(TILE).min(TILES)];
+                for (t, tile) in tiles.iter_mut().enumerate() {
+                    tile.fill(right, first, width, column + t * TILE);
+                }
+                for (panel, row) in panels.iter().zip((0..m).step_by(PANEL)) {
+                    let rows = PANEL.min(m - row);
+                    let mut products = [[[0.0; TILE]; PANEL]; TILES];
+                    // Groups of rows are whole on either instruction set.
+                    let w = &panel[..rows.next_multiple_of(GROUP)];
+                    add_products(simd, w, width, tiles, &mut products[..tiles.len()]);
+                    for (products, column) in products.iter().zip((column..n).step_by(TILE)) {
+                        for (i, lanes) in products.iter().enumerate().take(rows) {
+                            let out = &mut out[(row + i) * stride + column..][..TILE.min(n - column)];
+                            match <&mut [f32; TILE]>::try_from(&mut *out) {
+                                Ok(out) => out.iter_mut().zip(lanes).for_each(|(out, product)| *out += product),
+                                Err(_) => out.iter_mut().zip(lanes).for_each(|(out, product)| *out += product),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Adds the products of the first `columns` of a block, for whole groups of rows. `simd` must [fuse](Simd::fuses_floats).
+fn add_products(simd: Simd, w: &[[f32; BLOCK]], columns: usize, x: &[Tile], y: &mut [Products]) {
     // SAFETY: `simd` is from `Simd::get` or `linear_on`, which accept available instruction sets only.
     unsafe {
         match simd {
@@ -114,6 +169,20 @@ fn add_products(simd: Simd, w: &Weights, columns: usize, x: &[Tile], y: &mut [Pr
 }
 
 impl Tile {
+    /// Rows `first` to `first + width` of columns from `column` on. Of other columns and rows it keeps what it had.
+    fn fill(&mut self, right: View<'_, f32>, first: usize, width: usize, column: usize) {
+        let n = TILE.min(right.shape()[1] - column);
+        if right.is_by_columns() {
+            let (by_columns, mut lane) = (right.transposed(), [0.0; BLOCK]);
+            for i in 0..n {
+                by_columns.copy_row(column + i, first, &mut lane[..width]);
+                self.0.iter_mut().zip(&lane[..width]).for_each(|(lanes, x)| lanes[i] = *x);
+            }
+        } else {
+            (0..width).for_each(|k| right.copy_row(first + k, column, &mut self.0[k][..n]));
+        }
+    }
+
     /// The block of columns from `column` on, of rows from `row` on.
     fn new(x: &[f32], cols: usize, row: usize, column: usize) -> Self {
         let mut tile = Self([[0.0; TILE]; BLOCK]);
@@ -142,7 +211,7 @@ fn decode_inlined(w: Rows<'_>, first: usize, n: usize, cols: usize, panel: &mut 
 
 /// Adds the products of the first `columns` of a block.
 #[target_feature(enable = "avx512f")]
-fn avx512(w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+fn avx512(w: &[[f32; BLOCK]], columns: usize, x: &[Tile], y: &mut [Products]) {
     let (pairs, last) = x.as_chunks::<2>();
     let (y_pairs, y_last) = y.as_chunks_mut::<2>();
     for (x, y) in pairs.iter().zip(y_pairs) {
@@ -155,8 +224,8 @@ fn avx512(w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn tiles_avx512<const TILES: usize>(w: &Weights, columns: usize, x: &[Tile; TILES], y: &mut [Products; TILES]) {
-    const ROWS: usize = 12;
+fn tiles_avx512<const TILES: usize>(w: &[[f32; BLOCK]], columns: usize, x: &[Tile; TILES], y: &mut [Products; TILES]) {
+    const ROWS: usize = GROUP;
     for (g, w) in w.as_chunks::<ROWS>().0.iter().enumerate() {
         let mut sums = [[_mm512_setzero_ps(); ROWS]; TILES];
         for k in 0..columns.min(BLOCK) {
@@ -184,7 +253,7 @@ fn tiles_avx512<const TILES: usize>(w: &Weights, columns: usize, x: &[Tile; TILE
 
 /// Adds the products of the first `columns` of a block.
 #[target_feature(enable = "avx2,fma")]
-fn avx2(w: &Weights, columns: usize, x: &[Tile], y: &mut [Products]) {
+fn avx2(w: &[[f32; BLOCK]], columns: usize, x: &[Tile], y: &mut [Products]) {
     const ROWS: usize = 6;
     for (x, y) in x.iter().zip(y) {
         for (g, w) in w.as_chunks::<ROWS>().0.iter().enumerate() {
