@@ -106,7 +106,12 @@ pub(crate) fn assemble(
     mut vector: impl FnMut(&VectorSpec) -> Result<Tensor<1>, Error>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Decoder, Error> {
-    let all = tensors(&config);
+    let mut all = tensors(&config);
+    // What is loaded is in memory more than once for a moment: of the largest, when nothing else is. Those of blocks stay in their order, in which
+    // a calibration is cheap.
+    all.sort_by_key(|tensor| {
+        !matches!(tensor, ModelTensor::Linear(LinearSpec { kind: LinearKind::Embedding | LinearKind::Head, .. }))
+    });
     let total = all.iter().filter(|tensor| matches!(tensor, ModelTensor::Linear(_))).count();
     let mut parts = Parts { linears: HashMap::new(), norms: HashMap::new() };
     for tensor in &all {

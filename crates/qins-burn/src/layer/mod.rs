@@ -1,6 +1,7 @@
 //! Linear maps whose weights are plain or encoded.
 
 mod activation_stats;
+mod pages;
 mod projection;
 mod weights;
 

@@ -10,6 +10,7 @@ use burn::{
 };
 use qins_quant::{FloatDtype, Form, MatrixFormat, PartSpec};
 
+use super::pages::resident;
 use crate::{
     device::one_stream,
     kernel::{Matrix, Part},
@@ -41,13 +42,13 @@ impl Weights {
     pub(super) fn new(format: MatrixFormat, rows: usize, parts: Vec<Vec<u32>>, device: &Device) -> Self {
         one_stream();
         let part = |(spec, words): (PartSpec, Vec<u32>)| {
-            let shape = spec.memory_shape(rows);
+            let (shape, bytes) = (spec.memory_shape(rows), resident(words));
             if is_floats(&format) {
-                let floats = TensorData::new(words.into_iter().map(f32::from_bits).collect(), shape);
+                let floats = TensorData::from_bytes(bytes, shape, DType::F32);
                 return PartParam::Floats(Param::from_tensor(Tensor::from_data(floats, (device, DType::F32))));
             }
-            let words = Tensor::from_data(TensorData::new(words, shape), (device, DType::U32));
-            PartParam::Words(Param::initialized(ParamId::new(), words))
+            let words = TensorData::from_bytes(bytes, shape, DType::U32);
+            PartParam::Words(Param::initialized(ParamId::new(), Tensor::from_data(words, (device, DType::U32))))
         };
         Self { format, rows, parts: format.parts().into_iter().zip(parts).map(part).collect() }
     }
