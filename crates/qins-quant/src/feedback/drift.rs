@@ -81,7 +81,14 @@ impl<'a> Lower<'a> {
     }
 
     /// Solves for the columns of a block with those that are `known`.
-    fn step(&self, rows: &mut [f32], block: [usize; 2], known: [usize; 2], factor: View<'_, f32>, inverse: View<'_, f32>) {
+    fn step(
+        &self,
+        rows: &mut [f32],
+        block: [usize; 2],
+        known: [usize; 2],
+        factor: View<'_, f32>,
+        inverse: View<'_, f32>,
+    ) {
         let cols = self.cols;
         let (n, width) = (rows.len() / cols, block[1] - block[0]);
         // Less what is known gives.

@@ -195,7 +195,8 @@ mod tests {
                     product(&mut out, n + 2, left, right, accumulate);
                     let (mut error, mut square) = (0.0_f64, 0.0_f64);
                     for (i, j) in (0..m * n).map(|ij| (ij / n, ij % n)) {
-                        let start = if accumulate == Accumulate::Yes { f64::from(before[i * (n + 2) + j]) } else { 0.0 };
+                        let start =
+                            if accumulate == Accumulate::Yes { f64::from(before[i * (n + 2) + j]) } else { 0.0 };
                         let sum = (0..k).map(|k| at(&left, i, k) * at(&right, k, j)).sum::<f64>() + start;
                         error += (f64::from(out[i * (n + 2) + j]) - sum).powi(2);
                         square += sum * sum;

@@ -4,11 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use rayon::prelude::*;
 
-use super::{
-    Simd,
-    prefetch::{Ahead, Prefetch},
-    simd::per_isa,
-};
+use super::{Simd, prefetch, simd::per_isa};
 
 /// Bytes per task.
 const TASK: usize = 1 << 20;
@@ -37,19 +33,11 @@ per_isa! {
 
 #[inline(always)]
 fn sum_inlined(words: &[u64]) -> u64 {
-    match Prefetch::get() {
-        Prefetch::Near(ahead) => sum_ahead(words, ahead),
-        Prefetch::Far(ahead) => sum_ahead(words, ahead),
-    }
-}
-
-#[inline(always)]
-fn sum_ahead<const SECOND: bool>(words: &[u64], ahead: Ahead<SECOND>) -> u64 {
     let (chunks, rest) = words.as_chunks::<64>();
     let mut lanes = [0_u64; 64];
     for chunk in chunks {
         for line in (0..size_of_val(chunk)).step_by(64) {
-            ahead.line(chunk.as_ptr().wrapping_byte_add(line));
+            prefetch::line(chunk.as_ptr().wrapping_byte_add(line));
         }
         for (lane, word) in lanes.iter_mut().zip(chunk) {
             *lane = lane.wrapping_add(*word);

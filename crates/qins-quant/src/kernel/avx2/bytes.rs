@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         activations::{ActivationRow, Activations, Block},
         levels::GroupLevels,
-        prefetch::Ahead,
+        prefetch,
         row::{GroupedMatrix, GroupedRow},
         simd::in_order,
     },
@@ -34,15 +34,14 @@ pub(super) trait Multiply {
     ///
     /// # Safety
     /// The machine has them.
-    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32;
+    unsafe fn product<const BITS: usize>(of: &Product<'_>) -> f32;
 }
 
 /// A row of weights, and one of activations to multiply it by.
-pub(super) struct Product<'a, const SECOND: bool> {
+pub(super) struct Product<'a> {
     tables: &'a Tables,
     row: &'a GroupedRow<'a>,
     a: ActivationRow<'a>,
-    ahead: Ahead<SECOND>,
 }
 
 /// As words: even and odd columns apart.
@@ -65,8 +64,8 @@ impl Multiply for Words {
     // A function of its own: among the loops around it, the registers would not suffice.
     #[inline(never)]
     #[target_feature(enable = "avx2")]
-    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
-        product::<Self, BITS, SECOND>(of)
+    unsafe fn product<const BITS: usize>(of: &Product<'_>) -> f32 {
+        product::<Self, BITS>(of)
     }
 }
 
@@ -83,8 +82,8 @@ impl Multiply for Bytes {
 
     #[inline(never)]
     #[target_feature(enable = "avx2,avxvnni")]
-    unsafe fn product<const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
-        product::<Self, BITS, SECOND>(of)
+    unsafe fn product<const BITS: usize>(of: &Product<'_>) -> f32 {
+        product::<Self, BITS>(of)
     }
 }
 
@@ -94,19 +93,18 @@ impl Multiply for Bytes {
 /// The machine has the instructions of `M`.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn gemv<M: Multiply, const BITS: usize, const SECOND: bool>(
+pub(super) unsafe fn gemv<M: Multiply, const BITS: usize>(
     w: &GroupedMatrix<'_>,
     x: &Activations,
     from: usize,
     out: &mut [f32],
-    ahead: Ahead<SECOND>,
 ) {
-    let (tables, rows) = (Tables::new(BITS, &w.levels.signed), ahead.rows(w.row(from).packed));
+    let (tables, rows) = (Tables::new(BITS, &w.levels.signed), prefetch::rows(w.row(from).packed));
     for (r, out) in (from..).zip(out.chunks_exact_mut(x.rows())) {
         let row = w.row(r);
-        ahead.parts(&row, rows);
+        prefetch::parts(&row, rows);
         for (j, y) in out.iter_mut().enumerate() {
-            *y = M::product::<BITS, SECOND>(&Product { tables: &tables, row: &row, a: x.row(j), ahead });
+            *y = M::product::<BITS>(&Product { tables: &tables, row: &row, a: x.row(j) });
         }
     }
 }
@@ -144,8 +142,8 @@ impl Tables {
 /// # Safety
 /// The machine has the instructions of `M`.
 #[inline(always)]
-unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(of: &Product<'_, SECOND>) -> f32 {
-    let &Product { tables, row, a, ahead } = of;
+unsafe fn product<M: Multiply, const BITS: usize>(of: &Product<'_>) -> f32 {
+    let &Product { tables, row, a } = of;
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks);
@@ -157,7 +155,7 @@ unsafe fn product<M: Multiply, const BITS: usize, const SECOND: bool>(of: &Produ
         for i in 0..whole / BLOCKS {
             let at = Blocks::<BITS>::at(row, a, BLOCKS * i);
             for line in 0..(BLOCKS * Layout::SUPER * 4 * BITS) / 64 {
-                ahead.line(at.codes.wrapping_add(64 * line));
+                prefetch::line(at.codes.wrapping_add(64 * line));
             }
             let lanes = [
                 at.whole::<M, 0>(tables),

@@ -23,7 +23,7 @@ use super::{
     isa::Isa,
     levels,
     panel::{self as panels, PANEL, Products, Tile},
-    prefetch::{Ahead, Prefetch},
+    prefetch,
     row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
@@ -79,32 +79,13 @@ impl<const VNNI: bool> Isa for Avx2<VNNI> {
 /// If `VNNI`, the machine has AVX-VNNI.
 #[target_feature(enable = "avx2")]
 unsafe fn gemv<const VNNI: bool>(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match Prefetch::get() {
-            Prefetch::Near(ahead) => gemv_ahead::<VNNI, _>(w, x, first, out, ahead),
-            Prefetch::Far(ahead) => gemv_ahead::<VNNI, _>(w, x, first, out, ahead),
-        }
-    }
-}
-
-/// # Safety
-/// If `VNNI`, the machine has AVX-VNNI.
-#[target_feature(enable = "avx2")]
-unsafe fn gemv_ahead<const VNNI: bool, const SECOND: bool>(
-    w: &Matrix<'_>,
-    x: &Activations,
-    first: usize,
-    out: &mut [f32],
-    ahead: Ahead<SECOND>,
-) {
     match w {
         Matrix::Companded(w) => {
             let mut levels = levels::Companded::EMPTY;
             for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
                 let row = w.row(r);
                 levels::fill_inlined(&mut levels, row.curve);
-                products(&Companded::new(&row, &levels), x, out, ahead);
+                products(&Companded::new(&row, &levels), x, out);
             }
         }
         Matrix::Grouped(w) => with_bits!(
@@ -112,15 +93,15 @@ unsafe fn gemv_ahead<const VNNI: bool, const SECOND: bool>(
             // SAFETY: the caller's promise.
             byte_levels BITS => unsafe {
                 if VNNI {
-                    bytes::gemv::<Bytes, BITS, SECOND>(w, x, first, out, ahead);
+                    bytes::gemv::<Bytes, BITS>(w, x, first, out);
                 } else {
-                    bytes::gemv::<Words, BITS, SECOND>(w, x, first, out, ahead);
+                    bytes::gemv::<Words, BITS>(w, x, first, out);
                 }
             },
             word_levels BITS => for (r, out) in (first..).zip(out.chunks_exact_mut(x.rows())) {
                 let row = w.row(r);
-                ahead.parts(&row, ahead.rows(row.packed));
-                products(&Groups::<BITS>::new(&row), x, out, ahead);
+                prefetch::parts(&row, prefetch::rows(row.packed));
+                products(&Groups::<BITS>::new(&row), x, out);
             }
         ),
     }
@@ -129,9 +110,9 @@ unsafe fn gemv_ahead<const VNNI: bool, const SECOND: bool>(
 /// The products of a row of weights with each row of `x`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn products<const SECOND: bool>(row: &impl Columns, x: &Activations, out: &mut [f32], ahead: Ahead<SECOND>) {
+fn products(row: &impl Columns, x: &Activations, out: &mut [f32]) {
     for (j, y) in out.iter_mut().enumerate() {
-        *y = product(row, x.row(j), ahead);
+        *y = product(row, x.row(j));
     }
 }
 
@@ -146,13 +127,13 @@ fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
 /// The product of two rows, of which the blocks are added in their order.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn product<C: Columns, const SECOND: bool>(row: &C, a: ActivationRow<'_>, ahead: Ahead<SECOND>) -> f32 {
+fn product<C: Columns>(row: &C, a: ActivationRow<'_>) -> f32 {
     let (count, mut sum) = (row.count(), 0.0);
     for (b, (a, step)) in a.values.iter().zip(a.steps).enumerate() {
         let mut sums = [_mm256_setzero_si256(); 2];
         let first = b * (BLOCK / CHUNK);
         for line in 0..(C::CHUNK_BYTES * BLOCK / CHUNK).div_ceil(64) {
-            ahead.line(row.codes().wrapping_add(first * C::CHUNK_BYTES + 64 * line));
+            prefetch::line(row.codes().wrapping_add(first * C::CHUNK_BYTES + 64 * line));
         }
         for (i, a) in (first..count).zip(a.0.as_chunks::<CHUNK>().0) {
             // SAFETY: there are `count`; `a` is two vectors of words.

@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         activations::{ActivationRow, Activations, Bytes},
         levels::GroupLevels,
-        prefetch::Ahead,
+        prefetch,
         row::{GroupedMatrix, GroupedRow},
         simd::in_order,
     },
@@ -31,13 +31,8 @@ const GROUPS: usize = BLOCKS * Layout::SUPER;
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
-    w: &GroupedMatrix<'_>,
-    x: &Activations,
-    from: usize,
-    out: &mut [f32],
-    ahead: Ahead<SECOND>,
-) where
+pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32])
+where
     Bits<BITS>: ByteLevels,
 {
     // SAFETY: this function enables what these need.
@@ -45,12 +40,12 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
     let rest = Present::new(BITS, w.groups() % GROUPS);
     // SAFETY: as above.
     let mut late = unsafe { Late::new(out) };
-    let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
+    let (x, rows) = (x.all(), prefetch::rows(w.row(from).packed));
     for (i, first) in (0..late.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
-        ahead.parts(&row, rows);
+        prefetch::parts(&row, rows);
         for (j, x) in x.iter().enumerate() {
-            add_product::<BITS, SECOND>(&levels, &row, *x, &rest, ahead, &mut late, first + j);
+            add_product::<BITS>(&levels, &row, *x, &rest, &mut late, first + j);
         }
     }
     // SAFETY: as above.
@@ -60,12 +55,11 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
 /// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product<const BITS: usize, const SECOND: bool>(
+fn add_product<const BITS: usize>(
     levels: &Levels,
     row: &GroupedRow<'_>,
     a: ActivationRow<'_>,
     rest: &Present,
-    ahead: Ahead<SECOND>,
     late: &mut Late<'_>,
     at: usize,
 ) where
@@ -79,12 +73,12 @@ fn add_product<const BITS: usize, const SECOND: bool>(
     // SAFETY: by the assertions above, the row has all groups that are named, and blocks for them.
     unsafe {
         for i in 0..whole {
-            let four = Four::<BITS, SECOND>::new(row, a, i, &const { Present::new(BITS, GROUPS) }, ahead);
+            let four = Four::<BITS>::new(row, a, i, &const { Present::new(BITS, GROUPS) });
             late.add(at, four.lanes(levels), scales::<BITS>(row, a, i, BLOCKS), BLOCKS);
         }
         if rest.groups > 0 {
             let blocks = rest.groups.div_ceil(Layout::SUPER);
-            let four = Four::<BITS, SECOND>::new(row, a, whole, rest, ahead);
+            let four = Four::<BITS>::new(row, a, whole, rest);
             late.add(at, four.lanes(levels), scales::<BITS>(row, a, whole, blocks), blocks);
         }
     }
@@ -119,7 +113,7 @@ impl Present {
 }
 
 /// Four blocks of a row.
-struct Four<'a, const BITS: usize, const SECOND: bool> {
+struct Four<'a, const BITS: usize> {
     packed: *const u8,
     /// The selectors of all groups, in each 64 bits.
     curves: __m512i,
@@ -127,10 +121,9 @@ struct Four<'a, const BITS: usize, const SECOND: bool> {
     scales: [__m512i; 2],
     a: *const Bytes,
     present: &'a Present,
-    ahead: Ahead<SECOND>,
 }
 
-impl<'a, const BITS: usize, const SECOND: bool> Four<'a, BITS, SECOND>
+impl<'a, const BITS: usize> Four<'a, BITS>
 where
     Bits<BITS>: ByteLevels,
 {
@@ -139,13 +132,7 @@ where
     /// # Safety
     /// The row has the groups that are present, and there are activations for their blocks.
     #[inline(always)]
-    unsafe fn new(
-        row: &GroupedRow<'_>,
-        a: ActivationRow<'_>,
-        i: usize,
-        present: &'a Present,
-        ahead: Ahead<SECOND>,
-    ) -> Self {
+    unsafe fn new(row: &GroupedRow<'_>, a: ActivationRow<'_>, i: usize, present: &'a Present) -> Self {
         let selectors = row.selector.as_ptr().add(i * GROUPS / FOUR);
         let scale = row.group_scale.as_ptr().add(i * GROUPS);
         Self {
@@ -163,7 +150,6 @@ where
             ],
             a: a.bytes.as_ptr().add(2 * BLOCKS * i),
             present,
-            ahead,
         }
     }
 
@@ -195,7 +181,7 @@ where
         let packed = self.packed.add(I * FOUR * 4 * BITS);
         // Each cache line once: those that start here, if the four blocks did at one.
         for line in (I * BITS).div_ceil(4)..((I + 1) * BITS).div_ceil(4) {
-            self.ahead.line(self.packed.wrapping_add(64 * line));
+            prefetch::line(self.packed.wrapping_add(64 * line));
         }
         let a = &*self.a.add(I);
         let codes = if groups >= FOUR {

@@ -12,20 +12,14 @@ use super::{
 use crate::kernel::{
     activations::{ActivationRow, Activations, BLOCK, Block},
     levels::Companded,
-    prefetch::Ahead,
+    prefetch,
     row::{CompandedMatrix, CompandedRow},
 };
 
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv<const SECOND: bool>(
-    w: &CompandedMatrix<'_>,
-    x: &Activations,
-    from: usize,
-    out: &mut [f32],
-    ahead: Ahead<SECOND>,
-) {
+pub(super) fn gemv(w: &CompandedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new(out) };
     let x = x.all();
@@ -39,7 +33,7 @@ pub(super) fn gemv<const SECOND: bool>(
         // The levels of the next row, while this one is multiplied: their divisions take long.
         let next = row_of((i + 1).min(rows - 1));
         for (j, a) in x.iter().enumerate() {
-            add_product(&now.0, &now.1, *a, ahead, &mut late, i * x.len() + j);
+            add_product(&now.0, &now.1, *a, &mut late, i * x.len() + j);
         }
         now = next;
     }
@@ -65,14 +59,7 @@ pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs
 /// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product<const SECOND: bool>(
-    row: &CompandedRow<'_>,
-    levels: &Registers,
-    a: ActivationRow<'_>,
-    ahead: Ahead<SECOND>,
-    late: &mut Late<'_>,
-    at: usize,
-) {
+fn add_product(row: &CompandedRow<'_>, levels: &Registers, a: ActivationRow<'_>, late: &mut Late<'_>, at: usize) {
     let (values, blocks) = (a.values, a.steps.len());
     assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < late.len());
     for start in (0..blocks).step_by(BLOCKS) {
@@ -80,10 +67,10 @@ fn add_product<const SECOND: bool>(
         // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
         unsafe {
             let lanes = [
-                levels.block(row, start, values, ahead),
-                levels.block(row, start + 1, values, ahead),
-                levels.block(row, start + 2, values, ahead),
-                levels.block(row, start + 3, values, ahead),
+                levels.block(row, start, values),
+                levels.block(row, start + 1, values),
+                levels.block(row, start + 2, values),
+                levels.block(row, start + 3, values),
             ];
             late.add(at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
         }
@@ -127,17 +114,11 @@ impl Registers {
 
     /// The lanes of Σ w·a of block `b`; zeros after the last.
     #[inline(always)]
-    unsafe fn block<const SECOND: bool>(
-        &self,
-        row: &CompandedRow<'_>,
-        b: usize,
-        values: &[Block],
-        ahead: Ahead<SECOND>,
-    ) -> __m512i {
+    unsafe fn block(&self, row: &CompandedRow<'_>, b: usize, values: &[Block]) -> __m512i {
         let Some(a) = values.get(b) else { return _mm512_setzero_si512() };
         let from = row.codes.as_ptr().wrapping_add(b * BLOCK);
         for line in 0..BLOCK / 64 {
-            ahead.line(from.wrapping_add(64 * line));
+            prefetch::line(from.wrapping_add(64 * line));
         }
         if row.codes.len() >= (b + 1) * BLOCK {
             self.lanes(|c| _mm512_loadu_si512(from.add(64 * c).cast()), a)

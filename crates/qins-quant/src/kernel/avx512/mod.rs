@@ -17,7 +17,6 @@ use super::{
     activations::{Activations, BLOCK},
     isa::Isa,
     panel::{PANEL, Products, Tile, Words},
-    prefetch::{Ahead, Prefetch},
     row::{Matrix, Row},
 };
 use crate::grouped::with_bits;
@@ -65,26 +64,12 @@ impl Isa for Avx512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
-    match Prefetch::get() {
-        Prefetch::Near(ahead) => gemv_ahead(w, x, first, out, ahead),
-        Prefetch::Far(ahead) => gemv_ahead(w, x, first, out, ahead),
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn gemv_ahead<const SECOND: bool>(
-    w: &Matrix<'_>,
-    x: &Activations,
-    first: usize,
-    out: &mut [f32],
-    ahead: Ahead<SECOND>,
-) {
     match w {
-        Matrix::Companded(w) => companded::gemv(w, x, first, out, ahead),
+        Matrix::Companded(w) => companded::gemv(w, x, first, out),
         Matrix::Grouped(w) => with_bits!(
             w.width(),
-            byte_levels BITS => bytes::gemv::<BITS, SECOND>(w, x, first, out, ahead),
-            word_levels BITS => words::gemv::<BITS, SECOND>(w, x, first, out, ahead)
+            byte_levels BITS => bytes::gemv::<BITS>(w, x, first, out),
+            word_levels BITS => words::gemv::<BITS>(w, x, first, out)
         ),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     kernel::{
         activations::{ActivationRow, Activations, Block, LARGEST_WEIGHT},
         levels::GroupLevels,
-        prefetch::Ahead,
+        prefetch,
         row::{GroupedMatrix, GroupedRow},
         simd::in_order,
     },
@@ -30,22 +30,16 @@ struct Scales([MaybeUninit<[i32; GROUPS]>; WIDENED]);
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
-    w: &GroupedMatrix<'_>,
-    x: &Activations,
-    from: usize,
-    out: &mut [f32],
-    ahead: Ahead<SECOND>,
-) {
+pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new(out) };
-    let (x, rows) = (x.all(), ahead.rows(w.row(from).packed));
+    let (x, rows) = (x.all(), prefetch::rows(w.row(from).packed));
     for (i, first) in (0..late.len()).step_by(x.len()).enumerate() {
         let row = w.row(from + i);
-        ahead.parts(&row, rows);
+        prefetch::parts(&row, rows);
         for (j, x) in x.iter().enumerate() {
-            add_product::<BITS, SECOND>(&row, &mut scales, *x, ahead, &mut late, first + j);
+            add_product::<BITS>(&row, &mut scales, *x, &mut late, first + j);
         }
     }
     // SAFETY: as above.
@@ -55,11 +49,10 @@ pub(super) fn gemv<const BITS: usize, const SECOND: bool>(
 /// Adds the product of two rows to output `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product<const BITS: usize, const SECOND: bool>(
+fn add_product<const BITS: usize>(
     row: &GroupedRow<'_>,
     scales: &mut Scales,
     a: ActivationRow<'_>,
-    ahead: Ahead<SECOND>,
     late: &mut Late<'_>,
     at: usize,
 ) {
@@ -75,8 +68,7 @@ fn add_product<const BITS: usize, const SECOND: bool>(
             if start % WIDENED == 0 {
                 widen(&row.group_scale[start * GROUPS..], scales);
             }
-            let four =
-                Four::<BITS, SECOND> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values, ahead };
+            let four = Four::<BITS> { row, scales: &scales.0[start % WIDENED..][..BLOCKS], start, values };
             let groups = count - start * GROUPS;
             let lanes = [four.block(0, groups), four.block(1, groups), four.block(2, groups), four.block(3, groups)];
             let n = (blocks - start).min(BLOCKS);
@@ -98,15 +90,14 @@ unsafe fn widen(from: &[u8], scales: &mut Scales) {
 }
 
 /// Four blocks of a row, starting at block `start`.
-struct Four<'a, const BITS: usize, const SECOND: bool> {
+struct Four<'a, const BITS: usize> {
     row: &'a GroupedRow<'a>,
     scales: &'a [MaybeUninit<[i32; GROUPS]>],
     start: usize,
     values: &'a [Block],
-    ahead: Ahead<SECOND>,
 }
 
-impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
+impl<const BITS: usize> Four<'_, BITS> {
     /// The lanes of Σ w·a of the `b`th block, if the row has `groups` groups from the first of them on.
     ///
     /// # Safety
@@ -144,7 +135,7 @@ impl<const BITS: usize, const SECOND: bool> Four<'_, BITS, SECOND> {
             let packed = codes.add(g * 4 * BITS);
             // Each cache line once: those that start here, if the block did at one.
             for line in (g * BITS).div_ceil(16)..((g + 1) * BITS).div_ceil(16) {
-                self.ahead.line(codes.wrapping_add(64 * line));
+                prefetch::line(codes.wrapping_add(64 * line));
             }
             let scale = self.scales.get_unchecked(b).as_ptr().cast::<i32>().add(g);
             let curve = usize::from(self.row.selector.get_unchecked(2 * block + g / 4) >> (2 * (g % 4)) & 3);

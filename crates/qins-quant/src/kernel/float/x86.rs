@@ -5,7 +5,7 @@
 use core::arch::x86_64::*;
 
 use super::LANES;
-use crate::kernel::prefetch::{Ahead, Prefetch};
+use crate::kernel::prefetch;
 
 /// How weights are stored.
 pub(super) trait Plain {
@@ -62,20 +62,6 @@ impl Plain for Half {
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn dot_rows<P: Plain>(w: &[P::Word], stride: usize, first: usize, x: &[f32], y: &mut [f32]) {
     let w = &w[first * stride..];
-    match Prefetch::get() {
-        Prefetch::Near(ahead) => dot_rows_ahead::<P, _>(w, stride, x, y, ahead),
-        Prefetch::Far(ahead) => dot_rows_ahead::<P, _>(w, stride, x, y, ahead),
-    }
-}
-
-#[target_feature(enable = "avx2,f16c")]
-fn dot_rows_ahead<P: Plain, const SECOND: bool>(
-    w: &[P::Word],
-    stride: usize,
-    x: &[f32],
-    y: &mut [f32],
-    ahead: Ahead<SECOND>,
-) {
     let (x, x_rest) = x.as_chunks::<LANES>();
     let mut x_last = [0.0; LANES];
     x_last[..x_rest.len()].copy_from_slice(x_rest);
@@ -85,7 +71,7 @@ fn dot_rows_ahead<P: Plain, const SECOND: bool>(
         let mut sums = [_mm256_setzero_ps(); LANES / 8];
         for (w, x) in row.iter().zip(x) {
             for line in (0..size_of_val(w)).step_by(64) {
-                ahead.line(w.as_ptr().wrapping_byte_add(line));
+                prefetch::line(w.as_ptr().wrapping_byte_add(line));
             }
             add::<P>(&mut sums, w, x);
         }
