@@ -50,6 +50,7 @@ impl<'a, T> View<'a, T> {
 
 impl View<'_, f32> {
     /// The elements of row `row` from column `first` on, as many as `out` has.
+    #[inline(always)]
     pub(super) fn copy_row(&self, row: usize, first: usize, out: &mut [f32]) {
         let (from, stride) = (row * self.strides[0] + first * self.strides[1], self.strides[1]);
         if stride == 1 {

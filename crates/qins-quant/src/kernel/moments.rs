@@ -13,7 +13,7 @@ use super::{
 const TILE: usize = 128;
 
 /// Rows whose products are summed in `f32` before they are added to the sums in `f64`.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]` to the upper triangle of `sums[cols, cols]`, and to some of what is below it.
 ///
