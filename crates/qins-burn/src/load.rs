@@ -91,11 +91,18 @@ pub fn load(
         None => None,
         Some((policy, texts)) => Some(BlockCalibration::new(checkpoint, texts, policy.recipe.options.effort, device)?),
     };
+    let modules = tensors(&config).into_iter().filter_map(|tensor| match tensor {
+        ModelTensor::Linear(spec) => Some(spec.module),
+        ModelTensor::Bias(_) | ModelTensor::Norm(_) => None,
+    });
+    let order: HashMap<String, usize> = modules.zip(0..).collect();
     let loader = Loader { policy, calibration, ..Loader::plain(checkpoint, &config, device) };
     let loader = RefCell::new(loader);
     let model =
         assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
-    let report = LoadReport { unused, ..loader.into_inner().report };
+    let mut report = LoadReport { unused, ..loader.into_inner().report };
+    // In the model's order, not that of loading.
+    report.encoded.sort_by_key(|module| order[module]);
     Ok(Loaded { model, report })
 }
 
