@@ -91,18 +91,11 @@ pub fn load(
         None => None,
         Some((policy, texts)) => Some(BlockCalibration::new(checkpoint, texts, policy.recipe.options.effort, device)?),
     };
-    let modules = tensors(&config).into_iter().filter_map(|tensor| match tensor {
-        ModelTensor::Linear(spec) => Some(spec.module),
-        ModelTensor::Bias(_) | ModelTensor::Norm(_) => None,
-    });
-    let order: HashMap<String, usize> = modules.zip(0..).collect();
     let loader = Loader { policy, calibration, ..Loader::plain(checkpoint, &config, device) };
     let loader = RefCell::new(loader);
     let model =
         assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
-    let mut report = LoadReport { unused, ..loader.into_inner().report };
-    // In the model's order, not that of loading.
-    report.encoded.sort_by_key(|module| order[module]);
+    let report = LoadReport { unused, ..loader.into_inner().report };
     Ok(Loaded { model, report })
 }
 
@@ -113,12 +106,7 @@ pub(crate) fn assemble(
     mut vector: impl FnMut(&VectorSpec) -> Result<Tensor<1>, Error>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Decoder, Error> {
-    let mut all = tensors(&config);
-    // What is loaded is in memory more than once for a moment: of the largest, when nothing else is. Those of blocks stay in their order, in which
-    // a calibration is cheap.
-    all.sort_by_key(|tensor| {
-        !matches!(tensor, ModelTensor::Linear(LinearSpec { kind: LinearKind::Embedding | LinearKind::Head, .. }))
-    });
+    let all = tensors(&config);
     let total = all.iter().filter(|tensor| matches!(tensor, ModelTensor::Linear(_))).count();
     let mut parts = Parts { linears: HashMap::new(), norms: HashMap::new() };
     for tensor in &all {

@@ -1,7 +1,8 @@
 //! Products of plain matrices: in `f32` by [`many`](super::float::many) where there is AVX2, else by the crate `gemm`.
 
+use super::Simd;
 #[cfg(target_arch = "x86_64")]
-use super::{Simd, float::many};
+use super::float::many;
 
 /// Whether the product is added to the output or overwrites it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +77,13 @@ pub(crate) trait Real: Copy + 'static {
     const ONE: Self;
 
     /// `out += left · right`, or `false` if it is not computed here.
-    fn add_product(_out: &mut [Self], _stride: usize, _left: View<'_, Self>, _right: View<'_, Self>) -> bool {
+    fn add_product(
+        _simd: Simd,
+        _out: &mut [Self],
+        _stride: usize,
+        _left: View<'_, Self>,
+        _right: View<'_, Self>,
+    ) -> bool {
         false
     }
 }
@@ -90,8 +97,8 @@ impl Real for f32 {
     const ONE: Self = 1.0;
 
     #[cfg(target_arch = "x86_64")]
-    fn add_product(out: &mut [f32], stride: usize, left: View<'_, f32>, right: View<'_, f32>) -> bool {
-        let (simd, [m, k], [_, n]) = (Simd::get(), left.shape, right.shape);
+    fn add_product(simd: Simd, out: &mut [f32], stride: usize, left: View<'_, f32>, right: View<'_, f32>) -> bool {
+        let ([m, k], [_, n]) = (left.shape, right.shape);
         let here = simd.fuses_floats() && m * n * k >= MANY;
         if here {
             many::add_product(simd, out, stride, left, right);
@@ -109,8 +116,20 @@ impl Real for f64 {
 ///
 /// # Panics
 /// When shapes do not match, or `out` is too short.
-#[allow(unsafe_code)]
 pub(crate) fn product<T: Real>(
+    out: &mut [T],
+    stride: usize,
+    left: View<'_, T>,
+    right: View<'_, T>,
+    accumulate: Accumulate,
+) {
+    product_on(Simd::get(), out, stride, left, right, accumulate);
+}
+
+/// As [`product`], on a given instruction set that this machine has.
+#[allow(unsafe_code)]
+pub(super) fn product_on<T: Real>(
+    simd: Simd,
     out: &mut [T],
     stride: usize,
     left: View<'_, T>,
@@ -122,7 +141,7 @@ pub(crate) fn product<T: Real>(
     if accumulate == Accumulate::No {
         (0..m).for_each(|i| out[i * stride..][..n].fill(T::ZERO));
     }
-    if T::add_product(out, stride, left, right) {
+    if T::add_product(simd, out, stride, left, right) {
         return;
     }
     let signed = |stride: usize| stride as isize;
@@ -157,10 +176,10 @@ pub(crate) fn product<T: Real>(
 ///
 /// # Panics
 /// When the length of a slice does not match its shape.
-pub(super) fn matmul(out: &mut [f32], left: &[f32], right: &[f32], [m, n, k]: [usize; 3]) {
+pub(super) fn matmul(simd: Simd, out: &mut [f32], left: &[f32], right: &[f32], [m, n, k]: [usize; 3]) {
     assert_eq!((out.len(), left.len(), right.len()), (m * n, m * k, n * k), "matmul: lengths match the shapes");
     let right = View::new(right, [n, k], [k, 1]).transposed();
-    product(out, n, View::new(left, [m, k], [k, 1]), right, Accumulate::No);
+    product_on(simd, out, n, View::new(left, [m, k], [k, 1]), right, Accumulate::No);
 }
 
 #[cfg(test)]

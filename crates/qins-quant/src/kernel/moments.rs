@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::float::many;
 use super::{
     Simd,
-    gemm::{Accumulate, View, product},
+    gemm::{Accumulate, View, product_on},
 };
 
 /// Columns and rows of a tile that is summed at a time.
@@ -42,13 +42,11 @@ fn add_on(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, sums: &mut [f64], upper:
             many::add_outer_products(simd, [a, b], cols, sums, upper);
             continue;
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = simd;
-        add_by_tiles([a, b], cols, sums, upper);
+        add_by_tiles(simd, [a, b], cols, sums, upper);
     }
 }
 
-fn add_by_tiles(both: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
+fn add_by_tiles(simd: Simd, both: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
     let n = both[0].len() / cols;
     let tile = |first: usize| [n, TILE.min(cols - first)];
     let columns = |of: usize, first: usize| View::new(&both[of][first..], tile(first), [cols, 1]);
@@ -58,7 +56,7 @@ fn add_by_tiles(both: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
             let left = columns(0, i * TILE).transposed();
             let before = if upper { i * TILE } else { 0 };
             for first in (before..cols).step_by(TILE) {
-                product(tile, TILE, left, columns(1, first), Accumulate::No);
+                product_on(simd, tile, TILE, left, columns(1, first), Accumulate::No);
                 let width = TILE.min(cols - first);
                 for (sums, tile) in sums.chunks_exact_mut(cols).zip(tile.chunks_exact(TILE)) {
                     let sums = sums[first..][..width].iter_mut();

@@ -41,7 +41,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     let tile = rows.div_ceil(4).clamp(*TILE_ROWS.start(), *TILE_ROWS.end()).min(TILE_BYTES / (4 * cols)).max(1);
     yt.par_chunks_mut(tile * m).enumerate().for_each_init(Vec::new, |scratch, (i, out)| {
         let w = w.tile(simd, i * tile, out.len() / m, cols, scratch);
-        matmul(out, w, x, [w.len() / cols, m, cols]);
+        matmul(simd, out, w, x, [w.len() / cols, m, cols]);
     });
     y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
         for (y, yt) in y.iter_mut().zip(yt[i..].iter().step_by(m)) {
