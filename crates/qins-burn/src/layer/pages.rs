@@ -27,3 +27,27 @@ fn mapped(words: &[u32]) -> Option<bytes::Bytes> {
     map.copy_from_slice(source);
     Some(bytes::Bytes::from_owner(map.make_read_only().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::pod_collect_to_vec;
+
+    use super::*;
+
+    #[test]
+    fn words_of_any_number_are_kept_and_a_copy_is_written_apart() {
+        let border = LEAST / 4;
+        for n in [0, 1, border - 1, border, border + 1, 3 * border] {
+            let words: Vec<u32> = (0..n as u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
+            assert_eq!(mapped(&words).is_some(), n >= border, "{n} words");
+            let resident = resident(words.clone());
+            let mut copy = resident.clone();
+            if let Some(byte) = copy.last_mut() {
+                *byte ^= 0xff;
+                assert_ne!(copy[..], resident[..], "{n} words");
+            }
+            // Collected, for the bytes of no words have no address that is one of a word.
+            assert_eq!(pod_collect_to_vec::<u8, u32>(&resident), words, "{n} words");
+        }
+    }
+}

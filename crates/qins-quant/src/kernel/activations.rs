@@ -183,9 +183,16 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
         for (g, group) in values.as_chunks::<32>().0.iter().enumerate() {
             let mut sums = [0; 4];
             for (h, half) in group.as_chunks::<16>().0.iter().enumerate() {
-                for (i, value) in half.iter().enumerate() {
-                    [bytes.high[h][16 * g + i], bytes.low[h][16 * g + i]] = high_and_low(*value);
-                    sums[i / 4] += i32::from(*value);
+                // One loop each, so that all are vectors.
+                let at = 16 * g..16 * (g + 1);
+                for (high, value) in bytes.high[h][at.clone()].iter_mut().zip(half) {
+                    *high = high_and_low(*value)[0];
+                }
+                for (low, value) in bytes.low[h][at].iter_mut().zip(half) {
+                    *low = high_and_low(*value)[1];
+                }
+                for (sum, values) in sums.iter_mut().zip(half.as_chunks::<4>().0) {
+                    *sum += values.iter().map(|value| i32::from(*value)).sum::<i32>();
                 }
             }
             for (offset, sum) in bytes.offset[4 * g..].iter_mut().zip(sums) {

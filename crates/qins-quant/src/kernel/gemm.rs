@@ -29,11 +29,6 @@ impl<'a, T> View<'a, T> {
         Self { data, shape, strides }
     }
 
-    /// `[rows, columns]`.
-    pub(crate) fn shape(&self) -> [usize; 2] {
-        self.shape
-    }
-
     /// The rows and columns of these ranges.
     pub(crate) fn part(self, rows: [usize; 2], columns: [usize; 2]) -> Self {
         let [row, col] = self.strides;
@@ -49,7 +44,14 @@ impl<'a, T> View<'a, T> {
     }
 }
 
+/// What [`many`] reads.
+#[cfg(target_arch = "x86_64")]
 impl View<'_, f32> {
+    /// `[rows, columns]`.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
     /// The elements of row `row` from column `first` on, as many as `out` has.
     #[inline(always)]
     pub(super) fn copy_row(&self, row: usize, first: usize, out: &mut [f32]) {

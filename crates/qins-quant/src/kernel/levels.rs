@@ -67,6 +67,17 @@ pub(super) fn fill_inlined(levels: &mut Companded, curve: Curve) {
     }
 }
 
+/// Replaces tables of sixteen bytes by their exclusive or with the table before, except the first ones of each `HALF` tables.
+#[inline(always)]
+pub(super) fn differences<const HALF: usize>(tables: &mut [u8]) {
+    for half in tables.as_chunks_mut::<16>().0.chunks_mut(HALF) {
+        for t in (1..half.len()).rev() {
+            let before = half[t - 1];
+            half[t].iter_mut().zip(before).for_each(|(byte, before)| *byte ^= before);
+        }
+    }
+}
+
 /// The levels of all codes under each of the four curves of a matrix.
 pub(super) struct GroupLevels {
     /// Entries per curve: 2ᵇ, but at least 16, where fewer levels repeat.
@@ -75,6 +86,8 @@ pub(super) struct GroupLevels {
     pub(super) words: Vec<i16>,
     /// The same, with bytes separated: the low bytes of a curve, then its high bytes.
     pub(super) bytes: Vec<Line>,
+    /// [`bytes`](Self::bytes) as [`differences`] within halves of a magnitude's tables: of 32 bytes for 6 bits, 64 for 8.
+    pub(super) differences: Vec<Line>,
     /// Where levels are 128 times a byte: those bytes, curve after curve without repetition, and all of it repeated to fill 128.
     pub(super) signed: [i8; 128],
 }
@@ -91,6 +104,13 @@ impl GroupLevels {
         self.bytes.as_ptr().cast()
     }
 
+    /// Where [`differences`](Self::differences) start.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of AVX2 alone"))]
+    #[inline(always)]
+    pub(super) fn differences(&self) -> *const u8 {
+        self.differences.as_ptr().cast()
+    }
+
     /// The integer of a level of 1: the largest there is; or, where levels are multiples of 1/127, 128 for each of these, as
     /// then ⌊(128·t·(256·s) + 2¹⁴)/2¹⁵⌋ is exactly t·s.
     const fn one(width: Width) -> f32 {
@@ -102,22 +122,36 @@ impl GroupLevels {
         128.0 / Self::one(width)
     }
 
+    // In plain loops, as this runs on one thread before every product.
     pub(super) fn new(w: &GroupedRows<'_>) -> Self {
         let width = w.layout.width();
         let codes = 1_usize << width.bits();
         let (entries, one) = (codes.max(16), Self::one(width));
-        let level = |k: &f32, code: usize| {
+        let mut words = vec![0; Layout::CURVES * entries];
+        let mut bytes = vec![0; 2 * words.len()];
+        let of_curves = words.chunks_exact_mut(entries).zip(bytes.chunks_exact_mut(2 * entries));
+        for ((words, bytes), k) in of_curves.zip(w.curvature) {
             let k = Curvature::new(*k).unwrap_or(Curvature::LINEAR);
-            round_to_i16(one * width.level(k, (code % codes) as f32 - (codes / 2) as f32))
-        };
-        let words: Vec<i16> = w.curvature.iter().flat_map(|k| (0..entries).map(move |code| level(k, code))).collect();
-        let halves = |words: &[i16]| [0, 1].map(|half| words.iter().map(|w| w.to_le_bytes()[half]).collect::<Vec<_>>());
-        let bytes: Vec<u8> = words.chunks(entries).flat_map(halves).flatten().collect();
-        let bytes = bytes.as_chunks().0.iter().map(|line| Line(*line)).collect();
-        let mut signed = [0; 128];
-        for (i, signed) in signed.iter_mut().enumerate().filter(|_| width.has_byte_levels()) {
-            *signed = (words[(i / codes % Layout::CURVES) * entries + i % codes] / 128) as i8;
+            for (code, word) in words.iter_mut().enumerate() {
+                *word = round_to_i16(one * width.level(k, (code % codes) as f32 - (codes / 2) as f32));
+            }
+            let (low, high) = bytes.split_at_mut(entries);
+            for ((word, low), high) in words.iter().zip(low).zip(high) {
+                [*low, *high] = word.to_le_bytes();
+            }
         }
-        Self { entries, words, bytes, signed }
+        let lines = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|line| Line(*line)).collect();
+        let looked_up = lines(&bytes);
+        match width {
+            Width::W6 => differences::<2>(&mut bytes),
+            Width::W3 | Width::W4 | Width::W5 | Width::W8 => differences::<4>(&mut bytes),
+        }
+        let mut signed = [0; 128];
+        if width.has_byte_levels() {
+            for (i, signed) in signed.iter_mut().enumerate() {
+                *signed = (words[(i / codes % Layout::CURVES) * entries + i % codes] / 128) as i8;
+            }
+        }
+        Self { entries, words, bytes: looked_up, differences: lines(&bytes), signed }
     }
 }

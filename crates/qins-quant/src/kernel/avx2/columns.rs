@@ -29,41 +29,40 @@ pub(super) trait Columns {
     unsafe fn words(&self, i: usize) -> [__m256i; 2];
 }
 
-/// Looks up 32 codes in `TABLES` tables of sixteen bytes, which start `stride` bytes apart. Bits 0 to 3 of a code choose the
-/// byte and the next ones the table; a code whose highest bit is set gives zero.
+/// Looks up 32 codes in two halves of `HALF` tables of sixteen bytes, kept as
+/// [`levels::differences`](crate::kernel::levels::differences). Bits 0 to 3 of a code choose the byte and the next ones the
+/// table; higher ones do not count.
 #[inline(always)]
-pub(super) unsafe fn look_up<const TABLES: usize>(codes: __m256i, tables: *const u8, stride: usize) -> __m256i {
-    const { assert!(matches!(TABLES, 1 | 2 | 4 | 8)) };
-    let fifth = _mm256_slli_epi16::<3>(codes);
-    let sixth = _mm256_slli_epi16::<2>(codes);
-    let seventh = _mm256_slli_epi16::<1>(codes);
-    match TABLES {
-        1 => table(codes, tables),
-        2 => pair(codes, tables, stride, fifth),
-        4 => four(codes, tables, stride, fifth, sixth),
-        // Eight, by the assertion.
-        _ => _mm256_blendv_epi8(
-            four(codes, tables, stride, fifth, sixth),
-            four(codes, tables.add(4 * stride), stride, fifth, sixth),
-            seventh,
-        ),
+pub(super) unsafe fn look_up<const HALF: usize>(codes: __m256i, differences: *const u8) -> __m256i {
+    const { assert!(matches!(HALF, 1 | 2 | 4)) };
+    let within = _mm256_and_si256(codes, _mm256_set1_epi8((16 * HALF - 1) as i8));
+    // Which half, as the highest bit of a byte.
+    let upper = match HALF {
+        1 => _mm256_slli_epi16::<3>(codes),
+        2 => _mm256_slli_epi16::<2>(codes),
+        // Four, by the assertion.
+        _ => _mm256_slli_epi16::<1>(codes),
+    };
+    _mm256_blendv_epi8(half::<HALF>(within, differences), half::<HALF>(within, differences.add(16 * HALF)), upper)
+}
+
+/// A shuffle gives zero where the highest bit of an index is set, as it is in i − 16·t for i < 16·t. So the exclusive or of the
+/// differences up to the table that is meant is that table's byte. (A blend is one instruction too, but three operations on
+/// Intel's processors.)
+#[inline(always)]
+unsafe fn half<const HALF: usize>(codes: __m256i, differences: *const u8) -> __m256i {
+    let mut byte = shuffle(differences, codes);
+    for t in 1..HALF {
+        let codes = _mm256_sub_epi8(codes, _mm256_set1_epi8(16 * t as i8));
+        byte = _mm256_xor_si256(byte, shuffle(differences.add(16 * t), codes));
     }
+    byte
 }
 
+/// Looks up 32 codes in one table of sixteen bytes.
 #[inline(always)]
-unsafe fn table(codes: __m256i, table: *const u8) -> __m256i {
+pub(super) unsafe fn shuffle(table: *const u8, codes: __m256i) -> __m256i {
     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.cast())), codes)
-}
-
-#[inline(always)]
-unsafe fn pair(codes: __m256i, tables: *const u8, stride: usize, fifth: __m256i) -> __m256i {
-    _mm256_blendv_epi8(table(codes, tables), table(codes, tables.add(stride)), fifth)
-}
-
-#[inline(always)]
-unsafe fn four(codes: __m256i, tables: *const u8, stride: usize, fifth: __m256i, sixth: __m256i) -> __m256i {
-    let (low, high) = (pair(codes, tables, stride, fifth), pair(codes, tables.add(2 * stride), stride, fifth));
-    _mm256_blendv_epi8(low, high, sixth)
 }
 
 /// Loads 32 bytes, 0..8 and 16..24 into the lower 128-bit lane and the others into the upper. Unpacking, which works within

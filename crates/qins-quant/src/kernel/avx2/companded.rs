@@ -1,4 +1,4 @@
-//! Rows of 8-bit codes: the low bytes of 128 levels are eight tables of sixteen, and so are the high bytes.
+//! Rows of 8-bit codes: the low bytes of 128 levels are two halves of four tables of sixteen, and so are the high bytes.
 
 // Functions that must be inlined cannot enable AVX2 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
@@ -11,7 +11,8 @@ use crate::kernel::{levels, row::CompandedRow};
 /// A row, with a copy of its last columns padded with zeros, for where they are not a whole chunk.
 pub(super) struct Companded<'a> {
     row: &'a CompandedRow<'a>,
-    levels: &'a levels::Companded,
+    /// The low and the high bytes of its levels, as [`levels::differences`].
+    differences: [[u8; 128]; 2],
     last: [u8; CHUNK],
 }
 
@@ -22,7 +23,11 @@ impl<'a> Companded<'a> {
         let (_, rest) = row.codes.as_chunks::<CHUNK>();
         let mut last = [0; CHUNK];
         last[..rest.len()].copy_from_slice(rest);
-        Self { row, levels, last }
+        let mut differences = [levels.low, levels.high];
+        for table in &mut differences {
+            levels::differences::<4>(table);
+        }
+        Self { row, differences, last }
     }
 }
 
@@ -50,8 +55,8 @@ impl Columns for Companded<'_> {
         let codes = load_for_unpacking(if whole { self.row.codes.as_ptr().add(i * CHUNK) } else { self.last.as_ptr() });
         let magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(0x7f));
         // Both tables are 128 bytes.
-        let low = look_up::<8>(magnitudes, self.levels.low.as_ptr(), 16);
-        let high = look_up::<8>(magnitudes, self.levels.high.as_ptr(), 16);
+        let [low, high] = [&self.differences[0], &self.differences[1]];
+        let (low, high) = (look_up::<4>(magnitudes, low.as_ptr()), look_up::<4>(magnitudes, high.as_ptr()));
         signed(low, high, codes)
     }
 }

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, signed};
+use super::columns::{CHUNK, Columns, load_for_unpacking, look_up, shuffle, signed};
 use crate::{Layout, Width, kernel::row::GroupedRow};
 
 /// A row whose parts have been checked to have the right lengths.
@@ -18,7 +18,7 @@ impl<'a, const BITS: usize> Groups<'a, BITS> {
         const { assert!(Layout::GROUP == CHUNK) };
         let count = row.group_scale.len();
         assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
-        assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
+        assert!(row.levels.differences.len() * 64 == 2 * Layout::CURVES * 16.max(1 << BITS));
         Self(row)
     }
 }
@@ -51,21 +51,22 @@ impl<const BITS: usize> Columns for Groups<'_, BITS> {
         match Width::of::<BITS>() {
             // A table of 3 bits is eight levels, followed by eight that no code reaches.
             Width::W3 | Width::W4 => {
-                scaled_bytes(look_up::<1>(codes, levels.signed.as_ptr().add(curve << BITS).cast(), 16), scale)
+                scaled_bytes(shuffle(levels.signed.as_ptr().add(curve << BITS).cast(), codes), scale)
             }
-            Width::W5 => scaled_bytes(look_up::<2>(codes, levels.signed.as_ptr().add(curve << BITS).cast(), 16), scale),
+            // Of one table each, halves are their own differences.
+            Width::W5 => scaled_bytes(look_up::<1>(codes, levels.signed.as_ptr().add(curve << BITS).cast()), scale),
             Width::W6 => {
-                let tables = levels.bytes().add(2 * curve * (1 << BITS));
-                let (low, high) = (look_up::<4>(codes, tables, 16), look_up::<4>(codes, tables.add(64), 16));
+                let tables = levels.differences().add(2 * curve * (1 << BITS));
+                let (low, high) = (look_up::<2>(codes, tables), look_up::<2>(codes, tables.add(64)));
                 scaled_words([_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)], scale)
             }
             Width::W8 => {
                 // Codes are unsigned, and 128 stands for zero. Each level below zero is the negative of one above, except the
-                // first, which is −1 and has no counterpart.
+                // first, which is −1 and has no counterpart: its magnitude is looked up as zero, whose level is zero.
                 let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
                 let magnitudes = _mm256_abs_epi8(codes);
-                let upper = levels.bytes().add(2 * curve * (1 << BITS) + 128);
-                let (low, high) = (look_up::<8>(magnitudes, upper, 16), look_up::<8>(magnitudes, upper.add(256), 16));
+                let upper = levels.differences().add(2 * curve * (1 << BITS) + 128);
+                let (low, high) = (look_up::<4>(magnitudes, upper), look_up::<4>(magnitudes, upper.add(256)));
                 let first = _mm256_cmpgt_epi8(_mm256_setzero_si256(), magnitudes);
                 let one = (-*levels.words.as_ptr().add(curve << BITS)).to_le_bytes().map(u8::cast_signed);
                 let words = signed(
