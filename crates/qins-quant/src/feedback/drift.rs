@@ -158,13 +158,13 @@ mod tests {
             moments.feedback(0.1, Effort::Good).unwrap().corrected(&weights).unwrap()
         };
         let found = corrected(&encoded);
-        // H of both, C, and W + ½·W·C·(H + λI)⁻¹ as they are defined.
+        // H of the mean of both, C, and W + ½·W·C·(H + λI)⁻¹ as they are defined.
         let mean = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>() / n as f64;
         let at = |x: &[f32], t: usize, i: usize| f64::from(x[t * cols + i]);
         let (mut h, mut c) = (vec![0.0; cols * cols], vec![0.0; cols * cols]);
         for (i, j) in (0..cols * cols).map(|ij| (ij / cols, ij % cols)) {
-            let both = |t| at(&plain, t, i) * at(&plain, t, j) + at(&encoded, t, i) * at(&encoded, t, j);
-            h[i * cols + j] = 0.5 * mean(&both);
+            let middle = |t, i| 0.5 * (at(&plain, t, i) + at(&encoded, t, i));
+            h[i * cols + j] = mean(&|t| middle(t, i) * middle(t, j));
             c[i * cols + j] = mean(&|t| (at(&plain, t, i) - at(&encoded, t, i)) * at(&encoded, t, j));
         }
         let damping = 0.1 * (0..cols).map(|i| h[i * (cols + 1)]).sum::<f64>() / cols as f64;

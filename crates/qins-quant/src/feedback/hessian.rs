@@ -116,8 +116,8 @@ impl Hessian {
         Ok(())
     }
 
-    /// Adds the inputs of a plain model, x, and of one whose linears are encoded so far, x′, for the same tokens. The moments are of both, and
-    /// [`feedback`](Self::feedback) makes up for half of what the linear's outputs lack because of x − x′: weights W are encoded as
+    /// Adds the inputs of a plain model, x, and of one whose linears are encoded so far, x′, for the same tokens. The moments are those of their
+    /// mean, and [`feedback`](Self::feedback) makes up for half of what the linear's outputs lack because of x − x′: weights W are encoded as
     /// W + ½·W·C·(H + λI)⁻¹, C = E\[(x − x′)·x′ᵀ\]. (GPTAQ, arXiv 2504.02692, has all of it, and H of x′ alone, which gains less on text that is
     /// not in the calibration.)
     ///
@@ -127,10 +127,10 @@ impl Hessian {
         if plain.len() != encoded.len() {
             return Err(HessianError::Length { cols: self.cols, found: encoded.len() });
         }
-        self.add(plain)?;
-        self.add(encoded)?;
+        let both = || plain.par_iter().zip(encoded);
+        self.add(&both().map(|(plain, encoded)| 0.5 * (plain + encoded)).collect::<Vec<_>>())?;
         self.drift.resize(self.cols * self.cols, 0.0);
-        let off: Vec<f32> = plain.iter().zip(encoded).map(|(plain, encoded)| plain - encoded).collect();
+        let off: Vec<f32> = both().map(|(plain, encoded)| plain - encoded).collect();
         add_outer_products(&off, encoded, self.cols, &mut self.drift);
         Ok(())
     }
@@ -236,8 +236,7 @@ impl Hessian {
         let (cols, importance) = (self.cols, self.mean_squares()?);
         let scale = 1.0 / self.inputs as f64;
         let (mut h, mut drift) = (self.sums, self.drift);
-        // There are half as many pairs as inputs.
-        drift.par_iter_mut().for_each(|c| *c *= 2.0 * scale);
+        drift.par_iter_mut().for_each(|c| *c *= scale);
         h.par_chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| row[i..].iter_mut().for_each(|h| *h *= scale));
         let trace: f64 = (0..cols).map(|i| h[i * (cols + 1)]).sum();
         // Without any input every column counts alike.
