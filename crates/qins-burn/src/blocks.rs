@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use burn::tensor::Device;
-use qins_model::{LinearKind, LinearSpec, ModelConfig, VectorSpec, check};
+use qins_model::{LinearKind, LinearSpec, ModelConfig, VectorSpec, check, linears};
 use qins_quant::checkpoint::Checkpoint;
 
 use crate::{
@@ -35,8 +35,10 @@ impl<'a> Blocks<'a> {
         let loader = RefCell::new(Loader::plain(checkpoint, &config, device));
         let mut without = config.clone();
         without.layers.clear();
+        let order = linears(&without);
         let outer = assemble(
             without,
+            &order,
             |spec| loader.borrow_mut().linear(spec),
             |spec| loader.borrow_mut().vector(spec),
             |_, _| {},
@@ -83,6 +85,7 @@ impl<'a> Blocks<'a> {
         one.layers = vec![self.config.layers[layer]];
         let mut alone = one.clone();
         alone.layers[0].window = Some(1);
-        Ok([assemble(one, linear, vector, |_, _| {})?, assemble(alone, linear, vector, |_, _| {})?])
+        let order = linears(&one);
+        Ok([assemble(one, &order, linear, vector, |_, _| {})?, assemble(alone, &order, linear, vector, |_, _| {})?])
     }
 }

@@ -9,7 +9,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use qins_model::{
-    LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, Unused, VectorSpec, check, tensors, unused,
+    LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, Unused, VectorSpec, check, linears, tensors, unused,
 };
 use qins_quant::{
     Calibration, EncodedTensor, Error as QuantError, FloatDtype, Scheme,
@@ -91,39 +91,49 @@ pub fn load(
         None => None,
         Some((policy, texts)) => Some(BlockCalibration::new(checkpoint, texts, policy.recipe.options.effort, device)?),
     };
+    let all = linears(&config);
+    let mut order = all.clone();
+    // As a calibration is asked; without one the largest first, since each is in memory twice for a moment.
+    match &calibration {
+        Some(calibration) => order.sort_by_key(|spec| calibration.place(&spec.module)),
+        None => order.sort_by_key(|spec| !matches!(spec.kind, LinearKind::Embedding | LinearKind::Head)),
+    }
     let loader = Loader { policy, calibration, ..Loader::plain(checkpoint, &config, device) };
     let loader = RefCell::new(loader);
-    let model =
-        assemble(config, |spec| loader.borrow_mut().linear(spec), |spec| loader.borrow_mut().vector(spec), progress)?;
-    let report = LoadReport { unused, ..loader.into_inner().report };
+    let linear = |spec: &LinearSpec| loader.borrow_mut().linear(spec);
+    let model = assemble(config, &order, linear, |spec| loader.borrow_mut().vector(spec), progress)?;
+    let mut report = LoadReport { unused, ..loader.into_inner().report };
+    report.encoded.sort_by_cached_key(|module| all.iter().position(|spec| spec.module == *module));
     Ok(Loaded { model, report })
 }
 
-/// Assembles a model from its linears and vectors, which are biases and the stored weights of norms.
+/// Assembles a model from its linears, in the `order` that they are asked for, and its vectors, which are biases and the stored weights of
+/// norms.
 pub(crate) fn assemble(
     config: ModelConfig,
+    order: &[LinearSpec],
     mut linear: impl FnMut(&LinearSpec) -> Result<Projection, Error>,
     mut vector: impl FnMut(&VectorSpec) -> Result<Tensor<1>, Error>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Decoder, Error> {
-    let all = tensors(&config);
-    let total = all.iter().filter(|tensor| matches!(tensor, ModelTensor::Linear(_))).count();
+    let total = order.len();
     let mut parts = Parts { linears: HashMap::new(), norms: HashMap::new() };
-    for tensor in &all {
+    for (loaded, spec) in order.iter().enumerate() {
+        progress(loaded, total);
+        parts.linears.insert(spec.module.clone(), linear(spec)?);
+    }
+    for tensor in tensors(&config) {
         match tensor {
-            ModelTensor::Linear(spec) => {
-                progress(parts.linears.len(), total);
-                parts.linears.insert(spec.module.clone(), linear(spec)?);
-            }
+            ModelTensor::Linear(_) => {}
             ModelTensor::Bias(spec) => {
                 let module = spec.name.trim_end_matches(".bias");
-                let linear = parts.linear(module).with_bias(Some(Param::from_tensor(vector(spec)?)));
+                let linear = parts.linear(module).with_bias(Some(Param::from_tensor(vector(&spec)?)));
                 parts.linears.insert(module.to_owned(), linear);
             }
             ModelTensor::Norm(spec) => {
-                let weight = vector(spec)?;
+                let weight = vector(&spec)?;
                 let gamma = Param::from_tensor(if config.norm_plus_one { weight.add_scalar(1.0) } else { weight });
-                parts.norms.insert(spec.name.clone(), RmsNorm { gamma, epsilon: config.rms_norm_eps });
+                parts.norms.insert(spec.name, RmsNorm { gamma, epsilon: config.rms_norm_eps });
             }
         }
     }

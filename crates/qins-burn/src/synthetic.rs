@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor};
-use qins_model::{LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, VectorSpec, random_weights, tensors};
+use qins_model::{
+    LinearKind, LinearSpec, ModelConfig, ModelTensor, Policy, VectorSpec, linears, random_weights, tensors,
+};
 use qins_quant::{EncodedTensor, FloatDtype, Recipe, Scheme};
 
 use crate::{Error, LoadReport, Loaded, Projection, load::assemble};
@@ -60,7 +62,8 @@ pub fn synthetic(
         let is_one = spec.name.ends_with(".weight") && !plus_one;
         Ok(Tensor::full([spec.width], if is_one { 1.0 } else { 0.0 }, device))
     };
-    let model = assemble(config, linear, vector, progress)?;
+    let order = linears(&config);
+    let model = assemble(config, &order, linear, vector, progress)?;
     report.plain_bytes += vector_bytes;
     Ok(Loaded { model, report })
 }
