@@ -93,7 +93,7 @@ pub fn load(
     };
     let all = linears(&config);
     let mut order = all.clone();
-    // As a calibration is asked; without one the largest first, since each is in memory twice for a moment.
+    // As a calibration is asked; without one embedding and head first, which are the largest, since each is in memory more than once for a moment.
     match &calibration {
         Some(calibration) => order.sort_by_key(|spec| calibration.place(&spec.module)),
         None => order.sort_by_key(|spec| !matches!(spec.kind, LinearKind::Embedding | LinearKind::Head)),

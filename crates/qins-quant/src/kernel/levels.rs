@@ -86,7 +86,8 @@ pub(super) struct GroupLevels {
     pub(super) words: Vec<i16>,
     /// The same, with bytes separated: the low bytes of a curve, then its high bytes.
     pub(super) bytes: Vec<Line>,
-    /// [`bytes`](Self::bytes) as [`differences`] within halves of a magnitude's tables: of 32 bytes for 6 bits, 64 for 8.
+    /// [`bytes`](Self::bytes) as [`differences`] within halves of a magnitude's tables: of 32 bytes for 6 bits, 64 for 8. Empty where levels
+    /// are `signed`.
     pub(super) differences: Vec<Line>,
     /// Where levels are 128 times a byte: those bytes, curve after curve without repetition, and all of it repeated to fill 128.
     pub(super) signed: [i8; 128],
@@ -144,7 +145,8 @@ impl GroupLevels {
         let looked_up = lines(&bytes);
         match width {
             Width::W6 => differences::<2>(&mut bytes),
-            Width::W3 | Width::W4 | Width::W5 | Width::W8 => differences::<4>(&mut bytes),
+            Width::W8 => differences::<4>(&mut bytes),
+            Width::W3 | Width::W4 | Width::W5 => bytes.clear(),
         }
         let mut signed = [0; 128];
         if width.has_byte_levels() {
