@@ -14,6 +14,9 @@ use crate::{
 /// Weights in a band, unless a row has more: 8 MiB as `f32`, and enough rows to occupy every core.
 const BAND: usize = 1 << 21;
 
+/// Weights in a band that is encoded with feedback: as few as 64 rows are a task.
+const FEEDBACK_BAND: usize = 4 * BAND;
+
 /// Rows of a linear whose outputs are compared with those of the plain weights.
 const JUDGED: usize = 128;
 
@@ -22,8 +25,12 @@ const COPY: usize = 8 << 20;
 
 /// Splits a matrix into bands of rows; a matrix without weights is one empty band, however many rows it declares. Where a
 /// band has as many rows as are encoded together, it is a whole number of such, so that these do not depend on the bands.
-pub(crate) fn bands([rows, cols]: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
-    let most = BAND.checked_div(cols).unwrap_or(rows).max(1);
+pub(crate) fn bands(shape: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
+    bands_of(shape, BAND)
+}
+
+fn bands_of([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = weights.checked_div(cols).unwrap_or(rows).max(1);
     let band = if most < FEEDBACK_ROWS { most } else { most - most % FEEDBACK_ROWS };
     (0..rows.div_ceil(band).max(1)).map(move |i| i * band..(i * band).saturating_add(band).min(rows))
 }
@@ -117,7 +124,7 @@ fn encode(
     let feedback = recipe.feedback.as_deref().filter(|_| recipe.uses_feedback());
     let judged: Vec<usize> = feedback.map_or(Vec::new(), |_| sample::rows(shape, JUDGED * matrix.cols).collect());
     let (mut weights, mut errors) = (Vec::new(), Vec::new());
-    for band in bands(shape) {
+    for band in bands_of(shape, feedback.map_or(BAND, |_| FEEDBACK_BAND)) {
         let (bytes, first) = (matrix.read(band.clone())?, matrix.rows.start + band.start);
         let (encoded, part) = EncodedTensor::encode_band(&bytes, [band.len(), matrix.cols], dtype, &recipe)
             .map_err(|e| matrix.error(e.offset_rows(first)))?;

@@ -181,7 +181,8 @@ mod tests {
             }
             error / change
         };
-        assert!(largest(&found) < 1e-4, "{}", largest(&found));
+        // Rounding the inputs costs this much where C is a hundredth of H.
+        assert!(largest(&found) < 4e-3, "{}", largest(&found));
         // Control: other inputs of the encoded model.
         let other: Vec<f32> = encoded.iter().zip(&plain).map(|(x, p)| 1.05 * x - 0.05 * p).collect();
         assert!(largest(&corrected(&other)) > 1e-2);
@@ -200,7 +201,7 @@ mod tests {
             moments.mix(&others, 0.3).unwrap();
             largest(&moments.feedback(0.1, Effort::Good).unwrap().corrected(&weights).unwrap())
         };
-        assert!(mixed(&encoded) < 1e-4 && mixed(&other) > 1e-2, "{}, {}", mixed(&encoded), mixed(&other));
+        assert!(mixed(&encoded) < 4e-3 && mixed(&other) > 1e-2, "{}, {}", mixed(&encoded), mixed(&other));
         let mut one = Hessian::new(cols);
         one.add(&plain).unwrap();
         assert_eq!(one.feedback(0.1, Effort::Good).unwrap().corrected(&weights), None);

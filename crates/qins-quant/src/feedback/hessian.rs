@@ -89,7 +89,7 @@ pub enum HessianError {
 impl Hessian {
     /// Of no inputs yet.
     pub fn new(cols: usize) -> Self {
-        Self { cols, inputs: 0, sums: vec![0.0; cols * cols], drift: Vec::new() }
+        Self { cols, inputs: 0, sums: zeros(cols * cols), drift: Vec::new() }
     }
 
     /// The number of columns.
@@ -129,7 +129,7 @@ impl Hessian {
         }
         let both = || plain.par_iter().zip(encoded);
         self.add(&both().map(|(plain, encoded)| 0.5 * (plain + encoded)).collect::<Vec<_>>())?;
-        self.drift.resize(self.cols * self.cols, 0.0);
+        self.expect_drift();
         let off: Vec<f32> = both().map(|(plain, encoded)| plain - encoded).collect();
         add_outer_products(&off, encoded, self.cols, &mut self.drift);
         Ok(())
@@ -165,11 +165,20 @@ impl Hessian {
 
     /// Sums times `own`, and those of `other` times `factor`.
     fn add_scaled(&mut self, own: f64, factor: f64, other: &Self) {
-        self.drift.resize(self.drift.len().max(other.drift.len()), 0.0);
+        if !other.drift.is_empty() {
+            self.expect_drift();
+        }
         for (sums, other) in [(&mut self.sums, &other.sums), (&mut self.drift, &other.drift)] {
             // There may be no pairs in the other.
             sums.par_iter_mut().for_each(|sum| *sum *= own);
             sums.par_iter_mut().zip(other).for_each(|(sum, other)| *sum += factor * other);
+        }
+    }
+
+    /// Makes room for sums of pairs.
+    fn expect_drift(&mut self) {
+        if self.drift.is_empty() {
+            self.drift = zeros(self.cols * self.cols);
         }
     }
 
@@ -254,6 +263,11 @@ impl Hessian {
     }
 }
 
+/// So many zeros, written on all threads: half a gigabyte for 8192 channels.
+fn zeros(n: usize) -> Vec<f64> {
+    rayon::iter::repeat_n(0.0, n).collect()
+}
+
 impl std::fmt::Debug for Hessian {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hessian").field("cols", &self.cols).field("inputs", &self.inputs).finish_non_exhaustive()
@@ -263,6 +277,7 @@ impl std::fmt::Debug for Hessian {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::MOMENTS_NMSE;
 
     fn inputs(n: usize, cols: usize) -> Vec<f32> {
         (0..n * cols).map(|i| ((i * 7919 + i * i % 97) % 1013) as f32 / 506.5 - 1.0).collect()
@@ -281,17 +296,19 @@ mod tests {
         let hessian = of(&x, cols);
         for i in 0..cols {
             for j in i..cols {
-                let sum: f64 = x.chunks(cols).map(|x| f64::from(x[i]) * f64::from(x[j])).sum();
-                assert!((hessian.sums[i * cols + j] - sum).abs() < 1e-6 * 300.0, "({i}, {j})");
+                let sum =
+                    |i: usize, j: usize| -> f64 { x.chunks(cols).map(|x| f64::from(x[i]) * f64::from(x[j])).sum() };
+                let error = hessian.sums[i * cols + j] - sum(i, j);
+                assert!(error * error < MOMENTS_NMSE * sum(i, i) * sum(j, j), "({i}, {j})");
             }
         }
         let mean: f64 = x.iter().step_by(cols).map(|x| f64::from(x * x)).sum::<f64>() / 300.0;
-        assert!((f64::from(hessian.mean_squares().unwrap()[0]) - mean).abs() < 1e-6);
+        assert!((f64::from(hessian.mean_squares().unwrap()[0]) - mean).abs() < 1e-4 * mean);
         // e·H·eᵀ is the mean square of x·e.
         let e = &inputs(7, cols)[3 * cols..4 * cols];
         let dot = |x: &[f32]| x.iter().zip(e).map(|(x, e)| f64::from(*x) * f64::from(*e)).sum::<f64>();
         let expected = x.chunks(cols).map(|x| dot(x).powi(2)).sum::<f64>() / 300.0;
-        assert!((hessian.energy(e) / expected - 1.0).abs() < 1e-6);
+        assert!((hessian.energy(e) / expected - 1.0).abs() < 1e-4);
     }
 
     #[test]
@@ -301,11 +318,11 @@ mod tests {
         merged.merge(&of(&b, 5)).unwrap();
         let all = of(&[a.clone(), b.clone()].concat(), 5);
         assert_eq!(merged.inputs(), 23);
-        assert!((merged.energy(&[1.0; 5]) / all.energy(&[1.0; 5]) - 1.0).abs() < 1e-6);
+        assert!((merged.energy(&[1.0; 5]) / all.energy(&[1.0; 5]) - 1.0).abs() < 1e-4);
         let mut mixed = of(&a, 5);
         mixed.mix(&of(&b, 5), 0.25).unwrap();
         let expected = 0.75 * of(&a, 5).energy(&[1.0; 5]) + 0.25 * 100.0;
-        assert!((mixed.energy(&[1.0; 5]) - expected).abs() < 1e-9 * expected);
+        assert!((mixed.energy(&[1.0; 5]) - expected).abs() < 1e-4 * expected);
     }
 
     #[test]

@@ -17,12 +17,25 @@ const LARGEST_SUM: f32 = 130_000.0;
 /// The largest magnitude of a value: 127·256 + 127, so that both bytes of value = 256·high + low are signed.
 const LARGEST_VALUE: f32 = 32_639.0;
 
+/// Largest sum of the squares of a block that is multiplied by others of its kind: by the inequality of Cauchy and Schwarz their products can be
+/// summed in 32 bits in any order, rounding included.
+const LARGEST_SQUARES: f32 = 0.998 * 2_147_483_648.0;
+
+/// What the products of a block are summed with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum With {
+    /// Integer weights.
+    Weights,
+    /// Blocks of the same kind.
+    Activations,
+}
+
 /// Rows of activations, `[m, cols]`, padded with zeros to whole blocks: x ≈ step·value, with one step for each block of 256
 /// columns.
 ///
 /// The step is the smallest that keeps values within 16 bits and the sum of their magnitudes within 130 000. If the sum is
 /// the limit, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; if one outlier is, 1/65278 of that
-/// outlier.
+/// outlier. Where they are multiplied by one another, the sum of their squares is the limit, and step/2 a 5788th of their root mean square.
 pub(super) struct Activations {
     values: Vec<Block>,
     /// One entry per half block, or empty.
@@ -63,14 +76,19 @@ pub(super) struct Bytes {
 }
 
 impl Activations {
-    /// Rounds `x[m, cols]`.
+    /// Rounds `x[m, cols]`, to be multiplied by integer weights.
     pub(super) fn new(simd: Simd, x: &[f32], cols: usize) -> Self {
+        Self::rounded(simd, With::Weights, x, cols)
+    }
+
+    /// Rounds `x[m, cols]`.
+    pub(super) fn rounded(simd: Simd, with: With, x: &[f32], cols: usize) -> Self {
         let (m, blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
         let (mut values, mut steps) = (vec![Block([0; BLOCK]); m * blocks], vec![0.0; m * blocks]);
         (values.par_chunks_mut(blocks))
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
-            .for_each(|((values, steps), x)| round_row(simd, x, values, steps));
+            .for_each(|((values, steps), x)| round_row(simd, with, x, values, steps));
         Self { values, bytes: Vec::new(), sums: Vec::new(), steps, blocks }
     }
 
@@ -134,11 +152,11 @@ pub(super) fn round_to_i16(x: f32) -> i16 {
 }
 
 per_isa! {
-    fn round_row(x: &[f32], values: &mut [Block], steps: &mut [f32]) = round_row_inlined
+    fn round_row(with: With, x: &[f32], values: &mut [Block], steps: &mut [f32]) = round_row_inlined
 }
 
 #[inline(always)]
-fn round_row_inlined(x: &[f32], values: &mut [Block], steps: &mut [f32]) {
+fn round_row_inlined(with: With, x: &[f32], values: &mut [Block], steps: &mut [f32]) {
     for ((columns, values), step) in x.chunks(BLOCK).zip(values).zip(steps) {
         // Of a fixed length, so that all loops are vectors.
         let mut x = [0.0; BLOCK];
@@ -152,7 +170,11 @@ fn round_row_inlined(x: &[f32], values: &mut [Block], steps: &mut [f32]) {
         }
         let largest = largest.iter().fold(0.0_f32, |a, b| a.max(*b));
         let sum: f32 = sum.iter().sum();
-        *step = (largest / LARGEST_VALUE).max(sum / LARGEST_SUM);
+        let of_all = match with {
+            With::Weights => sum / LARGEST_SUM,
+            With::Activations => (squares(&x) / LARGEST_SQUARES).sqrt(),
+        };
+        *step = (largest / LARGEST_VALUE).max(of_all);
         if sum.is_nan() {
             // `max` has dropped the NaN.
             *step = f32::NAN;
@@ -168,6 +190,15 @@ fn round_row_inlined(x: &[f32], values: &mut [Block], steps: &mut [f32]) {
             *value = round_to_i16(x * inverse);
         }
     }
+}
+
+#[inline(always)]
+fn squares(x: &[f32; BLOCK]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    for x in x.as_chunks::<16>().0 {
+        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x * x);
+    }
+    sums.iter().sum()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -6,20 +6,14 @@
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "aarch64")]
-use super::neon::Neon;
 use super::{
-    Simd,
     activations::{Activations, BLOCK},
-    isa::Isa,
+    isa::{Compute, Isa},
     levels::Companded,
     panel::{self, PANEL, Products, TILE, Words},
-    portable::Portable,
     prefetch::later_block,
     row::Matrix,
 };
-#[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
 
 /// Up to so many rows of activations that are not a whole tile are multiplied one by one, as a tile takes as long: fewer if there
 /// are other tiles, for which the weights are unpacked in any case.
@@ -32,26 +26,22 @@ fn few(w: &Matrix<'_>, m: usize) -> usize {
 }
 
 /// `y[m, rows] = x[m, cols] · wᵀ`.
-pub(super) fn product(simd: Simd, w: &Matrix<'_>, shape: [usize; 2], x: &[f32], y: &mut [f32]) {
-    match simd {
-        Simd::Portable => product_on(Portable, w, shape, x, y),
-        #[cfg(target_arch = "x86_64")]
-        Simd::Avx2 => product_on(Avx2::<false>::new(), w, shape, x, y),
-        #[cfg(target_arch = "x86_64")]
-        Simd::AvxVnni => product_on(Avx2::<true>::new(), w, shape, x, y),
-        #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 => product_on(Avx512::new(), w, shape, x, y),
-        #[cfg(target_arch = "aarch64")]
-        Simd::Neon => product_on(Neon, w, shape, x, y),
-        // No machine of this architecture has these. All instruction sets give the same bits.
-        #[cfg(not(target_arch = "x86_64"))]
-        Simd::Avx2 | Simd::AvxVnni | Simd::Avx512 => product_on(Portable, w, shape, x, y),
-        #[cfg(not(target_arch = "aarch64"))]
-        Simd::Neon => product_on(Portable, w, shape, x, y),
+pub(super) struct Product<'a> {
+    pub(super) w: &'a Matrix<'a>,
+    /// `[rows, cols]`.
+    pub(super) shape: [usize; 2],
+    pub(super) x: &'a [f32],
+    pub(super) y: &'a mut [f32],
+}
+
+impl Compute for Product<'_> {
+    fn on(self, isa: impl Isa) {
+        let Self { w, shape: [rows, cols], x, y } = self;
+        product(isa, w, [rows, cols], x, y);
     }
 }
 
-fn product_on<I: Isa>(isa: I, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
+fn product<I: Isa>(isa: I, w: &Matrix<'_>, [rows, cols]: [usize; 2], x: &[f32], y: &mut [f32]) {
     let m = x.len() / cols;
     let few = if m % TILE <= few(w, m) { m % TILE } else { 0 };
     let ((x, x_few), (y, y_few)) = (x.split_at((m - few) * cols), y.split_at_mut((m - few) * rows));

@@ -1,6 +1,6 @@
 //! Y = X·Wᵀ with an encoded W, and the reference that kernels are tested against.
 
-use super::{Rows, Simd, float, integer, row::Matrix};
+use super::{Rows, Simd, float, integer::Product, isa::compute, row::Matrix};
 
 /// `y[m, rows] = x[m, cols] · w[rows, cols]ᵀ` in `f32`.
 ///
@@ -34,7 +34,7 @@ pub fn linear_on(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f32], y
         return;
     }
     match Matrix::new(w, cols) {
-        Some(w) => integer::product(simd, &w, [rows, cols], x, y),
+        Some(w) => compute(simd, Product { w: &w, shape: [rows, cols], x, y }),
         None => float::product(simd, w, [rows, cols], x, y),
     }
 }

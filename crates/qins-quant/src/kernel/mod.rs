@@ -30,6 +30,8 @@ pub use between::{GELU, gate_gelu, gate_silu, norm, rotate};
 pub(crate) use exp::exp;
 pub(crate) use gemm::{Accumulate, View, product};
 pub use linear::{linear, linear_on, naive};
+#[cfg(test)]
+pub(crate) use moments::MOMENTS_NMSE;
 pub(crate) use moments::{add_moments, add_outer_products};
 pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
 pub(crate) use prefetch::fetch_part;

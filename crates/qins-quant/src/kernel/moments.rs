@@ -1,29 +1,35 @@
-//! The second moments of activations.
+//! The second moments of activations: columns are rounded to integers as the rows of an integer product are, and multiplied by one another.
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::float::many;
 use super::{
     Simd,
-    gemm::{Accumulate, View, product_on},
+    activations::{Activations, BLOCK, With},
+    isa::{Compute, Isa, compute},
+    panel::{self, PANEL, Products, TILE, Tile, Words},
 };
 
-/// Columns and rows of a tile that is summed at a time.
-const TILE: usize = 128;
-
 /// Rows whose products are summed in `f32` before they are added to the sums in `f64`.
-const ROWS: usize = 512;
+const ROWS: usize = 2 * BLOCK;
 
-/// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]` to the upper triangle of `sums[cols, cols]`, and to some of what is below it.
+/// Panels of columns that are multiplied by the same tiles while these are in a cache, and how many tiles are.
+const PANELS: usize = 4;
+const TILES: usize = 32;
+
+/// Bound on what rounding costs the sum of products of two columns, as a share of the squares of both, for numbers of like magnitudes.
+#[cfg(test)]
+pub(crate) const MOMENTS_NMSE: f64 = 1e-8;
+
+/// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]` to the upper triangle of `sums[cols, cols]`, and to some of what is below it. Their squared
+/// error is below 10⁻⁸·‖xᵢ‖²·‖xⱼ‖² for numbers of like magnitudes, and they have the same bits on every instruction set.
 ///
 /// # Panics
 /// When the length of a slice does not match.
 pub(crate) fn add_moments(x: &[f32], cols: usize, sums: &mut [f64]) {
-    add_on(Simd::get(), [x; 2], cols, sums, true);
+    add_on(Simd::get(), [x, x], cols, sums, true);
 }
 
-/// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, to `sums[cols, cols]`.
+/// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, to `sums[cols, cols]`, as precise as [`add_moments`].
 ///
 /// # Panics
 /// When the length of a slice does not match.
@@ -36,65 +42,149 @@ fn add_on(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, sums: &mut [f64], upper:
     let is_whole = a.len().is_multiple_of(cols) && a.len() == b.len() && sums.len() == cols * cols;
     assert!(is_whole, "moments: lengths match {cols} columns");
     for (a, b) in a.chunks(ROWS * cols).zip(b.chunks(ROWS * cols)) {
-        #[cfg(target_arch = "x86_64")]
-        if simd.fuses_floats() {
-            const { assert!(ROWS <= many::MOMENTS) };
-            many::add_outer_products(simd, [a, b], cols, sums, upper);
-            continue;
-        }
-        add_by_tiles(simd, [a, b], cols, sums, upper);
+        let n = a.len() / cols;
+        let columns = |x: &[f32]| Activations::rounded(simd, With::Activations, &transposed(x, cols), n);
+        let b = columns(b);
+        let tiles = panel::tiles(&b);
+        let a = if upper { b } else { columns(a) };
+        compute(simd, OuterProducts { a, b: tiles, sums, upper });
     }
 }
 
-fn add_by_tiles(simd: Simd, both: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
-    let n = both[0].len() / cols;
-    let tile = |first: usize| [n, TILE.min(cols - first)];
-    let columns = |of: usize, first: usize| View::new(&both[of][first..], tile(first), [cols, 1]);
-    sums.par_chunks_mut(TILE * cols).enumerate().for_each_init(
-        || vec![0.0_f32; TILE * TILE],
-        |tile, (i, sums)| {
-            let left = columns(0, i * TILE).transposed();
-            let before = if upper { i * TILE } else { 0 };
-            for first in (before..cols).step_by(TILE) {
-                product_on(simd, tile, TILE, left, columns(1, first), Accumulate::No);
-                let width = TILE.min(cols - first);
-                for (sums, tile) in sums.chunks_exact_mut(cols).zip(tile.chunks_exact(TILE)) {
-                    let sums = sums[first..][..width].iter_mut();
-                    sums.zip(tile).for_each(|(sum, product)| *sum += f64::from(*product));
+/// `[cols, n]` of `x[n, cols]`.
+fn transposed(x: &[f32], cols: usize) -> Vec<f32> {
+    let n = x.len() / cols;
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(TILE * n).enumerate().for_each(|(t, out)| {
+        for (i, x) in x.chunks_exact(cols).enumerate() {
+            out.iter_mut().skip(i).step_by(n).zip(&x[t * TILE..]).for_each(|(out, x)| *out = *x);
+        }
+    });
+    out
+}
+
+/// The products of columns, which are rows here.
+struct OuterProducts<'a> {
+    a: Activations,
+    b: Vec<Tile>,
+    sums: &'a mut [f64],
+    upper: bool,
+}
+
+impl Compute for OuterProducts<'_> {
+    fn on(self, isa: impl Isa) {
+        let Self { a, b, sums, upper } = self;
+        let cols = a.rows();
+        let per_block = cols.div_ceil(TILE);
+        sums.par_chunks_mut(PANELS * PANEL * cols).enumerate().for_each_init(
+            || Scratch::new(per_block),
+            |Scratch { words, units, products }, (task, sums)| {
+                let first = task * PANELS * PANEL;
+                let before = if upper { first / TILE } else { 0 };
+                products.iter_mut().for_each(|products| products.fill([[0.0; TILE]; PANEL]));
+                for (block, tiles) in b.chunks_exact(per_block).enumerate() {
+                    let rows = words.as_flattened_mut().iter_mut().zip(units.as_flattened_mut());
+                    for ((words, unit), column) in rows.zip(first..cols) {
+                        let row = a.row(column);
+                        (*words, *unit) = (row.values[block].0, row.steps[block]);
+                    }
+                    for (t, tiles) in tiles[before..].chunks(TILES).enumerate() {
+                        for ((words, units), products) in words.iter().zip(&*units).zip(&mut *products) {
+                            isa.add_products(words, units, tiles, &mut products[before + t * TILES..][..tiles.len()]);
+                        }
+                    }
                 }
-            }
-        },
-    );
+                for (i, sums) in sums.chunks_exact_mut(cols).enumerate() {
+                    let products = &products[i / PANEL][before..];
+                    for (sums, products) in sums[before * TILE..].chunks_mut(TILE).zip(products) {
+                        sums.iter_mut().zip(products[i % PANEL]).for_each(|(sum, product)| *sum += f64::from(product));
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The buffers of a task.
+struct Scratch {
+    words: Vec<Words>,
+    units: [[f32; PANEL]; PANELS],
+    products: Vec<Vec<Products>>,
+}
+
+impl Scratch {
+    fn new(tiles: usize) -> Self {
+        let products = vec![vec![[[0.0; TILE]; PANEL]; tiles]; PANELS];
+        Self { words: vec![[[0; BLOCK]; PANEL]; PANELS], units: [[0.0; PANEL]; PANELS], products }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The largest difference of the sums over `a` and `b` from those over `exact` and `b`, in `f64`, or of the `upper` triangle's.
-    fn largest_error(simd: Simd, [a, b, exact]: [&[f32]; 3], cols: usize, upper: bool) -> f64 {
+    /// The sums over `a` and `b`, or the upper triangle of them, on an instruction set.
+    fn sums_of(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, upper: bool) -> Vec<f64> {
         let mut sums = vec![0.5; cols * cols];
         add_on(simd, [a, b], cols, &mut sums, upper);
-        let product = |i: usize, j: usize| move |(a, b): (&[f32], &[f32])| f64::from(a[i]) * f64::from(b[j]);
-        let sum = |i: usize, j: usize| exact.chunks(cols).zip(b.chunks(cols)).map(product(i, j)).sum::<f64>();
+        sums.iter_mut()
+            .enumerate()
+            .for_each(|(ij, sum)| *sum = if upper && ij % cols < ij / cols { 0.0 } else { *sum - 0.5 });
+        sums
+    }
+
+    /// The largest squared error of Σ aᵢ·bⱼ, which `found` has, by ‖aᵢ‖²·‖bⱼ‖².
+    fn largest_error(found: &[f64], [a, b]: [&[f32]; 2], cols: usize, upper: bool) -> f64 {
+        let sum = |[a, b]: [&[f32]; 2], i: usize, j: usize| -> f64 {
+            a.chunks(cols).zip(b.chunks(cols)).map(|(a, b)| f64::from(a[i]) * f64::from(b[j])).sum()
+        };
         let pairs = (0..cols).flat_map(|i| (if upper { i } else { 0 }..cols).map(move |j| (i, j)));
-        pairs.map(|(i, j)| (sums[i * cols + j] - 0.5 - sum(i, j)).abs()).fold(0.0, f64::max)
+        let error = |(i, j): (usize, usize)| {
+            let error = found[i * cols + j] - sum([a, b], i, j);
+            error * error / (sum([a, a], i, i) * sum([b, b], j, j))
+        };
+        pairs.map(error).fold(0.0, f64::max)
     }
 
     #[test]
-    fn moments_are_those_in_f64_on_every_instruction_set() {
-        for (n, cols) in [(1, 1), (3, 15), (255, 16), (256, 50), (300, 130), (600, 97)] {
+    fn moments_are_those_in_f64_and_have_the_same_bits_on_every_instruction_set() {
+        for (n, cols) in [(1, 1), (3, 15), (255, 16), (256, 50), (300, 130), (600, 97), (1100, 140)] {
             let x: Vec<f32> = (0..n * cols).map(|i| ((i * 7919 + i * i % 97) % 1013) as f32 / 506.5 - 1.0).collect();
-            let mut wrong = x.clone();
-            wrong[0] += 0.1;
-            for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
-                let bound = 1e-6 * n as f64;
-                assert!(largest_error(simd, [&x, &x, &x], cols, true) < bound, "{n}×{cols}: {simd}");
-                assert!(largest_error(simd, [&wrong, &x, &x], cols, true) > bound, "{n}×{cols}: {simd}");
-                let other: Vec<f32> = x.iter().rev().map(|x| x + 0.25).collect();
-                assert!(largest_error(simd, [&x, &other, &x], cols, false) < bound, "{n}×{cols}: {simd}");
-                assert!(largest_error(simd, [&wrong, &other, &x], cols, false) > bound, "{n}×{cols}: {simd}");
+            let other: Vec<f32> = x.iter().rev().map(|x| x + 0.25).collect();
+            for (b, upper) in [(&x, true), (&other, false)] {
+                let of = |simd, a: &[f32]| sums_of(simd, [a, b], cols, upper);
+                let expected = of(Simd::Portable, &x);
+                assert!(largest_error(&expected, [&x, b], cols, upper) < MOMENTS_NMSE, "{n}×{cols}");
+                for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+                    assert!(of(simd, &x) == expected, "{n}×{cols}: {simd}");
+                }
+                // Control: a column that is off by a hundredth of itself.
+                let mut wrong = x.clone();
+                wrong.iter_mut().step_by(cols).for_each(|x| *x *= 1.01);
+                let wrong = sums_of(Simd::Portable, [&wrong, b], cols, false);
+                assert!(largest_error(&wrong, [&x, b], cols, upper) > MOMENTS_NMSE, "{n}×{cols}");
             }
+        }
+    }
+
+    #[test]
+    fn largest_sums_fit() {
+        // All of one magnitude, and one that is as large as all others: the limits of values and of their sums.
+        for x in [vec![1.0; BLOCK], [vec![1.0], vec![1.0 / 255.0; BLOCK - 1]].concat(), vec![-1e15; BLOCK]] {
+            let expected: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+                let [sum] = sums_of(simd, [&x, &x], 1, true)[..] else { panic!("one sum") };
+                assert!((sum / expected - 1.0).abs() < 1e-3, "{simd}: {sum} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_not_lost() {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let mut x = vec![1.0; 40 * 3];
+            x[7] = wrong;
+            assert!(!sums_of(Simd::get(), [&x, &x], 3, true)[4].is_finite());
         }
     }
 }

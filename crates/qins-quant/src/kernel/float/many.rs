@@ -62,52 +62,6 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     });
 }
 
-/// Rows of activations whose outer products [`add_outer_products`] takes.
-pub(in crate::kernel) const MOMENTS: usize = 2 * BLOCK;
-
-/// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, [`MOMENTS`] at most, to `sums[cols, cols]`, or to its `upper` triangle and some
-/// of what is below it. A product of two columns is the sum of a chain for each [`BLOCK`] of rows.
-pub(in crate::kernel) fn add_outer_products(
-    simd: Simd,
-    [a, b]: [&[f32]; 2],
-    cols: usize,
-    sums: &mut [f64],
-    upper: bool,
-) {
-    let per_block = cols.div_ceil(TILE);
-    // What columns are to the product of a matrix, rows are here.
-    let blocks = |x| <[f32]>::chunks(x, BLOCK * cols);
-    let tiles: Vec<Tile> = (0..blocks(b).len() * per_block)
-        .into_par_iter()
-        .map(|t| {
-            let (b, first) = (&b[t / per_block * BLOCK * cols..], t % per_block * TILE);
-            let mut tile = Tile([[0.0; TILE]; BLOCK]);
-            for (lanes, x) in tile.0.iter_mut().zip(b.chunks_exact(cols)) {
-                lanes.iter_mut().zip(&x[first..]).for_each(|(lane, x)| *lane = *x);
-            }
-            tile
-        })
-        .collect();
-    let scratch = || (Box::new([[0.0; BLOCK]; PANEL]), vec![[[0.0; TILE]; PANEL]; per_block]);
-    sums.par_chunks_mut(PANEL * cols).enumerate().for_each_init(scratch, |(panel, products), (p, sums)| {
-        let first = p * PANEL;
-        let before = if upper { first / TILE } else { 0 };
-        let products = &mut products[before..];
-        products.fill([[0.0; TILE]; PANEL]);
-        for (a, tiles) in blocks(a).zip(tiles.chunks_exact(per_block)) {
-            for (k, x) in a.chunks_exact(cols).enumerate() {
-                panel.iter_mut().zip(&x[first..]).for_each(|(row, x)| row[k] = *x);
-            }
-            add_products(simd, &panel[..], a.len() / cols, &tiles[before..], products);
-        }
-        for (i, sums) in sums.chunks_exact_mut(cols).enumerate() {
-            for (sums, products) in sums[before * TILE..].chunks_mut(TILE).zip(&*products) {
-                sums.iter_mut().zip(products[i]).for_each(|(sum, product)| *sum += f64::from(product));
-            }
-        }
-    });
-}
-
 /// Tiles that are multiplied together with AVX-512.
 const TILES: usize = 2;
 
