@@ -170,6 +170,26 @@ impl Position {
     }
 }
 
+/// What a search for a mixture needs of a [`Position`]: of a large vocabulary it takes a fraction of the time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Divergence {
+    /// Whether the top-1 tokens are the same.
+    pub top1_agrees: bool,
+    /// KL divergence KL(baseline‖candidate), in nats: see [`kl`].
+    pub kl: f64,
+}
+
+/// As [`compare`], for divergences alone.
+///
+/// # Panics
+/// When the lengths differ, or are no whole number of rows.
+pub fn divergences(baseline: &[f32], candidate: &[f32], vocabulary: usize) -> Vec<Divergence> {
+    let is_whole = baseline.len() == candidate.len() && baseline.len().is_multiple_of(vocabulary);
+    assert!(is_whole, "divergences: expected rows of {vocabulary} logits");
+    let rows = baseline.par_chunks_exact(vocabulary).zip(candidate.par_chunks_exact(vocabulary));
+    rows.map(|(p, q)| Divergence { top1_agrees: argmax(p) == argmax(q), kl: kl(p, q) }).collect()
+}
+
 /// Compares two models' logits, `[n, vocabulary]` row-major, at `n` positions; row i predicts the reference token `targets[i]`.
 /// Gives one [`Position`] per row, in order.
 ///
@@ -224,6 +244,14 @@ mod tests {
         assert_eq!((rows[0].nll, rows[0].probability_change()), (rows[0].baseline_nll, 0.0));
         assert!(!rows[1].top1_agrees && rows[1].kl > 4.0 && rows[1].probability_change() < -0.9);
         assert_eq!((rows[1].top10_overlap, rows[1].cosine), (1.0, 0.0));
+    }
+
+    #[test]
+    fn divergences_are_those_of_positions() {
+        let [p, q] = [1, 2].map(|seed| numbers(5 * 40, seed));
+        let positions = compare(&p, &q, &[0; 5], 40);
+        let expected = positions.iter().map(|p| Divergence { top1_agrees: p.top1_agrees, kl: p.kl });
+        assert_eq!(divergences(&p, &q, 40), expected.collect::<Vec<_>>());
     }
 
     /// Numbers from −8 to 8 of a linear congruential generator.

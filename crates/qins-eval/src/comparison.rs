@@ -7,7 +7,7 @@ use qins_quant::{Fidelity, kv::KvScheme};
 
 use crate::{
     Error, EvalSet, Progress,
-    agreement::{self, Position},
+    agreement::{self, Divergence, Position},
     baseline::{Baseline, passages},
     generated::{GeneratedText, generate_texts},
     model::{Arithmetic, EvalLoader, EvalModel, ModelError, Scoring},
@@ -135,12 +135,27 @@ impl Comparison<'_> {
     }
 
     /// Compares the model's predictions of every passage with the baseline's: one list of positions per passage, in order.
-    pub(crate) fn positions(
+    fn positions(&self, model: &dyn EvalModel, name: &str, scoring: Scoring) -> Result<Vec<Vec<Position>>, Error> {
+        let vocabulary = self.baseline.vocabulary;
+        let compare = |p: &[f32], q: &[f32], targets: &[u32]| agreement::compare(p, q, targets, vocabulary);
+        self.scored(model, name, scoring, compare)
+    }
+
+    /// The same, for divergences alone.
+    pub(crate) fn divergences(&self, model: &dyn EvalModel, name: &str) -> Result<Vec<Vec<Divergence>>, Error> {
+        let vocabulary = self.baseline.vocabulary;
+        let compare = |p: &[f32], q: &[f32], _: &[u32]| agreement::divergences(p, q, vocabulary);
+        self.scored(model, name, Scoring::Batched, compare)
+    }
+
+    /// What `compare` gives of the logits of the baseline and of the model, and the tokens that they predict: one list per passage.
+    fn scored<T>(
         &self,
         model: &dyn EvalModel,
         name: &str,
         scoring: Scoring,
-    ) -> Result<Vec<Vec<Position>>, Error> {
+        compare: impl Fn(&[f32], &[f32], &[u32]) -> Vec<T>,
+    ) -> Result<Vec<Vec<T>>, Error> {
         let passages = passages(self.eval_set, &self.baseline.greedy);
         let stage = Stage::begin(self.progress, &format!("scoring {name}"), passages.len());
         let windows = self.eval_set.prompts.len()..self.eval_set.prompts.len() + self.eval_set.windows.len();
@@ -153,7 +168,7 @@ impl Comparison<'_> {
             } else {
                 let candidate = model.score(&passage.context, continuation, scoring).map_err(Error::Model)?;
                 let baseline = self.baseline.logits(i, continuation.len())?;
-                agreement::compare(&baseline, &candidate, continuation, self.baseline.vocabulary)
+                compare(&baseline, &candidate, continuation)
             };
             all.push(compared);
             stage.step()?;

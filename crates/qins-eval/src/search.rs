@@ -20,15 +20,20 @@ use crate::{
     baseline::Baseline,
     comparison::Comparison,
     estimate::Estimate,
+    eval_set::Passage,
     model::{EvalLoader, EvalModel},
     preset::Plan,
     progress::Stage,
-    report::{TeacherForced, Thresholds},
+    report::Thresholds,
     sensitivity::{block, compare},
 };
 
 /// Maximum number of mixtures that are measured.
 const TRIALS: usize = 8;
+
+/// Tokens of a text that are read before the first one is predicted, and how many are, at most.
+const READ: usize = 16;
+const PREDICTED: usize = 192;
 
 /// A search for the best mixture of schemes.
 pub struct Search<'a> {
@@ -39,6 +44,8 @@ pub struct Search<'a> {
     /// The model's own prompts, if any, in place of the standard ones: a name, and the content of a prompts file. Either way
     /// the calibration split is used.
     pub own_prompts: Option<(&'a str, &'a str)>,
+    /// Texts that the fits were not calibrated on, whose tokens are predicted too, besides those that the model writes after the prompts.
+    pub texts: &'a [Vec<u32>],
     /// Receives progress and notes.
     pub progress: &'a dyn Progress,
 }
@@ -121,7 +128,7 @@ impl Search<'_> {
         candidates: Candidates<'_>,
         then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &[Matrix]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Self { source, loader, own_prompts, progress } = *self;
+        let Self { source, loader, own_prompts, texts, progress } = *self;
         candidates.expect_fits()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let config = ModelConfig::of(&source.checkpoint)?;
@@ -136,7 +143,8 @@ impl Search<'_> {
         };
         let inputs = EvalInputs { own_prompts, split: Split::Calibration, ..EvalInputs::default() };
         let stops = stop_ids(source.checkpoint.files(), &config)?;
-        let eval_set = EvalSet::new(&plan, inputs, &reader, &config, stops, progress)?;
+        let mut eval_set = EvalSet::new(&plan, inputs, &reader, &config, stops, progress)?;
+        eval_set.windows.extend(texts.iter().filter_map(|ids| passage(ids)));
         let mut model = loader.load(source, None).map_err(Error::Model)?;
         let baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, progress)?;
         let comparison = Comparison { eval_set: &eval_set, baseline: &baseline, source, progress };
@@ -151,8 +159,8 @@ impl Search<'_> {
         let mut found = BTreeMap::new();
         for (name, members) in parts {
             candidates.put(members.into_iter().map(|i| (i, PROBE)), &mut *model)?;
-            let kl = compare(&comparison, &mut *model, &name)?.mean_kl.map_or(0.0, |kl| kl.value);
-            found.insert(name, kl);
+            let [_, kl] = compare(&comparison, &mut *model, &name)?;
+            found.insert(name, kl.value);
             stage.step()?;
         }
         drop(stage);
@@ -184,11 +192,10 @@ impl Search<'_> {
             let mixture = mixture::choose(costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
             let chosen = mixture.schemes.iter().copied().enumerate();
             candidates.put(chosen.chain(candidates.fixed()), model)?;
-            let TeacherForced { mean_kl, top1_agreement, .. } =
-                compare(comparison, model, &format!("{:.2} bits", mixture.bits))?;
+            let [top1_agreement, mean_kl] = compare(comparison, model, &format!("{:.2} bits", mixture.bits))?;
             let (reached, metric) = match goal {
-                OutputGoal::Kl(kl) => (mean_kl.is_some_and(|e| e.high <= kl), shown(mean_kl)),
-                OutputGoal::Match(share) => (top1_agreement.is_some_and(|e| e.low >= share), shown(top1_agreement)),
+                OutputGoal::Kl(kl) => (mean_kl.high <= kl, shown(mean_kl)),
+                OutputGoal::Match(share) => (top1_agreement.low >= share, shown(top1_agreement)),
             };
             stage.step()?;
             nearest = format!("{:.3} bits give {metric}", mixture.bits);
@@ -205,9 +212,7 @@ impl Search<'_> {
             // Towards the goal until it is bracketed, then bisection.
             total = match (goal, low > f64::MIN_POSITIVE.ln(), high < f64::MAX.ln()) {
                 (_, true, true) => f64::midpoint(low, high).exp(),
-                (OutputGoal::Kl(kl), ..) => {
-                    total * (kl / mean_kl.map_or(kl, |e| e.high).max(f64::MIN_POSITIVE)).clamp(0.1, 10.0)
-                }
+                (OutputGoal::Kl(kl), ..) => total * (kl / mean_kl.high.max(f64::MIN_POSITIVE)).clamp(0.1, 10.0),
                 (_, true, _) => total * 4.0,
                 _ => total / 4.0,
             };
@@ -216,6 +221,13 @@ impl Search<'_> {
         let best = best.ok_or(Error::NoMixture { nearest })?;
         Ok(reported(candidates.matrices(), best))
     }
+}
+
+/// The beginning of a text, all but the first tokens of which are predicted; `None` if it has no more.
+fn passage(ids: &[u32]) -> Option<Passage> {
+    let (context, rest) = ids.split_at_checked(READ)?;
+    let continuation = rest[..rest.len().min(PREDICTED)].to_vec();
+    (!continuation.is_empty()).then(|| Passage { context: context.to_vec(), continuation })
 }
 
 /// The parts that a linear is in: its block, if it is in one, and its role.
@@ -228,8 +240,8 @@ fn reported(matrices: &[Matrix], mixture: Mixture) -> Mixture {
     Mixture { nmse: mean_nmse(matrices, &mixture.schemes), ..mixture }
 }
 
-fn shown(estimate: Option<Estimate>) -> String {
-    estimate.map_or_else(String::new, |e| format!("{:.3e} [{:.3e}, {:.3e}]", e.value, e.low, e.high))
+fn shown(Estimate { value, low, high }: Estimate) -> String {
+    format!("{value:.3e} [{low:.3e}, {high:.3e}]")
 }
 
 /// Distributes the divergence measured by block and by role over the linears, by iterative proportional fitting. Linears in no

@@ -7,9 +7,11 @@ use qins_quant::Recipe;
 
 use crate::{
     Error,
+    agreement::Divergence,
     comparison::Comparison,
-    model::{EvalModel, Scoring},
-    report::{Sensitivity, TeacherForced, teacher_forced},
+    estimate::{self, Estimate},
+    model::EvalModel,
+    report::Sensitivity,
 };
 
 /// A part of a model, and the policy that encodes it alone.
@@ -80,21 +82,26 @@ impl Part {
         let encoded = linears(model.config()).into_iter().filter(|spec| self.policy.recipe(spec).is_some());
         let weights = encoded.map(|spec| (spec.shape[0] * spec.shape[1]) as u64).sum();
         model.apply(&self.policy).map_err(Error::Model)?;
-        let TeacherForced { top1_agreement, mean_kl, .. } = compare(comparison, model, &self.name)?;
+        let [top1_agreement, mean_kl] = compare(comparison, model, &self.name)?.map(Some);
         let (scheme, part) = (self.policy.recipe.scheme.to_string(), self.name.clone());
         Ok(Sensitivity { scheme, part, weights, top1_agreement, mean_kl })
     }
 }
 
 /// Compares the predictions of a model, some of whose linears are encoded, with the baseline's, and restores the weights, also on
-/// errors.
+/// errors: the top-1 agreement, and the mean KL divergence.
 pub(crate) fn compare(
     comparison: &Comparison<'_>,
     model: &mut dyn EvalModel,
     name: &str,
-) -> Result<TeacherForced, Error> {
-    let positions = comparison.positions(model, name, Scoring::Batched);
+) -> Result<[Estimate; 2], Error> {
+    let found = comparison.divergences(model, name);
     model.restore();
-    teacher_forced(&positions?)
-        .ok_or_else(|| Error::Settings("expected at least one token to predict, found none".to_owned()))
+    let found = found?;
+    let mean = |of: fn(&Divergence) -> f64| {
+        let passages: Vec<Vec<f64>> = found.iter().map(|passage| passage.iter().map(of).collect()).collect();
+        estimate::mean_by_prompt(&passages)
+    };
+    let both = mean(|found| f64::from(u8::from(found.top1_agrees))).zip(mean(|found| found.kl));
+    both.map(Into::into).ok_or_else(|| Error::Settings("expected at least one token to predict, found none".to_owned()))
 }

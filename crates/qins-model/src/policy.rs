@@ -37,6 +37,15 @@ impl CalibrationTexts {
     pub fn tokens(&self) -> usize {
         self.texts.iter().map(Vec::len).sum()
     }
+
+    /// Three of each four texts, and every fourth: to calibrate on, and to measure on what no fit has seen.
+    pub fn hold_out(&self) -> (Self, Vec<Vec<u32>>) {
+        let (mut texts, mut held_out) = (Vec::new(), Vec::new());
+        for (i, text) in self.texts.iter().enumerate() {
+            if i % 4 == 3 { &mut held_out } else { &mut texts }.push(text.clone());
+        }
+        (Self { texts, firsts: self.firsts.clone() }, held_out)
+    }
 }
 
 /// Mean squares of linears' inputs, `[in]` each, by the linears' names.
@@ -154,5 +163,22 @@ impl FromStr for Override {
             name => Some(name.parse::<Scheme>().map_err(|e| e.to_string().replace("one of ", "one of none, "))?),
         };
         Ok(Self { pattern: pattern.to_owned(), scheme })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_out_texts_are_every_fourth_and_no_others() {
+        let all = CalibrationTexts { texts: (0..10).map(|i| vec![i; 3]).collect(), firsts: vec![7] };
+        let (rest, held_out) = all.hold_out();
+        assert_eq!(held_out, [[3; 3], [7; 3]]);
+        assert_eq!(rest.texts.len() + held_out.len(), 10);
+        assert!(rest.texts.iter().all(|text| all.texts.contains(text) && !held_out.contains(text)));
+        assert_eq!(rest.firsts, all.firsts);
+        let few = CalibrationTexts { texts: vec![vec![1]; 3], firsts: Vec::new() };
+        assert_eq!(few.hold_out(), (few, Vec::new()));
     }
 }

@@ -6,7 +6,7 @@ use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_p
 use qins_quant::{
     EncodedTensor, FloatDtype, Recipe, Scheme,
     convert::Part,
-    mixture::{Fits, Linear, Mixture, PROBE, SCHEMES},
+    mixture::{Fits, Goal, Linear, Mixture, PROBE, SCHEMES},
 };
 
 use crate::{
@@ -133,17 +133,23 @@ fn choose(
         Target::Output(_) => true,
         Target::Weights(_) => policy.calibration.is_some() && scheme == PROBE,
     };
+    // What the fits change is measured on texts of the calibration that they have not seen, besides the prompts.
+    let (mut fitted, mut held_out) = (policy.clone(), Vec::new());
+    if let (Some(texts), Target::Output(_) | Target::Weights(Goal::Bits(_))) = (&policy.calibration, target) {
+        let (rest, every_fourth) = texts.hold_out();
+        (fitted.calibration, held_out) = (Some(rest.into()), every_fourth);
+    }
     let (start, bar) = (Instant::now(), progress(all.len() as u64, "fitting each scheme".to_owned()));
-    let fits = engine.calibrated(source, policy, |calibration| {
+    let fits = engine.calibrated(source, &fitted, |calibration| {
         Ok(Fits::of(&source.checkpoint, &all, &keep, calibration, &|| bar.inc(1))?)
     })?;
     bar.finish_and_clear();
     let seconds = start.elapsed().as_secs_f64();
-    let found = engine.search(target, specs, &fixed, &fits, policy, source)?;
+    let found = engine.search(target, [specs, &fixed], &fits, &held_out, policy, source)?;
     print(&found, policy)?;
     if policy.calibration.is_some() {
         note(&format!(
-            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts",
+            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts and texts that they have not seen",
             fits.count()
         ));
     }

@@ -1,6 +1,8 @@
 //! Mixed-precision search: a mixture that reaches its goal, with fewer bits than the finest scheme.
 
-use qins_eval::{Candidates, Error, Search};
+use std::sync::Mutex;
+
+use qins_eval::{Candidates, Error, Progress, Search};
 use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, Targets, linears};
 use qins_quant::{
     Scheme,
@@ -29,7 +31,7 @@ fn search(
     let all: Vec<Linear> = specs.iter().map(linear).collect();
     let fits = Fits::of(&source.checkpoint, &all, &|_| true, None, &|| {})?;
     let (loader, own_prompts) = (Loader::new(Fault::None), Some(("toy prompts", PROMPTS)));
-    let search = Search { source, loader: &loader, own_prompts, progress: &() };
+    let search = Search { source, loader: &loader, own_prompts, texts: &[], progress: &() };
     run(search, Candidates { specs: &specs, fixed: &[], fits: &fits })
 }
 
@@ -75,4 +77,39 @@ fn linear_without_a_fit_is_an_error() {
     });
     let error = error.unwrap_err().to_string();
     assert!(error.contains("expected the fits of 15 linears, found 14"), "{error}");
+}
+
+/// The number of passages that are predicted at first.
+#[derive(Default)]
+struct Passages(Mutex<Option<usize>>);
+
+impl Progress for Passages {
+    fn begin(&self, name: &str, steps: usize) {
+        if name == "scoring plain" {
+            self.0.lock().unwrap().get_or_insert(steps);
+        }
+    }
+
+    fn step(&self) {}
+
+    fn end(&self) {}
+
+    fn note(&self, _: &str) {}
+}
+
+#[test]
+fn texts_are_predicted_too() {
+    let passages = |texts: &[Vec<u32>]| {
+        let passages = Passages::default();
+        let found = search(&random_source(1), |search, candidates| {
+            Search { texts, progress: &passages, ..search }.within(9.5, candidates)
+        });
+        assert!(found.is_ok(), "{found:?}");
+        passages.0.into_inner().unwrap().unwrap()
+    };
+    let of_prompts = passages(&[]);
+    assert!(of_prompts > 0);
+    assert_eq!(passages(&[vec![1; 40], vec![2; 17]]), of_prompts + 2);
+    // Of so few tokens none is left to predict.
+    assert_eq!(passages(&[vec![1; 16], Vec::new()]), of_prompts);
 }

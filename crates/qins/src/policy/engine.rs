@@ -109,20 +109,20 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// The mixture of fits for a goal: of `specs`, and of `fixed`, which are encoded too.
+    /// The mixture of fits for a goal: of `specs`, and of `fixed`, which are encoded too. `texts` were not calibrated on.
     pub(super) fn search(
         &self,
         target: Target,
-        specs: &[LinearSpec],
-        fixed: &[LinearSpec],
+        [specs, fixed]: [&[LinearSpec]; 2],
         fits: &Fits,
+        texts: &[Vec<u32>],
         policy: &Policy,
         source: &ModelSource,
     ) -> Result<Mixture, Box<dyn Error>> {
         let candidates = Candidates { specs, fixed, fits };
         let loader = || Ok::<_, Box<dyn Error>>(Loader(self.device()?));
         let progress = &Bars::default();
-        let search = |loader| Search { source, loader, own_prompts: own_prompts(source), progress };
+        let search = |loader| Search { source, loader, own_prompts: own_prompts(source), texts, progress };
         match target {
             Target::Weights(Goal::Bits(bits)) if policy.calibration.is_some() => {
                 Ok(search(&loader()?).within(bits, candidates)?)

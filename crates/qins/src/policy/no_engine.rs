@@ -57,9 +57,9 @@ impl Engine<'_> {
     pub(super) fn search(
         &self,
         target: Target,
-        _: &[LinearSpec],
-        _: &[LinearSpec],
+        _: [&[LinearSpec]; 2],
         fits: &Fits,
+        _: &[Vec<u32>],
         _: &Policy,
         _: &ModelSource,
     ) -> Result<Mixture, Box<dyn Error>> {
