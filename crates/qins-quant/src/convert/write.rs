@@ -6,7 +6,7 @@ use super::plan::{Action, Step};
 use crate::{
     Calibration, EncodeError, EncodedTensor, Error, Fidelity, FloatDtype, Recipe,
     checkpoint::{self, Checkpoint, MatrixWriter, ShardWriter},
-    feedback::FEEDBACK_ROWS,
+    feedback::CORRECTED_ROWS,
     range::BelowRange,
     sample,
 };
@@ -14,8 +14,8 @@ use crate::{
 /// Weights in a band, unless a row has more: 8 MiB as `f32`, and enough rows to occupy every core.
 const BAND: usize = 1 << 21;
 
-/// Weights in a band that is encoded with feedback: as few as 64 rows are a task.
-const FEEDBACK_BAND: usize = 4 * BAND;
+/// Weights in a band that is encoded with feedback, where a task has 64 rows or 128.
+const FEEDBACK_BAND: usize = 8 * BAND;
 
 /// Rows of a linear whose outputs are compared with those of the plain weights.
 const JUDGED: usize = 128;
@@ -31,7 +31,7 @@ pub(crate) fn bands(shape: [usize; 2]) -> impl Iterator<Item = Range<usize>> {
 
 fn bands_of([rows, cols]: [usize; 2], weights: usize) -> impl Iterator<Item = Range<usize>> {
     let most = weights.checked_div(cols).unwrap_or(rows).max(1);
-    let band = if most < FEEDBACK_ROWS { most } else { most - most % FEEDBACK_ROWS };
+    let band = if most < CORRECTED_ROWS { most } else { most - most % CORRECTED_ROWS };
     (0..rows.div_ceil(band).max(1)).map(move |i| i * band..(i * band).saturating_add(band).min(rows))
 }
 

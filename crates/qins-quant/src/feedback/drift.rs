@@ -12,7 +12,10 @@ use crate::kernel::{Accumulate, View, product};
 const SHARE: f32 = 0.5;
 
 /// Columns that are solved for together.
-const BLOCK: usize = 64;
+const BLOCK: usize = 256;
+
+/// Rows that are corrected together: what a product arranges of C and of the factor, it arranges once for all of them.
+pub(crate) const ROWS: usize = 2 * FEEDBACK_ROWS;
 
 /// C, `[cols, cols]` row-major, in units of the largest cost.
 #[derive(Clone, PartialEq)]
@@ -28,7 +31,7 @@ impl Drift {
         let cols = costs.len();
         let lower = Lower::new(lower, cols);
         let mut corrected = weights.to_vec();
-        corrected.par_chunks_mut((FEEDBACK_ROWS * cols).max(1)).for_each(|rows| {
+        corrected.par_chunks_mut((ROWS * cols).max(1)).for_each(|rows| {
             let n = rows.len() / cols;
             let mut y = vec![0.0; rows.len()];
             let drift = View::new(&self.0, [cols; 2], [cols, 1]);
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn corrected_weights_are_those_of_a_dense_solution() {
-        let (rows, cols, n) = (70, 150, 400);
+        let (rows, cols, n) = (260, 300, 400);
         let shared = noise(n, 3);
         let plain: Vec<f32> = noise(n * cols, 1).iter().enumerate().map(|(i, x)| x + 2.0 * shared[i / cols]).collect();
         let encoded: Vec<f32> = plain.iter().zip(noise(n * cols, 2)).map(|(x, e)| 0.9 * x + 0.1 * e).collect();
@@ -187,11 +190,11 @@ mod tests {
         let other: Vec<f32> = encoded.iter().zip(&plain).map(|(x, p)| 1.05 * x - 0.05 * p).collect();
         assert!(largest(&corrected(&other)) > 1e-2);
         assert_eq!(corrected(&plain), weights, "nothing to make up for");
-        // Rows that are encoded together are computed together, however many are given.
+        // Rows that are corrected together are computed together, however many are given.
         let mut moments = Hessian::new(cols);
         moments.add_pair(&plain, &encoded).unwrap();
         let feedback = moments.feedback(0.1, Effort::Good).unwrap();
-        let parts = weights.split_at(64 * cols);
+        let parts = weights.split_at(super::ROWS * cols);
         assert_eq!([parts.0, parts.1].map(|rows| feedback.corrected(rows).unwrap()).concat(), found);
         // Mixed with itself it is the same, whatever the numbers of inputs; with others it is not.
         let mixed = |other: &[f32]| {

@@ -100,7 +100,7 @@ impl Feedback {
 
     /// The weights to encode in the place of rows of `weights`, `[rows, cols]`, so that they make up for errors before the linear; `None` if
     /// there is nothing to make up for. They do not depend on which rows are given at a time, if those are whole groups of rows that
-    /// are encoded together.
+    /// are corrected together.
     ///
     /// # Panics
     /// When `weights` is not a whole number of rows.

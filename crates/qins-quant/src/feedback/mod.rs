@@ -12,6 +12,7 @@ mod hessian;
 mod order;
 mod sweep;
 
+pub(crate) use drift::ROWS as CORRECTED_ROWS;
 pub use effort::Effort;
 pub(crate) use factor::Block;
 pub use factor::Feedback;

@@ -81,34 +81,32 @@ pub(in crate::kernel) fn add_product(
     right: View<'_, f32>,
 ) {
     let ([m, k], [_, n]) = (left.shape(), right.shape());
+    let blocks = || (0..k).step_by(BLOCK).map(|first| (first, BLOCK.min(k - first)));
+    let per_block = m.div_ceil(PANEL);
     SCRATCH.with_borrow_mut(|(panels, tiles)| {
-        panels.resize(panels.len().max(m.div_ceil(PANEL)), [[0.0; BLOCK]; PANEL]);
-        for first in (0..k).step_by(BLOCK) {
-            let width = BLOCK.min(k - first);
+        panels.resize(panels.len().max(blocks().len() * per_block), [[0.0; BLOCK]; PANEL]);
+        for ((first, width), panels) in blocks().zip(panels.chunks_exact_mut(per_block)) {
             for row in 0..m {
                 left.copy_row(row, first, &mut panels[row / PANEL][row % PANEL][..width]);
             }
-            for column in (0..n).step_by(TILES * TILE) {
-                let tiles = &mut tiles[..(n - column).div_ceil(TILE).min(TILES)];
+        }
+        let mut products = vec![[[[0.0; TILE]; PANEL]; TILES]; per_block];
+        for column in (0..n).step_by(TILES * TILE) {
+            let tiles = &mut tiles[..(n - column).div_ceil(TILE).min(TILES)];
+            products.fill([[[0.0; TILE]; PANEL]; TILES]);
+            for ((first, width), panels) in blocks().zip(panels.chunks_exact(per_block)) {
                 for (t, tile) in tiles.iter_mut().enumerate() {
                     tile.fill(right, first, width, column + t * TILE);
                 }
-                for (panel, row) in panels.iter().zip((0..m).step_by(PANEL)) {
-                    let rows = PANEL.min(m - row);
-                    let mut products = [[[0.0; TILE]; PANEL]; TILES];
+                for ((panel, products), row) in panels.iter().zip(&mut products).zip((0..m).step_by(PANEL)) {
                     // Groups of rows are whole on either instruction set.
-                    let w = &panel[..rows.next_multiple_of(GROUP)];
+                    let w = &panel[..PANEL.min(m - row).next_multiple_of(GROUP)];
                     add_products(simd, w, width, tiles, &mut products[..tiles.len()]);
-                    for (products, column) in products.iter().zip((column..n).step_by(TILE)) {
-                        for (i, lanes) in products.iter().enumerate().take(rows) {
-                            let out = &mut out[(row + i) * stride + column..][..TILE.min(n - column)];
-                            match <&mut [f32; TILE]>::try_from(&mut *out) {
-                                Ok(out) => out.iter_mut().zip(lanes).for_each(|(out, product)| *out += product),
-                                Err(_) => out.iter_mut().zip(lanes).for_each(|(out, product)| *out += product),
-                            }
-                        }
-                    }
                 }
+            }
+            for (row, out) in out.chunks_mut(stride).enumerate().take(m) {
+                let lanes = products[row / PANEL].iter().flat_map(|products| &products[row % PANEL]);
+                out[column..n].iter_mut().zip(lanes).for_each(|(out, product)| *out += product);
             }
         }
     });
