@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
 use qins_quant::{
     Scheme,
-    mixture::{self, Choice, Fits, Goal, Matrix, Mixture, PROBE},
+    mixture::{self, Choice, Fits, Goal, Matrix, Mixture, PROBE, SCHEMES},
 };
 
 use crate::{
@@ -30,6 +30,10 @@ use crate::{
 
 /// Maximum number of mixtures that are measured.
 const TRIALS: usize = 8;
+
+/// How far the measured divergences of blocks and roles are trusted, in mixtures of which the best is taken: they are of few tokens, and what is
+/// chosen by them is what they underrate.
+const TRUSTS: [f64; 2] = [1.0, 0.5];
 
 /// Tokens of a text that are read before the first one is predicted, and how many are, at most.
 const READ: usize = 16;
@@ -95,6 +99,32 @@ impl Candidates<'_> {
         };
         model.replace(&mut { encoded }).map_err(Error::Model)
     }
+
+    /// The top-1 agreement and the mean KL divergence of a mixture, with the fixed linears.
+    fn measure(
+        &self,
+        mixture: &Mixture,
+        comparison: &Comparison<'_>,
+        model: &mut dyn EvalModel,
+    ) -> Result<[Estimate; 2], Error> {
+        let chosen = mixture.schemes.iter().copied().enumerate();
+        self.put(chosen.chain(self.fixed()), model)?;
+        compare(comparison, model, &format!("{:.2} bits", mixture.bits))
+    }
+}
+
+/// All linears in one scheme, for each that all are fitted in.
+fn uniform(matrices: &[Matrix]) -> impl Iterator<Item = Mixture> {
+    let total: f64 = matrices.iter().map(|matrix| matrix.weights as f64).sum();
+    SCHEMES.into_iter().filter_map(move |scheme| {
+        let (mut bits, mut nmse) = (0.0, 0.0);
+        for matrix in matrices {
+            let share = matrix.weights as f64 / total;
+            let choice = matrix.choices.iter().find(|choice| choice.scheme == scheme)?;
+            (bits, nmse) = (bits + share * choice.bits, nmse + share * choice.nmse);
+        }
+        Some(Mixture { schemes: vec![scheme; matrices.len()], bits, nmse })
+    })
 }
 
 impl Search<'_> {
@@ -104,11 +134,13 @@ impl Search<'_> {
     /// # Errors
     /// [`Error::NoMixture`] when no mixture reaches the goal; [`Error::Model`] when the model cannot be loaded or fails.
     pub fn run(&self, goal: OutputGoal, candidates: Candidates<'_>) -> Result<Mixture, Error> {
-        self.with_costs(candidates, |comparison, model, costed| self.reach(goal, candidates, comparison, model, costed))
+        self.with_costs(candidates, |comparison, model, costed| {
+            self.reach(goal, candidates, comparison, model, &costed(1.0))
+        })
     }
 
-    /// Chooses a scheme for each linear: the least predicted divergence in at most so many bits per weight. Fits must be kept in
-    /// [`PROBE`].
+    /// Chooses a scheme for each linear, in at most so many bits per weight: of mixtures with the least predicted divergence, and of one scheme for all,
+    /// what is measured to change least. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
@@ -116,17 +148,39 @@ impl Search<'_> {
         // Before the model runs.
         candidates.expect_fits()?;
         mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
-        self.with_costs(candidates, |_, _, costed| {
-            let found = mixture::choose(costed, Goal::Bits(bits)).map_err(Error::Settings)?;
-            Ok(reported(candidates.matrices(), found))
+        self.with_costs(candidates, |comparison, model, costed| {
+            let mut all: Vec<Mixture> = Vec::new();
+            for trust in TRUSTS {
+                let mixture = mixture::choose(&costed(trust), Goal::Bits(bits)).map_err(Error::Settings)?;
+                if all.iter().all(|other| other.schemes != mixture.schemes) {
+                    all.push(mixture);
+                }
+            }
+            let measured = costed(1.0);
+            let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits);
+            let uniform = uniform.min_by(|a, b| a.nmse.total_cmp(&b.nmse));
+            all.extend(uniform.filter(|uniform| all.iter().all(|other| other.schemes != uniform.schemes)));
+            let stage = Stage::begin(self.progress, "mixtures", all.len());
+            let mut best: Option<(f64, Mixture)> = None;
+            for mixture in all {
+                let [_, kl] = candidates.measure(&mixture, comparison, model)?;
+                stage.step()?;
+                self.progress.note(&format!("{}: mean KL divergence {}", described(&mixture), shown(kl)));
+                if best.as_ref().is_none_or(|(least, _)| kl.value < *least) {
+                    best = Some((kl.value, mixture));
+                }
+            }
+            drop(stage);
+            let best = best.map(|(_, mixture)| reported(candidates.matrices(), mixture));
+            best.ok_or_else(|| Error::Settings("expected a mean KL divergence of a mixture, found none".to_owned()))
         })
     }
 
-    /// Measures each part by itself, and goes on with the errors of all choices replaced by their costs.
+    /// Measures each part by itself, and goes on with the errors of all choices replaced by their costs, given how far the measurements are trusted.
     fn with_costs<T>(
         &self,
         candidates: Candidates<'_>,
-        then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &[Matrix]) -> Result<T, Error>,
+        then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &dyn Fn(f64) -> Vec<Matrix>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Self { source, loader, own_prompts, texts, progress } = *self;
         candidates.expect_fits()?;
@@ -164,8 +218,9 @@ impl Search<'_> {
             stage.step()?;
         }
         drop(stage);
-        let costs = distribute(candidates.specs, candidates.matrices(), &found);
-        then(&comparison, &mut *model, &with_costs(candidates.matrices(), &costs))
+        let matrices = candidates.matrices();
+        let (errors, costs) = (errors(matrices), distribute(candidates.specs, matrices, &found));
+        then(&comparison, &mut *model, &|trust| with_costs(matrices, &between(&errors, &costs, trust)))
     }
 
     /// The smallest of the mixtures that are measured and reach the goal.
@@ -190,13 +245,8 @@ impl Search<'_> {
         for _ in 0..TRIALS {
             // Where even the finest schemes are predicted to miss the total, they are measured all the same.
             let mixture = mixture::choose(costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
-            let chosen = mixture.schemes.iter().copied().enumerate();
-            candidates.put(chosen.chain(candidates.fixed()), model)?;
-            let [top1_agreement, mean_kl] = compare(comparison, model, &format!("{:.2} bits", mixture.bits))?;
-            let (reached, metric) = match goal {
-                OutputGoal::Kl(kl) => (mean_kl.high <= kl, shown(mean_kl)),
-                OutputGoal::Match(share) => (top1_agreement.low >= share, shown(top1_agreement)),
-            };
+            let [top1_agreement, mean_kl] = candidates.measure(&mixture, comparison, model)?;
+            let (reached, metric) = reaches(goal, [top1_agreement, mean_kl]);
             stage.step()?;
             nearest = format!("{:.3} bits give {metric}", mixture.bits);
             if reached {
@@ -219,7 +269,21 @@ impl Search<'_> {
         }
         drop(stage);
         let best = best.ok_or(Error::NoMixture { nearest })?;
+        // One scheme for all may do with fewer bits.
+        let fewer = uniform(costed).filter(|uniform| uniform.bits < best.bits);
+        let best = match fewer.max_by(|a, b| a.bits.total_cmp(&b.bits)) {
+            Some(uniform) if reaches(goal, candidates.measure(&uniform, comparison, model)?).0 => uniform,
+            _ => best,
+        };
         Ok(reported(candidates.matrices(), best))
+    }
+}
+
+/// Whether the worse end of the metric's interval reaches a goal, and that metric.
+fn reaches(goal: OutputGoal, [top1_agreement, mean_kl]: [Estimate; 2]) -> (bool, String) {
+    match goal {
+        OutputGoal::Kl(kl) => (mean_kl.high <= kl, shown(mean_kl)),
+        OutputGoal::Match(share) => (top1_agreement.low >= share, shown(top1_agreement)),
     }
 }
 
@@ -240,6 +304,14 @@ fn reported(matrices: &[Matrix], mixture: Mixture) -> Mixture {
     Mixture { nmse: mean_nmse(matrices, &mixture.schemes), ..mixture }
 }
 
+/// What a mixture is made of: `4.375 bits (28 × q3, 182 × q4)`.
+fn described(mixture: &Mixture) -> String {
+    let mut counts = BTreeMap::new();
+    mixture.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
+    let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
+    format!("{:.3} bits ({})", mixture.bits, counts.join(", "))
+}
+
 fn shown(Estimate { value, low, high }: Estimate) -> String {
     format!("{value:.3e} [{low:.3e}, {high:.3e}]")
 }
@@ -249,8 +321,7 @@ fn shown(Estimate { value, low, high }: Estimate) -> String {
 fn distribute(specs: &[LinearSpec], matrices: &[Matrix], found: &BTreeMap<String, f64>) -> Vec<f64> {
     let cost = |name: &str| found.get(name).copied().unwrap_or(0.0);
     let block_name = |spec: &LinearSpec| block(spec).map(|block| format!("block {block}"));
-    // The initial cost of a linear is its squared error.
-    let mut costs: Vec<f64> = matrices.iter().map(|m| probed(m).nmse * m.weights as f64).collect();
+    let mut costs = errors(matrices);
     for _ in 0..100 {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
         for (spec, cost) in specs.iter().zip(&costs) {
@@ -273,6 +344,19 @@ fn distribute(specs: &[LinearSpec], matrices: &[Matrix], found: &BTreeMap<String
         }
     }
     costs
+}
+
+/// The squared error of each linear, in units of its mean square: what it costs if nothing is measured.
+fn errors(matrices: &[Matrix]) -> Vec<f64> {
+    matrices.iter().map(|matrix| probed(matrix).nmse * matrix.weights as f64).collect()
+}
+
+/// Geometric means of errors and measured costs, with the total of the costs: of `trust` 0 the errors, of 1 the costs.
+fn between(errors: &[f64], costs: &[f64], trust: f64) -> Vec<f64> {
+    let means: Vec<f64> =
+        errors.iter().zip(costs).map(|(error, cost)| error.powf(1.0 - trust) * cost.powf(trust)).collect();
+    let [total, of_costs] = [&means[..], costs].map(|all| all.iter().sum::<f64>());
+    means.iter().map(|mean| mean * of_costs / total.max(f64::MIN_POSITIVE)).collect()
 }
 
 fn probed(matrix: &Matrix) -> Choice {

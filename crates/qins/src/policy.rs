@@ -6,7 +6,7 @@ use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_p
 use qins_quant::{
     EncodedTensor, FloatDtype, Recipe, Scheme,
     convert::Part,
-    mixture::{Fits, Goal, Linear, Mixture, PROBE, SCHEMES},
+    mixture::{Fits, Goal, Linear, Mixture, SCHEMES},
 };
 
 use crate::{
@@ -129,19 +129,21 @@ fn choose(
     };
     let chosen = specs.iter().map(|spec| linear(spec, Some(&SCHEMES)));
     let all: Vec<Linear> = chosen.chain(fixed.iter().map(|spec| linear(spec, None))).collect();
-    let keep = |scheme| match target {
+    // To be measured in the model.
+    let is_measured = match target {
         Target::Output(_) => true,
-        Target::Weights(_) => policy.calibration.is_some() && scheme == PROBE,
+        Target::Weights(Goal::Bits(_)) => policy.calibration.is_some(),
+        Target::Weights(Goal::Sqnr(_)) => false,
     };
     // What the fits change is measured on texts of the calibration that they have not seen, besides the prompts.
     let (mut fitted, mut held_out) = (policy.clone(), Vec::new());
-    if let (Some(texts), Target::Output(_) | Target::Weights(Goal::Bits(_))) = (&policy.calibration, target) {
+    if let (Some(texts), true) = (&policy.calibration, is_measured) {
         let (rest, every_fourth) = texts.hold_out();
         (fitted.calibration, held_out) = (Some(rest.into()), every_fourth);
     }
     let (start, bar) = (Instant::now(), progress(all.len() as u64, "fitting each scheme".to_owned()));
     let fits = engine.calibrated(source, &fitted, |calibration| {
-        Ok(Fits::of(&source.checkpoint, &all, &keep, calibration, &|| bar.inc(1))?)
+        Ok(Fits::of(&source.checkpoint, &all, &|_| is_measured, calibration, &|| bar.inc(1))?)
     })?;
     bar.finish_and_clear();
     let seconds = start.elapsed().as_secs_f64();

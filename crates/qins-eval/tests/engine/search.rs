@@ -79,14 +79,17 @@ fn linear_without_a_fit_is_an_error() {
     assert!(error.contains("expected the fits of 15 linears, found 14"), "{error}");
 }
 
-/// The number of passages that are predicted at first.
+/// The number of passages that are predicted at first, and what is noted.
 #[derive(Default)]
-struct Passages(Mutex<Option<usize>>);
+struct Recorder {
+    passages: Mutex<Option<usize>>,
+    notes: Mutex<Vec<String>>,
+}
 
-impl Progress for Passages {
+impl Progress for Recorder {
     fn begin(&self, name: &str, steps: usize) {
         if name == "scoring plain" {
-            self.0.lock().unwrap().get_or_insert(steps);
+            self.passages.lock().unwrap().get_or_insert(steps);
         }
     }
 
@@ -94,18 +97,42 @@ impl Progress for Passages {
 
     fn end(&self) {}
 
-    fn note(&self, _: &str) {}
+    fn note(&self, text: &str) {
+        self.notes.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[test]
+fn one_scheme_for_all_is_taken_where_it_changes_less() {
+    let mut taken = Vec::new();
+    for (seed, bits) in (1..5).flat_map(|seed| [9.0, 9.8, 11.0].map(|bits| (seed, bits))) {
+        let recorder = Recorder::default();
+        let found = search(&random_source(seed), |search, candidates| {
+            Search { progress: &recorder, ..search }.within(bits, candidates)
+        });
+        let schemes = found.unwrap().schemes;
+        // "9.750 bits (3 × q4, 11 × q5): mean KL divergence 1.9e-3 [1.8e-3, 2.0e-3]" of each that is measured.
+        let notes = recorder.notes.into_inner().unwrap();
+        let measured = notes.iter().filter_map(|note| {
+            let (mixture, kl) = note.split_once(": mean KL divergence ")?;
+            Some((kl.split(' ').next()?.parse::<f64>().ok()?, !mixture.contains(',')))
+        });
+        let (_, of_one) = measured.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        assert_eq!(schemes.iter().all(|scheme| *scheme == schemes[0]), of_one, "{notes:?}");
+        taken.push(of_one);
+    }
+    assert!(taken.contains(&true) && taken.contains(&false), "{taken:?}");
 }
 
 #[test]
 fn texts_are_predicted_too() {
     let passages = |texts: &[Vec<u32>]| {
-        let passages = Passages::default();
+        let recorder = Recorder::default();
         let found = search(&random_source(1), |search, candidates| {
-            Search { texts, progress: &passages, ..search }.within(9.5, candidates)
+            Search { texts, progress: &recorder, ..search }.within(9.5, candidates)
         });
         assert!(found.is_ok(), "{found:?}");
-        passages.0.into_inner().unwrap().unwrap()
+        recorder.passages.into_inner().unwrap().unwrap()
     };
     let of_prompts = passages(&[]);
     assert!(of_prompts > 0);
