@@ -25,7 +25,7 @@ use crate::{
     preset::Plan,
     progress::Stage,
     report::Thresholds,
-    sensitivity::{block, compare},
+    sensitivity::{Divergences, block, compare},
 };
 
 /// Maximum number of mixtures that are measured.
@@ -100,13 +100,13 @@ impl Candidates<'_> {
         model.replace(&mut { encoded }).map_err(Error::Model)
     }
 
-    /// The top-1 agreement and the mean KL divergence of a mixture, with the fixed linears.
+    /// What a mixture changes, with the fixed linears.
     fn measure(
         &self,
         mixture: &Mixture,
         comparison: &Comparison<'_>,
         model: &mut dyn EvalModel,
-    ) -> Result<[Estimate; 2], Error> {
+    ) -> Result<Divergences, Error> {
         let chosen = mixture.schemes.iter().copied().enumerate();
         self.put(chosen.chain(self.fixed()), model)?;
         compare(comparison, model, &format!("{:.2} bits", mixture.bits))
@@ -139,8 +139,8 @@ impl Search<'_> {
         })
     }
 
-    /// Chooses a scheme for each linear, in at most so many bits per weight: of mixtures with the least predicted divergence, and of one scheme for all,
-    /// what is measured to change least. Fits must be kept in all schemes.
+    /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least predicted divergence is
+    /// measured to change less, with the whole 95 % interval of the difference. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
@@ -150,29 +150,29 @@ impl Search<'_> {
         mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
         self.with_costs(candidates, |comparison, model, costed| {
             let mut all: Vec<Mixture> = Vec::new();
+            let measured = costed(1.0);
+            let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits);
+            all.extend(uniform.min_by(|a, b| a.nmse.total_cmp(&b.nmse)));
             for trust in TRUSTS {
                 let mixture = mixture::choose(&costed(trust), Goal::Bits(bits)).map_err(Error::Settings)?;
                 if all.iter().all(|other| other.schemes != mixture.schemes) {
                     all.push(mixture);
                 }
             }
-            let measured = costed(1.0);
-            let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits);
-            let uniform = uniform.min_by(|a, b| a.nmse.total_cmp(&b.nmse));
-            all.extend(uniform.filter(|uniform| all.iter().all(|other| other.schemes != uniform.schemes)));
             let stage = Stage::begin(self.progress, "mixtures", all.len());
-            let mut best: Option<(f64, Mixture)> = None;
+            let mut best: Option<(Divergences, Mixture)> = None;
             for mixture in all {
-                let [_, kl] = candidates.measure(&mixture, comparison, model)?;
+                let found = candidates.measure(&mixture, comparison, model)?;
                 stage.step()?;
-                self.progress.note(&format!("{}: mean KL divergence {}", described(&mixture), shown(kl)));
-                if best.as_ref().is_none_or(|(least, _)| kl.value < *least) {
-                    best = Some((kl.value, mixture));
+                self.progress.note(&format!("{}: mean KL divergence {}", described(&mixture), shown(found.kl())));
+                // What comes first is simpler, or what was measured says.
+                if best.as_ref().is_none_or(|(best, _)| found.kl_less(best).high < 0.0) {
+                    best = Some((found, mixture));
                 }
             }
             drop(stage);
             let best = best.map(|(_, mixture)| reported(candidates.matrices(), mixture));
-            best.ok_or_else(|| Error::Settings("expected a mean KL divergence of a mixture, found none".to_owned()))
+            best.ok_or_else(|| Error::Settings("expected a mixture to measure, found none".to_owned()))
         })
     }
 
@@ -213,8 +213,8 @@ impl Search<'_> {
         let mut found = BTreeMap::new();
         for (name, members) in parts {
             candidates.put(members.into_iter().map(|i| (i, PROBE)), &mut *model)?;
-            let [_, kl] = compare(&comparison, &mut *model, &name)?;
-            found.insert(name, kl.value);
+            let kl = compare(&comparison, &mut *model, &name)?.kl().value;
+            found.insert(name, kl);
             stage.step()?;
         }
         drop(stage);
@@ -245,8 +245,8 @@ impl Search<'_> {
         for _ in 0..TRIALS {
             // Where even the finest schemes are predicted to miss the total, they are measured all the same.
             let mixture = mixture::choose(costed, Goal::Sqnr(-10.0 * total.log10())).unwrap_or_else(|_| finest.clone());
-            let [top1_agreement, mean_kl] = candidates.measure(&mixture, comparison, model)?;
-            let (reached, metric) = reaches(goal, [top1_agreement, mean_kl]);
+            let found = candidates.measure(&mixture, comparison, model)?;
+            let (reached, metric) = reaches(goal, &found);
             stage.step()?;
             nearest = format!("{:.3} bits give {metric}", mixture.bits);
             if reached {
@@ -262,7 +262,7 @@ impl Search<'_> {
             // Towards the goal until it is bracketed, then bisection.
             total = match (goal, low > f64::MIN_POSITIVE.ln(), high < f64::MAX.ln()) {
                 (_, true, true) => f64::midpoint(low, high).exp(),
-                (OutputGoal::Kl(kl), ..) => total * (kl / mean_kl.high.max(f64::MIN_POSITIVE)).clamp(0.1, 10.0),
+                (OutputGoal::Kl(kl), ..) => total * (kl / found.kl().high.max(f64::MIN_POSITIVE)).clamp(0.1, 10.0),
                 (_, true, _) => total * 4.0,
                 _ => total / 4.0,
             };
@@ -272,7 +272,7 @@ impl Search<'_> {
         // One scheme for all may do with fewer bits.
         let fewer = uniform(costed).filter(|uniform| uniform.bits < best.bits);
         let best = match fewer.max_by(|a, b| a.bits.total_cmp(&b.bits)) {
-            Some(uniform) if reaches(goal, candidates.measure(&uniform, comparison, model)?).0 => uniform,
+            Some(uniform) if reaches(goal, &candidates.measure(&uniform, comparison, model)?).0 => uniform,
             _ => best,
         };
         Ok(reported(candidates.matrices(), best))
@@ -280,11 +280,12 @@ impl Search<'_> {
 }
 
 /// Whether the worse end of the metric's interval reaches a goal, and that metric.
-fn reaches(goal: OutputGoal, [top1_agreement, mean_kl]: [Estimate; 2]) -> (bool, String) {
-    match goal {
-        OutputGoal::Kl(kl) => (mean_kl.high <= kl, shown(mean_kl)),
-        OutputGoal::Match(share) => (top1_agreement.low >= share, shown(top1_agreement)),
-    }
+fn reaches(goal: OutputGoal, found: &Divergences) -> (bool, String) {
+    let (reached, metric) = match goal {
+        OutputGoal::Kl(kl) => (found.kl().high <= kl, found.kl()),
+        OutputGoal::Match(share) => (found.top1_agreement().low >= share, found.top1_agreement()),
+    };
+    (reached, shown(metric))
 }
 
 /// The beginning of a text, all but the first tokens of which are predicted; `None` if it has no more.

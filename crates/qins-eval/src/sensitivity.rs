@@ -82,26 +82,49 @@ impl Part {
         let encoded = linears(model.config()).into_iter().filter(|spec| self.policy.recipe(spec).is_some());
         let weights = encoded.map(|spec| (spec.shape[0] * spec.shape[1]) as u64).sum();
         model.apply(&self.policy).map_err(Error::Model)?;
-        let [top1_agreement, mean_kl] = compare(comparison, model, &self.name)?.map(Some);
+        let found = compare(comparison, model, &self.name)?;
+        let (top1_agreement, mean_kl) = (Some(found.top1_agreement()), Some(found.kl()));
         let (scheme, part) = (self.policy.recipe.scheme.to_string(), self.name.clone());
         Ok(Sensitivity { scheme, part, weights, top1_agreement, mean_kl })
     }
 }
 
 /// Compares the predictions of a model, some of whose linears are encoded, with the baseline's, and restores the weights, also on
-/// errors: the top-1 agreement, and the mean KL divergence.
+/// errors.
 pub(crate) fn compare(
     comparison: &Comparison<'_>,
     model: &mut dyn EvalModel,
     name: &str,
-) -> Result<[Estimate; 2], Error> {
+) -> Result<Divergences, Error> {
     let found = comparison.divergences(model, name);
     model.restore();
-    let found = found?;
-    let mean = |of: fn(&Divergence) -> f64| {
-        let passages: Vec<Vec<f64>> = found.iter().map(|passage| passage.iter().map(of).collect()).collect();
-        estimate::mean_by_prompt(&passages)
-    };
-    let both = mean(|found| f64::from(u8::from(found.top1_agrees))).zip(mean(|found| found.kl));
-    both.map(Into::into).ok_or_else(|| Error::Settings("expected at least one token to predict, found none".to_owned()))
+    let found = Divergences(found?);
+    let expected = || Error::Settings("expected at least one token to predict, found none".to_owned());
+    if found.0.iter().all(Vec::is_empty) { Err(expected()) } else { Ok(found) }
+}
+
+/// How predictions differ from the baseline's: one list per passage, at least one of which has a position.
+pub(crate) struct Divergences(Vec<Vec<Divergence>>);
+
+impl Divergences {
+    /// The share of positions with the same top-1 token.
+    pub(crate) fn top1_agreement(&self) -> Estimate {
+        self.mean(|found, _| f64::from(u8::from(found.top1_agrees)), self)
+    }
+
+    /// The mean KL divergence.
+    pub(crate) fn kl(&self) -> Estimate {
+        self.mean(|found, _| found.kl, self)
+    }
+
+    /// The mean KL divergence less that of `other` on the same positions.
+    pub(crate) fn kl_less(&self, other: &Self) -> Estimate {
+        self.mean(|found, other| found.kl - other.kl, other)
+    }
+
+    fn mean(&self, of: impl Fn(&Divergence, &Divergence) -> f64, other: &Self) -> Estimate {
+        let passage = |(found, other): (&Vec<_>, &Vec<_>)| found.iter().zip(other).map(|(a, b)| of(a, b)).collect();
+        let passages: Vec<Vec<f64>> = self.0.iter().zip(&other.0).map(passage).collect();
+        estimate::mean_by_prompt(&passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
+    }
 }
