@@ -48,7 +48,7 @@ pub struct Search<'a> {
     /// The model's own prompts, if any, in place of the standard ones: a name, and the content of a prompts file. Either way
     /// the calibration split is used.
     pub own_prompts: Option<(&'a str, &'a str)>,
-    /// Texts that the fits were not calibrated on, whose tokens are predicted too, besides those that the model writes after the prompts.
+    /// Texts that the fits were not calibrated on, to confirm a choice for so many bits, which is made by what the model writes after the prompts.
     pub texts: &'a [Vec<u32>],
     /// Receives progress and notes.
     pub progress: &'a dyn Progress,
@@ -134,13 +134,14 @@ impl Search<'_> {
     /// # Errors
     /// [`Error::NoMixture`] when no mixture reaches the goal; [`Error::Model`] when the model cannot be loaded or fails.
     pub fn run(&self, goal: OutputGoal, candidates: Candidates<'_>) -> Result<Mixture, Error> {
-        self.with_costs(candidates, |comparison, model, costed| {
-            self.reach(goal, candidates, comparison, model, &costed(1.0))
+        self.with_costs(candidates, |eval_set, baseline, model, costed| {
+            let comparison = self.comparison(&eval_set, &baseline);
+            self.reach(goal, candidates, &comparison, model, &costed(1.0))
         })
     }
 
-    /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least predicted divergence is
-    /// measured to change less, with the whole 95 % interval of the difference. Fits must be kept in all schemes.
+    /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least divergence predicted after
+    /// the prompts is measured to change less on the texts, with the whole 95 % interval of the difference. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
@@ -148,7 +149,7 @@ impl Search<'_> {
         // Before the model runs.
         candidates.expect_fits()?;
         mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
-        self.with_costs(candidates, |comparison, model, costed| {
+        self.with_costs(candidates, |mut eval_set, mut baseline, model, costed| {
             let mut all: Vec<Mixture> = Vec::new();
             let measured = costed(1.0);
             let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits);
@@ -159,13 +160,24 @@ impl Search<'_> {
                     all.push(mixture);
                 }
             }
+            if let [mixture] = &all[..] {
+                return Ok(reported(candidates.matrices(), mixture.clone()));
+            }
+            // What costs were measured on is what they underrate.
+            let passages: Vec<Passage> = self.texts.iter().filter_map(|ids| passage(ids)).collect();
+            if !passages.is_empty() {
+                eval_set.prompts.clear();
+                eval_set.windows = passages;
+                baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, self.progress)?;
+            }
+            let comparison = self.comparison(&eval_set, &baseline);
             let stage = Stage::begin(self.progress, "mixtures", all.len());
             let mut best: Option<(Divergences, Mixture)> = None;
             for mixture in all {
-                let found = candidates.measure(&mixture, comparison, model)?;
+                let found = candidates.measure(&mixture, &comparison, model)?;
                 stage.step()?;
                 self.progress.note(&format!("{}: mean KL divergence {}", described(&mixture), shown(found.kl())));
-                // What comes first is simpler, or what was measured says.
+                // What comes first is one scheme, or by what was measured.
                 if best.as_ref().is_none_or(|(best, _)| found.kl_less(best).high < 0.0) {
                     best = Some((found, mixture));
                 }
@@ -180,9 +192,9 @@ impl Search<'_> {
     fn with_costs<T>(
         &self,
         candidates: Candidates<'_>,
-        then: impl FnOnce(&Comparison<'_>, &mut dyn EvalModel, &dyn Fn(f64) -> Vec<Matrix>) -> Result<T, Error>,
+        then: impl FnOnce(EvalSet<'_>, Baseline, &mut dyn EvalModel, &dyn Fn(f64) -> Vec<Matrix>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let Self { source, loader, own_prompts, texts, progress } = *self;
+        let Self { source, loader, own_prompts, progress, .. } = *self;
         candidates.expect_fits()?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let config = ModelConfig::of(&source.checkpoint)?;
@@ -197,11 +209,10 @@ impl Search<'_> {
         };
         let inputs = EvalInputs { own_prompts, split: Split::Calibration, ..EvalInputs::default() };
         let stops = stop_ids(source.checkpoint.files(), &config)?;
-        let mut eval_set = EvalSet::new(&plan, inputs, &reader, &config, stops, progress)?;
-        eval_set.windows.extend(texts.iter().filter_map(|ids| passage(ids)));
+        let eval_set = EvalSet::new(&plan, inputs, &reader, &config, stops, progress)?;
         let mut model = loader.load(source, None).map_err(Error::Model)?;
         let baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, progress)?;
-        let comparison = Comparison { eval_set: &eval_set, baseline: &baseline, source, progress };
+        let comparison = self.comparison(&eval_set, &baseline);
 
         let mut parts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, spec) in candidates.specs.iter().enumerate() {
@@ -220,7 +231,11 @@ impl Search<'_> {
         drop(stage);
         let matrices = candidates.matrices();
         let (errors, costs) = (errors(matrices), distribute(candidates.specs, matrices, &found));
-        then(&comparison, &mut *model, &|trust| with_costs(matrices, &between(&errors, &costs, trust)))
+        then(eval_set, baseline, &mut *model, &|trust| with_costs(matrices, &between(&errors, &costs, trust)))
+    }
+
+    fn comparison<'c>(&'c self, eval_set: &'c EvalSet<'c>, baseline: &'c Baseline) -> Comparison<'c> {
+        Comparison { eval_set, baseline, source: self.source, progress: self.progress }
     }
 
     /// The smallest of the mixtures that are measured and reach the goal.

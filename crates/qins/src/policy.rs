@@ -129,15 +129,14 @@ fn choose(
     };
     let chosen = specs.iter().map(|spec| linear(spec, Some(&SCHEMES)));
     let all: Vec<Linear> = chosen.chain(fixed.iter().map(|spec| linear(spec, None))).collect();
-    // To be measured in the model.
-    let is_measured = match target {
-        Target::Output(_) => true,
-        Target::Weights(Goal::Bits(_)) => policy.calibration.is_some(),
-        Target::Weights(Goal::Sqnr(_)) => false,
+    // To be measured in the model; and on texts of the calibration that the fits have not seen.
+    let (is_measured, is_confirmed) = match target {
+        Target::Output(_) => (true, false),
+        Target::Weights(Goal::Bits(_)) => (policy.calibration.is_some(), true),
+        Target::Weights(Goal::Sqnr(_)) => (false, false),
     };
-    // What the fits change is measured on texts of the calibration that they have not seen, besides the prompts.
     let (mut fitted, mut held_out) = (policy.clone(), Vec::new());
-    if let (Some(texts), true) = (&policy.calibration, is_measured) {
+    if let (Some(texts), true) = (&policy.calibration, is_confirmed) {
         let (rest, every_fourth) = texts.hold_out();
         (fitted.calibration, held_out) = (Some(rest.into()), every_fourth);
     }
@@ -151,7 +150,7 @@ fn choose(
     print(&found, policy)?;
     if policy.calibration.is_some() {
         note(&format!(
-            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts and texts that they have not seen",
+            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts",
             fits.count()
         ));
     }
