@@ -10,6 +10,7 @@ use qins_quant::kv::Beyond;
 
 use crate::{
     Error, KvCache,
+    awake::awake,
     decoder::{CausalLm, Input, Logits},
     device,
 };
@@ -119,7 +120,7 @@ impl<'m> Session<'m> {
         let mut pieces = Vec::new();
         // Runs within the thread pool: handing each product over to it and waiting would cost as much time per token as
         // another block.
-        rayon::scope(|_| {
+        awake(|| {
             let mut left = n;
             for piece in ids.chunks(self.piece) {
                 left -= piece.len();

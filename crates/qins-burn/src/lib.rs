@@ -9,6 +9,7 @@
 #[cfg(not(any(feature = "flex", feature = "ndarray", feature = "wgpu", feature = "cuda")))]
 compile_error!("qins-burn computes on a backend: enable its feature flex, ndarray, wgpu or cuda");
 
+mod awake;
 mod block_calibration;
 mod blocks;
 mod cache;

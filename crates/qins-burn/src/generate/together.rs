@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use super::{Generator, PREFILL_CHUNK, Session, Token, Tokens};
 use crate::{
     Error,
+    awake::awake,
     decoder::{CausalLm, Input, Logits},
     device,
 };
@@ -126,5 +127,5 @@ fn pass(mut group: Vec<(&mut Session<'_>, usize)>) -> Tensor<2> {
     for (Session { cache, regime, ids, .. }, n) in group {
         inputs.push(Input { ids: &ids[ids.len() - n..], regime: *regime, cache, logits: Logits::Last });
     }
-    rayon::scope(|_| model.forward(&mut inputs))
+    awake(|| model.forward(&mut inputs))
 }
