@@ -7,13 +7,15 @@
 //! costs the best mixture for any total is found as for a weight error; the total is then adjusted until the measured metric
 //! reaches the goal. Parts and mixtures are measured in the fits that a conversion writes.
 
+mod candidates;
+mod costs;
+
 use std::collections::BTreeMap;
 
-use qins_model::{LinearSpec, ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
-use qins_quant::{
-    Scheme,
-    mixture::{self, Choice, Fits, Goal, Matrix, Mixture, PROBE, SCHEMES},
-};
+pub use candidates::Candidates;
+use costs::{between, distribute, errors, names, reported, uniform, with_costs};
+use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
+use qins_quant::mixture::{self, Goal, Matrix, Mixture, PROBE};
 
 use crate::{
     Error, EvalInputs, EvalSet, Progress, Split,
@@ -25,7 +27,7 @@ use crate::{
     preset::Plan,
     progress::Stage,
     report::Thresholds,
-    sensitivity::{Divergences, block, compare},
+    sensitivity::{Divergences, compare},
 };
 
 /// Maximum number of mixtures that are measured.
@@ -52,79 +54,6 @@ pub struct Search<'a> {
     pub texts: &'a [Vec<u32>],
     /// Receives progress and notes.
     pub progress: &'a dyn Progress,
-}
-
-/// The linears of a model that are encoded, and their fits.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidates<'a> {
-    /// The linears to choose a scheme for.
-    pub specs: &'a [LinearSpec],
-    /// Linears that are encoded too, in one scheme each.
-    pub fixed: &'a [LinearSpec],
-    /// The fits of all these, in this order.
-    pub fits: &'a Fits,
-}
-
-impl Candidates<'_> {
-    /// # Errors
-    /// When there is not a fit for each linear.
-    fn expect_fits(&self) -> Result<(), Error> {
-        let (expected, found) = (self.specs.len() + self.fixed.len(), self.fits.matrices().len());
-        let fault = || Error::Settings(format!("expected the fits of {expected} linears, found {found}"));
-        if found == expected { Ok(()) } else { Err(fault()) }
-    }
-
-    /// Size, bits and errors of the linears to choose for.
-    fn matrices(&self) -> &[Matrix] {
-        &self.fits.matrices()[..self.specs.len()]
-    }
-
-    /// The scheme of each fixed linear, by its place among all.
-    fn fixed(&self) -> impl Iterator<Item = (usize, Scheme)> {
-        let all = self.fits.matrices().iter().enumerate().skip(self.specs.len());
-        all.filter_map(|(i, matrix)| Some((i, matrix.choices.first()?.scheme)))
-    }
-
-    /// Puts the fits of these linears, by their places among all, in the place of the plain ones.
-    fn put(&self, chosen: impl Iterator<Item = (usize, Scheme)>, model: &mut dyn EvalModel) -> Result<(), Error> {
-        let name = |i: usize| &self.specs.iter().chain(self.fixed).nth(i).expect("a linear for each fit").module;
-        let chosen: BTreeMap<&str, (usize, Scheme)> =
-            chosen.map(|(i, scheme)| (name(i).as_str(), (i, scheme))).collect();
-        let encoded = |module: &str| match chosen.get(module) {
-            None => Ok(None),
-            Some((i, scheme)) => match self.fits.get(*i, *scheme)? {
-                Some(encoded) => Ok(Some(encoded)),
-                None => Err(format!("`{module}`: expected its fit in {scheme}, found none").into()),
-            },
-        };
-        model.replace(&mut { encoded }).map_err(Error::Model)
-    }
-
-    /// What a mixture changes, with the fixed linears.
-    fn measure(
-        &self,
-        mixture: &Mixture,
-        comparison: &Comparison<'_>,
-        model: &mut dyn EvalModel,
-    ) -> Result<Divergences, Error> {
-        let chosen = mixture.schemes.iter().copied().enumerate();
-        self.put(chosen.chain(self.fixed()), model)?;
-        compare(comparison, model, &format!("{:.2} bits", mixture.bits))
-    }
-}
-
-/// All linears in one scheme, for each that all are fitted in.
-fn uniform(matrices: &[Matrix]) -> impl Iterator<Item = Mixture> {
-    let total: f64 = matrices.iter().map(|matrix| matrix.weights as f64).sum();
-    SCHEMES.into_iter().filter_map(move |scheme| {
-        let (mut bits, mut nmse) = (0.0, 0.0);
-        for matrix in matrices {
-            let share = matrix.weights as f64 / total;
-            let choice = matrix.choices.iter().find(|choice| choice.scheme == scheme)?;
-            (bits, nmse) = (bits + share * choice.bits, nmse + share * choice.nmse);
-        }
-        Some(Mixture { schemes: vec![scheme; matrices.len()], bits, nmse })
-    })
 }
 
 impl Search<'_> {
@@ -310,16 +239,6 @@ fn passage(ids: &[u32]) -> Option<Passage> {
     (!continuation.is_empty()).then(|| Passage { context: context.to_vec(), continuation })
 }
 
-/// The parts that a linear is in: its block, if it is in one, and its role.
-fn names(spec: &LinearSpec) -> impl Iterator<Item = String> {
-    block(spec).map(|block| format!("block {block}")).into_iter().chain([spec.kind.name().to_owned()])
-}
-
-/// The choice was made by costs; what is reported is the error of the fits.
-fn reported(matrices: &[Matrix], mixture: Mixture) -> Mixture {
-    Mixture { nmse: mean_nmse(matrices, &mixture.schemes), ..mixture }
-}
-
 /// What a mixture is made of: `4.375 bits (28 × q3, 182 × q4)`.
 fn described(mixture: &Mixture) -> String {
     let mut counts = BTreeMap::new();
@@ -330,74 +249,4 @@ fn described(mixture: &Mixture) -> String {
 
 fn shown(Estimate { value, low, high }: Estimate) -> String {
     format!("{value:.3e} [{low:.3e}, {high:.3e}]")
-}
-
-/// Distributes the divergence measured by block and by role over the linears, by iterative proportional fitting. Linears in no
-/// block (embedding, head) have a role of their own.
-fn distribute(specs: &[LinearSpec], matrices: &[Matrix], found: &BTreeMap<String, f64>) -> Vec<f64> {
-    let cost = |name: &str| found.get(name).copied().unwrap_or(0.0);
-    let block_name = |spec: &LinearSpec| block(spec).map(|block| format!("block {block}"));
-    let mut costs = errors(matrices);
-    for _ in 0..100 {
-        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-        for (spec, cost) in specs.iter().zip(&costs) {
-            *sums.entry(spec.kind.name().to_owned()).or_default() += cost;
-        }
-        for (spec, share) in specs.iter().zip(&mut costs) {
-            let name = spec.kind.name();
-            *share *= cost(name) / sums[name].max(f64::MIN_POSITIVE);
-        }
-        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-        for (spec, cost) in specs.iter().zip(&costs) {
-            if let Some(name) = block_name(spec) {
-                *sums.entry(name).or_default() += cost;
-            }
-        }
-        for (spec, share) in specs.iter().zip(&mut costs) {
-            if let Some(name) = block_name(spec) {
-                *share *= cost(&name) / sums[&name].max(f64::MIN_POSITIVE);
-            }
-        }
-    }
-    costs
-}
-
-/// The squared error of each linear, in units of its mean square: what it costs if nothing is measured.
-fn errors(matrices: &[Matrix]) -> Vec<f64> {
-    matrices.iter().map(|matrix| probed(matrix).nmse * matrix.weights as f64).collect()
-}
-
-/// Geometric means of errors and measured costs, with the total of the costs: of `trust` 0 the errors, of 1 the costs.
-fn between(errors: &[f64], costs: &[f64], trust: f64) -> Vec<f64> {
-    let means: Vec<f64> =
-        errors.iter().zip(costs).map(|(error, cost)| error.powf(1.0 - trust) * cost.powf(trust)).collect();
-    let [total, of_costs] = [&means[..], costs].map(|all| all.iter().sum::<f64>());
-    means.iter().map(|mean| mean * of_costs / total.max(f64::MIN_POSITIVE)).collect()
-}
-
-fn probed(matrix: &Matrix) -> Choice {
-    let probe = matrix.choices.iter().find(|choice| choice.scheme == PROBE);
-    *probe.unwrap_or(&Choice { scheme: PROBE, bits: 0.0, nmse: 0.0 })
-}
-
-/// The matrices with the error of each choice replaced by its cost.
-fn with_costs(matrices: &[Matrix], costs: &[f64]) -> Vec<Matrix> {
-    let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
-    let costed = |(matrix, cost): (&Matrix, &f64)| {
-        let share = matrix.weights as f64 / total;
-        let of_probe = probed(matrix).nmse.max(f64::MIN_POSITIVE);
-        let choice = |choice: &Choice| Choice { nmse: cost * choice.nmse / of_probe / share, ..*choice };
-        Matrix { weights: matrix.weights, choices: matrix.choices.iter().map(choice).collect() }
-    };
-    matrices.iter().zip(costs).map(costed).collect()
-}
-
-/// The mean NMSE of the matrices in these schemes, weighted by size.
-fn mean_nmse(matrices: &[Matrix], schemes: &[Scheme]) -> f64 {
-    let total: f64 = matrices.iter().map(|m| m.weights as f64).sum();
-    let error = |(matrix, scheme): (&Matrix, &Scheme)| {
-        let choice = matrix.choices.iter().find(|choice| choice.scheme == *scheme);
-        choice.map_or(0.0, |choice| choice.nmse * matrix.weights as f64)
-    };
-    matrices.iter().zip(schemes).map(error).sum::<f64>() / total
 }
