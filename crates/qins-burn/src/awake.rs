@@ -4,30 +4,41 @@ use std::{
     hint,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use burn::tensor::Device;
 use rayon::Yield;
+
+use crate::kernel::on_cpu;
 
 /// How long a thread without work stays awake.
 const IDLE: Duration = Duration::from_millis(1);
 
-/// Whether threads are kept awake for some computation.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Tokens from which products take so long that waking a thread does not matter.
+const MANY: usize = 16;
 
-/// Runs `f` within the thread pool, while its other threads look for work without a pause: a token is hundreds of short parallel steps, and a thread
-/// that sleeps between two of them takes longer to wake than many of them take. For one computation at a time: a thread that waited on behalf of
-/// another would hold up the first.
-pub(crate) fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+/// The number of computations now.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs `f`, which reads so many tokens, within the thread pool. For a few tokens on a CPU its other threads look for work without a pause meanwhile: a
+/// token is hundreds of short parallel steps, and a thread that sleeps between two of them takes longer to wake than many of them take. They do so
+/// only while there is no other such computation: a thread that looks for work of one may be needed by the other.
+pub(crate) fn awake<T: Send>(device: &Device, tokens: usize, f: impl FnOnce() -> T + Send) -> T {
+    if tokens >= MANY || !on_cpu(device) || rayon::current_num_threads() == 1 {
+        return rayon::scope(|_| f());
+    }
     rayon::scope(|_| {
         let own = rayon::current_thread_index();
-        let _ended = Computation::begin().inspect(|Computation(ended)| {
-            let ended = Arc::clone(ended);
+        let computation = Computation::begin();
+        if computation.is_alone() {
+            let ended = Arc::clone(&computation.ended);
             rayon::spawn_broadcast(move |thread| {
                 let mut since = Instant::now();
-                while Some(thread.index()) != own && !ended.load(Ordering::Relaxed) {
+                let goes_on = || !ended.load(Ordering::Relaxed) && RUNNING.load(Ordering::Relaxed) == 1;
+                while Some(thread.index()) != own && goes_on() {
                     if rayon::yield_now() == Some(Yield::Executed) {
                         since = Instant::now();
                     } else if since.elapsed() > IDLE {
@@ -36,26 +47,32 @@ pub(crate) fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
                     hint::spin_loop();
                 }
             });
-        });
+        }
         f()
     })
 }
 
-/// What threads are kept awake for; once it is dropped, also by a panic, they no longer are.
-struct Computation(Arc<AtomicBool>);
+/// A computation, until it is dropped: also by a panic.
+struct Computation {
+    ended: Arc<AtomicBool>,
+    others: usize,
+}
 
 impl Computation {
-    /// `None` if there is another.
-    fn begin() -> Option<Self> {
-        let is_free = rayon::current_num_threads() > 1 && !TAKEN.swap(true, Ordering::Relaxed);
-        is_free.then(|| Self(Arc::default()))
+    fn begin() -> Self {
+        Self { ended: Arc::default(), others: RUNNING.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether there was no other when it began.
+    fn is_alone(&self) -> bool {
+        self.others == 0
     }
 }
 
 impl Drop for Computation {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-        TAKEN.store(false, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Relaxed);
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -67,7 +84,8 @@ mod tests {
 
     #[test]
     fn computations_end_side_by_side_and_after_a_panic() {
-        let sum = |from: u64| awake(|| (from..from + 10_000).into_par_iter().map(|x| x % 7).sum::<u64>());
+        let device = crate::Backend::default().device().unwrap();
+        let sum = |from: u64| awake(&device, 1, || (from..from + 10_000).into_par_iter().map(|x| x % 7).sum::<u64>());
         let expected: Vec<u64> = (0..20).map(|from| (from..from + 10_000).map(|x| x % 7).sum()).collect();
         // From several threads outside the pool, and from within it.
         let outside = std::thread::scope(|scope| {
@@ -76,13 +94,13 @@ mod tests {
         });
         assert_eq!(outside, expected);
         assert_eq!((0..20).into_par_iter().map(sum).collect::<Vec<_>>(), expected);
-        assert!(std::panic::catch_unwind(|| awake(|| -> u64 { panic!("within") })).is_err());
-        // Another test may have one now.
-        let free = || Computation::begin().or_else(|| (std::thread::sleep(IDLE), None).1);
-        let again = (0..2000).find_map(|_| free());
-        assert_eq!(again.is_some(), rayon::current_num_threads() > 1);
-        // While one is kept awake for, another runs all the same.
-        assert!(Computation::begin().is_none());
+        let panics = || awake(&device, 1, || -> u64 { panic!("within") });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        // While there is one, another runs all the same.
+        let one = Computation::begin();
+        assert!(!Computation::begin().is_alone());
         assert_eq!(sum(3), expected[3]);
+        drop(one);
+        assert_eq!(sum(4), expected[4]);
     }
 }

@@ -120,7 +120,7 @@ impl<'m> Session<'m> {
         let mut pieces = Vec::new();
         // Runs within the thread pool: handing each product over to it and waiting would cost as much time per token as
         // another block.
-        awake(|| {
+        awake(&model.device(), n, || {
             let mut left = n;
             for piece in ids.chunks(self.piece) {
                 left -= piece.len();

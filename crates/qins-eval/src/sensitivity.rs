@@ -109,22 +109,16 @@ pub(crate) struct Divergences(Vec<Vec<Divergence>>);
 impl Divergences {
     /// The share of positions with the same top-1 token.
     pub(crate) fn top1_agreement(&self) -> Estimate {
-        self.mean(|found, _| f64::from(u8::from(found.top1_agrees)), self)
+        self.mean(|found| f64::from(u8::from(found.top1_agrees)))
     }
 
     /// The mean KL divergence.
     pub(crate) fn kl(&self) -> Estimate {
-        self.mean(|found, _| found.kl, self)
+        self.mean(|found| found.kl)
     }
 
-    /// The mean KL divergence less that of `other` on the same positions.
-    pub(crate) fn kl_less(&self, other: &Self) -> Estimate {
-        self.mean(|found, other| found.kl - other.kl, other)
-    }
-
-    fn mean(&self, of: impl Fn(&Divergence, &Divergence) -> f64, other: &Self) -> Estimate {
-        let passage = |(found, other): (&Vec<_>, &Vec<_>)| found.iter().zip(other).map(|(a, b)| of(a, b)).collect();
-        let passages: Vec<Vec<f64>> = self.0.iter().zip(&other.0).map(passage).collect();
+    fn mean(&self, of: impl Fn(&Divergence) -> f64) -> Estimate {
+        let passages: Vec<Vec<f64>> = self.0.iter().map(|passage| passage.iter().map(&of).collect()).collect();
         estimate::mean_by_prompt(&passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
     }
 }

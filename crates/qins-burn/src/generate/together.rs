@@ -123,9 +123,10 @@ fn pass(mut group: Vec<(&mut Session<'_>, usize)>) -> Tensor<2> {
         return session.forward(*n, Logits::Last);
     }
     let model = group[0].0.model;
+    let tokens = group.iter().map(|(_, n)| n).sum();
     let mut inputs = Vec::new();
     for (Session { cache, regime, ids, .. }, n) in group {
         inputs.push(Input { ids: &ids[ids.len() - n..], regime: *regime, cache, logits: Logits::Last });
     }
-    awake(|| model.forward(&mut inputs))
+    awake(&model.device(), tokens, || model.forward(&mut inputs))
 }

@@ -35,7 +35,7 @@ pub(super) enum With {
 ///
 /// The step is the smallest that keeps values within 16 bits and the sum of their magnitudes within 130 000. If the sum is
 /// the limit, |x − step·value| ≤ step/2 is a thousandth of the block's mean magnitude; if one outlier is, 1/65278 of that
-/// outlier. Where they are multiplied by one another, the sum of their squares is the limit, and step/2 a 5788th of their root mean square.
+/// outlier. Where they are multiplied by one another, the sum of their squares is the limit, and step/2 about a 5787th of the root mean square of a whole block.
 pub(super) struct Activations {
     values: Vec<Block>,
     /// One entry per half block, or empty.
@@ -172,7 +172,7 @@ fn round_row_inlined(with: With, x: &[f32], values: &mut [Block], steps: &mut [f
         let sum: f32 = sum.iter().sum();
         let of_all = match with {
             With::Weights => sum / LARGEST_SUM,
-            With::Activations => (squares(&x) / LARGEST_SQUARES).sqrt(),
+            With::Activations => largest * (shares(&x, largest) / LARGEST_SQUARES).sqrt(),
         };
         *step = (largest / LARGEST_VALUE).max(of_all);
         if sum.is_nan() {
@@ -192,13 +192,14 @@ fn round_row_inlined(with: With, x: &[f32], values: &mut [Block], steps: &mut [f
     }
 }
 
+/// The sum of the squares of numbers as shares of the largest magnitude, since those of the numbers may be too small or large: 0 if that is 0.
 #[inline(always)]
-fn squares(x: &[f32; BLOCK]) -> f32 {
+fn shares(x: &[f32; BLOCK], largest: f32) -> f32 {
     let mut sums = [0.0_f32; 16];
     for x in x.as_chunks::<16>().0 {
-        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x * x);
+        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += (x / largest) * (x / largest));
     }
-    sums.iter().sum()
+    if largest > 0.0 { sums.iter().sum() } else { 0.0 }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -24,9 +24,9 @@ pub(crate) struct EncodeArgs {
     /// Choose a scheme from q3 to q8g for each linear (mixed precision): the least error at `bits=4.5` bits per weight, or the fewest
     /// bits with `sqnr=40` dB; by model output, the fewest bits with a mean KL divergence of at most `kl=1e-3` nats, or a top-1
     /// agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms it on other prompts. With a
-    /// calibration it is chosen by errors of outputs, and `bits` by divergence too, of fits with error feedback; what is written
-    /// makes up for errors before a linear besides. Linears with an override
-    /// are left out
+    /// calibration it is chosen by errors of outputs, and `bits` by divergence too, of fits with error feedback; what is written makes up
+    /// for errors before a linear besides. `bits` is then one scheme for all, unless a mixture is measured to change less. Fits that
+    /// are measured take 4.5 bytes per weight of temporary space. Linears with an override are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
     /// Calibrate: run the plain model on this text, in place of the standard calibration. For q3 to q6, q8g and rate the inputs of
