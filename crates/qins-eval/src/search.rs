@@ -33,9 +33,9 @@ use crate::{
 /// Maximum number of mixtures that are measured.
 const TRIALS: usize = 8;
 
-/// How far the measured divergences of blocks and roles are trusted, in mixtures of which the best is taken: they are of few tokens, and a linear that is
-/// chosen for a low one was probably measured too low.
-const TRUSTS: [f64; 2] = [1.0, 0.5];
+/// How far the measured divergences of blocks and roles are trusted in a second mixture, beside one that trusts them: they are of few tokens, and a
+/// linear that is chosen for a low one was probably measured too low.
+const LESS_TRUST: f64 = 0.5;
 
 /// Tokens of a text that are read before the first one is predicted, and how many are, at most.
 const READ: usize = 16;
@@ -82,12 +82,11 @@ impl Search<'_> {
         candidates.expect_fits()?;
         mixture::choose(candidates.matrices(), Goal::Bits(bits)).map_err(Error::Settings)?;
         self.with_costs(candidates, |mut eval_set, mut baseline, model, costed| {
-            let mut all: Vec<Mixture> = Vec::new();
             let measured = costed(1.0);
-            let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits);
-            all.extend(uniform.min_by(|a, b| a.nmse.total_cmp(&b.nmse)));
-            for trust in TRUSTS {
-                let mixture = mixture::choose(&costed(trust), Goal::Bits(bits)).map_err(Error::Settings)?;
+            let uniform = uniform(&measured).filter(|uniform| uniform.bits <= bits + mixture::SLACK);
+            let mut all: Vec<Mixture> = uniform.min_by(|a, b| a.nmse.total_cmp(&b.nmse)).into_iter().collect();
+            for matrices in [measured.clone(), costed(LESS_TRUST)] {
+                let mixture = mixture::choose(&matrices, Goal::Bits(bits)).map_err(Error::Settings)?;
                 if all.iter().all(|other| other.schemes != mixture.schemes) {
                     all.push(mixture);
                 }
@@ -106,16 +105,16 @@ impl Search<'_> {
             }
             let comparison = self.comparison(&eval_set, &baseline);
             let stage = Stage::begin(self.progress, "mixtures", all.len());
-            let mut best: Option<(f64, Mixture)> = None;
+            let mut measured = Vec::new();
             for mixture in all {
                 let kl = candidates.measure(&mixture, &comparison, model)?.kl();
                 stage.step()?;
-                self.progress.note(&format!("{}: mean KL divergence {}", described(&mixture), shown(kl)));
-                if best.as_ref().is_none_or(|(least, _)| kl.value < *least) {
-                    best = Some((kl.value, mixture));
-                }
+                let (bits, counts) = (mixture.bits, mixture.counts());
+                self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {}", shown(kl)));
+                measured.push((kl.value, mixture));
             }
             drop(stage);
+            let best = measured.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
             let best = best.map(|(_, mixture)| reported(candidates.matrices(), mixture));
             best.ok_or_else(|| Error::Settings("expected a mixture to measure, found none".to_owned()))
         })
@@ -241,14 +240,6 @@ fn passage(ids: &[u32]) -> Option<Passage> {
     let (context, rest) = ids.split_at_checked(READ)?;
     let continuation = rest[..rest.len().min(PREDICTED)].to_vec();
     (!continuation.is_empty()).then(|| Passage { context: context.to_vec(), continuation })
-}
-
-/// What a mixture is made of: `4.375 bits (28 × q3, 182 × q4)`.
-fn described(mixture: &Mixture) -> String {
-    let mut counts = BTreeMap::new();
-    mixture.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
-    let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
-    format!("{:.3} bits ({})", mixture.bits, counts.join(", "))
 }
 
 fn shown(Estimate { value, low, high }: Estimate) -> String {

@@ -7,7 +7,7 @@
 
 mod fits;
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 pub use fits::{Fits, Linear};
 
@@ -74,6 +74,10 @@ pub struct Matrix {
     pub choices: Vec<Choice>,
 }
 
+/// How many bits per weight more than its goal a mixture may have: half of the last digit that is shown. What a matrix stores once, whatever its
+/// size, puts one scheme for all above its own bits per weight.
+pub const SLACK: f64 = 5e-4;
+
 /// A mixture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
@@ -85,7 +89,17 @@ pub struct Mixture {
     pub nmse: f64,
 }
 
-/// The mixture for a goal.
+impl Mixture {
+    /// How many matrices are in each scheme, as text: `28 × q3, 182 × q4`.
+    pub fn counts(&self) -> String {
+        let mut counts = BTreeMap::new();
+        self.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
+        let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
+        counts.join(", ")
+    }
+}
+
+/// The mixture for a goal; of bits, within [`SLACK`].
 ///
 /// # Errors
 /// When no mixture reaches it; the message has the nearest.
@@ -101,8 +115,6 @@ pub fn choose(matrices: &[Matrix], goal: Goal) -> Result<Mixture, String> {
         .flat_map(|(m, hull)| hull.windows(2).enumerate().map(move |(c, pair)| (slope(pair), m, c + 1)))
         .collect();
     steps.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    // Allows for the rounding of long sums.
-    const SLACK: f64 = 1e-9;
     for (_, m, c) in steps {
         // Slopes decrease along a hull, so its steps come in order, unless one was skipped.
         if chosen[m] + 1 != c {

@@ -1,6 +1,6 @@
 //! From options to a policy: which scheme each linear is stored in, with measurements where the options need them.
 
-use std::{collections::BTreeMap, error::Error, io::Write, time::Instant};
+use std::{error::Error, io::Write, time::Instant};
 
 use qins_model::{LinearSpec, ModelConfig, ModelSource, Override, Policy, check_plain, linears};
 use qins_quant::{
@@ -149,8 +149,14 @@ fn choose(
     let found = engine.search(target, [specs, &fixed], &fits, &held_out, policy, source)?;
     print(&found, policy)?;
     if policy.calibration.is_some() {
+        let by_output = if is_measured { ", and what they change on calibration prompts" } else { "" };
+        let confirmed = if held_out.is_empty() {
+            ""
+        } else {
+            ", and confirmed on texts of the calibration that they have not seen"
+        };
         note(&format!(
-            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s, and what they change on calibration prompts",
+            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s{by_output}{confirmed}",
             fits.count()
         ));
     }
@@ -158,10 +164,7 @@ fn choose(
 }
 
 fn print(found: &Mixture, policy: &Policy) -> std::io::Result<()> {
-    let mut counts = BTreeMap::new();
-    found.schemes.iter().for_each(|scheme| *counts.entry(*scheme).or_insert(0) += 1);
-    let counts: Vec<String> = counts.into_iter().map(|(scheme, n)| format!("{n} × {scheme}")).collect();
     let decibels = -10.0 * found.nmse.log10();
     let of = if policy.calibration.is_some() { " of outputs" } else { "" };
-    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB{of})", counts.join(", "), found.bits)
+    writeln!(std::io::stderr(), "mixture: {} ({:.3} bits, {decibels:.1} dB{of})", found.counts(), found.bits)
 }

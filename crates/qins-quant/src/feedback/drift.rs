@@ -170,6 +170,8 @@ mod tests {
             h[i * cols + j] = mean(&|t| middle(t, i) * middle(t, j));
             c[i * cols + j] = mean(&|t| (at(&plain, t, i) - at(&encoded, t, i)) * at(&encoded, t, j));
         }
+        let sums = |of: &[f64]| of.iter().map(|mean| mean * n as f64).collect::<Vec<f64>>();
+        let exact = Hessian::of_sums(cols, n, sums(&h), sums(&c));
         let damping = 0.1 * (0..cols).map(|i| h[i * (cols + 1)]).sum::<f64>() / cols as f64;
         (0..cols).for_each(|i| h[i * (cols + 1)] += damping);
         let largest = |found: &[f32]| {
@@ -184,6 +186,8 @@ mod tests {
             }
             error / change
         };
+        let from_exact = exact.feedback(0.1, Effort::Good).unwrap().corrected(&weights).unwrap();
+        assert!(largest(&from_exact) < 1e-4, "{}", largest(&from_exact));
         // Rounding the inputs costs this much where C is a hundredth of H.
         assert!(largest(&found) < 4e-3, "{}", largest(&found));
         // Control: other inputs of the encoded model.
