@@ -11,12 +11,9 @@ use qins_quant::{
     kv::{AttentionSpan, Beyond, Heads, KvForm, KvScheme, NewTokens, Rotations},
 };
 
+use crate::decoder::{Precision, Rotation, rotated};
 #[cfg(feature = "gpu")]
 use crate::kernel::{CodedHeads, GpuHeads, Turns, on_cpu};
-use crate::{
-    decoder::{Precision, Rotation, rotated},
-    device::floats,
-};
 
 /// The KV cache of a sequence; it grows with the tokens. Its bookkeeping is the same for every scheme.
 #[derive(Clone, Debug)]
@@ -342,7 +339,7 @@ impl Own {
 
 /// The elements on the host; without a transfer on CPU backends.
 fn host(tensor: Tensor<3>) -> Vec<f32> {
-    floats(&tensor.into_data())
+    tensor.into_data().try_into_vec_as().expect("floating-point numbers")
 }
 
 /// Writes `new` at `start`; returns positions `first..len`.

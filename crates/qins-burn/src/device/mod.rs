@@ -9,7 +9,7 @@ mod wgpu;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::Error;
 
@@ -155,12 +155,7 @@ pub fn adapters() -> Vec<Adapter> {
 /// When the device failed while computing the tensor: it ran out of memory, or was lost.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
     let data = tensor.try_into_data().map_err(|error| Error::Device(root(&error.to_string())))?;
-    Ok(floats(&data))
-}
-
-/// The elements as `f32`.
-pub(crate) fn floats(data: &TensorData) -> Vec<f32> {
-    data.as_slice().map_or_else(|_| data.iter().collect(), <[f32]>::to_vec)
+    data.try_into_vec_as().map_err(|error| Error::Device(error.to_string()))
 }
 
 /// The first failure in a report, which caused the others.

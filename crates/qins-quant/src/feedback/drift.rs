@@ -6,116 +6,102 @@
 use rayon::prelude::*;
 
 use super::FEEDBACK_ROWS;
-use crate::kernel::{Accumulate, View, product};
+use crate::kernel::{Accumulate, Prepared, View, product};
 
 /// β. All of it fits the calibration's tokens too closely.
 const SHARE: f32 = 0.5;
 
 /// Columns that are solved for together.
-const BLOCK: usize = 256;
+const BLOCK: usize = Prepared::ROWS;
 
 /// Rows that are corrected together: what a product arranges of C and of the factor, it arranges once for all of them.
 pub(crate) const ROWS: usize = 2 * FEEDBACK_ROWS;
 
-/// C, `[cols, cols]` row-major, in units of the largest cost.
+/// What errors before a linear, which its weights make up for, are.
 #[derive(Clone, PartialEq)]
-pub(super) struct Drift(Vec<f32>);
+pub(super) struct Drift {
+    /// C, `[cols, cols]`, in units of the largest cost.
+    c: Prepared,
+    /// Lᵀ, where H + λI = L·D·Lᵀ.
+    upper: Prepared,
+    /// The inverse of each block on the diagonal of L, row-major.
+    inverses: Vec<Vec<f32>>,
+}
 
 impl Drift {
-    pub(super) fn new(drift: &[f64], unit: f64) -> Self {
-        Self(drift.par_iter().map(|c| (c / unit) as f32).collect())
+    /// `lower` is L above its unit diagonal.
+    pub(super) fn new(drift: &[f64], unit: f64, lower: &Prepared) -> Self {
+        let cols = drift.len().isqrt();
+        let c = Prepared::new([cols; 2], |i, first, out| {
+            out.iter_mut().zip(&drift[i * cols + first..]).for_each(|(out, c)| *out = (c / unit) as f32);
+        });
+        let starts: Vec<usize> = (0..cols).step_by(BLOCK).collect();
+        let inverse = |start: usize| inverse(lower, start, cols.min(start + BLOCK));
+        Self { c, upper: lower.transposed(), inverses: starts.into_par_iter().map(inverse).collect() }
     }
 
-    /// W′ for rows W, with H + λI = L·D·Lᵀ: L above its unit diagonal in `lower`, `[cols, cols]`, and D in `costs`.
-    pub(super) fn corrected(&self, weights: &[f32], lower: &[f32], costs: &[f32]) -> Vec<f32> {
+    /// W′ for rows W, with L and D, which is `costs`.
+    pub(super) fn corrected(&self, weights: &[f32], lower: &Prepared, costs: &[f32]) -> Vec<f32> {
         let cols = costs.len();
-        let lower = Lower::new(lower, cols);
         let mut corrected = weights.to_vec();
         corrected.par_chunks_mut((ROWS * cols).max(1)).for_each(|rows| {
             let n = rows.len() / cols;
             let mut y = vec![0.0; rows.len()];
-            let drift = View::new(&self.0, [cols; 2], [cols, 1]);
-            product(&mut y, cols, View::new(rows, [n, cols], [cols, 1]), drift, Accumulate::No);
-            lower.solve_transposed(&mut y);
+            let left = View::new(rows, [n, cols], [cols, 1]);
+            self.c.product(&mut y, cols, left, [0, cols], [0, cols], Accumulate::No);
+            // y·Lᵀ⁻¹, from the last column to the first.
+            for (b, inverse) in self.inverses.iter().enumerate().rev() {
+                let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
+                let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
+                step(&mut y, cols, [start, end], [end, cols], &self.upper, inverse.transposed());
+            }
             for y in y.chunks_exact_mut(cols) {
                 y.iter_mut().zip(costs).for_each(|(y, cost)| *y /= cost);
             }
-            lower.solve(&mut y);
+            // y·L⁻¹, from the first column to the last.
+            for (b, inverse) in self.inverses.iter().enumerate() {
+                let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
+                let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
+                step(&mut y, cols, [start, end], [0, start], lower, inverse);
+            }
             rows.iter_mut().zip(y).for_each(|(w, y)| *w += SHARE * y);
         });
         corrected
     }
 }
 
-/// L.
-struct Lower<'a> {
-    lower: View<'a, f32>,
+/// Solves for the columns of a block of `rows[n, cols]` with those that are `known`.
+fn step(
+    rows: &mut [f32],
     cols: usize,
-    /// The inverse of each block on its diagonal, row-major.
-    inverses: Vec<Vec<f32>>,
-}
-
-impl<'a> Lower<'a> {
-    fn new(lower: &'a [f32], cols: usize) -> Self {
-        let starts: Vec<usize> = (0..cols).step_by(BLOCK).collect();
-        let inverse = |start: usize| inverse(lower, cols, start, cols.min(start + BLOCK));
-        let inverses = starts.into_par_iter().map(inverse).collect();
-        Self { lower: View::new(lower, [cols; 2], [cols, 1]), cols, inverses }
+    block: [usize; 2],
+    known: [usize; 2],
+    factor: &Prepared,
+    inverse: View<'_, f32>,
+) {
+    let (n, width) = (rows.len() / cols, block[1] - block[0]);
+    // Less what is known gives.
+    let mut left = vec![0.0; n * width];
+    if known[0] < known[1] {
+        let known_rows = View::new(rows, [n, cols], [cols, 1]).part([0, n], known);
+        factor.product(&mut left, width, known_rows, known, block, Accumulate::No);
     }
-
-    /// Rows y with y·Lᵀ = rows, in place: from the last column to the first.
-    fn solve_transposed(&self, rows: &mut [f32]) {
-        let (cols, lower) = (self.cols, self.lower.transposed());
-        for (b, inverse) in self.inverses.iter().enumerate().rev() {
-            let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
-            let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
-            self.step(rows, [start, end], [end, cols], lower, inverse.transposed());
-        }
+    for (left, row) in left.chunks_exact_mut(width).zip(rows.chunks_exact(cols)) {
+        left.iter_mut().zip(&row[block[0]..]).for_each(|(left, row)| *left = row - *left);
     }
-
-    /// Rows y with y·L = rows, in place: from the first column to the last.
-    fn solve(&self, rows: &mut [f32]) {
-        let cols = self.cols;
-        for (b, inverse) in self.inverses.iter().enumerate() {
-            let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
-            let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
-            self.step(rows, [start, end], [0, start], self.lower, inverse);
-        }
-    }
-
-    /// Solves for the columns of a block with those that are `known`.
-    fn step(
-        &self,
-        rows: &mut [f32],
-        block: [usize; 2],
-        known: [usize; 2],
-        factor: View<'_, f32>,
-        inverse: View<'_, f32>,
-    ) {
-        let cols = self.cols;
-        let (n, width) = (rows.len() / cols, block[1] - block[0]);
-        // Less what is known gives.
-        let mut left = vec![0.0; n * width];
-        if known[0] < known[1] {
-            let known_rows = View::new(rows, [n, cols], [cols, 1]).part([0, n], known);
-            product(&mut left, width, known_rows, factor.part(known, block), Accumulate::No);
-        }
-        for (left, row) in left.chunks_exact_mut(width).zip(rows.chunks_exact(cols)) {
-            left.iter_mut().zip(&row[block[0]..]).for_each(|(left, row)| *left = row - *left);
-        }
-        product(&mut rows[block[0]..], cols, View::new(&left, [n, width], [width, 1]), inverse, Accumulate::No);
-    }
+    product(&mut rows[block[0]..], cols, View::new(&left, [n, width], [width, 1]), inverse, Accumulate::No);
 }
 
 /// The inverse of the rows and columns of L from `start` to `end`.
-fn inverse(lower: &[f32], cols: usize, start: usize, end: usize) -> Vec<f32> {
+fn inverse(lower: &Prepared, start: usize, end: usize) -> Vec<f32> {
     let n = end - start;
-    let mut inverse = vec![0.0_f32; n * n];
+    let (mut inverse, mut row) = (vec![0.0_f32; n * n], vec![0.0; n]);
     for i in (0..n).rev() {
+        lower.copy_row(start + i, start, &mut row);
         // Less Lᵢⱼ times the rows j after it.
         let (own, after) = inverse[i * n..].split_at_mut(n);
         own[i] = 1.0;
-        for (l, row) in lower[(start + i) * cols + start..][i + 1..n].iter().zip(after.chunks_exact(n)) {
+        for (l, row) in row[i + 1..].iter().zip(after.chunks_exact(n)) {
             own.iter_mut().zip(row).for_each(|(own, row)| *own -= l * row);
         }
     }

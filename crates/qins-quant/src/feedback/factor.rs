@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Layout,
-    kernel::{Accumulate, View, product},
+    kernel::{Accumulate, Prepared, View},
 };
 
 const GROUP: usize = Layout::GROUP;
@@ -23,8 +23,8 @@ const GROUP: usize = Layout::GROUP;
 #[derive(Clone)]
 pub struct Feedback {
     cols: usize,
-    /// Lᵢⱼ = Rᵢⱼ/Rⱼⱼ for i < j, `[cols, cols]` row-major; zeros elsewhere.
-    lower: Vec<f32>,
+    /// Lᵢⱼ = Rᵢⱼ/Rⱼⱼ for i < j, `[cols, cols]`; zeros elsewhere.
+    lower: Prepared,
     /// Dⱼ = Rⱼⱼ², as shares of the largest.
     costs: Vec<f32>,
     /// What was added to the diagonal, in units of the largest cost, and that unit.
@@ -42,7 +42,7 @@ pub struct Feedback {
 #[derive(Clone, PartialEq)]
 struct Refinement {
     /// The damped moments, `[cols, cols]`, in units of the largest cost.
-    moments: Vec<f32>,
+    moments: Prepared,
     /// Of each group's columns.
     blocks: Vec<Block>,
 }
@@ -71,10 +71,9 @@ impl Feedback {
     ) -> Self {
         let pivots: Vec<f64> = (0..cols).map(|j| factor[j * (cols + 1)]).collect();
         let largest = pivots.iter().fold(0.0_f64, |largest, pivot| largest.max(pivot * pivot));
-        let mut lower = vec![0.0; cols * cols];
-        lower.par_chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| {
-            for j in i + 1..cols {
-                row[j] = (factor[i * cols + j] / pivots[j]) as f32;
+        let lower = Prepared::new([cols; 2], |i, first, out| {
+            for (j, out) in (first..).zip(out).skip((i + 1).saturating_sub(first)) {
+                *out = (factor[i * cols + j] / pivots[j]) as f32;
             }
         });
         let refinement = moments.map(|upper| Refinement::new(cols, upper, largest));
@@ -94,7 +93,7 @@ impl Feedback {
 
     /// With C, `[cols, cols]`, unless it is empty.
     pub(super) fn with_drift(self, drift: &[f64]) -> Self {
-        let drift = (!drift.is_empty()).then(|| Drift::new(drift, self.unit));
+        let drift = (!drift.is_empty()).then(|| Drift::new(drift, self.unit, &self.lower));
         Self { drift, ..self }
     }
 
@@ -129,8 +128,8 @@ impl Feedback {
         let band = |w: &[f32]| -> f64 {
             let shape = [w.len() / cols, self.cols];
             let mut corrected = w.to_vec();
-            let lower = View::new(&self.lower, [self.cols; 2], [cols, 1]);
-            product(&mut corrected, cols, View::new(w, shape, [cols, 1]), lower, Accumulate::Yes);
+            let all = [0, self.cols];
+            self.lower.product(&mut corrected, cols, View::new(w, shape, [cols, 1]), all, all, Accumulate::Yes);
             let square = |x: &f32| f64::from(*x) * f64::from(*x);
             let row = |(w, c): (&[f32], &[f32])| {
                 let damped: f64 = c.iter().zip(&self.costs).map(|(c, cost)| square(c) * f64::from(*cost)).sum();
@@ -142,8 +141,8 @@ impl Feedback {
         bands.into_iter().sum::<f64>() * self.unit
     }
 
-    /// Lᵢⱼ for i < j, `[cols, cols]` row-major.
-    pub(crate) fn lower(&self) -> &[f32] {
+    /// Lᵢⱼ for i < j, `[cols, cols]`.
+    pub(crate) fn lower(&self) -> &Prepared {
         &self.lower
     }
 
@@ -159,8 +158,8 @@ impl Feedback {
     }
 
     /// The damped moments, `[cols, cols]`, and those of each group; `None` unless made for [`Effort::Best`](super::Effort::Best).
-    pub(crate) fn refinement(&self) -> Option<(&[f32], &[Block])> {
-        self.refinement.as_ref().map(|refinement| (&*refinement.moments, &*refinement.blocks))
+    pub(crate) fn refinement(&self) -> Option<(&Prepared, &[Block])> {
+        self.refinement.as_ref().map(|refinement| (&refinement.moments, &*refinement.blocks))
     }
 
     /// The same for columns by the mean squares of their inputs, the largest first.
@@ -178,8 +177,8 @@ impl Feedback {
         let roots: Vec<f64> = self.costs.iter().map(|cost| f64::from(*cost).sqrt()).collect();
         let factor = order::factor(self.cols, |i| {
             let i = columns[i];
-            let lower = self.lower[i * self.cols..][..self.cols].iter().zip(&roots);
-            let mut row: Vec<f64> = lower.map(|(lower, root)| f64::from(*lower) * root).collect();
+            let lower = roots.iter().enumerate().map(|(j, root)| f64::from(self.lower.at(i, j)) * root);
+            let mut row: Vec<f64> = lower.collect();
             row[i] = roots[i];
             row
         })?;
@@ -193,7 +192,7 @@ impl Feedback {
         let width = GROUP.min(self.cols - first);
         let mut within = [[0.0; GROUP]; GROUP];
         for (i, row) in within.iter_mut().enumerate().take(width) {
-            row[..width].copy_from_slice(&self.lower[(first + i) * self.cols + first..][..width]);
+            self.lower.copy_row(first + i, first, &mut row[..width]);
         }
         within
     }
@@ -202,9 +201,8 @@ impl Feedback {
 impl Refinement {
     fn new(cols: usize, upper: &[f64], unit: f64) -> Self {
         let at = |i: usize, j: usize| upper[i.min(j) * cols + i.max(j)] / unit;
-        let mut moments = vec![0.0; cols * cols];
-        moments.par_chunks_mut(cols.max(1)).enumerate().for_each(|(i, row)| {
-            row.iter_mut().enumerate().for_each(|(j, h)| *h = at(i, j) as f32);
+        let moments = Prepared::new([cols; 2], |i, first, out| {
+            out.iter_mut().zip(first..).for_each(|(h, j)| *h = at(i, j) as f32);
         });
         let firsts: Vec<usize> = (0..cols).step_by(GROUP).collect();
         let block = |first: &usize| {

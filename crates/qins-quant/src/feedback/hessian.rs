@@ -113,12 +113,17 @@ impl Hessian {
     /// # Errors
     /// When they are not a whole number of rows.
     pub fn add(&mut self, inputs: &[f32]) -> Result<(), HessianError> {
+        self.add_numbers(inputs.len(), |i| inputs[i])
+    }
+
+    /// Adds so many numbers of inputs.
+    fn add_numbers(&mut self, found: usize, inputs: impl Fn(usize) -> f32 + Sync) -> Result<(), HessianError> {
         let cols = self.cols;
-        if cols == 0 || !inputs.len().is_multiple_of(cols) {
-            return Err(HessianError::Length { cols, found: inputs.len() });
+        if cols == 0 || !found.is_multiple_of(cols) {
+            return Err(HessianError::Length { cols, found });
         }
-        self.inputs += inputs.len() / cols;
-        add_moments(inputs, cols, &mut self.sums);
+        self.inputs += found / cols;
+        add_moments(inputs, [found / cols, cols], &mut self.sums);
         Ok(())
     }
 
@@ -133,11 +138,10 @@ impl Hessian {
         if plain.len() != encoded.len() {
             return Err(HessianError::Length { cols: self.cols, found: encoded.len() });
         }
-        let both = || plain.par_iter().zip(encoded);
-        self.add(&both().map(|(plain, encoded)| 0.5 * (plain + encoded)).collect::<Vec<_>>())?;
+        self.add_numbers(plain.len(), |i| 0.5 * (plain[i] + encoded[i]))?;
         self.expect_drift();
-        let off: Vec<f32> = both().map(|(plain, encoded)| plain - encoded).collect();
-        add_outer_products(&off, encoded, self.cols, &mut self.drift);
+        let shape = [plain.len() / self.cols, self.cols];
+        add_outer_products(|i| plain[i] - encoded[i], |i| encoded[i], shape, &mut self.drift);
         Ok(())
     }
 

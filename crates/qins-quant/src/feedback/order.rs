@@ -103,8 +103,13 @@ mod tests {
         ordered.columns.iter().enumerate().for_each(|(i, column)| inverse[*column] = i);
         let back = ordered.feedback.reordered(&inverse).unwrap();
         let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        let apart =
-            |other: &Feedback| [largest(ascending.costs(), other.costs()), largest(ascending.lower(), other.lower())];
+        let numbers = |feedback: &Feedback| -> Vec<f32> {
+            let all = (0..cols).flat_map(|i| (0..cols).map(move |j| [i, j]));
+            all.map(|[i, j]| feedback.lower().at(i, j)).collect()
+        };
+        let apart = |other: &Feedback| {
+            [largest(ascending.costs(), other.costs()), largest(&numbers(&ascending), &numbers(other))]
+        };
         assert!(apart(&back).iter().all(|apart| *apart < 1e-4), "{:?}", apart(&back));
         assert!(apart(&ordered.feedback).iter().all(|apart| *apart > 0.1), "{:?}", apart(&ordered.feedback));
         // Moments whose costs are too unequal for an `f32` have no factor in another order.

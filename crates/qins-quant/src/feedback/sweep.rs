@@ -3,13 +3,16 @@
 use super::Feedback;
 use crate::{
     EncodeError, Layout,
-    kernel::{Accumulate, View, product},
+    kernel::{Accumulate, Prepared, View},
 };
 
 const GROUP: usize = Layout::GROUP;
 
 /// Columns that are begun together.
 pub(crate) const BLOCK: usize = Layout::SUPER * GROUP;
+
+// They start where a prepared factor can be multiplied by its rows and columns.
+const _: () = assert!(BLOCK.is_multiple_of(Prepared::ROWS) && GROUP.is_multiple_of(Prepared::COLUMNS));
 
 /// Rows that are encoded together. The same rows are together however a matrix is split for reading, since their products may depend
 /// on what they are multiplied with.
@@ -42,10 +45,6 @@ pub(crate) fn sweep(x: &[f32], feedback: &Feedback, rounding: &mut impl Rounding
     let rows = x.len() / cols.max(1);
     let mut all_errors = vec![0.0; rows * cols];
     let lower = feedback.lower();
-    // L of the rows from `from` to `to`, for the columns from `first` on.
-    let columns = |[from, to]: [usize; 2], first: usize, width: usize| {
-        View::new(&lower[from * cols + first..], [to - from, width], [cols, 1])
-    };
     let mut corrected = vec![0.0; rows * BLOCK];
     for start in (0..cols).step_by(BLOCK) {
         let width = BLOCK.min(cols - start);
@@ -54,7 +53,7 @@ pub(crate) fn sweep(x: &[f32], feedback: &Feedback, rounding: &mut impl Rounding
         }
         if start > 0 {
             let before = View::new(&all_errors, [rows, start], [cols, 1]);
-            product(&mut corrected, BLOCK, before, columns([0, start], start, width), Accumulate::Yes);
+            lower.product(&mut corrected, BLOCK, before, [0, start], [start, start + width], Accumulate::Yes);
         }
         for (row, c) in corrected.chunks_exact(BLOCK).enumerate() {
             rounding.begin(row, start, &c[..width])?;
@@ -63,8 +62,8 @@ pub(crate) fn sweep(x: &[f32], feedback: &Feedback, rounding: &mut impl Rounding
             let width = GROUP.min(cols - first);
             if first > start {
                 let before = View::new(&all_errors[start..], [rows, first - start], [cols, 1]);
-                let inner = columns([start, first], first, width);
-                product(&mut corrected[first - start..], BLOCK, before, inner, Accumulate::Yes);
+                let (out, columns) = (&mut corrected[first - start..], [first, first + width]);
+                lower.product(out, BLOCK, before, [start, first], columns, Accumulate::Yes);
             }
             let within = feedback.within(first);
             let costs = padded(&feedback.costs()[first..][..width]);

@@ -2,7 +2,7 @@
 
 use super::Simd;
 #[cfg(target_arch = "x86_64")]
-use super::float::many;
+use super::float::{many, tiles::Arranging};
 
 /// Whether the product is added to the output or overwrites it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,7 +103,7 @@ impl Real for f32 {
         let ([m, k], [_, n]) = (left.shape, right.shape);
         let here = simd.fuses_floats() && m * n * k >= MANY;
         if here {
-            many::add_product(simd, out, stride, left, right);
+            Arranging::with(right, |right| many::add_product(simd, out, stride, left, n, right));
         }
         here
     }
@@ -138,11 +138,8 @@ pub(super) fn product_on<T: Real>(
     right: View<'_, T>,
     accumulate: Accumulate,
 ) {
-    let ([m, k], [right_rows, n]) = (left.shape, right.shape);
-    assert!(k == right_rows && n <= stride && fits(out.len(), [m, n], [stride, 1]), "product: shapes match");
-    if accumulate == Accumulate::No {
-        (0..m).for_each(|i| out[i * stride..][..n].fill(T::ZERO));
-    }
+    let ([m, k], [_, n]) = (left.shape, right.shape);
+    prepare(out, stride, left, right.shape, accumulate);
     if T::add_product(simd, out, stride, left, right) {
         return;
     }
@@ -171,6 +168,24 @@ pub(super) fn product_on<T: Real>(
             false,
             gemm::Parallelism::None,
         );
+    }
+}
+
+/// Zeros, or what the product is added to.
+///
+/// # Panics
+/// When shapes do not match, or `out` is too short.
+pub(super) fn prepare<T: Real>(
+    out: &mut [T],
+    stride: usize,
+    left: View<'_, T>,
+    [right_rows, n]: [usize; 2],
+    accumulate: Accumulate,
+) {
+    let [m, k] = left.shape;
+    assert!(k == right_rows && n <= stride && fits(out.len(), [m, n], [stride, 1]), "product: shapes match");
+    if accumulate == Accumulate::No {
+        (0..m).for_each(|i| out[i * stride..][..n].fill(T::ZERO));
     }
 }
 
@@ -244,7 +259,8 @@ mod tests {
                 [1, 7, m].map(|rows| {
                     let mut out = vec![0.0; m * n];
                     for (left, out) in left.chunks(rows * k).zip(out.chunks_mut(rows * n)) {
-                        many::add_product(simd, out, n, View::new(left, [left.len() / k, k], [k, 1]), right);
+                        let left = View::new(left, [left.len() / k, k], [k, 1]);
+                        Arranging::with(right, |right| many::add_product(simd, out, n, left, n, right));
                     }
                     out
                 })

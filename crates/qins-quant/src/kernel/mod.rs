@@ -21,6 +21,7 @@ mod panel;
 pub(crate) mod planes;
 mod portable;
 mod prefetch;
+mod prepared;
 mod read;
 mod row;
 mod rows;
@@ -35,6 +36,7 @@ pub(crate) use moments::MOMENTS_NMSE;
 pub(crate) use moments::{add_moments, add_outer_products};
 pub(crate) use planes::{Affine, ByteLevels, CodeLevels, Planes, per_planes};
 pub(crate) use prefetch::fetch_part;
+pub(crate) use prepared::Prepared;
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
 pub use rows::Rows;

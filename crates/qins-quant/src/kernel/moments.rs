@@ -21,47 +21,50 @@ const TILES: usize = 32;
 #[cfg(test)]
 pub(crate) const MOMENTS_NMSE: f64 = 2.5e-7;
 
+/// A matrix `[n, cols]` by its row-major indices.
+pub(crate) trait Numbers: Fn(usize) -> f32 + Sync {}
+
+impl<F: Fn(usize) -> f32 + Sync> Numbers for F {}
+
 /// Adds Σ xᵢ·xⱼ over the rows of `x[n, cols]` to the upper triangle of `sums[cols, cols]`, and to some of what is below it. Their squared
 /// error is below 2.5·10⁻⁷·‖xᵢ‖²·‖xⱼ‖², and they have the same bits on every instruction set.
 ///
 /// # Panics
-/// When the length of a slice does not match.
-pub(crate) fn add_moments(x: &[f32], cols: usize, sums: &mut [f64]) {
-    add_on(Simd::get(), [x, x], cols, sums, true);
+/// When `sums` has another length.
+pub(crate) fn add_moments(x: impl Numbers, shape: [usize; 2], sums: &mut [f64]) {
+    add_on(Simd::get(), &x, &x, shape, sums, true);
 }
 
 /// Adds Σ aᵢ·bⱼ over the rows of `a` and `b`, `[n, cols]`, to `sums[cols, cols]`, as precise as [`add_moments`].
 ///
 /// # Panics
-/// When the length of a slice does not match.
-pub(crate) fn add_outer_products(a: &[f32], b: &[f32], cols: usize, sums: &mut [f64]) {
-    add_on(Simd::get(), [a, b], cols, sums, false);
+/// When `sums` has another length.
+pub(crate) fn add_outer_products(a: impl Numbers, b: impl Numbers, shape: [usize; 2], sums: &mut [f64]) {
+    add_on(Simd::get(), &a, &b, shape, sums, false);
 }
 
 /// All, or the `upper` triangle.
-fn add_on(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, sums: &mut [f64], upper: bool) {
-    let is_whole = a.len().is_multiple_of(cols) && a.len() == b.len() && sums.len() == cols * cols;
-    assert!(is_whole, "moments: lengths match {cols} columns");
-    for (a, b) in a.chunks(ROWS * cols).zip(b.chunks(ROWS * cols)) {
-        let n = a.len() / cols;
-        let columns = |x: &[f32]| Activations::rounded(simd, With::Activations, &transposed(x, cols), n);
-        let b = columns(b);
+fn add_on(simd: Simd, a: &impl Numbers, b: &impl Numbers, [n, cols]: [usize; 2], sums: &mut [f64], upper: bool) {
+    assert!(sums.len() == cols * cols, "moments of {cols} columns");
+    for first in (0..n).step_by(ROWS) {
+        let n = ROWS.min(n - first);
+        let b = columns(simd, b, [first, n], cols);
         let tiles = panel::tiles(&b);
-        let a = if upper { b } else { columns(a) };
+        let a = if upper { b } else { columns(simd, a, [first, n], cols) };
         compute(simd, OuterProducts { a, b: tiles, sums, upper });
     }
 }
 
-/// `[cols, n]` of `x[n, cols]`.
-fn transposed(x: &[f32], cols: usize) -> Vec<f32> {
-    let n = x.len() / cols;
-    let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(TILE * n).enumerate().for_each(|(t, out)| {
-        for (i, x) in x.chunks_exact(cols).enumerate() {
-            out.iter_mut().skip(i).step_by(n).zip(&x[t * TILE..]).for_each(|(out, x)| *out = *x);
+/// The columns of rows `first` to `first + n` of `x`, rounded.
+fn columns(simd: Simd, x: &impl Numbers, [first, n]: [usize; 2], cols: usize) -> Activations {
+    let mut columns = vec![0.0; n * cols];
+    columns.par_chunks_mut(TILE * n).enumerate().for_each(|(t, columns)| {
+        for i in 0..n {
+            let row = (first + i) * cols + t * TILE;
+            columns.iter_mut().skip(i).step_by(n).zip(row..).for_each(|(to, at)| *to = x(at));
         }
     });
-    out
+    Activations::rounded(simd, With::Activations, &columns, n)
 }
 
 /// The products of columns, which are rows here.
@@ -127,7 +130,7 @@ mod tests {
     /// The sums over `a` and `b`, or the upper triangle of them, on an instruction set.
     fn sums_of(simd: Simd, [a, b]: [&[f32]; 2], cols: usize, upper: bool) -> Vec<f64> {
         let mut sums = vec![0.5; cols * cols];
-        add_on(simd, [a, b], cols, &mut sums, upper);
+        add_on(simd, &|i| a[i], &|i| b[i], [a.len() / cols, cols], &mut sums, upper);
         sums.iter_mut()
             .enumerate()
             .for_each(|(ij, sum)| *sum = if upper && ij % cols < ij / cols { 0.0 } else { *sum - 0.5 });

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     feedback::{Block, Target, padded},
-    kernel::{Accumulate, View, product},
+    kernel::{Accumulate, Prepared, View},
 };
 
 const GROUP: usize = Layout::GROUP;
@@ -19,7 +19,7 @@ const DESCENTS: usize = 2;
 
 /// Searches each group's scale, curve and codes again, and then adjusts codes one by one, each time given all other columns.
 /// `moments` is the damped H, `blocks` what is within the groups.
-pub(super) fn refine(x: &[f32], fit: &Fit, moments: &[f32], blocks: &[Block], rows: &mut Encoded) {
+pub(super) fn refine(x: &[f32], fit: &Fit, moments: &Prepared, blocks: &[Block], rows: &mut Encoded) {
     pass(x, moments, blocks, rows, |block, weights, gradient, scale, group, errors| {
         search(fit, block, weights, gradient, scale, group, errors);
     });
@@ -34,7 +34,7 @@ pub(super) fn refine(x: &[f32], fit: &Fit, moments: &[f32], blocks: &[Block], ro
 /// errors e = w − q of its weights.
 fn pass(
     x: &[f32],
-    moments: &[f32],
+    moments: &Prepared,
     blocks: &[Block],
     rows: &mut Encoded,
     adjust: impl Fn(&Block, &[f32; GROUP], [f32; GROUP], f32, &mut Group, &mut [f32; GROUP]),
@@ -47,8 +47,7 @@ fn pass(
         let first = g * GROUP;
         let width = GROUP.min(cols - first);
         let errors = View::new(&rows.errors, [rows.sums.len(), cols], [cols, 1]);
-        let columns = View::new(&moments[first..], [cols, width], [cols, 1]);
-        product(&mut gradient, GROUP, errors, columns, Accumulate::No);
+        moments.product(&mut gradient, GROUP, errors, [0, cols], [first, first + width], Accumulate::No);
         for (row, gradient) in gradient.chunks_exact(GROUP).enumerate() {
             let weights = padded(&x[row * cols + first..][..width]);
             let stored = &mut rows.errors[row * cols + first..][..width];

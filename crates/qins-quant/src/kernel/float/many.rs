@@ -9,10 +9,8 @@ use core::{arch::x86_64::*, cell::RefCell};
 
 use rayon::prelude::*;
 
+use super::tiles::{BLOCK, Columns, TILE, Tile};
 use crate::kernel::{Rows, Simd, View, simd::per_isa};
-
-/// Columns whose products are one chain. So many of a panel and of two tiles fit the first level of cache.
-const BLOCK: usize = 256;
 
 /// Rows of weights that are decoded together: a multiple of those that are multiplied together on either instruction set.
 const PANEL: usize = 48;
@@ -20,16 +18,8 @@ const PANEL: usize = 48;
 /// Rows of weights that are multiplied together with AVX-512, and twice as many as with AVX2.
 const GROUP: usize = 12;
 
-/// Rows of activations that are multiplied together.
-const TILE: usize = 16;
-
 /// A block of columns of a panel.
 type Weights = [[f32; BLOCK]; PANEL];
-
-/// A block of columns of a tile: for each column, that of every row; zeros for rows and columns that there are not.
-#[derive(Clone)]
-#[repr(C, align(64))]
-struct Tile([[f32; TILE]; BLOCK]);
 
 /// The products of a panel with a tile.
 type Products = [[f32; TILE]; PANEL];
@@ -40,7 +30,7 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
     let per_block = m.div_ceil(TILE);
     let tiles: Vec<Tile> = (0..blocks * per_block)
         .into_par_iter()
-        .map(|i| Tile::new(x, cols, i % per_block * TILE, i / per_block * BLOCK))
+        .map(|i| Tile::transposed(x, cols, i % per_block * TILE, i / per_block * BLOCK))
         .collect();
     // The outputs of a panel are contiguous, so that threads write to different cache lines.
     let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
@@ -63,12 +53,11 @@ pub(super) fn product(simd: Simd, w: Rows<'_>, [rows, cols]: [usize; 2], x: &[f3
 }
 
 /// Tiles that are multiplied together with AVX-512.
-const TILES: usize = 2;
+pub(super) const TILES: usize = 2;
 
 thread_local! {
-    /// The panels and tiles of [`add_product`].
-    static SCRATCH: RefCell<(Vec<Weights>, Box<[Tile; TILES]>)> =
-        RefCell::new((Vec::new(), Box::new([const { Tile([[0.0; TILE]; BLOCK]) }; TILES])));
+    /// The panels of [`add_product`].
+    static PANELS: RefCell<Vec<Weights>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `out[m, n] += left[m, k] · right[k, n]` on one thread, rows of `out` being `stride` apart. The product of a row and a column is the
@@ -78,12 +67,13 @@ pub(in crate::kernel) fn add_product(
     out: &mut [f32],
     stride: usize,
     left: View<'_, f32>,
-    right: View<'_, f32>,
+    n: usize,
+    right: &mut impl Columns,
 ) {
-    let ([m, k], [_, n]) = (left.shape(), right.shape());
+    let [m, k] = left.shape();
     let blocks = || (0..k).step_by(BLOCK).map(|first| (first, BLOCK.min(k - first)));
     let per_block = m.div_ceil(PANEL);
-    SCRATCH.with_borrow_mut(|(panels, tiles)| {
+    PANELS.with_borrow_mut(|panels| {
         panels.resize(panels.len().max(blocks().len() * per_block), [[0.0; BLOCK]; PANEL]);
         for ((first, width), panels) in blocks().zip(panels.chunks_exact_mut(per_block)) {
             for row in 0..m {
@@ -92,16 +82,14 @@ pub(in crate::kernel) fn add_product(
         }
         let mut products = vec![[[[0.0; TILE]; PANEL]; TILES]; per_block];
         for column in (0..n).step_by(TILES * TILE) {
-            let tiles = &mut tiles[..(n - column).div_ceil(TILE).min(TILES)];
+            let count = (n - column).div_ceil(TILE).min(TILES);
             products.fill([[[0.0; TILE]; PANEL]; TILES]);
             for ((first, width), panels) in blocks().zip(panels.chunks_exact(per_block)) {
-                for (t, tile) in tiles.iter_mut().enumerate() {
-                    tile.fill(right, first, width, column + t * TILE);
-                }
+                let tiles = right.tiles([first, width], column, count);
                 for ((panel, products), row) in panels.iter().zip(&mut products).zip((0..m).step_by(PANEL)) {
                     // Groups of rows are whole on either instruction set.
                     let w = &panel[..PANEL.min(m - row).next_multiple_of(GROUP)];
-                    add_products(simd, w, width, tiles, &mut products[..tiles.len()]);
+                    add_products(simd, w, width, tiles, &mut products[..count]);
                 }
             }
             for (row, out) in out.chunks_mut(stride).enumerate().take(m) {
@@ -121,34 +109,6 @@ fn add_products(simd: Simd, w: &[[f32; BLOCK]], columns: usize, x: &[Tile], y: &
             Simd::Avx2 | Simd::AvxVnni => avx2(w, columns, x, y),
             Simd::Portable | Simd::Neon => unreachable!("they do not fuse"),
         }
-    }
-}
-
-impl Tile {
-    /// Rows `first` to `first + width` of columns from `column` on. Of other columns and rows it keeps what it had.
-    fn fill(&mut self, right: View<'_, f32>, first: usize, width: usize, column: usize) {
-        let n = TILE.min(right.shape()[1] - column);
-        if right.is_by_columns() {
-            let (by_columns, mut lane) = (right.transposed(), [0.0; BLOCK]);
-            for i in 0..n {
-                by_columns.copy_row(column + i, first, &mut lane[..width]);
-                self.0.iter_mut().zip(&lane[..width]).for_each(|(lanes, x)| lanes[i] = *x);
-            }
-        } else if n == TILE {
-            // A constant length: a call for each row takes longer than the copy.
-            (0..width).for_each(|k| right.copy_row(first + k, column, &mut self.0[k]));
-        } else {
-            (0..width).for_each(|k| right.copy_row(first + k, column, &mut self.0[k][..n]));
-        }
-    }
-
-    /// The block of columns from `column` on, of rows from `row` on.
-    fn new(x: &[f32], cols: usize, row: usize, column: usize) -> Self {
-        let mut tile = Self([[0.0; TILE]; BLOCK]);
-        for (lane, x) in x[row * cols..].chunks_exact(cols).take(TILE).enumerate() {
-            tile.0.iter_mut().zip(&x[column..]).for_each(|(lanes, x)| lanes[lane] = *x);
-        }
-        tile
     }
 }
 

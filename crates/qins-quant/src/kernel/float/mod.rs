@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 pub(super) mod many;
 #[cfg(target_arch = "x86_64")]
+pub(super) mod tiles;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use rayon::prelude::*;
