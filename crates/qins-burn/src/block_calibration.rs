@@ -5,6 +5,7 @@ use std::{collections::HashMap, error::Error as StdError, fmt, iter, slice, sync
 use burn::tensor::Device;
 use qins_model::{CalibrationTexts, LinearKind, LinearSpec, ModelConfig, linears};
 use qins_quant::{Calibration, Effort, EncodedTensor, Feedback, Hessian, HessianError, checkpoint::Checkpoint};
+use rayon::prelude::*;
 
 use crate::{
     Error, Projections,
@@ -207,7 +208,8 @@ impl Reading {
         self.inputs = None;
         self.step += 1;
         let mut streams: Vec<&mut Stream> = iter::once(&mut self.plain).chain(&mut self.encoded).collect();
-        streams.iter_mut().for_each(|stream| stream.advance(site));
+        // Side by side, so that one has work for all threads where the other has not.
+        streams.par_iter_mut().for_each(|stream| stream.advance(site));
         if site == Site::Down && self.step < self.head {
             let block = blocks.block(self.step / Site::ALL.len())?;
             streams.iter_mut().for_each(|stream| stream.enter(&block));
@@ -223,17 +225,24 @@ impl Reading {
             // Not at the head: an embedding that is tied to it may be asked for first.
             let encoded = self.encoded.as_ref().filter(|_| self.site().is_some());
             let [plain, encoded] = [Some(&self.plain), encoded].map(|stream| stream.map(texts));
-            let inputs = |texts: &[Texts]| {
-                let each = texts.iter().map(|texts| device::read(texts.midway.inputs.clone()));
-                Ok::<_, Error>(each.collect::<Result<Vec<_>, _>>()?.concat())
+            let read = |texts: &[Texts], inputs: &mut Vec<f32>| {
+                inputs.clear();
+                for texts in texts {
+                    inputs.extend(device::read(texts.midway.inputs.clone())?);
+                }
+                Ok::<_, Error>(())
             };
             let plain = plain.unwrap_or_default();
             let mut moments = Hessian::new(plain.first().map_or(0, |texts| texts.midway.inputs.dims()[1]));
+            let [mut of_plain, mut of_encoded] = [Vec::new(), Vec::new()];
             for (i, texts) in plain.chunks(SUMMED).enumerate() {
-                let x = inputs(texts)?;
+                read(texts, &mut of_plain)?;
                 match encoded {
-                    None => moments.add(&x)?,
-                    Some(encoded) => moments.add_pair(&x, &inputs(&encoded[i * SUMMED..][..texts.len()])?)?,
+                    None => moments.add(&of_plain)?,
+                    Some(encoded) => {
+                        read(&encoded[i * SUMMED..][..texts.len()], &mut of_encoded)?;
+                        moments.add_pair(&of_plain, &of_encoded)?;
+                    }
                 }
             }
             Ok::<_, Failure>(moments)

@@ -1,6 +1,7 @@
 //! One byte per weight, with the sign in bit 7 and the companded magnitude in bits 0–6, and a scale and a curvature per row.
 
 use half::f16;
+use multiversion::multiversion;
 use qins_codec::{Alpha, Code, Curvature};
 use rayon::prelude::*;
 
@@ -116,7 +117,8 @@ fn fit(mut t: Vec<f32>, importance: &[f32]) -> f32 {
     errors.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(fitted, |(k, _)| k)
 }
 
-/// Σ w·(t − t̂)², with t̂ decoded from the codes under this curvature.
+/// Σ w·(t − t̂)², with t̂ decoded from the codes under this curvature; the same on all instruction sets.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn squared_error(t: &[f32], w: &[f32], k: Curvature) -> f32 {
     const STEPS: f32 = Code::MAX_MAGNITUDE as f32;
     // Adding 2²³, whose ulp is 1, rounds to an integer.

@@ -57,7 +57,8 @@ fn add_on(simd: Simd, a: &impl Numbers, b: &impl Numbers, [n, cols]: [usize; 2],
 
 /// The columns of rows `first` to `first + n` of `x`, rounded.
 fn columns(simd: Simd, x: &impl Numbers, [first, n]: [usize; 2], cols: usize) -> Activations {
-    let mut columns = vec![0.0; n * cols];
+    // Written on all threads, the first time too: that is when the system finds memory for it.
+    let mut columns: Vec<f32> = rayon::iter::repeat_n(0.0, n * cols).collect();
     columns.par_chunks_mut(TILE * n).enumerate().for_each(|(t, columns)| {
         for i in 0..n {
             let row = (first + i) * cols + t * TILE;

@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::{
     Layout,
     fit::{Fit, Group},
+    sequential::Lanes,
     sweep::Encoded,
 };
 use crate::{
@@ -20,8 +21,9 @@ const DESCENTS: usize = 2;
 /// Searches each group's scale, curve and codes again, and then adjusts codes one by one, each time given all other columns.
 /// `moments` is the damped H, `blocks` what is within the groups.
 pub(super) fn refine(x: &[f32], fit: &Fit, moments: &Prepared, blocks: &[Block], rows: &mut Encoded) {
+    let mut search = Search { fit, lanes: Lanes::new() };
     pass(x, moments, blocks, rows, |block, weights, gradient, scale, group, errors| {
-        search(fit, block, weights, gradient, scale, group, errors);
+        search.group(block, weights, gradient, scale, group, errors);
     });
     for _ in 0..DESCENTS {
         pass(x, moments, blocks, rows, |block, weights, gradient, scale, group, errors| {
@@ -37,7 +39,7 @@ fn pass(
     moments: &Prepared,
     blocks: &[Block],
     rows: &mut Encoded,
-    adjust: impl Fn(&Block, &[f32; GROUP], [f32; GROUP], f32, &mut Group, &mut [f32; GROUP]),
+    mut adjust: impl FnMut(&Block, &[f32; GROUP], [f32; GROUP], f32, &mut Group, &mut [f32; GROUP]),
 ) {
     let groups = blocks.len();
     let cols = x.len() / rows.sums.len().max(1);
@@ -60,27 +62,35 @@ fn pass(
     }
 }
 
-/// The exact search again, towards the codes that would be best if they were any numbers: q + e·H·(H of the group)⁻¹.
-fn search(
-    fit: &Fit,
-    block: &Block,
-    weights: &[f32; GROUP],
-    gradient: [f32; GROUP],
-    scale: f32,
-    group: &mut Group,
-    errors: &mut [f32; GROUP],
-) {
-    let mut shift = [0.0; GROUP];
-    for (g, row) in gradient.iter().zip(&block.inverse) {
-        shift.iter_mut().zip(row).for_each(|(shift, inverse)| *shift += g * inverse);
-    }
-    let best: [f32; GROUP] = std::array::from_fn(|j| weights[j] - errors[j] + shift[j]);
-    let target = Target { weights: best, corrected: best, costs: block.costs, lower: &block.lower };
-    let found = target.fit(fit, scale);
-    if found.group.error < target.error_of(&shift) {
-        *group = found.group;
-        let grid = fit.grid(scale * f32::from(group.scale), usize::from(group.curve));
-        *errors = std::array::from_fn(|j| weights[j] - grid.value(f32::from(group.codes[j]) - grid.steps));
+/// The exact search again.
+struct Search<'a> {
+    fit: &'a Fit,
+    lanes: Box<Lanes>,
+}
+
+impl Search<'_> {
+    /// Towards the codes that would be best if they were any numbers: q + e·H·(H of the group)⁻¹.
+    fn group(
+        &mut self,
+        block: &Block,
+        weights: &[f32; GROUP],
+        gradient: [f32; GROUP],
+        scale: f32,
+        group: &mut Group,
+        errors: &mut [f32; GROUP],
+    ) {
+        let mut shift = [0.0; GROUP];
+        for (g, row) in gradient.iter().zip(&block.inverse) {
+            shift.iter_mut().zip(row).for_each(|(shift, inverse)| *shift += g * inverse);
+        }
+        let best: [f32; GROUP] = std::array::from_fn(|j| weights[j] - errors[j] + shift[j]);
+        let target = Target { weights: best, corrected: best, costs: block.costs, lower: &block.lower };
+        let found = target.fit(self.fit, scale, &mut self.lanes);
+        if found.group.error < target.error_of(&shift) {
+            *group = found.group;
+            let grid = self.fit.grid(scale * f32::from(group.scale), usize::from(group.curve));
+            *errors = std::array::from_fn(|j| weights[j] - grid.value(f32::from(group.codes[j]) - grid.steps));
+        }
     }
 }
 

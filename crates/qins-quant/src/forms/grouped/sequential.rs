@@ -24,10 +24,23 @@ pub(super) struct Fitted {
     pub(super) errors: [f32; GROUP],
 }
 
+/// The codes of all candidates of a batch, from −steps on, and w − q of their weights.
+pub(super) struct Lanes {
+    codes: [[f32; LANES]; GROUP],
+    errors: [[f32; LANES]; GROUP],
+}
+
+impl Lanes {
+    /// Room for those of any group.
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self { codes: [[0.0; LANES]; GROUP], errors: [[0.0; LANES]; GROUP] })
+    }
+}
+
 impl Target<'_> {
     /// Fits the group under the scale `d` of its super-block. The error is Σ D·(c − q)².
-    pub(super) fn fit(&self, fit: &Fit, d: f32) -> Fitted {
-        fit_group(fit, self, d)
+    pub(super) fn fit(&self, fit: &Fit, d: f32, lanes: &mut Lanes) -> Fitted {
+        fit_group(fit, self, d, lanes)
     }
 
     /// Σ D·(c − q)² of given errors w − q.
@@ -44,19 +57,52 @@ impl Target<'_> {
     }
 }
 
-fn fit_group(fit: &Fit, target: &Target<'_>, d: f32) -> Fitted {
-    let mut best = Candidate::NONE;
+fn fit_group(fit: &Fit, target: &Target<'_>, d: f32, lanes: &mut Lanes) -> Fitted {
+    let mut best = Best { candidate: Candidate::NONE, codes: [0; GROUP], errors: [0.0; GROUP] };
     let mut batch = Batch::new();
     fit.coarse(peak(&target.corrected), d, |scale, curve| {
         batch.push(scale, curve);
         if batch.count == LANES {
-            best = batch.best(fit, target, d, best);
+            best.improve(&mut batch, fit, target, d, lanes);
         }
     });
-    best = batch.best(fit, target, d, best);
-    fit.near(best, |scale, curve| batch.push(scale, curve));
-    best = batch.best(fit, target, d, best);
-    codes(fit.grid(d * best.scale, best.curve), target, best)
+    best.improve(&mut batch, fit, target, d, lanes);
+    fit.near(best.candidate, |scale, curve| batch.push(scale, curve));
+    best.improve(&mut batch, fit, target, d, lanes);
+    let Best { candidate: Candidate { error, scale, curve }, codes, errors } = best;
+    if error == f32::INFINITY {
+        return zeros(fit, target);
+    }
+    Fitted { group: Group { scale: scale as i8, curve: curve as u8, codes, error }, errors }
+}
+
+/// The best candidate so far, with its codes and w − q of its weights.
+struct Best {
+    candidate: Candidate,
+    codes: [u8; GROUP],
+    errors: [f32; GROUP],
+}
+
+impl Best {
+    /// Takes the first of the best candidates of a batch if it is better; empties the batch.
+    fn improve(&mut self, batch: &mut Batch, fit: &Fit, target: &Target<'_>, d: f32, lanes: &mut Lanes) {
+        if batch.count == 0 {
+            return;
+        }
+        let mut winner = None;
+        let errors = errors_of(fit, batch, target, d, lanes);
+        for (lane, error) in errors.into_iter().enumerate().take(batch.count) {
+            if error < self.candidate.error {
+                self.candidate = Candidate { error, scale: batch.scales[lane], curve: batch.curves[lane] };
+                winner = Some(lane);
+            }
+        }
+        if let Some(lane) = winner {
+            self.codes = std::array::from_fn(|j| (lanes.codes[j][lane] + fit.steps) as u8);
+            self.errors = std::array::from_fn(|j| lanes.errors[j][lane]);
+        }
+        batch.count = 0;
+    }
 }
 
 /// Candidates to try.
@@ -75,29 +121,17 @@ impl Batch {
         (self.scales[self.count], self.curves[self.count]) = (scale, curve);
         self.count += 1;
     }
-
-    /// The best of `best` and of these, the first of equal ones; empties the batch.
-    fn best(&mut self, fit: &Fit, target: &Target<'_>, d: f32, mut best: Candidate) -> Candidate {
-        if self.count == 0 {
-            return best;
-        }
-        let errors = errors_of(fit, self, target, d);
-        for (lane, error) in errors.into_iter().enumerate().take(self.count) {
-            best = best.or(Candidate { error, scale: self.scales[lane], curve: self.curves[lane] });
-        }
-        self.count = 0;
-        best
-    }
 }
 
 /// The error of each candidate. The result is the same on all instruction sets, as that of the fit without feedback is.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn errors_of(fit: &Fit, batch: &Batch, target: &Target<'_>, d: f32) -> [f32; LANES] {
+fn errors_of(fit: &Fit, batch: &Batch, target: &Target<'_>, d: f32, lanes: &mut Lanes) -> [f32; LANES] {
     // The width and the number of lanes are constants in each loop.
     with_bits!(fit.width, BITS => match batch.count {
-        ..=16 => errors_in_lanes::<BITS, 16>(fit, batch, target, d),
-        17..=32 => errors_in_lanes::<BITS, 32>(fit, batch, target, d),
-        _ => errors_in_lanes::<BITS, LANES>(fit, batch, target, d),
+        ..=16 => errors_in_lanes::<BITS, 16>(fit, batch, target, d, lanes),
+        17..=32 => errors_in_lanes::<BITS, 32>(fit, batch, target, d, lanes),
+        33..=48 => errors_in_lanes::<BITS, 48>(fit, batch, target, d, lanes),
+        _ => errors_in_lanes::<BITS, LANES>(fit, batch, target, d, lanes),
     })
 }
 
@@ -107,6 +141,7 @@ fn errors_in_lanes<const BITS: usize, const N: usize>(
     batch: &Batch,
     target: &Target<'_>,
     d: f32,
+    lanes: &mut Lanes,
 ) -> [f32; LANES] {
     let width = Width::of::<BITS>();
     let (mut scale, mut inverse, mut curve) = ([0.0; N], [0.0; N], [Curvature::LINEAR; N]);
@@ -114,7 +149,8 @@ fn errors_in_lanes<const BITS: usize, const N: usize>(
         let grid = fit.grid(d * batch.scales[lane], batch.curves[lane]);
         (scale[lane], inverse[lane], curve[lane]) = (grid.scale, grid.inverse, grid.curve);
     }
-    let (mut errors, mut terms) = ([[0.0; N]; GROUP], [[0.0; N]; GROUP]);
+    let Lanes { codes, errors } = lanes;
+    let mut terms = [[0.0; N]; GROUP];
     for j in 0..GROUP {
         // Summed up here, and not into the sums of later columns as each error is found: that loop is compiled to gathers.
         let mut c = [target.corrected[j]; N];
@@ -126,7 +162,9 @@ fn errors_in_lanes<const BITS: usize, const N: usize>(
         let (weight, cost) = (target.weights[j], target.costs[j]);
         for lane in 0..N {
             let grid = Grid { width, steps: fit.steps, curve: curve[lane], scale: scale[lane], inverse: inverse[lane] };
-            let value = grid.value(grid.code(c[lane]));
+            let code = grid.code(c[lane]);
+            let value = grid.value(code);
+            codes[j][lane] = code;
             errors[j][lane] = weight - value;
             let rest = c[lane] - value;
             terms[j][lane] = cost * rest * rest;
@@ -145,22 +183,9 @@ fn errors_in_lanes<const BITS: usize, const N: usize>(
     all
 }
 
-/// The codes of a scale and a curve, by the same operations as those of a lane.
-#[inline(always)]
-fn codes(grid: Grid, target: &Target<'_>, best: Candidate) -> Fitted {
-    let mut corrected = target.corrected;
-    let (mut codes, mut errors, mut terms) = ([0; GROUP], [0.0; GROUP], [0.0; GROUP]);
-    for j in 0..GROUP {
-        let code = grid.code(corrected[j]);
-        let value = grid.value(code);
-        codes[j] = (code + grid.steps) as u8;
-        errors[j] = target.weights[j] - value;
-        let rest = corrected[j] - value;
-        terms[j] = target.costs[j] * rest * rest;
-        for (c, lower) in corrected[j + 1..].iter_mut().zip(&target.lower[j][j + 1..]) {
-            *c += errors[j] * lower;
-        }
-    }
-    let (scale, curve) = (best.scale as i8, best.curve as u8);
-    Fitted { group: Group { scale, curve, codes, error: sum(|j| terms[j]) }, errors }
+/// A group without a scale: all of its weights become zeros.
+fn zeros(fit: &Fit, target: &Target<'_>) -> Fitted {
+    let errors = target.weights;
+    let group = Group { scale: 0, curve: 0, codes: [fit.steps as u8; GROUP], error: target.error_of(&errors) };
+    Fitted { group, errors }
 }

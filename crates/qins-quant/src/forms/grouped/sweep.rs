@@ -5,7 +5,7 @@ use super::{
     encode::super_scale,
     fit::{Fit, Group},
     refine,
-    sequential::Fitted,
+    sequential::{Fitted, Lanes},
 };
 use crate::{
     Effort, EncodeError, Feedback,
@@ -44,7 +44,7 @@ pub(super) fn encode(
         errors: Vec::new(),
         sums: vec![0.0; rows],
     };
-    let mut rounding = InGroups { first_row, fit, scales, groups, out };
+    let mut rounding = InGroups { first_row, fit, scales, groups, out, lanes: Lanes::new() };
     let errors = sweep(x, feedback, &mut rounding)?;
     let mut out = Encoded { errors, ..rounding.out };
     match (effort, feedback.refinement()) {
@@ -62,6 +62,7 @@ struct InGroups<'a> {
     scales: usize,
     groups: usize,
     out: Encoded,
+    lanes: Box<Lanes>,
 }
 
 impl Rounding for InGroups<'_> {
@@ -71,7 +72,8 @@ impl Rounding for InGroups<'_> {
     }
 
     fn group(&mut self, row: usize, first: usize, target: &Target<'_>) -> [f32; GROUP] {
-        let Fitted { group, errors } = target.fit(self.fit, self.out.scales[row * self.scales + first / BLOCK]);
+        let scale = self.out.scales[row * self.scales + first / BLOCK];
+        let Fitted { group, errors } = target.fit(self.fit, scale, &mut self.lanes);
         self.out.sums[row] += f64::from(group.error);
         self.out.groups[row * self.groups + first / GROUP] = group;
         errors
