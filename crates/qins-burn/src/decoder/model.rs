@@ -115,8 +115,14 @@ impl Decoder {
         Pass {
             sequences: sequences.iter_mut().map(sequence).collect(),
             precision: self.precision,
-            side_by_side: on_cpu(&device) && !device.is_autodiff(),
+            side_by_side: self.side_by_side(),
         }
+    }
+
+    /// Whether computations that do not depend on each other run at the same time: on a CPU, where nothing is recorded for gradients.
+    pub(crate) fn side_by_side(&self) -> bool {
+        let device = self.device();
+        on_cpu(&device) && !device.is_autodiff()
     }
 
     /// Of the first block, with this input: the first site.

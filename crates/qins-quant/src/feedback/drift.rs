@@ -14,16 +14,16 @@ const SHARE: f32 = 0.5;
 /// Columns that are solved for together.
 const BLOCK: usize = Prepared::ROWS;
 
-/// Rows that are corrected together: what a product arranges of C and of the factor, it arranges once for all of them.
+/// Rows that are corrected together. All of C and of the factor is read for them.
 pub(crate) const ROWS: usize = 2 * FEEDBACK_ROWS;
 
-/// What errors before a linear, which its weights make up for, are.
+/// C and what solving takes, beside L and D.
 #[derive(Clone, PartialEq)]
 pub(super) struct Drift {
     /// C, `[cols, cols]`, in units of the largest cost.
     c: Prepared,
-    /// Lᵀ, where H + λI = L·D·Lᵀ.
-    upper: Prepared,
+    /// Lᵀ without its unit diagonal, where H + λI = L·D·Lᵀ.
+    transposed: Prepared,
     /// The inverse of each block on the diagonal of L, row-major.
     inverses: Vec<Vec<f32>>,
 }
@@ -37,7 +37,7 @@ impl Drift {
         });
         let starts: Vec<usize> = (0..cols).step_by(BLOCK).collect();
         let inverse = |start: usize| inverse(lower, start, cols.min(start + BLOCK));
-        Self { c, upper: lower.transposed(), inverses: starts.into_par_iter().map(inverse).collect() }
+        Self { c, transposed: lower.transposed(), inverses: starts.into_par_iter().map(inverse).collect() }
     }
 
     /// W′ for rows W, with L and D, which is `costs`.
@@ -53,7 +53,7 @@ impl Drift {
             for (b, inverse) in self.inverses.iter().enumerate().rev() {
                 let (start, end) = (b * BLOCK, cols.min((b + 1) * BLOCK));
                 let inverse = View::new(inverse, [end - start; 2], [end - start, 1]);
-                step(&mut y, cols, [start, end], [end, cols], &self.upper, inverse.transposed());
+                step(&mut y, cols, [start, end], [end, cols], &self.transposed, inverse.transposed());
             }
             for y in y.chunks_exact_mut(cols) {
                 y.iter_mut().zip(costs).for_each(|(y, cost)| *y /= cost);

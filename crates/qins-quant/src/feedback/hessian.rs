@@ -116,7 +116,7 @@ impl Hessian {
         self.add_numbers(inputs.len(), |i| inputs[i])
     }
 
-    /// Adds so many numbers of inputs.
+    /// Adds `found` numbers, `[n, cols]` row-major, each given by its index.
     fn add_numbers(&mut self, found: usize, inputs: impl Fn(usize) -> f32 + Sync) -> Result<(), HessianError> {
         let cols = self.cols;
         if cols == 0 || !found.is_multiple_of(cols) {

@@ -11,7 +11,7 @@ const GROUP: usize = Layout::GROUP;
 /// Columns that are begun together.
 pub(crate) const BLOCK: usize = Layout::SUPER * GROUP;
 
-// They start where a prepared factor can be multiplied by its rows and columns.
+// The parts of the factor that are multiplied by start where they may.
 const _: () = assert!(BLOCK.is_multiple_of(Prepared::ROWS) && GROUP.is_multiple_of(Prepared::COLUMNS));
 
 /// Rows that are encoded together. The same rows are together however a matrix is split for reading, since their products may depend

@@ -9,10 +9,12 @@ use super::float::{
 };
 use super::{Accumulate, Simd, View, gemm::product_on};
 
-/// A matrix by which others are multiplied from the left; also by its rows from a multiple of [`ROWS`](Self::ROWS) on, and by its columns
-/// from a multiple of [`COLUMNS`](Self::COLUMNS) on. The products have the bits of those of a [`View`], when these are large.
+/// The right matrix of products, also by parts of it: rows from a multiple of [`ROWS`](Self::ROWS) on, columns from a multiple of
+/// [`COLUMNS`](Self::COLUMNS) on. A product has the bits of that of a [`View`], unless it is so small that another routine computes the latter.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Prepared {
+    /// Arranged for this instruction set.
+    simd: Simd,
     shape: [usize; 2],
     numbers: Numbers,
 }
@@ -33,32 +35,32 @@ impl Prepared {
     /// What the first column of a product's columns is a multiple of.
     pub(crate) const COLUMNS: usize = 16;
 
-    /// A matrix `[rows, cols]`; `copy` gives the numbers of a row from a column on, as many as it has room for.
+    /// A matrix `[rows, cols]`; `copy` writes the numbers of a row from a column on over zeros, as many as there are.
     pub(crate) fn new(shape: [usize; 2], copy: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
         Self::on(Simd::get(), shape, copy)
     }
 
-    fn on(_simd: Simd, shape: [usize; 2], copy: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
+    fn on(simd: Simd, shape: [usize; 2], copy: impl Fn(usize, usize, &mut [f32]) + Sync) -> Self {
         let [rows, cols] = shape;
         #[cfg(target_arch = "x86_64")]
-        if _simd.fuses_floats() {
+        if simd.fuses_floats() {
             let per_block = cols.div_ceil(TILE);
             let tile = |i: usize| {
                 let (row, column) = (i / per_block * BLOCK, i % per_block * TILE);
                 Tile::of([row, rows.min(row + BLOCK)], [column, TILE.min(cols - column)], &copy)
             };
             let tiles = (0..rows.div_ceil(BLOCK) * per_block).into_par_iter().map(tile).collect();
-            return Self { shape, numbers: Numbers::Tiles(tiles) };
+            return Self { simd, shape, numbers: Numbers::Tiles(tiles) };
         }
         let mut numbers = vec![0.0; rows * cols];
         numbers.par_chunks_mut(cols.max(1)).enumerate().for_each(|(row, numbers)| copy(row, 0, numbers));
-        Self { shape, numbers: Numbers::Rows(numbers) }
+        Self { simd, shape, numbers: Numbers::Rows(numbers) }
     }
 
     /// The matrix with rows and columns exchanged.
     pub(crate) fn transposed(&self) -> Self {
         let [rows, cols] = self.shape;
-        Self::new([cols, rows], |column, first, out| {
+        Self::on(self.simd, [cols, rows], |column, first, out| {
             out.iter_mut().zip(first..).for_each(|(out, row)| *out = self.at(row, column));
         })
     }
@@ -99,11 +101,10 @@ impl Prepared {
         let starts = rows[0].is_multiple_of(Self::ROWS) && columns[0].is_multiple_of(Self::COLUMNS);
         let fits = rows[0] <= rows[1] && rows[1] <= self.shape[0] && columns[0] <= columns[1];
         assert!(starts && fits && columns[1] <= self.shape[1], "a part of {:?}: {rows:?}, {columns:?}", self.shape);
-        let simd = Simd::get();
         match &self.numbers {
             Numbers::Rows(numbers) => {
                 let right = View::new(numbers, self.shape, [self.shape[1], 1]).part(rows, columns);
-                product_on(simd, out, stride, left, right, accumulate);
+                product_on(self.simd, out, stride, left, right, accumulate);
             }
             #[cfg(target_arch = "x86_64")]
             Numbers::Tiles(tiles) => {
@@ -112,7 +113,7 @@ impl Prepared {
                 let mut part = Part { tiles: &tiles[first.min(tiles.len())..], per_block };
                 let [k, n] = [rows[1] - rows[0], columns[1] - columns[0]];
                 super::gemm::prepare(out, stride, left, [k, n], accumulate);
-                many::add_product(simd, out, stride, left, n, &mut part);
+                many::add_product(self.simd, out, stride, left, n, &mut part);
             }
         }
     }
@@ -135,7 +136,6 @@ impl Columns for Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::product;
 
     fn numbers(n: usize, seed: usize) -> Vec<f32> {
         (0..n).map(|i| (((i + seed) * 7919 + i * i % 97) % 1013) as f32 / 506.5 - 1.0).collect()
@@ -148,7 +148,8 @@ mod tests {
         let view = View::new(&all, shape, [cols, 1]);
         let copy =
             |row: usize, first: usize, out: &mut [f32]| out.copy_from_slice(&all[row * cols + first..][..out.len()]);
-        for prepared in [Prepared::new(shape, copy), Prepared::on(Simd::Portable, shape, copy)] {
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+            let prepared = Prepared::on(simd, shape, copy);
             let mut row = vec![0.0; 40];
             prepared.copy_row(300, 9, &mut row);
             assert_eq!(row, all[300 * cols + 9..][..40]);
@@ -164,7 +165,7 @@ mod tests {
                 for accumulate in [Accumulate::No, Accumulate::Yes] {
                     let before = numbers(m * (n + 3), 3);
                     let [mut expected, mut found, mut other] = [(); 3].map(|()| before.clone());
-                    product(&mut expected, n + 3, left, view.part(part, columns), accumulate);
+                    product_on(simd, &mut expected, n + 3, left, view.part(part, columns), accumulate);
                     prepared.product(&mut found, n + 3, left, part, columns, accumulate);
                     assert_eq!(found, expected);
                     // Control: other columns.

@@ -14,7 +14,6 @@ use super::{
     codes::Codes,
     kv::Form,
 };
-use crate::device::floats;
 
 /// Keys before their rotation, and values, of all KV heads of a layer, in blocks of codes.
 #[derive(Clone, Debug)]
@@ -190,7 +189,7 @@ impl CodedHeads {
         let read = read.execute();
         let [keys, values] =
             [&read[0], &read[1]].map(|words| -> Vec<f32> { words.iter::<u32>().map(f32::from_bits).collect() });
-        let squares = floats(&read[2]);
+        let squares: Vec<f32> = read[2].try_to_vec_as().expect("floating-point numbers");
         let (queries, pairs) = (self.queries as f32, turns.map_or(0, |turns| turns.pairs));
         let blocks = keys.par_chunks(BLOCK * dim).zip(values.par_chunks(BLOCK * dim)).zip(squares.par_chunks(dim));
         let words: Vec<u32> = self

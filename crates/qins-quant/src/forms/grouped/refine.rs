@@ -62,14 +62,14 @@ fn pass(
     }
 }
 
-/// The exact search again.
+/// The search for a group's scale, curve and codes once those of all other groups are known.
 struct Search<'a> {
     fit: &'a Fit,
     lanes: Box<Lanes>,
 }
 
 impl Search<'_> {
-    /// Towards the codes that would be best if they were any numbers: q + e·H·(H of the group)⁻¹.
+    /// Searches the codes nearest to those that would be best if they were any numbers, q + e·H·(H of the group)⁻¹; takes them if they are better.
     fn group(
         &mut self,
         block: &Block,

@@ -31,7 +31,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Room for those of any group.
+    /// Zeros, which each batch overwrites.
     pub(super) fn new() -> Box<Self> {
         Box::new(Self { codes: [[0.0; LANES]; GROUP], errors: [[0.0; LANES]; GROUP] })
     }

@@ -71,6 +71,9 @@ pub(in crate::kernel) fn add_product(
     right: &mut impl Columns,
 ) {
     let [m, k] = left.shape();
+    if m == 0 {
+        return;
+    }
     let blocks = || (0..k).step_by(BLOCK).map(|first| (first, BLOCK.min(k - first)));
     let per_block = m.div_ceil(PANEL);
     PANELS.with_borrow_mut(|panels| {
@@ -150,7 +153,7 @@ fn tiles_avx512<const TILES: usize>(w: &[[f32; BLOCK]], columns: usize, x: &[Til
         for k in 0..columns.min(BLOCK) {
             let mut lanes = [_mm512_setzero_ps(); TILES];
             for t in 0..TILES {
-                // SAFETY: a column of a tile is sixteen numbers.
+                // SAFETY: a row of a tile is sixteen numbers, and a tile is aligned.
                 lanes[t] = unsafe { _mm512_load_ps(x[t].0[k].as_ptr()) };
             }
             for r in 0..ROWS {
@@ -179,7 +182,7 @@ fn avx2(w: &[[f32; BLOCK]], columns: usize, x: &[Tile], y: &mut [Products]) {
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             for k in 0..columns.min(BLOCK) {
                 let x = x.0[k].as_ptr();
-                // SAFETY: a column of a tile is sixteen numbers.
+                // SAFETY: a row of a tile is sixteen numbers, and a tile is aligned.
                 let x = unsafe { [_mm256_load_ps(x), _mm256_load_ps(x.add(8))] };
                 for r in 0..ROWS {
                     let w = _mm256_set1_ps(w[r][k]);

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 
 use super::many::TILES;
-use crate::kernel::View;
+use crate::kernel::{Prepared, View};
 
 /// Rows whose products are one chain. So many of a panel of the left matrix and of two tiles fit the first level of cache.
-pub(in crate::kernel) const BLOCK: usize = 256;
+pub(in crate::kernel) const BLOCK: usize = Prepared::ROWS;
 
 /// Columns of a tile.
-pub(in crate::kernel) const TILE: usize = 16;
+pub(in crate::kernel) const TILE: usize = Prepared::COLUMNS;
 
-/// A block of rows of sixteen columns; zeros for rows and columns that there are not.
+/// A block of rows of sixteen columns. What it has for rows and columns that there are not is not read, or not used.
 #[derive(Clone, PartialEq)]
 #[repr(C, align(64))]
 pub(in crate::kernel) struct Tile(pub(super) [[f32; TILE]; BLOCK]);
