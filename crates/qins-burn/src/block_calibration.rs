@@ -35,7 +35,7 @@ const FIRST_SHARE: f64 = 0.2;
 ///
 /// Once it is told of a linear's [encoded weights](Calibration::encoded), the texts are also read with the linears that are encoded so far,
 /// and each linear makes up for their errors: see [`Hessian::add_pair`]. That takes the hidden states and inputs once more, one more matrix of
-/// the channels in `f64` and two in `f32`, and, while moments are summed, half a gigabyte for 2,048 tokens of 8192 channels.
+/// the channels in `f64` and two in `f32`, and, while moments are summed, some 0.3 GB for 2,048 tokens of 8192 channels.
 ///
 /// ```no_run
 /// use qins_burn::{Backend, BlockCalibration, Checkpoint, Effort, Files, Scheme, Targets};

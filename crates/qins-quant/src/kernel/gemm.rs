@@ -200,10 +200,10 @@ pub(super) fn matmul(simd: Simd, out: &mut [f32], left: &[f32], right: &[f32], [
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    pub(in crate::kernel) fn numbers(n: usize, seed: usize) -> Vec<f32> {
         (0..n).map(|i| (((i + seed) * 7919 + i * i % 97) % 1013) as f32 / 506.5 - 1.0).collect()
     }
 

@@ -136,10 +136,7 @@ impl Columns for Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, seed: usize) -> Vec<f32> {
-        (0..n).map(|i| (((i + seed) * 7919 + i * i % 97) % 1013) as f32 / 506.5 - 1.0).collect()
-    }
+    use crate::kernel::gemm::tests::numbers;
 
     #[test]
     fn products_by_parts_have_the_bits_of_those_by_views() {
