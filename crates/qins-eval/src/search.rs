@@ -21,7 +21,7 @@ use crate::{
     Error, EvalInputs, EvalSet, Progress, Split,
     baseline::Baseline,
     comparison::Comparison,
-    estimate::Estimate,
+    estimate::{self, Estimate},
     eval_set::Passage,
     model::{EvalLoader, EvalModel},
     preset::Plan,
@@ -73,7 +73,7 @@ impl Search<'_> {
     }
 
     /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least divergence predicted after
-    /// the prompts is measured to change less on the texts. Fits must be kept in all schemes.
+    /// the prompts changes less on the texts, by the whole of a paired 95 % interval. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
@@ -105,19 +105,26 @@ impl Search<'_> {
             }
             let comparison = self.comparison(&eval_set, &baseline);
             let stage = Stage::begin(self.progress, "mixtures", all.len());
-            let mut measured = Vec::new();
+            let mut measured: Vec<(Mixture, Divergences)> = Vec::new();
             for mixture in all {
-                let kl = candidates.measure(&mixture, &comparison, model)?.kl();
+                let found = candidates.measure(&mixture, &comparison, model)?;
                 stage.step()?;
-                let (bits, counts) = (mixture.bits, mixture.counts());
-                self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {}", shown(kl)));
-                measured.push((kl.value, mixture));
+                let less = measured.first().map(|(_, first)| found.kl_less(first));
+                self.note(&mixture, found.kl(), less);
+                measured.push((mixture, found));
             }
             drop(stage);
-            let best = measured.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-            let best = best.map(|(_, mixture)| reported(candidates.matrices(), mixture));
-            best.ok_or_else(|| Error::Settings("expected a mixture to measure, found none".to_owned()))
+            // The first is the simplest.
+            let best = estimate::least_known(measured.iter().map(|(_, found)| found.kl_less(&measured[0].1)));
+            Ok(reported(candidates.matrices(), measured.swap_remove(best).0))
         })
+    }
+
+    /// Notes what a mixture changes, and how much less that is than what the first one does.
+    fn note(&self, mixture: &Mixture, kl: Estimate, less: Option<Estimate>) {
+        let (bits, counts) = (mixture.bits, mixture.counts());
+        let less = less.map_or(String::new(), |less| format!(", beside the first {}", shown(less)));
+        self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {}{less}", shown(kl)));
     }
 
     /// Measures each part by itself, and goes on with the errors of all choices replaced by their costs, given how far the measurements are trusted.

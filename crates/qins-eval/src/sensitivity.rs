@@ -117,8 +117,19 @@ impl Divergences {
         self.mean(|found| found.kl)
     }
 
-    fn mean(&self, of: impl Fn(&Divergence) -> f64) -> Estimate {
-        let passages: Vec<Vec<f64>> = self.0.iter().map(|passage| passage.iter().map(&of).collect()).collect();
-        estimate::mean_by_prompt(&passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
+    /// The mean KL divergence less that of another model on the same passages.
+    pub(crate) fn kl_less(&self, other: &Self) -> Estimate {
+        let less = |(one, other): (&Vec<Divergence>, &Vec<Divergence>)| {
+            one.iter().zip(other).map(|(one, other)| one.kl - other.kl).collect()
+        };
+        mean(&self.0.iter().zip(&other.0).map(less).collect::<Vec<_>>())
     }
+
+    fn mean(&self, of: impl Fn(&Divergence) -> f64) -> Estimate {
+        mean(&self.0.iter().map(|passage| passage.iter().map(&of).collect()).collect::<Vec<_>>())
+    }
+}
+
+fn mean(passages: &[Vec<f64>]) -> Estimate {
+    estimate::mean_by_prompt(passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
 }

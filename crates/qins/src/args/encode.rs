@@ -25,7 +25,7 @@ pub(crate) struct EncodeArgs {
     /// bits with `sqnr=40` dB; by model output, the fewest bits with a mean KL divergence of at most `kl=1e-3` nats, or a top-1
     /// agreement of at least `match=99.9%`, measured on calibration prompts; `validate` confirms it on other prompts. With a
     /// calibration it is chosen by errors of outputs, and `bits` by divergence too, of fits with error feedback; what is written makes up
-    /// for errors before a linear besides. `bits` is then one scheme for all, unless a mixture is measured to change less. Fits that
+    /// for errors before a linear besides. `bits` is then one scheme for all, unless a mixture is known to change less. Fits that
     /// are measured take 4.5 bytes per weight of temporary space. Linears with an override are left out
     #[arg(long, value_name = "GOAL", conflicts_with_all = ["scheme", "alpha"])]
     pub(crate) target: Option<Target>,
