@@ -72,13 +72,6 @@ pub fn share(hits: u64, n: u64) -> Option<Estimate> {
     (n > 0).then_some(Estimate { value: hits as f64 / n as f64, low: low?, high: high? })
 }
 
-/// The place of the least of these, of which each is a difference to the first: of those that are known to be below it, by their whole
-/// intervals, or else the first.
-pub(crate) fn least_known(differences: impl Iterator<Item = Estimate>) -> usize {
-    let known = differences.enumerate().filter(|(_, difference)| difference.high < 0.0);
-    known.min_by(|a, b| a.1.value.total_cmp(&b.1.value)).map_or(0, |(place, _)| place)
-}
-
 /// The `q` quantile of `values` by nearest rank, `q` from 0 to 1. `None` when `values` is empty; NaN when one of them is NaN.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
     if values.iter().any(|v| v.is_nan()) {
@@ -130,17 +123,6 @@ mod tests {
         assert_eq!(e.value, 51.0);
         assert!((e.low - 41.0).abs() <= 2.0 && (e.high - 61.0).abs() <= 2.0, "{e:?}");
         assert_eq!(median(&[]), None);
-    }
-
-    #[test]
-    fn the_first_is_least_unless_another_is_known_to_be() {
-        let least = |all: &[[f64; 3]]| least_known(all.iter().map(|&[low, value, high]| Estimate { value, low, high }));
-        let first = [0.0; 3];
-        assert_eq!(least(&[first]), 0);
-        // The second seems to be less, but may be more.
-        assert_eq!(least(&[first, [-5.0, -2.0, 0.1]]), 0);
-        assert_eq!(least(&[first, [-5.0, -2.0, 0.1], [-1.5, -1.0, -0.5], [-0.3, -0.2, -0.1]]), 2);
-        assert_eq!(least(&[first, [f64::NAN; 3]]), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 mod candidates;
 mod costs;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 pub use candidates::Candidates;
 use costs::{between, distribute, errors, names, reported, uniform, with_costs};
@@ -21,7 +21,7 @@ use crate::{
     Error, EvalInputs, EvalSet, Progress, Split,
     baseline::Baseline,
     comparison::Comparison,
-    estimate::{self, Estimate},
+    estimate::Estimate,
     eval_set::Passage,
     model::{EvalLoader, EvalModel},
     preset::Plan,
@@ -41,8 +41,9 @@ const LESS_TRUST: f64 = 0.5;
 const READ: usize = 16;
 const PREDICTED: usize = 192;
 
-/// Texts that a choice is confirmed on, at most: their logits lie in a temporary file.
-const PASSAGES: usize = 32;
+/// Texts that a choice is confirmed on: with fewer the interval of a difference says little, and with more the temporary file of their logits
+/// is large.
+const PASSAGES: RangeInclusive<usize> = 8..=32;
 
 /// A search for the best mixture of schemes.
 pub struct Search<'a> {
@@ -54,6 +55,7 @@ pub struct Search<'a> {
     /// the calibration split is used.
     pub own_prompts: Option<(&'a str, &'a str)>,
     /// Texts that the fits were not calibrated on, to confirm a choice for so many bits, which is made by what the model writes after the prompts.
+    /// Of fewer than 8 none is used, and the choice is confirmed on the prompts.
     pub texts: &'a [Vec<u32>],
     /// Receives progress and notes.
     pub progress: &'a dyn Progress,
@@ -73,7 +75,8 @@ impl Search<'_> {
     }
 
     /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least divergence predicted after
-    /// the prompts changes less on the texts, by the whole of a paired 95 % interval. Fits must be kept in all schemes.
+    /// the prompts is known to change less on the texts: in the mean, and in their divergences' ratios by
+    /// the whole of a 95 % interval. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.
@@ -95,36 +98,45 @@ impl Search<'_> {
                 return Ok(reported(candidates.matrices(), mixture.clone()));
             }
             // A linear that is chosen for its low cost was probably measured too low: the choice is checked on other texts.
-            let passages: Vec<Passage> = self.texts.iter().filter_map(|ids| passage(ids)).take(PASSAGES).collect();
-            if !passages.is_empty() {
+            let passages: Vec<Passage> =
+                self.texts.iter().filter_map(|ids| passage(ids)).take(*PASSAGES.end()).collect();
+            if passages.len() >= *PASSAGES.start() {
                 eval_set.prompts.clear();
                 eval_set.windows = passages;
                 // Its file goes before there is another.
                 drop(baseline);
                 baseline = Baseline::make(&*model, &eval_set, BTreeMap::new(), None, self.progress)?;
             }
+            let passages = match eval_set.windows.len() {
+                0 => "the prompts by which they were chosen".to_owned(),
+                n => format!("{n} texts that the fits have not seen"),
+            };
+            self.progress.note(&format!("mixtures are compared on {passages}"));
             let comparison = self.comparison(&eval_set, &baseline);
             let stage = Stage::begin(self.progress, "mixtures", all.len());
             let mut measured: Vec<(Mixture, Divergences)> = Vec::new();
             for mixture in all {
                 let found = candidates.measure(&mixture, &comparison, model)?;
                 stage.step()?;
-                let less = measured.first().map(|(_, first)| found.kl_less(first));
-                self.note(&mixture, found.kl(), less);
+                self.note(&mixture, &found, measured.first().map(|(_, first)| first));
                 measured.push((mixture, found));
             }
             drop(stage);
             // The first is the simplest.
-            let best = estimate::least_known(measured.iter().map(|(_, found)| found.kl_less(&measured[0].1)));
-            Ok(reported(candidates.matrices(), measured.swap_remove(best).0))
+            let less = |(_, found): &&(Mixture, Divergences)| found.is_less_than(&measured[0].1);
+            let least = measured.iter().filter(less).min_by(|a, b| a.1.kl().value.total_cmp(&b.1.kl().value));
+            Ok(reported(candidates.matrices(), least.unwrap_or(&measured[0]).0.clone()))
         })
     }
 
-    /// Notes what a mixture changes, and how much less that is than what the first one does.
-    fn note(&self, mixture: &Mixture, kl: Estimate, less: Option<Estimate>) {
-        let (bits, counts) = (mixture.bits, mixture.counts());
-        let less = less.map_or(String::new(), |less| format!(", beside the first {}", shown(less)));
-        self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {}{less}", shown(kl)));
+    /// Notes what a mixture changes, and how much that is beside what the first one does.
+    fn note(&self, mixture: &Mixture, found: &Divergences, first: Option<&Divergences>) {
+        let (bits, counts, kl) = (mixture.bits, mixture.counts(), shown(found.kl()));
+        let ratio = first.and_then(|first| found.ln_kl_ratio(first)).map_or(String::new(), |ratio| {
+            let [low, value, high] = [ratio.low, ratio.value, ratio.high].map(f64::exp);
+            format!(", by text {value:.3} [{low:.3}, {high:.3}] times that of the first")
+        });
+        self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {kl}{ratio}"));
     }
 
     /// Measures each part by itself, and goes on with the errors of all choices replaced by their costs, given how far the measurements are trusted.

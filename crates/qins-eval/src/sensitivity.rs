@@ -117,19 +117,53 @@ impl Divergences {
         self.mean(|found| found.kl)
     }
 
-    /// The mean KL divergence less that of another model on the same passages.
-    pub(crate) fn kl_less(&self, other: &Self) -> Estimate {
-        let less = |(one, other): (&Vec<Divergence>, &Vec<Divergence>)| {
-            one.iter().zip(other).map(|(one, other)| one.kl - other.kl).collect()
-        };
-        mean(&self.0.iter().zip(&other.0).map(less).collect::<Vec<_>>())
+    /// The mean over passages of the logarithm of the ratio of their KL divergences to those of another model: none counts for more than
+    /// another, as those that have most of a mean divergence do. Passages where either is zero or no number are left out. `None` for fewer than
+    /// five, of which an interval says nothing.
+    pub(crate) fn ln_kl_ratio(&self, other: &Self) -> Option<Estimate> {
+        let sum = |passage: &[Divergence]| passage.iter().map(|found| found.kl).sum::<f64>();
+        let ratio = |(one, other): (&Vec<Divergence>, &Vec<Divergence>)| (sum(one) / sum(other)).ln();
+        let ratios = self.0.iter().zip(&other.0).map(ratio).filter(|ratio| ratio.is_finite());
+        let ratios: Vec<Vec<f64>> = ratios.map(|ratio| vec![ratio]).collect();
+        estimate::mean_by_prompt(&ratios).filter(|_| ratios.len() >= 5)
+    }
+
+    /// Whether it is known to change less than another model: by the whole interval of the ratio, and in the mean too.
+    pub(crate) fn is_less_than(&self, other: &Self) -> bool {
+        self.ln_kl_ratio(other).is_some_and(|ratio| ratio.high < 0.0) && self.kl().value < other.kl().value
     }
 
     fn mean(&self, of: impl Fn(&Divergence) -> f64) -> Estimate {
-        mean(&self.0.iter().map(|passage| passage.iter().map(&of).collect()).collect::<Vec<_>>())
+        let passages: Vec<Vec<f64>> = self.0.iter().map(|passage| passage.iter().map(&of).collect()).collect();
+        estimate::mean_by_prompt(&passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
     }
 }
 
-fn mean(passages: &[Vec<f64>]) -> Estimate {
-    estimate::mean_by_prompt(passages).unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Passages of two positions with these mean divergences.
+    fn divergences(means: &[f64]) -> Divergences {
+        let position = |kl| Divergence { top1_agrees: true, kl };
+        Divergences(means.iter().map(|mean| vec![position(0.5 * mean), position(1.5 * mean)]).collect())
+    }
+
+    #[test]
+    fn less_is_known_by_most_passages_and_the_mean() {
+        let first = divergences(&[1.0, 2.0, 1.0, 4.0, 1.0, 50.0]);
+        let is_less = |means: &[f64]| divergences(means).is_less_than(&first);
+        assert!(is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 45.0]));
+        let ratio = divergences(&[0.5, 1.0, 0.5, 2.0, 0.5, 25.0]).ln_kl_ratio(&first).unwrap();
+        assert!([ratio.low, ratio.value, ratio.high].iter().all(|ln| (ln - 0.5_f64.ln()).abs() < 1e-12), "{ratio:?}");
+        // Less in the mean, by one passage alone; and less in most passages, but not in the mean.
+        assert!(!is_less(&[1.1, 2.1, 0.9, 4.1, 1.1, 10.0]) && !is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 55.0]));
+        assert!(!is_less(&[1.0, 2.0, 1.0, 4.0, 1.0, 50.0]));
+        for nan in [f64::NAN, -f64::NAN] {
+            assert!(!is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, nan]));
+        }
+        // Of four passages nothing is known.
+        assert!(!divergences(&[0.5; 4]).is_less_than(&divergences(&[1.0; 4])));
+        assert!(divergences(&[0.5; 5]).is_less_than(&divergences(&[1.0; 5])));
+    }
 }

@@ -150,13 +150,8 @@ fn choose(
     print(&found, policy)?;
     if policy.calibration.is_some() {
         let by_output = if is_measured { ", and what they change on calibration prompts" } else { "" };
-        let confirmed = if held_out.is_empty() {
-            ""
-        } else {
-            ", and confirmed on texts of the calibration that they have not seen"
-        };
         note(&format!(
-            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s{by_output}{confirmed}",
+            "the mixture is chosen by {} fits with error feedback, made in {seconds:.0} s{by_output}",
             fits.count()
         ));
     }

@@ -10,10 +10,7 @@ use qins_quant::{
     mixture::{Fits, Linear, Mixture, SCHEMES},
 };
 
-use super::{
-    PROMPTS,
-    toy::{Fault, Loader, random_source},
-};
+use super::toy::{Fault, Loader, random_source};
 
 /// What a search finds among the linears of the blocks.
 fn search(
@@ -30,7 +27,8 @@ fn search(
     };
     let all: Vec<Linear> = specs.iter().map(linear).collect();
     let fits = Fits::of(&source.checkpoint, &all, &|_| true, None, &|| {})?;
-    let (loader, own_prompts) = (Loader::new(Fault::None), Some(("toy prompts", PROMPTS)));
+    let prompts: String = (0..16).map(|id| format!("{{\"id\":\"{id}\",\"input_ids\":[{id},2]}}\n")).collect();
+    let (loader, own_prompts) = (Loader::new(Fault::None), Some(("toy prompts", &prompts[..])));
     let search = Search { source, loader: &loader, own_prompts, texts: &[], progress: &() };
     run(search, Candidates { specs: &specs, fixed: &[], fits: &fits })
 }
@@ -110,24 +108,29 @@ fn one_scheme_for_all_is_taken_unless_a_mixture_changes_less() {
         let found = search(&random_source(seed), |search, candidates| {
             Search { progress: &recorder, ..search }.within(bits, candidates)
         });
-        let schemes = found.unwrap().schemes;
-        // "9.750 bits (3 × q4, 11 × q5): mean KL divergence 1.9e-3 [1.8e-3, 2.0e-3], beside the first -2.1e-4 [-3.0e-4, -1.0e-4]" of
-        // each that is measured, one scheme for all first.
+        let found = found.unwrap();
+        let (counts, schemes) = (found.counts(), found.schemes);
+        // "9.750 bits (3 × q4, 11 × q5): mean KL divergence 1.9e-3 [1.8e-3, 2.0e-3], by text 0.912 [0.850, 0.990] times that of the first"
+        // of each that is measured, one scheme for all first.
         let notes = recorder.notes.into_inner().unwrap();
-        let mut less = Vec::new();
-        for (_, beside) in notes.iter().filter_map(|note| note.split_once(", beside the first ")) {
-            let numbers: Vec<f64> =
-                beside.split(['[', ',', ']', ' ']).filter(|s| !s.is_empty()).map(|s| s.parse().unwrap()).collect();
-            let [value, low, high] = numbers[..] else { panic!("{notes:?}") };
-            assert!(low <= value && value <= high, "{notes:?}");
-            less.push((value, high));
-        }
+        let measured: Vec<(&str, Vec<f64>)> = notes
+            .iter()
+            .filter_map(|note| note.split_once(": mean KL divergence "))
+            .map(|(mixture, found)| {
+                let words = found.split(['[', ',', ']', ' ']);
+                (mixture, words.filter_map(|word| word.parse().ok()).collect())
+            })
+            .collect();
         // One by itself is not measured.
-        if less.is_empty() {
-            continue;
-        }
+        let Some(((_, first), others)) = measured.split_first() else { continue };
+        assert!(others.iter().all(|(_, of)| of.len() == 6 && of[4] <= of[3] && of[3] <= of[5]), "{notes:?}");
+        let known = others.iter().filter(|(_, of)| of[5] < 1.0 && of[0] < first[0]);
+        let least = known.min_by(|a, b| a.1[0].total_cmp(&b.1[0]));
         let is_one = schemes.iter().all(|scheme| *scheme == schemes[0]);
-        assert_eq!(is_one, less.iter().all(|(_, high)| *high >= 0.0), "{notes:?}");
+        assert_eq!(is_one, least.is_none(), "{notes:?}");
+        if let Some((mixture, _)) = least {
+            assert!(mixture.contains(&counts), "{counts}: {notes:?}");
+        }
         taken.push(is_one);
     }
     assert!(taken.contains(&true) && taken.contains(&false), "{taken:?}");
@@ -141,11 +144,17 @@ fn a_choice_is_confirmed_on_texts() {
             Search { texts, progress: &recorder, ..search }.within(9.5, candidates)
         });
         assert!(found.is_ok(), "{found:?}");
-        recorder.passages.into_inner().unwrap()
+        let passages = recorder.passages.into_inner().unwrap();
+        let notes = recorder.notes.into_inner().unwrap();
+        let says_texts = notes.iter().any(|note| note.ends_with("8 texts that the fits have not seen"));
+        assert_eq!(says_texts, passages.len() > 1, "{notes:?}");
+        passages
     };
     let [of_prompts] = passages(&[])[..] else { panic!("one baseline") };
     assert!(of_prompts > 0);
-    assert_eq!(passages(&[vec![1; 40], vec![2; 17]]), [of_prompts, 2]);
-    // Of so few tokens none is left to predict.
-    assert_eq!(passages(&[vec![1; 16], Vec::new()]), [of_prompts]);
+    let texts = [vec![vec![1; 40]; 7], vec![vec![2; 17]]].concat();
+    assert_eq!(passages(&texts), [of_prompts, 8]);
+    // Too few; and of so few tokens none is left to predict.
+    assert_eq!(passages(&texts[..7]), [of_prompts]);
+    assert_eq!(passages(&[&texts[..7], &[vec![1; 16], Vec::new()]].concat()), [of_prompts]);
 }
