@@ -10,11 +10,11 @@
 mod candidates;
 mod costs;
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::collections::BTreeMap;
 
 pub use candidates::Candidates;
 use costs::{between, distribute, errors, names, reported, uniform, with_costs};
-use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
+use qins_model::{CalibrationTexts, ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
 use qins_quant::mixture::{self, Goal, Matrix, Mixture, PROBE};
 
 use crate::{
@@ -41,9 +41,8 @@ const LESS_TRUST: f64 = 0.5;
 const READ: usize = 16;
 const PREDICTED: usize = 192;
 
-/// Texts that a choice is confirmed on: with fewer the interval of a difference says little, and with more the temporary file of their logits
-/// is large.
-const PASSAGES: RangeInclusive<usize> = 8..=32;
+/// Texts that a choice is confirmed on, at most: their logits lie in a temporary file.
+const PASSAGES: usize = 32;
 
 /// A search for the best mixture of schemes.
 pub struct Search<'a> {
@@ -55,7 +54,7 @@ pub struct Search<'a> {
     /// the calibration split is used.
     pub own_prompts: Option<(&'a str, &'a str)>,
     /// Texts that the fits were not calibrated on, to confirm a choice for so many bits, which is made by what the model writes after the prompts.
-    /// Of fewer than 8 none is used, and the choice is confirmed on the prompts.
+    /// Of fewer than [`CalibrationTexts::HELD_OUT`] none is used, and the choice is confirmed on the prompts.
     pub texts: &'a [Vec<u32>],
     /// Receives progress and notes.
     pub progress: &'a dyn Progress,
@@ -98,9 +97,8 @@ impl Search<'_> {
                 return Ok(reported(candidates.matrices(), mixture.clone()));
             }
             // A linear that is chosen for its low cost was probably measured too low: the choice is checked on other texts.
-            let passages: Vec<Passage> =
-                self.texts.iter().filter_map(|ids| passage(ids)).take(*PASSAGES.end()).collect();
-            if passages.len() >= *PASSAGES.start() {
+            let passages: Vec<Passage> = self.texts.iter().filter_map(|ids| passage(ids)).take(PASSAGES).collect();
+            if passages.len() >= CalibrationTexts::HELD_OUT {
                 eval_set.prompts.clear();
                 eval_set.windows = passages;
                 // Its file goes before there is another.
@@ -122,7 +120,7 @@ impl Search<'_> {
                 measured.push((mixture, found));
             }
             drop(stage);
-            // The first is the simplest.
+            // The first is one scheme for all, where one has so few bits.
             let less = |(_, found): &&(Mixture, Divergences)| found.is_less_than(&measured[0].1);
             let least = measured.iter().filter(less).min_by(|a, b| a.1.kl().value.total_cmp(&b.1.kl().value));
             Ok(reported(candidates.matrices(), least.unwrap_or(&measured[0]).0.clone()))
@@ -134,7 +132,7 @@ impl Search<'_> {
         let (bits, counts, kl) = (mixture.bits, mixture.counts(), shown(found.kl()));
         let ratio = first.and_then(|first| found.ln_kl_ratio(first)).map_or(String::new(), |ratio| {
             let [low, value, high] = [ratio.low, ratio.value, ratio.high].map(f64::exp);
-            format!(", by text {value:.3} [{low:.3}, {high:.3}] times that of the first")
+            format!(", by passage {value:.3} [{low:.3}, {high:.3}] times that of the first")
         });
         self.progress.note(&format!("{bits:.3} bits ({counts}): mean KL divergence {kl}{ratio}"));
     }

@@ -33,13 +33,20 @@ pub struct CalibrationTexts {
 }
 
 impl CalibrationTexts {
+    /// The fewest texts that are held out: of fewer, the interval of a mean over texts says little.
+    pub const HELD_OUT: usize = 8;
+
     /// The number of tokens in all texts.
     pub fn tokens(&self) -> usize {
         self.texts.iter().map(Vec::len).sum()
     }
 
-    /// Three of each four texts, and every fourth: to calibrate on, and to measure on what no fit has seen.
+    /// Three of each four texts, and every fourth: to calibrate on, and to measure on what no fit has seen. All and none, where these would
+    /// be fewer than [`HELD_OUT`](Self::HELD_OUT).
     pub fn hold_out(&self) -> (Self, Vec<Vec<u32>>) {
+        if self.texts.len() < 4 * Self::HELD_OUT {
+            return (self.clone(), Vec::new());
+        }
         let (mut texts, mut held_out) = (Vec::new(), Vec::new());
         for (i, text) in self.texts.iter().enumerate() {
             if i % 4 == 3 { &mut held_out } else { &mut texts }.push(text.clone());
@@ -172,13 +179,13 @@ mod tests {
 
     #[test]
     fn held_out_texts_are_every_fourth_and_no_others() {
-        let all = CalibrationTexts { texts: (0..10).map(|i| vec![i; 3]).collect(), firsts: vec![7] };
+        let all = CalibrationTexts { texts: (0..34).map(|i| vec![i; 3]).collect(), firsts: vec![7] };
         let (rest, held_out) = all.hold_out();
-        assert_eq!(held_out, [[3; 3], [7; 3]]);
-        assert_eq!(rest.texts.len() + held_out.len(), 10);
+        assert_eq!(held_out, [3, 7, 11, 15, 19, 23, 27, 31].map(|i| vec![i; 3]));
+        assert_eq!(rest.texts.len() + held_out.len(), 34);
         assert!(rest.texts.iter().all(|text| all.texts.contains(text) && !held_out.contains(text)));
         assert_eq!(rest.firsts, all.firsts);
-        let few = CalibrationTexts { texts: vec![vec![1]; 3], firsts: Vec::new() };
+        let few = CalibrationTexts { texts: vec![vec![1]; 31], firsts: Vec::new() };
         assert_eq!(few.hold_out(), (few, Vec::new()));
     }
 }
