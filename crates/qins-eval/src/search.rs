@@ -74,8 +74,8 @@ impl Search<'_> {
     }
 
     /// Chooses a scheme for each linear, in at most so many bits per weight: one scheme for all, unless a mixture with the least divergence predicted after
-    /// the prompts is known to change less on the texts: in the mean, and in their divergences' ratios by
-    /// the whole of a 95 % interval. Fits must be kept in all schemes.
+    /// the prompts is known to change less on the texts: its mean divergence is lower, and the 95 % interval of the
+    /// geometric mean of their ratios lies below 1. Fits must be kept in all schemes.
     ///
     /// # Errors
     /// [`Error::Settings`] when no mixture has so few bits; [`Error::Model`] when the model cannot be loaded or fails.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qins_model::{LinearKind, LinearSpec, Override, Policy, Targets, linears};
+use qins_model::{CalibrationTexts, LinearKind, LinearSpec, Override, Policy, Targets, linears};
 use qins_quant::Recipe;
 
 use crate::{
@@ -119,13 +119,13 @@ impl Divergences {
 
     /// The mean over passages of the logarithm of the ratio of their KL divergences to those of another model: none counts for more than
     /// another, as those that have most of a mean divergence do. Passages where either is zero or no number are left out. `None` for fewer than
-    /// five, of which an interval says nothing.
+    /// [`CalibrationTexts::HELD_OUT`].
     pub(crate) fn ln_kl_ratio(&self, other: &Self) -> Option<Estimate> {
         let sum = |passage: &[Divergence]| passage.iter().map(|found| found.kl).sum::<f64>();
         let ratio = |(one, other): (&Vec<Divergence>, &Vec<Divergence>)| (sum(one) / sum(other)).ln();
         let ratios = self.0.iter().zip(&other.0).map(ratio).filter(|ratio| ratio.is_finite());
         let ratios: Vec<Vec<f64>> = ratios.map(|ratio| vec![ratio]).collect();
-        estimate::mean_by_prompt(&ratios).filter(|_| ratios.len() >= 5)
+        estimate::mean_by_prompt(&ratios).filter(|_| ratios.len() >= CalibrationTexts::HELD_OUT)
     }
 
     /// Whether it is known to change less than another model: by the whole interval of the ratio, and in the mean too.
@@ -151,19 +151,22 @@ mod tests {
 
     #[test]
     fn less_is_known_by_most_passages_and_the_mean() {
-        let first = divergences(&[1.0, 2.0, 1.0, 4.0, 1.0, 50.0]);
+        let first = divergences(&[1.0, 2.0, 1.0, 4.0, 1.0, 3.0, 2.0, 50.0]);
         let is_less = |means: &[f64]| divergences(means).is_less_than(&first);
-        assert!(is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 45.0]));
-        let ratio = divergences(&[0.5, 1.0, 0.5, 2.0, 0.5, 25.0]).ln_kl_ratio(&first).unwrap();
+        assert!(is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 2.4, 1.7, 45.0]));
+        let ratio = divergences(&[0.5, 1.0, 0.5, 2.0, 0.5, 1.5, 1.0, 25.0]).ln_kl_ratio(&first).unwrap();
         assert!([ratio.low, ratio.value, ratio.high].iter().all(|ln| (ln - 0.5_f64.ln()).abs() < 1e-12), "{ratio:?}");
         // Less in the mean, by one passage alone; and less in most passages, but not in the mean.
-        assert!(!is_less(&[1.1, 2.1, 0.9, 4.1, 1.1, 10.0]) && !is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 55.0]));
-        assert!(!is_less(&[1.0, 2.0, 1.0, 4.0, 1.0, 50.0]));
-        for nan in [f64::NAN, -f64::NAN] {
-            assert!(!is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, nan]));
+        assert!(!is_less(&[1.1, 2.1, 0.9, 4.1, 1.1, 3.1, 2.1, 10.0]));
+        assert!(!is_less(&[0.8, 1.7, 0.9, 3.0, 0.7, 2.4, 1.7, 55.0]));
+        assert!(!is_less(&[1.0, 2.0, 1.0, 4.0, 1.0, 3.0, 2.0, 50.0]));
+        // Beside eight passages that change less, one whose divergence is no number.
+        for (nan, less) in [(f64::NAN, false), (-f64::NAN, false), (0.5, true)] {
+            let (one, other) = ([vec![0.5; 8], vec![nan]].concat(), [1.0; 9]);
+            assert_eq!(divergences(&one).is_less_than(&divergences(&other)), less, "{nan}");
         }
-        // Of four passages nothing is known.
-        assert!(!divergences(&[0.5; 4]).is_less_than(&divergences(&[1.0; 4])));
-        assert!(divergences(&[0.5; 5]).is_less_than(&divergences(&[1.0; 5])));
+        // Of seven passages nothing is known.
+        assert!(!divergences(&[0.5; 7]).is_less_than(&divergences(&[1.0; 7])));
+        assert!(divergences(&[0.5; 8]).is_less_than(&divergences(&[1.0; 8])));
     }
 }
