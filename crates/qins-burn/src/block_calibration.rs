@@ -9,7 +9,7 @@ use qins_quant::{Calibration, Effort, EncodedTensor, Feedback, Hessian, HessianE
 use crate::{
     Error, Projections,
     blocks::{Blocks, ONLY},
-    decoder::{Decoder, Midway, Site},
+    decoder::{Decoder, Midway, Site, both},
     device,
     generate::expect_readable,
 };
@@ -206,21 +206,21 @@ impl Reading {
         let Some(site) = self.site() else { return Ok(()) };
         self.inputs = None;
         self.step += 1;
-        let mut streams: Vec<&mut Stream> = iter::once(&mut self.plain).chain(&mut self.encoded).collect();
-        match &mut streams[..] {
-            // So that one has work for all threads where the other has not.
-            [plain, encoded] if plain.block[0].side_by_side() => {
-                rayon::join(|| plain.advance(site), || encoded.advance(site));
-            }
-            _ => streams.iter_mut().for_each(|stream| stream.advance(site)),
-        }
+        let (side_by_side, plain, encoded) = (self.side_by_side(), &mut self.plain, self.encoded.as_mut());
+        // So that one has work for all threads where the other has not.
+        both(side_by_side, || plain.advance(site), || encoded.map(|encoded| encoded.advance(site)));
+        let streams = iter::once(&mut self.plain).chain(&mut self.encoded);
         if site == Site::Down && self.step < self.head {
             let block = blocks.block(self.step / Site::ALL.len())?;
-            streams.iter_mut().for_each(|stream| stream.enter(&block));
+            streams.for_each(|stream| stream.enter(&block));
         } else if site == Site::Down {
-            streams.iter_mut().for_each(|stream| stream.leave(blocks.outer()));
+            streams.for_each(|stream| stream.leave(blocks.outer()));
         }
         Ok(())
+    }
+
+    fn side_by_side(&self) -> bool {
+        self.plain.block[0].side_by_side()
     }
 
     /// The moments of the inputs.
@@ -229,23 +229,18 @@ impl Reading {
             // Not at the head: an embedding that is tied to it may be asked for first.
             let encoded = self.encoded.as_ref().filter(|_| self.site().is_some());
             let [plain, encoded] = [Some(&self.plain), encoded].map(|stream| stream.map(texts));
-            let read = |texts: &[Texts], inputs: &mut Vec<f32>| {
-                inputs.clear();
-                for texts in texts {
-                    inputs.extend(device::read(texts.midway.inputs.clone())?);
-                }
-                Ok::<_, Error>(())
+            let read = |texts: &[Texts]| {
+                let parts = texts.iter().map(|texts| device::read(texts.midway.inputs.clone()));
+                Ok::<_, Error>(parts.collect::<Result<Vec<Vec<f32>>, _>>()?.concat())
             };
             let plain = plain.unwrap_or_default();
             let mut moments = Hessian::new(plain.first().map_or(0, |texts| texts.midway.inputs.dims()[1]));
-            let [mut of_plain, mut of_encoded] = [Vec::new(), Vec::new()];
             for (i, texts) in plain.chunks(SUMMED).enumerate() {
-                read(texts, &mut of_plain)?;
-                match encoded {
-                    None => moments.add(&of_plain)?,
+                match encoded.map(|encoded| &encoded[i * SUMMED..][..texts.len()]) {
+                    None => moments.add(&read(texts)?)?,
                     Some(encoded) => {
-                        read(&encoded[i * SUMMED..][..texts.len()], &mut of_encoded)?;
-                        moments.add_pair(&of_plain, &of_encoded)?;
+                        let (plain, encoded) = both(self.side_by_side(), || read(texts), || read(encoded));
+                        moments.add_pair(&plain?, &encoded?)?;
                     }
                 }
             }

@@ -110,7 +110,8 @@ impl<'a> Conversion<'a> {
             Unused::Other(_) => None,
         });
         let parts = self.policy.parts(&self.config);
-        let left_out = convert_without(checkpoint, out, &parts, &copies.collect(), self.calibration, &*self.progress)?;
+        let (copies, goal) = (copies.collect(), self.policy.goal.as_deref());
+        let left_out = convert_without(checkpoint, out, &parts, &copies, goal, self.calibration, &*self.progress)?;
         let written = Checkpoint::open(Files::Directory(out.to_owned()))?;
         let (bytes_before, bytes_after) = (checkpoint.tensor_bytes(), written.tensor_bytes());
         Ok(Converted { bytes_before, bytes_after, unused, left_out })

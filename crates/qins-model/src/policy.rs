@@ -20,6 +20,8 @@ pub struct Policy {
     pub importance: Importance,
     /// Texts on which whoever encodes by this policy calibrates error feedback; without them each weight is rounded by itself.
     pub calibration: Option<Arc<CalibrationTexts>>,
+    /// What the schemes in the overrides were chosen for, if they were, such as `kl=0.05`.
+    pub goal: Option<String>,
 }
 
 /// Token ids to calibrate error feedback on.
@@ -70,7 +72,8 @@ pub struct Override {
 impl Policy {
     /// Encodes `targets` with `recipe`, without overrides.
     pub fn new(targets: Targets, recipe: impl Into<Recipe>) -> Self {
-        Self { targets, recipe: recipe.into(), overrides: Vec::new(), importance: Importance::new(), calibration: None }
+        let (overrides, importance) = (Vec::new(), Importance::new());
+        Self { targets, recipe: recipe.into(), overrides, importance, calibration: None, goal: None }
     }
 
     /// Whether any linear may be encoded with error feedback, if there is a calibration.

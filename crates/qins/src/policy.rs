@@ -60,6 +60,7 @@ pub(crate) fn policy(
         let found = choose(target, &specs, &policy, &config, source, engine)?;
         let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
+        policy.goal = Some(target.to_string());
     }
     Ok(policy)
 }

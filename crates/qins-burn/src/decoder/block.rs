@@ -27,6 +27,15 @@ pub(super) struct Sequence {
     pub(super) masks: Vec<Mask>,
 }
 
+/// Two computations, at the same time if they may run `side_by_side`.
+pub(crate) fn both<A: Send, B: Send>(
+    side_by_side: bool,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if side_by_side { rayon::join(one, other) } else { (one(), other()) }
+}
+
 impl Pass {
     /// Two computations that do not depend on each other. On a CPU each leaves threads without work at its end.
     pub(super) fn both<A: Send, B: Send>(
@@ -34,7 +43,7 @@ impl Pass {
         one: impl FnOnce() -> A + Send,
         other: impl FnOnce() -> B + Send,
     ) -> (A, B) {
-        if self.side_by_side { rayon::join(one, other) } else { (one(), other()) }
+        both(self.side_by_side, one, other)
     }
 
     /// `f` of each sequence, its cache and its rows of each tensor; the results one after the other.

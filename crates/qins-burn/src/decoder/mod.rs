@@ -9,7 +9,7 @@ mod precision;
 mod rope;
 
 pub(crate) use attention::rotated;
-pub(crate) use block::{Midway, Site};
+pub(crate) use block::{Midway, Site, both};
 pub(crate) use rope::Rotation;
 
 pub use attention::Attention;

@@ -42,6 +42,7 @@ impl EncodedTensor {
             fused: Default::default(),
             copies: Default::default(),
             output_sqnr_db: Default::default(),
+            goal: None,
         };
         let mut matrix = MatrixWriter::new(MODULE, &self.format(), self.shape()[0], coded);
         let [tensors, streams] = matrix.specs();

@@ -52,7 +52,7 @@ pub fn convert(
     parts: &Parts<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<Vec<LeftOut>, Error> {
-    convert_without(source, out, parts, &BTreeMap::new(), None, progress)
+    convert_without(source, out, parts, &BTreeMap::new(), None, None, progress)
 }
 
 /// As [`convert`], without some tensors that have the weights of others: `copies` has the name of each, and of the one it equals.
@@ -65,6 +65,7 @@ pub fn convert_without(
     out: &Path,
     parts: &Parts<'_>,
     copies: &BTreeMap<String, String>,
+    goal: Option<&str>,
     mut calibration: Option<&mut dyn Calibration>,
     progress: &dyn Fn(u64),
 ) -> Result<Vec<LeftOut>, Error> {
@@ -123,7 +124,7 @@ pub fn convert_without(
     write_index(&directory, source, &written.weight_map, written.bytes)?;
     let mut config = source.config().clone();
     if let Value::Object(config) = &mut config {
-        config.insert("quantization_config".to_owned(), json!(written.quantization(copies)));
+        config.insert("quantization_config".to_owned(), json!(written.quantization(copies, goal)));
     }
     directory.write("config.json", pretty(&config).as_bytes())?;
     directory.commit()?;
@@ -186,7 +187,7 @@ impl Written {
         }
     }
 
-    fn quantization(mut self, copies: &BTreeMap<String, String>) -> QuantizationConfig {
+    fn quantization(mut self, copies: &BTreeMap<String, String>, goal: Option<&str>) -> QuantizationConfig {
         self.groups.sort_by(|a, b| {
             let key = |g: &Group| (g.scheme, g.source_dtype, g.coding.is_some(), g.alpha.map(f32::to_bits));
             key(a).cmp(&key(b))
@@ -199,6 +200,7 @@ impl Written {
             fused: self.fused,
             copies: copies.clone(),
             output_sqnr_db: self.output_sqnr_db,
+            goal: goal.map(str::to_owned),
         }
     }
 }

@@ -189,7 +189,7 @@ fn copy_of_another_tensor_is_dropped_and_known_to_verify() {
     edit_shard(&shard, &[], &[("head.weight", "embed.weight")]);
     let copies = BTreeMap::from([("head.weight".to_owned(), "embed.weight".to_owned())]);
     let source = open(&home.path("plain")).unwrap();
-    convert_without(&source, &home.path("out"), &parts, &copies, None, &|_| {}).unwrap();
+    convert_without(&source, &home.path("out"), &parts, &copies, None, None, &|_| {}).unwrap();
     let out = open(&home.path("out")).unwrap();
     assert!(!out.contains("head.weight") && out.contains("embed.weight"));
     let faults = |source| verify(&out, Some(source), &|_| {}).unwrap().faults;
@@ -214,7 +214,8 @@ fn copy_of_another_tensor_is_dropped_and_known_to_verify() {
     let [fault] = &faults(&source)[..] else { panic!() };
     assert!(fault.to_string().contains("`head.weight`: expected the weights of `embed.weight`"), "{fault}");
     assert!(fault.to_string().contains("at element 2"), "{fault}");
-    let error = convert_without(&source, &home.path("no"), &parts, &copies, None, &|_| {}).unwrap_err().to_string();
+    let error =
+        convert_without(&source, &home.path("no"), &parts, &copies, None, None, &|_| {}).unwrap_err().to_string();
     assert_eq!(error, fault.to_string());
     assert!(!home.path("no").exists());
 }

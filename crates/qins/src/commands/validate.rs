@@ -24,6 +24,7 @@ use crate::{
     model,
     output::{Outputs, is_stdout},
     policy::{ByDefault, Engine, policy},
+    progress::note,
     stages::Bars,
 };
 
@@ -259,13 +260,20 @@ impl Validate {
         let source = model::open(&self.model)?;
         outputs.expect_apart(&source)?;
         let reader = TextReader::open(source.checkpoint.files())?;
+        let others = self.others(&source, &outputs)?;
         let is_calibrated = self.encode.calibrate.is_some() || self.encode.effort.is_some();
-        let (split, goal) = match self.encode.target {
+        let (mut split, goal) = match self.encode.target {
             Some(Target::Output(goal)) => (Split::Confirmation, Some(goal)),
             // Calibrated, it is chosen on prompts too.
             Some(Target::Weights(_)) if is_calibrated => (Split::Confirmation, None),
             Some(Target::Weights(_)) | None => (Split::All, None),
         };
+        for other in others.iter().filter(|_| self.eval.prompts.is_none()) {
+            if let Some(goal) = other.checkpoint.quantization().and_then(|config| config.goal.as_deref()) {
+                split = Split::Confirmation;
+                note(&format!("{} was chosen for {goal} by every other prompt: these are left out", other.name));
+            }
+        }
         let (eval_set, thresholds) = self.eval.eval_set(&self.model, &source, &reader, split)?;
         let thresholds = match goal {
             None => thresholds,
@@ -274,7 +282,7 @@ impl Validate {
         };
         let device = self.device.device()?;
         // Before the baseline's work, so that invalid variants are reported first.
-        let variants = self.variants(recipes, thresholds, &source, &outputs, &Engine::on(&device))?;
+        let variants = self.variants(recipes, others, thresholds, &source, &Engine::on(&device))?;
         let evaluation = Evaluation {
             source: &source,
             loader: &Loader(device),
@@ -310,13 +318,25 @@ impl Validate {
         requested.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
     }
 
+    /// The candidates, of the model's shape.
+    fn others(&self, source: &ModelSource, outputs: &Outputs) -> Result<Vec<ModelSource>, Box<dyn Error>> {
+        let mut others = Vec::new();
+        for OtherCheckpoint { dir, .. } in &self.candidates {
+            let other = model::open_named(dir)?;
+            outputs.expect_apart(&other)?;
+            expect_same_shape(source, &other)?;
+            others.push(other);
+        }
+        Ok(others)
+    }
+
     /// The variants to compare: those that were requested, and the encoded controls.
     fn variants(
         &self,
         recipes: Vec<Recipe>,
+        others: Vec<ModelSource>,
         thresholds: Thresholds,
         source: &ModelSource,
-        outputs: &Outputs,
         engine: &Engine<'_>,
     ) -> Result<Vec<Variant>, Box<dyn Error>> {
         let mut variants = Vec::new();
@@ -325,10 +345,7 @@ impl Validate {
             let weights = Weights::Encoded(policy(&self.encode, recipe, source, engine, ByDefault::Uncalibrated)?);
             variants.push(Variant::new(Role::Judged, settings, weights, thresholds));
         }
-        for OtherCheckpoint { dir, bits } in &self.candidates {
-            let other = model::open_named(dir)?;
-            outputs.expect_apart(&other)?;
-            expect_same_shape(source, &other)?;
+        for (OtherCheckpoint { dir, bits }, other) in self.candidates.iter().zip(others) {
             let is_encoded = other.checkpoint.quantization().is_some();
             if let Some(bits) = bits.filter(|_| is_encoded) {
                 let name = dir.display();

@@ -20,12 +20,7 @@ fn mixture_passes_its_threshold_on_held_out_prompts() {
     // No uniform scheme below q5's 5.41 bits reaches it.
     let bits = mixture["bits_per_weight"].as_f64().unwrap();
     assert!((4.4..5.4).contains(&bits), "{bits}");
-    // Every other of its own prompts.
-    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
-    let ids: Vec<String> =
-        prompts.lines().skip(1).step_by(2).map(|line| line.split('"').nth(3).unwrap().to_owned()).collect();
-    let texts = report["baseline"]["texts"].as_array().unwrap();
-    assert_eq!(texts.iter().map(|text| text["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    expect_held_out_prompts(&report);
     // And what is predicted at the end of contexts.
     let contexts = mixture["figures"]["contexts"].as_array().unwrap();
     let read: Vec<_> = contexts.iter().map(|c| (c["tokens"].clone(), c["positions"].clone())).collect();
@@ -34,13 +29,18 @@ fn mixture_passes_its_threshold_on_held_out_prompts() {
     assert!(run.out.contains("\nteacher-forced at the end of long contexts\n"), "{}", run.out);
 }
 
+/// That a report is on every other of the embedded model's prompts.
+fn expect_held_out_prompts(report: &Value) {
+    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
+    let ids: Vec<&str> = prompts.lines().skip(1).step_by(2).map(|line| line.split('"').nth(3).unwrap()).collect();
+    let texts = report["baseline"]["texts"].as_array().unwrap();
+    assert_eq!(texts.iter().map(|text| text["id"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+}
+
 /// The default of `convert`: chosen by the fits with error feedback that are written.
 #[test]
 fn calibrated_mixture_says_more_than_its_bits_in_one_scheme_or_in_other_places() {
     let home = Home::new("e_tied/f32");
-    // The prompts that it is not chosen on.
-    let prompts = fs::read_to_string(crate::common::repository("crates/qins/assets/atlas/prompts.jsonl")).unwrap();
-    home.write("prompts.jsonl", prompts.lines().skip(1).step_by(2).map(|line| format!("{line}\n")).collect::<String>());
     home.qins("convert --targets all --scheme q4 --out q4").done();
     let run = home.qins("convert --targets all --target bits=4.42 --out mixture");
     assert!(run.err.contains("mixture: ") && run.err.contains(" dB of outputs)"), "{}", run.err);
@@ -57,10 +57,12 @@ fn calibrated_mixture_says_more_than_its_bits_in_one_scheme_or_in_other_places()
         }
     }
     home.qins(&format!("convert --targets all --scheme q4{overrides} --out opposite")).done();
-    home.qins(
-        "validate --prompts prompts.jsonl --max-new-tokens 32 --candidate q4 --candidate mixture --candidate opposite",
-    );
+    let run = home.qins("validate --max-new-tokens 32 --candidate q4 --candidate mixture --candidate opposite");
     let report = json_file(&home.path("report.json"));
+    // Judged on the prompts that it was not chosen by.
+    expect_held_out_prompts(&report);
+    assert!(run.err.contains("mixture was chosen for bits=4.42 by every other prompt"), "{}", run.err);
+    assert_eq!(run.err.matches(" was chosen for ").count(), 1, "{}", run.err);
     let found: Vec<[f64; 2]> = (report["candidates"].as_array().unwrap().iter())
         .filter(|candidate| candidate["scheme"] == "checkpoint")
         .map(|c| {
