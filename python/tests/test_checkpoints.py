@@ -84,6 +84,7 @@ def test_policies_and_files_are_checked(atlas, tmp_path):
         ({"scheme": "q9"}, qins.PolicyError, "unknown scheme"),
         ({"targets": "most"}, qins.PolicyError, "unknown target `most`"),
         ({"overrides": ["nothing=q4"]}, qins.PolicyError, "expected an override to match a linear"),
+        ({"bits_per_weight": 3}, qins.PolicyError, "bits_per_weight: expected the scheme rate, found"),
     ]:
         with pytest.raises(kind, match=message):
             qins.convert(atlas, tmp_path / "out", **arguments)

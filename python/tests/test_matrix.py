@@ -104,6 +104,7 @@ def test_options_and_weights_are_checked():
         (lambda: encode(w, "q8", source_dtype="int8"), qins.PolicyError, "source_dtype: expected one of"),
         (lambda: encode(w, "q4", alpha=1.0), qins.EncodeError, "expected no fixed α for q4"),
         (lambda: encode(w * np.nan, "q4"), qins.EncodeError, "expected finite weights, found NaN at row 0, column 0"),
+        (lambda: encode(w, "q8", bits_per_weight=3), qins.PolicyError, "bits_per_weight: expected the scheme rate, found q8"),
         (lambda: encode(w, "rate", bits_per_weight=99), qins.PolicyError, "bits per weight, found 99"),
         (lambda: encode(w, "q8", importance=np.ones(3, np.float32)), qins.EncodeError, "expected 40 elements"),
     ]:

@@ -41,6 +41,9 @@ def exported(dir, tmp_path):
 def test_a_fused_model(atlas, tmp_path, scheme, targets):
     dir = tmp_path / "encoded"
     qins.convert(atlas, dir, scheme=scheme, targets=targets)
+    config = json.loads((dir / "config.json").read_text())
+    config["quantization_config"]["goal"] = "kl=0.05"
+    (dir / "config.json").write_text(json.dumps(config))
     model = load(dir)
     attention = model.model.layers[0].self_attn
     kinds = {name: isinstance(part, qins.Linear) for name, part in attention.qkv_proj.named_children()}
@@ -51,6 +54,8 @@ def test_a_fused_model(atlas, tmp_path, scheme, targets):
         assert (logits(model) - logits(load(atlas))).abs().max() > 1e-3
     # In float32 the norms are other tensors; the encoded ones are not.
     model.save_pretrained(tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert written["quantization_config"]["goal"] == "kl=0.05"
     assert qins.verify(tmp_path / "again").ok
     torch.testing.assert_close(logits(load(tmp_path / "again")), logits(model), rtol=0, atol=0)
 
@@ -145,6 +150,18 @@ def test_what_cannot_be_loaded_is_said(atlas, tmp_path):
     (tmp_path / "newer/config.json").write_text(json.dumps(config))
     with pytest.raises(qins.CheckpointError, match="expected format_version 3, found 99"):
         load(tmp_path / "newer")
+    config["quantization_config"]["format_version"] = 3
+    for change, message in [
+        ({"config_groups": []}, "config_groups: expected an object"),
+        ({"config_groups": {"group_0": {"scheme": "q8", "targets": ["a"]}}}, "group_0: source_dtype: expected a text, found None"),
+        ({"goal": 7}, "goal: expected a text, found 7"),
+    ]:
+        damaged = {**config, "quantization_config": {**config["quantization_config"], **change}}
+        (tmp_path / "newer/config.json").write_text(json.dumps(damaged))
+        with pytest.raises(qins.CheckpointError, match=message):
+            load(tmp_path / "newer")
+    with pytest.raises(qins.PolicyError, match="found 'target'"):
+        qins.QinsConfig("q4", target="full")
 
 
 def test_generation_is_reproducible(atlas, tmp_path):

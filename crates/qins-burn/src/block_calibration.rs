@@ -229,18 +229,27 @@ impl Reading {
             // Not at the head: an embedding that is tied to it may be asked for first.
             let encoded = self.encoded.as_ref().filter(|_| self.site().is_some());
             let [plain, encoded] = [Some(&self.plain), encoded].map(|stream| stream.map(texts));
-            let read = |texts: &[Texts]| {
-                let parts = texts.iter().map(|texts| device::read(texts.midway.inputs.clone()));
-                Ok::<_, Error>(parts.collect::<Result<Vec<Vec<f32>>, _>>()?.concat())
+            let read = |texts: &[Texts], inputs: &mut Vec<f32>| {
+                inputs.clear();
+                for texts in texts {
+                    inputs.extend(device::read(texts.midway.inputs.clone())?);
+                }
+                Ok::<_, Error>(())
             };
             let plain = plain.unwrap_or_default();
             let mut moments = Hessian::new(plain.first().map_or(0, |texts| texts.midway.inputs.dims()[1]));
+            let [mut of_plain, mut of_encoded] = [Vec::new(), Vec::new()];
             for (i, texts) in plain.chunks(SUMMED).enumerate() {
                 match encoded.map(|encoded| &encoded[i * SUMMED..][..texts.len()]) {
-                    None => moments.add(&read(texts)?)?,
+                    None => {
+                        read(texts, &mut of_plain)?;
+                        moments.add(&of_plain)?;
+                    }
                     Some(encoded) => {
-                        let (plain, encoded) = both(self.side_by_side(), || read(texts), || read(encoded));
-                        moments.add_pair(&plain?, &encoded?)?;
+                        let plain = || read(texts, &mut of_plain);
+                        let (plain, encoded) = both(self.side_by_side(), plain, || read(encoded, &mut of_encoded));
+                        plain.and(encoded)?;
+                        moments.add_pair(&of_plain, &of_encoded)?;
                     }
                 }
             }

@@ -52,6 +52,8 @@ pub struct EvalSet<'a> {
     pub contexts: Vec<(usize, Vec<Passage>)>,
     /// Decodes texts for the report, where there is one.
     pub tokenizer: Option<&'a Tokenizer>,
+    /// Which of the standard or a model's own prompts these are.
+    pub split: Split,
     prompts_name: String,
     text_name: String,
 }
@@ -75,9 +77,9 @@ pub enum Split {
     /// All prompts.
     #[default]
     All,
-    /// The even-numbered prompts, counted from 0: for calibration and search.
+    /// The odd-numbered prompts, counted from 0: for calibration and search.
     Calibration,
-    /// The odd-numbered prompts: to confirm a choice.
+    /// The even-numbered prompts: to confirm a choice. An even stride takes no others anyway.
     Confirmation,
 }
 
@@ -104,11 +106,16 @@ impl<'a> EvalSet<'a> {
                 (name.to_owned(), parse_prompts(text, name, reader, config)?)
             }
         };
-        let (first, step) = match (inputs.prompts, inputs.split) {
-            (Some(_), _) => (0, 1),
-            (None, Split::All) => (0, plan.prompt_stride.unwrap_or(1)),
-            (None, Split::Calibration) => (0, 2),
-            (None, Split::Confirmation) => (1, 2),
+        // Those of a file are all used.
+        let (split, stride) = match inputs.prompts {
+            Some(_) => (Split::All, 1),
+            None => (inputs.split, plan.prompt_stride.unwrap_or(1)),
+        };
+        let even = if stride % 2 == 0 { stride } else { 2 * stride };
+        let (first, step) = match split {
+            Split::All => (0, stride),
+            Split::Calibration => (1, even),
+            Split::Confirmation => (0, even),
         };
         let mut prompts: Vec<Prompt> = all.into_iter().skip(first).step_by(step).collect();
         for prompt in prompts.iter_mut().filter(|prompt| plan.golden && prompt.input_ids == GOLDEN.0) {
@@ -124,7 +131,7 @@ impl<'a> EvalSet<'a> {
         };
         let limit = config.max_position_embeddings;
         let (count, length) = (plan.windows.0, plan.windows.1.min(limit));
-        let (mut windows, mut notes) = (Vec::new(), Vec::new());
+        let (mut by_text, mut notes) = (Vec::new(), Vec::new());
         let mut contexts: Vec<(usize, Vec<Passage>)> = Vec::new();
         for (name, text) in &texts {
             // Without a tokenizer the standard text is left out, but a text that was requested is an error.
@@ -152,7 +159,7 @@ impl<'a> EvalSet<'a> {
                     "left out contexts of {lengths:?} tokens: the model's context length is {limit}, {name} has {found} tokens"
                 ));
             }
-            windows.extend(of_text);
+            by_text.push((name, of_text, !fit.is_empty()));
             for context in fit {
                 let read = context.tokens.saturating_sub(context.scored);
                 let passages = passages(prefix, &ids, context, read);
@@ -162,8 +169,24 @@ impl<'a> EvalSet<'a> {
                 }
             }
         }
-        windows.truncate(count);
-        let names: Vec<String> = texts.into_iter().map(|(name, _)| name).collect();
+        // The first of each text, then the second of each: all have their share.
+        let (mut windows, mut shares) = (Vec::new(), vec![0; by_text.len()]);
+        for place in 0..count {
+            for ((_, of_text, _), share) in by_text.iter().zip(&mut shares) {
+                if let Some(window) = of_text.get(place).filter(|_| windows.len() < count) {
+                    windows.push(window.clone());
+                    *share += 1;
+                }
+            }
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for ((name, of_text, has_contexts), share) in by_text.iter().zip(shares) {
+            if share > 0 || *has_contexts || of_text.is_empty() {
+                names.push(name);
+            } else {
+                notes.push(format!("left out {name}: {count} windows are those of other texts"));
+            }
+        }
         let note = (!notes.is_empty()).then(|| notes.join("; "));
         let eval_set = Self {
             prompts,
@@ -174,6 +197,7 @@ impl<'a> EvalSet<'a> {
             windows,
             contexts,
             tokenizer: reader.tokenizer.as_ref(),
+            split,
             prompts_name,
             text_name: names.join(", "),
         };
@@ -214,7 +238,12 @@ impl<'a> EvalSet<'a> {
 
     pub(crate) fn prompts_data(&self) -> Data {
         let ids = self.prompts.iter().map(|p| (&p.input_ids, self.new_tokens(p)));
-        Data { name: self.prompts_name.clone(), count: self.prompts.len(), xxh3: hash(ids) }
+        let which = match self.split {
+            Split::All => "",
+            Split::Calibration => ", odd-numbered from 0",
+            Split::Confirmation => ", even-numbered from 0: no mixture was chosen by them",
+        };
+        Data { name: format!("{}{which}", self.prompts_name), count: self.prompts.len(), xxh3: hash(ids) }
     }
 
     /// The data of the passages; `None` when there are none.

@@ -153,8 +153,12 @@ pub fn read_conversation(path: &Path) -> Result<Vec<Message>, Error> {
         return Err(Error::input(&name, "expected a conversation, found no line"));
     };
     let place = format!("{name}:{number}");
-    let Line { messages: Some(turns), .. } = line? else {
-        return Err(Error::input(place, "expected `messages`, found none"));
+    let turns = match line? {
+        Line { messages: Some(turns), prompt: None, input_ids: None, .. } => turns,
+        Line { messages: Some(_), .. } => {
+            return Err(Error::input(place, "expected `messages` alone, found another text"));
+        }
+        Line { messages: None, .. } => return Err(Error::input(place, "expected `messages`, found none")),
     };
     if let Some((number, _)) = lines.next() {
         return Err(Error::input(format!("{name}:{number}"), "expected one conversation, found another line"));

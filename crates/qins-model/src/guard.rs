@@ -12,8 +12,8 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls `f`; a panic in it becomes an error with its message.
-pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+/// Calls `f`, which uses a `what` of the model's files; a panic in it becomes an error with its message.
+pub(crate) fn guarded<T>(what: &str, f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let report = panic::take_hook();
@@ -28,7 +28,7 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, Str
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     IS_GUARDED.set(before);
     result.unwrap_or_else(|panic| {
-        Err(format!("expected a valid tokenizer, found one that cannot be used: {}", message(&*panic)))
+        Err(format!("expected a valid {what}, found one that cannot be used: {}", message(&*panic)))
     })
 }
 
@@ -45,10 +45,10 @@ mod tests {
 
     #[test]
     fn panic_becomes_an_error_and_what_follows_is_reported_again() {
-        assert_eq!(guarded(|| Ok(1)), Ok(1));
-        assert_eq!(guarded::<()>(|| Err("an error".to_owned())), Err("an error".to_owned()));
-        let error = guarded::<()>(|| panic!("no\nentry {}", 5)).unwrap_err();
-        assert!(error.ends_with("cannot be used: no entry 5"), "{error}");
+        assert_eq!(guarded("file", || Ok(1)), Ok(1));
+        assert_eq!(guarded::<()>("file", || Err("an error".to_owned())), Err("an error".to_owned()));
+        let error = guarded::<()>("file", || panic!("no\nentry {}", 5)).unwrap_err();
+        assert!(error.ends_with("valid file, found one that cannot be used: no entry 5"), "{error}");
         assert!(!IS_GUARDED.get());
     }
 }

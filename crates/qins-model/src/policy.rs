@@ -20,7 +20,7 @@ pub struct Policy {
     pub importance: Importance,
     /// Texts on which whoever encodes by this policy calibrates error feedback; without them each weight is rounded by itself.
     pub calibration: Option<Arc<CalibrationTexts>>,
-    /// What the schemes in the overrides were chosen for, if they were, such as `kl=0.05`.
+    /// What the schemes in the overrides were chosen for by what the model writes after prompts, such as `kl=0.05`; a checkpoint says so.
     pub goal: Option<String>,
 }
 

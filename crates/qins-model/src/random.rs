@@ -16,7 +16,7 @@ const BAND: usize = 1 << 22;
 
 /// Writes a checkpoint of random weights for `config`, the content of a `config.json`: in bf16, in shards of at most
 /// `shard_bytes`, with fused matrices where the family has them. It appears complete or not at all. `progress` is called with the bytes written
-/// and the total. The same configuration gives the same bytes.
+/// and the total. The same configuration gives the same bytes. A `quantization_config` is left out, as these weights are plain.
 ///
 /// # Errors
 /// When the configuration is invalid or its model not supported, `out` is not a new or empty directory, or writing fails.
@@ -61,7 +61,9 @@ pub fn write_random_checkpoint(
     }
     let write =
         |name: &str, value: &Value| directory.write(name, &serde_json::to_vec_pretty(value).unwrap_or_default());
-    write("config.json", config)?;
+    let mut config = config.clone();
+    config.as_object_mut().map(|config| config.remove("quantization_config"));
+    write("config.json", &config)?;
     if shards.len() > 1 {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": index });
         write("model.safetensors.index.json", &index)?;

@@ -32,7 +32,7 @@ impl Tokenizer {
         let path = files.path(FILE);
         let error = |message: String| Error::Tokenizer { path: path.clone(), message };
         let bytes = files.read(FILE)?;
-        let (inner, around) = guarded(|| {
+        let (inner, around) = guarded("tokenizer", || {
             let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(text_of)?;
             inner.with_truncation(None).map_err(text_of)?;
             inner.with_padding(None);
@@ -61,7 +61,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, added: bool) -> Result<Vec<u32>, Error> {
-        let encoding = guarded(|| self.inner.encode_fast(text, added).map_err(text_of));
+        let encoding = guarded("tokenizer", || self.inner.encode_fast(text, added).map_err(text_of));
         Ok(encoding.map_err(|message| self.invalid(message))?.get_ids().to_vec())
     }
 
@@ -95,7 +95,8 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, Error> {
-        guarded(|| self.inner.decode(ids, !special).map_err(text_of)).map_err(|message| self.invalid(message))
+        guarded("tokenizer", || self.inner.decode(ids, !special).map_err(text_of))
+            .map_err(|message| self.invalid(message))
     }
 
     /// A decoder of the ids that follow those of a prompt, one by one; `special` says whether special tokens are included. An answer in a

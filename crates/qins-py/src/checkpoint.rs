@@ -1,12 +1,15 @@
 //! The commands that work on checkpoints, without a model in memory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    iter,
+    path::{Path, PathBuf},
+};
 
 use numpy::PyArrayMethods;
 use pyo3::prelude::*;
 use qins_model::{Conversion, ModelConfig, ModelSource, Override, Policy, Targets, check};
 use qins_quant::{
-    FloatDtype, Recipe,
+    FloatDtype, Recipe, Scheme,
     checkpoint::{Checkpoint, Files},
 };
 use serde_json::json;
@@ -39,15 +42,14 @@ pub(crate) fn convert(
     prune: f32,
     entropy: bool,
 ) -> PyResult<String> {
-    let recipe = Recipe {
-        coded: entropy,
-        options: matrix::options(alpha, bits_per_weight, prune)?,
-        ..matrix::scheme(scheme)?.into()
-    };
-    let mut policy = Policy::new(targets.parse::<Targets>().map_err(errors::policy)?, recipe);
-    for text in overrides {
-        policy.overrides.push(text.parse::<Override>().map_err(errors::policy)?);
-    }
+    let scheme = matrix::scheme(scheme)?;
+    let overrides = overrides.iter().map(|text| text.parse().map_err(errors::policy));
+    let overrides: Vec<Override> = overrides.collect::<PyResult<_>>()?;
+    let schemes: Vec<Scheme> = iter::once(scheme).chain(overrides.iter().filter_map(Override::scheme)).collect();
+    let options = matrix::options(&schemes, alpha, bits_per_weight, prune)?;
+    let recipe = Recipe { coded: entropy, options, ..scheme.into() };
+    let targets = targets.parse::<Targets>().map_err(errors::policy)?;
+    let policy = Policy { overrides, ..Policy::new(targets, recipe) };
     py.detach(|| {
         let source = ModelSource::of_directory(model).map_err(errors::model)?;
         let conversion = Conversion::of(&source.checkpoint).map_err(errors::model)?;
@@ -64,7 +66,7 @@ pub(crate) fn convert(
 #[pyfunction]
 #[pyo3(signature = (model, out, *, dtype = None))]
 pub(crate) fn export(py: Python<'_>, model: PathBuf, out: PathBuf, dtype: Option<&str>) -> PyResult<()> {
-    let dtype: Option<FloatDtype> = dtype.map(matrix::source).transpose()?;
+    let dtype: Option<FloatDtype> = dtype.map(|name| matrix::dtype("dtype", name)).transpose()?;
     py.detach(|| {
         let checkpoint = open(&model)?;
         let config = ModelConfig::of(&checkpoint).map_err(errors::model)?;

@@ -46,9 +46,10 @@ impl EncodedMatrix {
         let shape = two(weights.shape())?;
         let importance = importance.map(|array| arrays::floats("importance", array)).transpose()?;
         let importance: Option<Arc<[f32]>> = importance.map(|array| array.as_slice().map(Arc::from)).transpose()?;
-        let options = options(alpha, bits_per_weight, prune)?;
-        let recipe = Recipe { options, importance, ..self::scheme(scheme)?.into() };
-        let (values, source) = (weights.as_slice()?, source(source_dtype)?);
+        let scheme = self::scheme(scheme)?;
+        let options = options(&[scheme], alpha, bits_per_weight, prune)?;
+        let recipe = Recipe { options, importance, ..scheme.into() };
+        let (values, source) = (weights.as_slice()?, dtype("source_dtype", source_dtype)?);
         py.detach(|| EncodedTensor::encode_as(values, shape, source, &recipe)).map(Self).map_err(encode)
     }
 
@@ -70,7 +71,7 @@ impl EncodedMatrix {
             other => other,
         };
         let [rows, cols] = shape;
-        let format = MatrixFormat::new(form, source(source_dtype)?, cols);
+        let format = MatrixFormat::new(form, dtype("source_dtype", source_dtype)?, cols);
         let specs = format.parts();
         let expected: Vec<&str> = specs.iter().map(|part| part.name).collect();
         let mut words = Vec::new();
@@ -223,8 +224,16 @@ pub(crate) fn scheme(name: &str) -> PyResult<Scheme> {
     name.parse().map_err(errors::policy)
 }
 
-/// The options of an encoder.
-pub(crate) fn options(alpha: Option<f32>, bits: Option<f64>, prune: f32) -> PyResult<EncodeOptions> {
+/// The options of an encoder in these schemes.
+pub(crate) fn options(
+    schemes: &[Scheme],
+    alpha: Option<f32>,
+    bits: Option<f64>,
+    prune: f32,
+) -> PyResult<EncodeOptions> {
+    if bits.is_some() && !schemes.contains(&Scheme::Rate) {
+        return Err(errors::policy(format!("bits_per_weight: expected the scheme rate, found {}", schemes[0])));
+    }
     Ok(EncodeOptions {
         alpha: alpha.map(Alpha::new).transpose().map_err(errors::policy)?,
         rate: bits.map_or(Ok(Rate::default()), Rate::bits).map_err(errors::policy)?,
@@ -233,11 +242,11 @@ pub(crate) fn options(alpha: Option<f32>, bits: Option<f64>, prune: f32) -> PyRe
     })
 }
 
-/// The type of a name.
-pub(crate) fn source(name: &str) -> PyResult<FloatDtype> {
+/// The type of a name, which an argument has.
+pub(crate) fn dtype(argument: &str, name: &str) -> PyResult<FloatDtype> {
     let all = [FloatDtype::F32, FloatDtype::F16, FloatDtype::Bf16];
     all.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| {
         let names = all.map(FloatDtype::name).join(", ");
-        errors::policy(format!("source_dtype: expected one of {names}, found `{name}`"))
+        errors::policy(format!("{argument}: expected one of {names}, found `{name}`"))
     })
 }

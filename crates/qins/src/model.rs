@@ -1,6 +1,9 @@
 //! Opening models.
 
-use std::path::{Path, PathBuf};
+use std::{
+    error::Error as StdError,
+    path::{Path, PathBuf},
+};
 
 use qins_model::{Error, ModelSource};
 use qins_quant::checkpoint::{Checkpoint, Files};
@@ -12,14 +15,17 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the model of `--model`, or the embedded one.
-pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Error> {
-    match &args.model {
+pub(crate) fn open(args: &ModelArgs) -> Result<ModelSource, Box<dyn StdError>> {
+    if args.force_download() && args.model.as_deref().is_none_or(is_here) {
+        return Err("expected a --model on the hub with --force-download, found another".into());
+    }
+    Ok(match &args.model {
         Some(model) => {
             let (name, dir) = locate(model, args.force_download())?;
-            open_directory(name, dir)
+            open_directory(name, dir)?
         }
-        None => ModelSource::of_files("atlas (embedded)", embedded::files()),
-    }
+        None => ModelSource::of_files("atlas (embedded)", embedded::files())?,
+    })
 }
 
 /// Opens a directory, or a name on the hub.
@@ -30,10 +36,15 @@ pub(crate) fn open_named(model: &Path) -> Result<ModelSource, Error> {
 
 fn open_directory(name: String, dir: PathBuf) -> Result<ModelSource, Error> {
     let files = Files::Directory(dir);
+    note_choice(&name, &files);
+    ModelSource::of_files(name, files)
+}
+
+/// Notes which weights are read of a directory that has two.
+pub(crate) fn note_choice(name: &str, files: &Files) {
     if [SINGLE, INDEX].iter().all(|file| files.contains(file)) {
         note(&format!("{name}: it has {SINGLE} and {INDEX}: as in Transformers, the single file is read"));
     }
-    ModelSource::of_files(name, files)
 }
 
 /// The display name of a model, and its directory; a name on the hub is downloaded first.
@@ -73,6 +84,18 @@ pub(crate) fn locate(model: &Path, force_download: bool) -> Result<(String, Path
 #[cfg(not(feature = "hub"))]
 pub(crate) fn locate(model: &Path, _: bool) -> Result<(String, PathBuf), Error> {
     Ok((model.display().to_string(), model.to_owned()))
+}
+
+/// Whether a model is on this machine.
+#[cfg(feature = "hub")]
+fn is_here(model: &Path) -> bool {
+    matches!(qins_model::ModelLocation::of(model), Ok(qins_model::ModelLocation::Path(_)))
+}
+
+/// Whether a model is on this machine.
+#[cfg(not(feature = "hub"))]
+fn is_here(_: &Path) -> bool {
+    true
 }
 
 /// Whether a checkpoint is of a family that this program knows.

@@ -42,7 +42,7 @@ pub(crate) fn policy(
 ) -> Result<Policy, Box<dyn Error>> {
     let config = ModelConfig::of(&source.checkpoint)?;
     check_plain(&source.checkpoint, &config)?;
-    let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets.clone(), recipe) };
+    let mut policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets(), recipe) };
     policy.check(&config)?;
     check_recipes(&policy, &config, source)?;
     let file = args.calibrate.as_deref();
@@ -60,7 +60,7 @@ pub(crate) fn policy(
         let found = choose(target, &specs, &policy, &config, source, engine)?;
         let chosen = specs.iter().zip(found.schemes).map(|(spec, scheme)| Override::of(&spec.module, Some(scheme)));
         policy.overrides.splice(..0, chosen);
-        policy.goal = Some(target.to_string());
+        policy.goal = target.is_measured(policy.calibration.is_some()).then(|| target.to_string());
     }
     Ok(policy)
 }
@@ -130,12 +130,9 @@ fn choose(
     };
     let chosen = specs.iter().map(|spec| linear(spec, Some(&SCHEMES)));
     let all: Vec<Linear> = chosen.chain(fixed.iter().map(|spec| linear(spec, None))).collect();
-    // To be measured in the model; and on texts of the calibration that the fits have not seen.
-    let (is_measured, is_confirmed) = match target {
-        Target::Output(_) => (true, false),
-        Target::Weights(Goal::Bits(_)) => (policy.calibration.is_some(), true),
-        Target::Weights(Goal::Sqnr(_)) => (false, false),
-    };
+    // In the model; and on texts of the calibration that the fits have not seen.
+    let is_measured = target.is_measured(policy.calibration.is_some());
+    let is_confirmed = matches!(target, Target::Weights(Goal::Bits(_)));
     let (mut fitted, mut held_out) = (policy.clone(), Vec::new());
     if let (Some(texts), true) = (&policy.calibration, is_confirmed) {
         let (rest, every_fourth) = texts.hold_out();

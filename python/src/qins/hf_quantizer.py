@@ -15,7 +15,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from ._native import check_intact, xxh3
+from ._native import PolicyError, check_intact, xxh3
 from .linear import FusedLinear, Linear, _Encoded
 from .replace import encode_linears, install
 from .storage import Quantization
@@ -32,7 +32,10 @@ class QinsConfig(QuantizationConfigMixin):
 
     def __init__(self, scheme: str = "q8", targets="safe", overrides=(), kernel: str = "torch", **entry: Any) -> None:
         self.scheme, self.targets, self.overrides, self.kernel = scheme, targets, overrides, kernel
-        self.quantization = Quantization.parse(entry) if "format_version" in entry else Quantization()
+        if entry and "format_version" not in entry:
+            expected = "scheme, targets, overrides and kernel, or the entry of an encoded directory"
+            raise PolicyError(f"QinsConfig: expected {expected}, found {', '.join(map(repr, entry))}")
+        self.quantization = Quantization.parse(entry) if entry else Quantization()
 
     def to_dict(self) -> dict[str, Any]:
         return self.quantization.to_dict()

@@ -184,6 +184,10 @@ class Embedding(_Encoded):
         self.scale, self.dtype = scale, dtype
 
     def forward(self, ids: Tensor) -> Tensor:
+        # A GPU's answer would have to be waited for.
+        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_embeddings:
+            found = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+            raise IndexError(f"expected token ids below {self.num_embeddings}, found {found}")
         rows = self.decode(ids.reshape(-1)).to(self.dtype).view(*ids.shape, self.embedding_dim)
         return rows if self.scale is None else rows * torch.tensor(self.scale, dtype=self.dtype, device=rows.device)
 

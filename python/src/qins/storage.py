@@ -56,6 +56,14 @@ class Storage:
         return not (part == "step" or part == "curvature" and self.scheme in GROUPED)
 
 
+def expect(key: str, value: Any, kind: type) -> Any:
+    """The value, if it is of that kind. Raises `CheckpointError` otherwise."""
+    if isinstance(value, kind):
+        return value
+    names = {dict: "an object", list: "a list", str: "a text"}
+    raise CheckpointError(f"quantization_config: {key}: expected {names[kind]}, found {value!r}")
+
+
 @dataclass
 class Quantization:
     """The entry `quantization_config` of a `config.json`."""
@@ -69,6 +77,8 @@ class Quantization:
     copies: dict[str, str] = field(default_factory=dict)
     """Tensors that are not stored because another has their weights: copy → original."""
     output_sqnr_db: dict[str, float] = field(default_factory=dict)
+    goal: str | None = None
+    """What the schemes were chosen for by prompts, such as `kl=0.05`."""
 
     @classmethod
     def parse(cls, config: dict[str, Any]) -> Quantization:
@@ -76,13 +86,23 @@ class Quantization:
         for key, expected in [("quant_method", "qins"), ("format_version", FORMAT_VERSION)]:
             if config.get(key) != expected:
                 raise CheckpointError(f"quantization_config: expected {key} {expected!r}, found {config.get(key)!r}")
+        groups = expect("config_groups", config.get("config_groups", {}), dict)
+        expect("ignore", config.get("ignore", []), list)
+        for key in ("fused", "copies", "output_sqnr_db"):
+            expect(key, config.get(key, {}), dict)
+        if config.get("goal") is not None:
+            expect("goal", config["goal"], str)
         found = cls(
             ignore=list(config.get("ignore", [])),
             fused={name: list(parts) for name, parts in config.get("fused", {}).items()},
             copies=dict(config.get("copies", {})),
             output_sqnr_db=dict(config.get("output_sqnr_db", {})),
+            goal=config.get("goal"),
         )
-        for name, group in config.get("config_groups", {}).items():
+        for name, group in groups.items():
+            expect(name, group, dict)
+            for key, kind in [("scheme", str), ("source_dtype", str), ("targets", list)]:
+                expect(f"{name}: {key}", group.get(key), kind)
             scheme = NAMES.get(group["scheme"], group["scheme"])
             storage = Storage(scheme, group["source_dtype"], group.get("alpha"), group.get("coding"))
             storage.parts(0, 0)
@@ -108,7 +128,12 @@ class Quantization:
             "config_groups": {f"group_{i}": as_group(*group) for i, group in enumerate(groups.items())},
             "ignore": self.ignore,
         }
-        optional = {"fused": self.fused, "copies": self.copies, "output_sqnr_db": self.output_sqnr_db}
+        optional = {
+            "fused": self.fused,
+            "copies": self.copies,
+            "output_sqnr_db": self.output_sqnr_db,
+            "goal": self.goal,
+        }
         return {**entry, **{key: value for key, value in optional.items() if value}}
 
     def expect_uncoded(self, reader: str) -> None:

@@ -40,6 +40,9 @@ pub(crate) struct Fields {
 /// The largest width of a head, as a power of 2: tables of frequencies are as long.
 const HEAD_DIM_BITS: u32 = 20;
 
+/// The largest model: sums of the bytes of its tensors do not overflow, with room.
+const MOST_WEIGHTS: f64 = (1_u64 << 42) as f64;
+
 /// A block's attention, as `layer_types` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,6 +98,16 @@ impl Fields {
         positive("rms_norm_eps", self.rms_norm_eps).map(drop)
     }
 
+    fn expect_size(&self, heads: f64, head_dim: f64) -> Result<(), String> {
+        let hidden = self.hidden_size as f64;
+        let of_block = hidden * (3.0 * self.intermediate_size as f64 + 4.0 * heads * head_dim);
+        let weights = self.num_hidden_layers as f64 * of_block + 2.0 * hidden * self.vocab_size as f64;
+        if weights <= MOST_WEIGHTS {
+            return Ok(());
+        }
+        Err(format!("expected a model of at most 2^42 weights, found sizes of about {weights:.1e}"))
+    }
+
     /// The model that these fields describe, as Llama has it: norms before, no biases, and every block attends to everything.
     ///
     /// # Errors
@@ -102,6 +115,7 @@ impl Fields {
     pub(crate) fn model(&self, rope: RopeSettings) -> Result<ModelConfig, String> {
         let heads = self.num_attention_heads;
         let head_dim = self.head_dim()?;
+        self.expect_size(heads as f64, head_dim as f64)?;
         let layer = LayerConfig { window: None, rope: LayerRope::Global };
         Ok(ModelConfig {
             model_type: self.model_type.clone(),

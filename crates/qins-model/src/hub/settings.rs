@@ -15,6 +15,8 @@ use super::{Hub, HubError, proxy};
 const ENDPOINT: &str = "https://huggingface.co";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+const TIMEOUT_VARIABLE: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
+
 /// The settings of a [`Hub`].
 #[derive(Clone)]
 pub struct HubBuilder {
@@ -49,7 +51,7 @@ impl HubBuilder {
     /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` in either case.
     ///
     /// # Errors
-    /// [`HubError::Setting`] where a proxy is none, [`HubError::NoHome`] where none says where the cache is.
+    /// [`HubError::Setting`] where a proxy or a time is none, [`HubError::NoHome`] where none says where the cache is.
     pub fn from_env() -> Result<Self, HubError> {
         Self::from_vars(|name| env::var_os(name))
     }
@@ -73,13 +75,15 @@ impl HubBuilder {
             .ok_or(HubError::NoHome)?;
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
         let token = text("HF_TOKEN").or_else(|| Some(fs::read_to_string(token_file).ok()?.trim().to_owned()));
-        let seconds =
-            text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.parse().ok()).filter(|seconds| *seconds > 0);
+        let seconds = |found: String| match found.parse::<u32>() {
+            Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
+            _ => Err(HubError::Setting { variable: TIMEOUT_VARIABLE, expected: "a number of seconds above 0", found }),
+        };
         Ok(Self {
             endpoint: text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()),
             token: token.filter(|token| !token.is_empty() && !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
             proxies: proxy::from_vars(&text)?,
-            timeout: seconds.map_or(TIMEOUT, Duration::from_secs),
+            timeout: text(TIMEOUT_VARIABLE).map_or(Ok(TIMEOUT), seconds)?,
             is_offline: is_true("HF_HUB_OFFLINE"),
             ..Hub::builder(path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")))
         })
@@ -109,7 +113,7 @@ impl HubBuilder {
         self
     }
 
-    /// Whether to fetch files again that the cache has. Offline this is without effect.
+    /// Whether to fetch files again that the cache has. Offline there are none.
     pub fn force_download(mut self, is_forced: bool) -> Self {
         self.is_forced = is_forced;
         self
@@ -118,8 +122,12 @@ impl HubBuilder {
     /// A hub of these settings.
     ///
     /// # Errors
-    /// [`HubError::Setting`] where the endpoint is no URL, or the token cannot be sent.
+    /// [`HubError::Setting`] where the endpoint is no URL, the token cannot be sent, or files are to be fetched again offline.
     pub fn build(mut self) -> Result<Hub, HubError> {
+        if self.is_offline && self.is_forced {
+            let expected = "no `1` when files are to be downloaded again";
+            return Err(HubError::Setting { variable: "HF_HUB_OFFLINE", expected, found: "1".to_owned() });
+        }
         self.endpoint.truncate(self.endpoint.trim_end_matches('/').len());
         let is_endpoint = |url: &Url| {
             ["http", "https"].contains(&url.scheme())

@@ -103,7 +103,7 @@ impl Snapshot<'_> {
         let repository = client.repository(self.request.name);
         let range = (start > 0).then_some(start..entry.size);
         let request = repository.download_file_stream().filename(file).revision(&self.commit).maybe_range(range).send();
-        let answer = tokio::time::timeout(client.longest_wait * REQUESTS, request).await;
+        let answer = tokio::time::timeout(client.longest_wait.saturating_mul(REQUESTS), request).await;
         let (length, stream) = match answer.map_err(|late| HubFailure::Unreachable(late.into()))? {
             Ok(answer) => answer,
             // Nothing is left after this byte.

@@ -109,7 +109,20 @@ fn printf(form: &str, args: &[Value]) -> Result<String, Error> {
     if next.next().is_some_and(|value| value.kind() != ValueKind::Map) {
         return Err(invalid("not all arguments converted during formatting"));
     }
-    format_filter(FormatStyle::Printf, &(plain + rest), &values)
+    let form = plain + rest;
+    let plain = form.replace("%%", "");
+    plain.split('%').skip(1).try_for_each(|spec| expect_narrow(spec, |c| c.is_ascii_alphabetic()))?;
+    format_filter(FormatStyle::Printf, &form, &values)
+}
+
+/// Checks the width and precision of a format, which ends before the first of some characters: all of it is made in memory.
+fn expect_narrow(spec: &str, ends: fn(char) -> bool) -> Result<(), Error> {
+    let spec = spec.split(ends).next().unwrap_or("");
+    let wide = |digits: &&str| !digits.is_empty() && digits.parse::<u16>().is_err();
+    match spec.split(|c: char| !c.is_ascii_digit()).find(wide) {
+        None => Ok(()),
+        Some(found) => Err(invalid(&format!("expected a width and precision of at most {}, found {found}", u16::MAX))),
+    }
 }
 
 /// `text | format(…)`.
@@ -122,6 +135,7 @@ pub(super) fn format(form: &str, args: Rest<Value>) -> Result<String, Error> {
 
 /// `'{}'.format(…)`, whose values are printed as Python does.
 pub(super) fn str_format(form: &str, args: &[Value]) -> Result<Value, Error> {
+    form.replace("{{", "").split('{').skip(1).try_for_each(|spec| expect_narrow(spec, |c| c == '}'))?;
     let printed = |value: &Value| match value.kind() {
         ValueKind::String | ValueKind::Number => Ok(value.clone()),
         _ => str(value).map(Value::from),

@@ -8,6 +8,8 @@ mod strings;
 mod texts;
 mod token;
 
+use std::{fmt::Write, iter};
+
 use chrono::{Local, NaiveDateTime, format::StrftimeItems};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
@@ -15,13 +17,21 @@ use minijinja::{
 };
 use minijinja_contrib::{filters::striptags, globals::joiner};
 
+use crate::guard::guarded;
+
 /// Instructions that a template may take: a bound for those that would not end.
 const FUEL: u64 = 50_000_000;
 
+/// The longest list that a template makes by a number: the bound of Jinja's sandbox.
+const MAX_ITEMS: usize = 100_000;
+
 /// Renders a template.
-pub(crate) fn render(template: &str, context: Value) -> Result<String, Error> {
-    let source = source::rewrite(template);
-    environment().template_from_named_str("chat_template", &source)?.render(context)
+pub(crate) fn render(template: &str, context: Value) -> Result<String, String> {
+    guarded("template", || {
+        let (source, jinja) = (source::rewrite(template), environment());
+        let template = jinja.template_from_named_str("chat_template", &source);
+        template.and_then(|template| template.render(context)).map_err(|e| e.to_string())
+    })
 }
 
 fn environment() -> Environment<'static> {
@@ -60,6 +70,12 @@ fn environment() -> Environment<'static> {
     jinja.add_filter("float", filters::to_float);
     jinja.add_filter("dictsort", filters::dictsort);
     jinja.add_filter("items", filters::pairs_of);
+    jinja.add_filter("batch", |state: &State, values: Value, count: usize, fill: Option<Value>| {
+        minijinja::filters::batch(state, values, few(count)?, fill)
+    });
+    jinja.add_filter("slice", |state: &State, values: Value, count: usize, fill: Option<Value>| {
+        minijinja::filters::slice(state, values, few(count)?, fill)
+    });
     jinja.add_filter("center", texts::center);
     jinja.add_filter("wordcount", texts::wordcount);
     jinja.add_filter("truncate", texts::truncate);
@@ -77,6 +93,12 @@ fn environment() -> Environment<'static> {
     jinja
 }
 
+/// A number of items that are made at once.
+fn few(count: usize) -> Result<usize, Error> {
+    let error = || python::invalid(&format!("expected a number of at most {MAX_ITEMS}, found {count}"));
+    if count <= MAX_ITEMS { Ok(count) } else { Err(error()) }
+}
+
 /// `range`, also downwards.
 fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
     let (start, end) = second.map_or((0, first), |end| (first, end));
@@ -87,18 +109,25 @@ fn range(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Er
     // Wider, as the distance of two numbers may not be one of their type.
     let (distance, stride) = (i128::from(end) - i128::from(start), i128::from(step));
     let length = ((distance + stride - stride.signum()) / stride).max(0);
-    // The bound of Jinja's sandbox.
-    if length > 100_000 {
-        return Err(python::invalid(&format!("expected a range of at most 100000 numbers, found {length}")));
+    if length > MAX_ITEMS as i128 {
+        return Err(python::invalid(&format!("expected a range of at most {MAX_ITEMS} numbers, found {length}")));
     }
     // Every number lies between start and end; the product of place and step need not.
     let numbers = (0..length).map(|i| Value::from((i128::from(start) + i * stride) as i64));
     Ok(python::sequence(python::Kind::Range(start, end, step), numbers))
 }
 
-/// A time in a format of C's `strftime`; what it does not know stays as it is.
+/// A time in a format of C's `strftime`; what it does not know stays as it is, and what needs a time zone, which this time has not, is empty,
+/// as in Python.
 fn strftime(time: NaiveDateTime, format: &str) -> String {
-    time.format_with_items(StrftimeItems::new_lenient(format)).to_string()
+    let mut text = String::new();
+    for item in StrftimeItems::new_lenient(format) {
+        let mut part = String::new();
+        if write!(part, "{}", time.format_with_items(iter::once(&item))).is_ok() {
+            text += &part;
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -138,6 +167,7 @@ mod tests {
             ("%A, %B %-d, %y", "Friday, March 7, 25"),
             ("%I:%M %p %a %j %%", "09:05 AM Fri 066 %"),
             ("%", "%"),
+            ("%H:%M %Z|%z", "09:05 |"),
             ("%e|%k|%D|%F|%T|%U|%w|%u|%W", " 7| 9|03/07/25|2025-03-07|09:05:03|09|5|5|09"),
         ] {
             assert_eq!(strftime(time, format), expected);

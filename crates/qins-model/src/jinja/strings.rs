@@ -123,6 +123,9 @@ fn on_text(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Erro
         "ljust" | "rjust" | "center" => {
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
             let fill = fill.unwrap_or(" ");
+            if fill.chars().count() != 1 {
+                return Err(invalid("the fill character must be exactly one character long"));
+            }
             let missing = fill.repeat(missing(text, width)?);
             return Ok(Some(Value::from(match name {
                 "ljust" => text.to_owned() + &missing,

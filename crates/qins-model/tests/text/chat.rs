@@ -67,6 +67,29 @@ fn render(template: &str, others: &[(&str, Value)]) -> Result<String, String> {
 }
 
 #[test]
+fn sizes_that_no_memory_has_are_errors() {
+    for (template, part) in [
+        ("{{ [1]|batch(9223372036854775807)|list }}", "at most 100000, found 9223372036854775807"),
+        ("{{ [1]|slice(9223372036854775807)|list }}", "at most 100000"),
+        ("{{ '%.70000f' % 1.5 }}", "at most 65535, found 70000"),
+        ("{{ '%9223372036854775807d' % 1 }}", "at most 65535"),
+        ("{{ '%(a)99999999999999999999s' % {'a': 1} }}", "at most 65535"),
+        ("{{ '{:>9223372036854775807}'.format(1) }}", "at most 65535"),
+        ("{{ 'b'.ljust(1048576, 'a' * 1048576) }}", "exactly one character"),
+        ("{{ 'b'.center(1048577) }}", ""),
+    ] {
+        let error = render(template, &[]).map(|text| text.len());
+        assert!(
+            error.as_ref().is_err_and(|e| e.contains("chat_template") && e.contains(part)),
+            "{template}: {error:?}"
+        );
+    }
+    // Numbers that are no widths.
+    assert_eq!(render("{{ '%5.2f%% 70000' % 1.5 }}", &[]).unwrap(), " 1.50% 70000");
+    assert_eq!(render("{{ '{{{0:>3}}} 70000'.format(1) }}", &[]).unwrap(), "{  1} 70000");
+}
+
+#[test]
 fn special_tokens_are_those_of_the_files() {
     let names = "{{ bos_token }}|{{ eos_token }}|{{ pad_token is defined }}|{{ image_token }}";
     let config = json!({ "bos_token": { "content": "<s>", "lstrip": false }, "eos_token": "</s>", "pad_token": null,

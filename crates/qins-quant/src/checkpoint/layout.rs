@@ -37,7 +37,7 @@ pub struct QuantizationConfig {
     /// their weights is lower than without feedback, though the outputs are nearer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub output_sqnr_db: BTreeMap<String, f64>,
-    /// What a mixture of schemes was chosen for, such as `kl=0.05`: it is judged on prompts that it was not chosen by.
+    /// What the schemes were chosen for by what the model writes after prompts, such as `kl=0.05`: to judge them, others are needed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub goal: Option<String>,
 }

@@ -56,7 +56,7 @@ pub fn convert(
 }
 
 /// As [`convert`], without some tensors that have the weights of others: `copies` has the name of each, and of the one it equals.
-/// With a `calibration`, linears are encoded in its order, by recipes with its importance and feedback as far as they use them.
+/// The `goal` that the schemes were chosen for, if they were by what the model writes, is noted in the result. With a `calibration`, linears are encoded in its order, by recipes with its importance and feedback as far as they use them.
 ///
 /// # Errors
 /// As [`convert`], when a copy differs from its original, and when the calibration fails.

@@ -14,9 +14,9 @@ use super::Target;
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
     /// Which linears to encode: `safe` (v, o, gate, up, down), `all` (q and k too), `full` (embedding and head too), or
-    /// a list such as `v_proj,down_proj`
-    #[arg(long, default_value = "safe", value_name = "POLICY")]
-    pub(crate) targets: Targets,
+    /// a list such as `v_proj,down_proj` [default: safe]
+    #[arg(long, value_name = "POLICY")]
+    targets: Option<Targets>,
     /// Another scheme, or `none`, for linears by role or name, such as `down_proj=q6` or `model.layers.0.*=q8`. May be
     /// repeated; the last match decides
     #[arg(long = "override", value_name = "PATTERN=SCHEME")]
@@ -54,11 +54,16 @@ pub(crate) struct EncodeArgs {
 }
 
 impl EncodeArgs {
-    /// The recipe that encodes with `scheme` and these options; `None` when nothing is encoded.
+    /// The linears to encode.
+    pub(crate) fn targets(&self) -> Targets {
+        self.targets.clone().unwrap_or(Targets::Safe)
+    }
+
+    /// That no option is given that has no effect where nothing is encoded.
     ///
     /// # Errors
-    /// When an option is given that has no effect.
-    pub(crate) fn recipe(&self, scheme: Option<Scheme>) -> Result<Option<Recipe>, String> {
+    /// When one is.
+    pub(crate) fn expect_none(&self) -> Result<(), String> {
         let options = [
             (self.alpha.is_some(), "--alpha"),
             (self.bits_per_weight.is_some(), "--bits-per-weight"),
@@ -67,14 +72,24 @@ impl EncodeArgs {
             (self.calibrate.is_some(), "--calibrate"),
             (self.effort.is_some(), "--effort"),
             (!self.overrides.is_empty(), "--override"),
+            (self.targets.is_some(), "--targets"),
         ];
-        let given = options.into_iter().find_map(|(given, name)| given.then_some(name));
+        match options.into_iter().find(|(given, _)| *given) {
+            Some((_, name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
+            None => Ok(()),
+        }
+    }
+
+    /// The recipe that encodes with `scheme` and these options; `None` when nothing is encoded.
+    ///
+    /// # Errors
+    /// When an option is given that has no effect.
+    pub(crate) fn recipe(&self, scheme: Option<Scheme>) -> Result<Option<Recipe>, String> {
         // With --target each linear gets its own scheme: which one is here makes no difference.
         let scheme = scheme.or(self.target.map(|_| Scheme::Q8g));
-        match (scheme, given) {
-            (None, Some(name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
-            (None, None) => Ok(None),
-            (Some(scheme), _) => {
+        match scheme {
+            None => self.expect_none().map(|()| None),
+            Some(scheme) => {
                 if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::uses_importance) {
                     return Err(format!("expected a scheme that uses a calibration with --calibrate, found {scheme}"));
                 }
@@ -129,7 +144,7 @@ impl EncodeArgs {
             kv: None,
             computation: None,
             scheme: self.target.map_or(recipe.scheme.name(), |_| "mixture").to_owned(),
-            targets: self.targets.to_string(),
+            targets: self.targets().to_string(),
             alpha: self.alpha.map(Alpha::get),
             target: self.target.map(|goal| goal.to_string()),
             overrides: self.overrides.iter().map(ToString::to_string).collect(),

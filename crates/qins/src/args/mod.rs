@@ -5,9 +5,13 @@ mod candidate;
 #[cfg(feature = "burn")]
 mod device;
 mod encode;
+#[cfg(feature = "burn")]
+mod evaluation;
 mod model;
 #[cfg(feature = "burn")]
 mod prompt;
+#[cfg(feature = "burn")]
+mod report;
 #[cfg(feature = "burn")]
 mod sample;
 #[cfg(feature = "burn")]
@@ -25,9 +29,13 @@ pub(crate) use candidate::OtherCheckpoint;
 #[cfg(feature = "burn")]
 pub(crate) use device::{DeviceArgs, KvArgs};
 pub(crate) use encode::EncodeArgs;
+#[cfg(feature = "burn")]
+pub(crate) use evaluation::EvalArgs;
 pub(crate) use model::ModelArgs;
 #[cfg(feature = "burn")]
 pub(crate) use prompt::{prompt_file, prompt_text};
+#[cfg(feature = "burn")]
+pub(crate) use report::ReportArgs;
 #[cfg(feature = "burn")]
 pub(crate) use sample::{SampleArgs, parse_temperature};
 #[cfg(feature = "burn")]

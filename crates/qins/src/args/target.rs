@@ -14,6 +14,17 @@ pub(crate) enum Target {
     Output(OutputGoal),
 }
 
+impl Target {
+    /// Whether schemes are chosen for it by what the model writes after prompts, given whether there is a calibration.
+    pub(crate) fn is_measured(self, is_calibrated: bool) -> bool {
+        match self {
+            Self::Output(_) => true,
+            Self::Weights(Goal::Bits(_)) => is_calibrated,
+            Self::Weights(Goal::Sqnr(_)) => false,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

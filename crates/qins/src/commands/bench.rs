@@ -56,11 +56,12 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "none")]
     scheme: SchemeOrNone,
     /// Which linears to encode: `safe`, `all`, `full`, or a list such as `v_proj,down_proj`
-    #[arg(long, default_value = "safe", value_name = "POLICY")]
-    targets: Targets,
-    /// The type of a synthetic model's plain weights
-    #[arg(long, default_value = "bf16", value_parser = ["bf16", "f16", "f32"])]
-    dtype: String,
+    /// [default: safe]
+    #[arg(long, value_name = "POLICY")]
+    targets: Option<Targets>,
+    /// The type of a synthetic model's plain weights: bf16, f16 or f32 [default: bf16]
+    #[arg(long, value_parser = ["bf16", "f16", "f32"])]
+    dtype: Option<String>,
     #[command(flatten)]
     kv: KvArgs,
     #[command(flatten)]
@@ -135,7 +136,11 @@ struct Measured {
 impl Bench {
     pub(crate) fn run(self) -> Outcome {
         let device = self.device.device()?;
-        let policy = self.scheme.scheme().map(|scheme| Policy::new(self.targets.clone(), scheme));
+        let policy = match (self.scheme.scheme(), &self.targets) {
+            (None, Some(_)) => return Err("expected a --scheme to encode with --targets, found none".into()),
+            (None, None) => None,
+            (Some(scheme), targets) => Some(Policy::new(targets.clone().unwrap_or(Targets::Safe), scheme)),
+        };
         let start = Instant::now();
         let (name, Loaded { mut model, report }) = self.load(policy.as_ref(), &device)?;
         model.set_kv(self.kv.kv);
@@ -174,7 +179,7 @@ impl Bench {
             blocks: model.config().layers.len(),
             scheme: match (&policy, &self.model) {
                 (Some(policy), _) => policy.recipe.scheme.to_string(),
-                (None, Some(Model::Synthetic(_))) => format!("none ({})", self.dtype),
+                (None, Some(Model::Synthetic(_))) => format!("none ({})", self.dtype().name()),
                 // As its files have them: plain, or converted before.
                 (None, _) => "as stored".to_owned(),
             },
@@ -208,27 +213,36 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// The type of a synthetic model's plain weights.
+    fn dtype(&self) -> FloatDtype {
+        match self.dtype.as_deref() {
+            None | Some("bf16") => FloatDtype::Bf16,
+            Some("f16") => FloatDtype::F16,
+            Some(_) => FloatDtype::F32,
+        }
+    }
+
     fn load(&self, policy: Option<&Policy>, device: &Device) -> Result<(String, Loaded), Box<dyn Error>> {
         let Some(Model::Synthetic(name)) = &self.model else {
-            if self.blocks.is_some() {
-                return Err("expected --blocks with a synthetic model only, found another model".into());
+            for (is_given, option) in [(self.blocks.is_some(), "--blocks"), (self.dtype.is_some(), "--dtype")] {
+                if is_given {
+                    return Err(format!("expected {option} with a synthetic model only, found another model").into());
+                }
             }
             let model = match &self.model {
                 Some(Model::Directory(dir)) => Some(dir.clone()),
                 _ => None,
             };
             let source = model::open(&ModelArgs::named(model))?;
+            expect_effect(policy, &ModelConfig::of(&source.checkpoint)?)?;
             let loaded = load_model(&source, policy, device)?;
             return Ok((source.name, loaded));
         };
         let file = Path::new(name.trim_start_matches("synthetic:"));
         let config = shapes(file, self.blocks)?;
         let config = ModelConfig::parse(&config, file)?;
-        let dtype = match &self.dtype[..] {
-            "bf16" => FloatDtype::Bf16,
-            "f16" => FloatDtype::F16,
-            _ => FloatDtype::F32,
-        };
+        expect_effect(policy, &config)?;
+        let dtype = self.dtype();
         let bar = progress(0, format!("creating {}", policy.map_or("plain", |policy| policy.recipe.scheme.name())));
         let loaded = synthetic(config, policy, dtype, device, |done, total| {
             bar.set_length(total as u64);
@@ -327,8 +341,13 @@ impl Measured {
     }
 }
 
+/// That a policy encodes any linear.
+fn expect_effect(policy: Option<&Policy>, config: &ModelConfig) -> Result<(), qins_model::Error> {
+    policy.map_or(Ok(()), |policy| policy.check(config))
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2])
 }

@@ -9,10 +9,10 @@ use qins_eval::{
 use qins_model::{ModelConfig, Policy, Targets, TextReader, check_plain, linears};
 use qins_quant::{Recipe, Scheme, kv::KvScheme};
 
-use super::validate::{EvalArgs, INTERRUPTED, ReportArgs};
+use super::validate::INTERRUPTED;
 use crate::{
     Outcome,
-    args::{DeviceArgs, ModelArgs},
+    args::{DeviceArgs, EvalArgs, ModelArgs, ReportArgs},
     environment::environment,
     interrupt,
     load::Loader,

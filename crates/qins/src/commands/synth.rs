@@ -7,7 +7,12 @@ use indicatif::HumanBytes;
 use qins_model::{ModelConfig, write_random_checkpoint};
 use qins_quant::checkpoint::{Checkpoint, Files};
 
-use crate::{Outcome, args::directory, progress::bytes_progress, shapes::shapes};
+use crate::{
+    Outcome,
+    args::directory,
+    progress::{bytes_progress, note},
+    shapes::shapes,
+};
 
 /// Write a checkpoint of random weights with the tensors of a model.
 ///
@@ -38,6 +43,9 @@ impl Synth {
         let config = shapes(&self.config, self.blocks)?;
         // Named as it was given.
         ModelConfig::parse(&config, &self.config)?;
+        if config.get("quantization_config").is_some_and(|entry| !entry.is_null()) {
+            note(&format!("{}: quantization_config is left out, as random weights are plain", self.config.display()));
+        }
         let bar = bytes_progress(0, "writing".to_owned());
         write_random_checkpoint(&config, &self.out, self.shard_bytes, |done, total| {
             bar.set_length(total as u64);

@@ -1,28 +1,26 @@
 //! `qins validate`.
 
-use std::{error::Error, io::Write, path::PathBuf, process::ExitCode};
+use std::error::Error;
 
 use clap::Args;
 use qins_eval::{
-    CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Evaluation, Preset, REPORT_MODEL, Split, Variant, Weights,
-    encoded_controls, kv_control, kv_variants, plain_controls,
-    report::{Computation, Report, Role, Settings, Terminal, Thresholds, page, summary},
+    Evaluation, Preset, Split, Variant, Weights, encoded_controls, kv_control, kv_variants, plain_controls,
+    report::{Computation, Role, Settings, Thresholds},
 };
-use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader, stop_ids};
+use qins_model::{ModelConfig, ModelSource, OutputGoal, TextReader};
 use qins_quant::{
     Recipe, Scheme,
     kv::{KvForm, KvScheme},
-    output::Output,
 };
 
 use crate::{
     Outcome,
-    args::{DeviceArgs, EncodeArgs, ModelArgs, OtherCheckpoint, SchemeOrNone, Target, parse_temperature},
+    args::{DeviceArgs, EncodeArgs, EvalArgs, ModelArgs, OtherCheckpoint, ReportArgs, SchemeOrNone, Target},
     environment::environment,
     interrupt,
-    load::{Loader, own_prompts},
+    load::Loader,
     model,
-    output::{Outputs, is_stdout},
+    output::Outputs,
     policy::{ByDefault, Engine, policy},
     progress::note,
     stages::Bars,
@@ -52,7 +50,8 @@ pub(crate) struct Validate {
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     scheme: Vec<SchemeOrNone>,
     /// Judge another checkpoint of the same shape if it is encoded, or show its metrics if it is plain. With `@BITS`, a plain
-    /// one is listed with the bits per weight of the format whose values it holds. May be repeated
+    /// one is listed with the bits per weight of the format whose values it holds. One whose schemes `convert --target` chose by
+    /// prompts is judged on others, and by a goal of kl or match. May be repeated
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
     /// Judge plain weights with the KV cache in these schemes, separated by commas: f16, bf16, q8, k5v5, k5v4, k4v4
@@ -69,182 +68,15 @@ pub(crate) struct Validate {
     report: ReportArgs,
 }
 
-/// The inputs of an evaluation.
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    /// Size of the evaluation: quick, standard, report, long or cache [default: quick for the embedded model, standard for others]
-    #[arg(long, value_name = "PRESET")]
-    preset: Option<Preset>,
-    /// A prompts file, `-` for standard input, one JSON object per line: {"id", one of "prompt", "messages" and "input_ids",
-    /// "max_new_tokens"}, and optionally "expected_ids", which the greedy text of every judged variant must begin with
-    #[arg(long, value_name = "FILE")]
-    prompts: Option<PathBuf>,
-    /// A text file to score, instead of the standard text. May be repeated
-    #[arg(long, value_name = "FILE")]
-    text: Vec<PathBuf>,
-    /// Score the end of contexts of these lengths in tokens, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "TOKENS", value_parser = parse_context)]
-    contexts: Vec<usize>,
-    /// Maximum number of tokens to generate, unless a prompt sets its own
-    #[arg(long, value_name = "N")]
-    max_new_tokens: Option<usize>,
-    /// Sample texts at this temperature too, with the same random numbers for every variant; 0 for greedy texts only
-    #[arg(long, value_name = "T", value_parser = parse_temperature, allow_negative_numbers = true)]
-    temperature: Option<f32>,
-    /// Seed of the random numbers of texts that are sampled [default: 0]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// The baseline file: read if it exists, else written
-    #[arg(long, value_name = "FILE")]
-    pub(crate) baseline: Option<PathBuf>,
+/// A candidate's checkpoint, and the goal that its schemes were chosen for by prompts, if they were.
+struct Other {
+    source: ModelSource,
+    goal: Option<Target>,
 }
 
 /// What is printed on the first signal.
 pub(crate) const INTERRUPTED: &str =
     "interrupted: what has been measured is written as soon as the current step ends; a second time ends it at once";
-
-/// The report's files.
-#[derive(Debug, Args)]
-pub(crate) struct ReportArgs {
-    /// Where to write the report as JSON; a page (.html) and a summary (.md) are written beside it, unless it is a device or a
-    /// pipe; `-` prints the JSON and writes no file. When the run is interrupted, with what was measured until then
-    #[arg(long, default_value = "report.json", value_name = "FILE")]
-    report: PathBuf,
-    /// Print the report as JSON instead of text
-    #[arg(long)]
-    json: bool,
-}
-
-/// The report's files, opened: the JSON, and the page and summary.
-#[derive(Default)]
-pub(crate) struct ReportFiles {
-    json: Option<Output>,
-    beside: Option<[Output; 2]>,
-}
-
-impl EvalArgs {
-    /// The model of `--model`, or the preset's default: the source report's model for `report`, else the embedded one.
-    pub(crate) fn model(&self, mut named: ModelArgs) -> ModelArgs {
-        if named.model.is_none() && self.preset == Some(Preset::Report) {
-            named.model = Some(REPORT_MODEL.into());
-        }
-        named
-    }
-
-    fn preset(&self, model: &ModelArgs) -> Preset {
-        self.preset.unwrap_or(if model.model.is_some() { Preset::Standard } else { Preset::Quick })
-    }
-
-    /// The evaluation set, and the thresholds of the preset.
-    pub(crate) fn eval_set<'a>(
-        &self,
-        model: &ModelArgs,
-        source: &ModelSource,
-        reader: &'a TextReader,
-        split: Split,
-    ) -> Result<(EvalSet<'a>, Thresholds), Box<dyn Error>> {
-        let embedded = model.model.is_none();
-        let mut plan = self.preset(model).plan(embedded);
-        if !self.contexts.is_empty() {
-            plan.contexts = self.contexts.iter().map(|tokens| self.preset(model).context(*tokens)).collect();
-        }
-        plan.max_new_tokens = self.max_new_tokens.unwrap_or(plan.max_new_tokens);
-        plan.temperature = self.temperature.or(plan.temperature).filter(|t| *t > 0.0);
-        if self.seed.is_some() && plan.temperature.is_none() {
-            return Err("expected a --temperature above 0 with --seed, found none: all texts are greedy".into());
-        }
-        let config = ModelConfig::of(&source.checkpoint)?;
-        let stops = stop_ids(source.checkpoint.files(), &config)?;
-        let own_prompts = own_prompts(source).filter(|_| self.preset(model) == Preset::Quick);
-        let inputs = EvalInputs { prompts: self.prompts.as_deref(), texts: &self.text, own_prompts, split };
-        let mut eval_set = EvalSet::new(&plan, inputs, reader, &config, stops, &Bars::default())?;
-        eval_set.seed = self.seed.unwrap_or(0);
-        Ok((eval_set, plan.thresholds))
-    }
-
-    /// Adds the files that are read, and the baseline file: read if it exists, else written.
-    pub(crate) fn files(&self, outputs: Outputs) -> Result<Outputs, Box<dyn Error>> {
-        let outputs = outputs.reads("--prompts", self.prompts.as_deref());
-        let outputs = self.text.iter().fold(outputs, |outputs, text| outputs.reads("--text", Some(text)));
-        match self.baseline.as_deref() {
-            Some(file) if file.is_file() && !is_stdout(file) => Ok(outputs.reads("--baseline", Some(file))),
-            Some(file) => {
-                let mut outputs = outputs;
-                match outputs.open("--baseline", file)?.file() {
-                    Some(_) => Ok(outputs),
-                    // Its logits are read again and again.
-                    None => Err(format!("{}: expected a regular file, found a device or pipe", file.display()).into()),
-                }
-            }
-            None => Ok(outputs),
-        }
-    }
-
-    pub(crate) fn preset_name(&self, model: &ModelArgs) -> &'static str {
-        self.preset(model).name()
-    }
-}
-
-impl ReportArgs {
-    /// Opens the report's files, before the work. Beside a device or a pipe there is neither page nor summary.
-    pub(crate) fn open(&self, outputs: &mut Outputs) -> Result<ReportFiles, Box<dyn Error>> {
-        if is_stdout(&self.report) {
-            return Ok(ReportFiles::default());
-        }
-        if [self.beside("html"), self.beside("md")].contains(&self.report) {
-            let name = self.report.display();
-            return Err(format!("{name}: expected a name for the JSON file, found that of the page or summary").into());
-        }
-        let json = outputs.open_report("--report", &self.report)?;
-        let beside = match json.file() {
-            Some(_) => {
-                let mut open = |extension| outputs.open_report("--report", &self.beside(extension));
-                Some([open("html")?, open("md")?])
-            }
-            None => None,
-        };
-        Ok(ReportFiles { json: Some(json), beside })
-    }
-
-    fn beside(&self, extension: &str) -> PathBuf {
-        self.report.with_extension(extension)
-    }
-
-    /// Prints the report and writes its files. Each of these is tried, whether or not the others fail.
-    pub(crate) fn write(&self, report: &Report, files: ReportFiles) -> Outcome {
-        let json = serde_json::to_string_pretty(report)?;
-        // Printed first: a file that cannot be written then costs nothing that was measured.
-        let printed = self.print(report, &json);
-        let (html, md) = files.beside.map(|[html, md]| ((html, page(report)), (md, summary(report)))).unzip();
-        let files = [files.json.map(|output| (output, json)), html, md];
-        let (mut names, written): (Vec<String>, Vec<_>) = files
-            .into_iter()
-            .flatten()
-            .map(|(output, content)| (output.path().display().to_string(), output.write(content.as_bytes())))
-            .unzip();
-        names.sort();
-        written.into_iter().collect::<Result<(), _>>()?;
-        printed?;
-        if !self.prints_json() {
-            writeln!(std::io::stdout(), "report     {}", names.join(", "))?;
-        }
-        Ok(match report {
-            Report { partial: true, .. } => interrupt::exit_code(),
-            Report { passed: true, .. } => ExitCode::SUCCESS,
-            Report { passed: false, .. } => ExitCode::from(1),
-        })
-    }
-
-    fn prints_json(&self) -> bool {
-        self.json || is_stdout(&self.report)
-    }
-
-    fn print(&self, report: &Report, json: &str) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.prints_json() { writeln!(out, "{json}") } else { write!(out, "{}", Terminal(report)) }?;
-        out.flush()
-    }
-}
 
 impl Validate {
     pub(crate) fn run(mut self) -> Outcome {
@@ -262,24 +94,19 @@ impl Validate {
         let reader = TextReader::open(source.checkpoint.files())?;
         let others = self.others(&source, &outputs)?;
         let is_calibrated = self.encode.calibrate.is_some() || self.encode.effort.is_some();
-        let (mut split, goal) = match self.encode.target {
-            Some(Target::Output(goal)) => (Split::Confirmation, Some(goal)),
-            // Calibrated, it is chosen on prompts too.
-            Some(Target::Weights(_)) if is_calibrated => (Split::Confirmation, None),
-            Some(Target::Weights(_)) | None => (Split::All, None),
+        let is_chosen = self.encode.target.is_some_and(|target| target.is_measured(is_calibrated));
+        let split = match others.iter().any(|other| other.goal.is_some()) || is_chosen {
+            true => Split::Confirmation,
+            false => Split::All,
         };
-        for other in others.iter().filter(|_| self.eval.prompts.is_none()) {
-            if let Some(goal) = other.checkpoint.quantization().and_then(|config| config.goal.as_deref()) {
-                split = Split::Confirmation;
-                note(&format!("{} was chosen for {goal} by every other prompt: these are left out", other.name));
-            }
-        }
         let (eval_set, thresholds) = self.eval.eval_set(&self.model, &source, &reader, split)?;
-        let thresholds = match goal {
-            None => thresholds,
-            Some(OutputGoal::Kl(kl)) => Thresholds::MaxKl(kl),
-            Some(OutputGoal::Match(share)) => Thresholds::MinTop1Agreement(share),
-        };
+        if eval_set.split == Split::Confirmation {
+            let chosen =
+                others.iter().filter_map(|Other { source, goal }| Some(format!("{} for {}", source.name, (*goal)?)));
+            let chosen: Vec<String> = chosen.chain(self.encode.target.map(|target| target.to_string())).collect();
+            let left = eval_set.prompts.len();
+            note(&format!("chosen by every other prompt: {}; all are judged on {left} others", chosen.join(", ")));
+        }
         let device = self.device.device()?;
         // Before the baseline's work, so that invalid variants are reported first.
         let variants = self.variants(recipes, others, thresholds, &source, &Engine::on(&device))?;
@@ -315,17 +142,22 @@ impl Validate {
             }
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
+        if requested.is_empty() {
+            self.encode.expect_none()?;
+        }
         requested.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
     }
 
-    /// The candidates, of the model's shape.
-    fn others(&self, source: &ModelSource, outputs: &Outputs) -> Result<Vec<ModelSource>, Box<dyn Error>> {
+    /// The candidates, of the model's shape, and the goals that their schemes were chosen for by prompts.
+    fn others(&self, source: &ModelSource, outputs: &Outputs) -> Result<Vec<Other>, Box<dyn Error>> {
         let mut others = Vec::new();
         for OtherCheckpoint { dir, .. } in &self.candidates {
             let other = model::open_named(dir)?;
             outputs.expect_apart(&other)?;
             expect_same_shape(source, &other)?;
-            others.push(other);
+            let goal = other.checkpoint.quantization().and_then(|config| config.goal.as_deref());
+            let goal = goal.map(|goal| goal.parse().map_err(|e| format!("{}: goal: {e}", other.name))).transpose()?;
+            others.push(Other { source: other, goal });
         }
         Ok(others)
     }
@@ -334,7 +166,7 @@ impl Validate {
     fn variants(
         &self,
         recipes: Vec<Recipe>,
-        others: Vec<ModelSource>,
+        others: Vec<Other>,
         thresholds: Thresholds,
         source: &ModelSource,
         engine: &Engine<'_>,
@@ -343,9 +175,10 @@ impl Validate {
         for recipe in recipes {
             let settings = self.encode.settings(&recipe);
             let weights = Weights::Encoded(policy(&self.encode, recipe, source, engine, ByDefault::Uncalibrated)?);
+            let thresholds = thresholds_of(self.encode.target, thresholds);
             variants.push(Variant::new(Role::Judged, settings, weights, thresholds));
         }
-        for (OtherCheckpoint { dir, bits }, other) in self.candidates.iter().zip(others) {
+        for (OtherCheckpoint { dir, bits }, Other { source: other, goal }) in self.candidates.iter().zip(others) {
             let is_encoded = other.checkpoint.quantization().is_some();
             if let Some(bits) = bits.filter(|_| is_encoded) {
                 let name = dir.display();
@@ -358,16 +191,27 @@ impl Validate {
                 scheme: "checkpoint".to_owned(),
                 checkpoint: Some(dir.display().to_string()),
                 nominal_bits_per_weight: *bits,
+                target: goal.map(|goal| goal.to_string()),
                 ..Settings::default()
             };
             // The thresholds depend on bits per weight, which plain weights do not have.
             let role = if is_encoded { Role::Judged } else { Role::Information };
+            let thresholds = thresholds_of(goal, thresholds);
             variants.push(Variant::new(role, settings, Weights::Checkpoint(other), thresholds));
         }
         if self.kv.is_empty() || !variants.is_empty() {
-            variants.extend(encoded_controls(&self.encode.targets, thresholds)?);
+            variants.extend(encoded_controls(&self.encode.targets(), thresholds)?);
         }
         Ok(variants)
+    }
+}
+
+/// A mixture that was chosen for an output is judged by it.
+fn thresholds_of(goal: Option<Target>, others: Thresholds) -> Thresholds {
+    match goal {
+        Some(Target::Output(OutputGoal::Kl(kl))) => Thresholds::MaxKl(kl),
+        Some(Target::Output(OutputGoal::Match(share))) => Thresholds::MinTop1Agreement(share),
+        Some(Target::Weights(_)) | None => others,
     }
 }
 
@@ -382,13 +226,4 @@ fn expect_same_shape(source: &ModelSource, other: &ModelSource) -> Result<(), Bo
         return Err(format!("{}: expected {names} of {expected:?}, found {found:?}", other.name).into());
     }
     Ok(())
-}
-
-fn parse_context(text: &str) -> Result<usize, String> {
-    let tokens: usize = text.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
-    if tokens > CONTEXT_TAIL_TOKENS {
-        Ok(tokens)
-    } else {
-        Err(format!("expected more than the {CONTEXT_TAIL_TOKENS} tokens that are scored, found {tokens}"))
-    }
 }

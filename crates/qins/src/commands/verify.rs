@@ -44,8 +44,12 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self) -> Outcome {
         let mut out = std::io::stdout().lock();
-        let (_, dir) = model::locate(&self.dir, false)?;
-        let checkpoint = match Checkpoint::open(Files::Directory(dir.clone())) {
+        let (name, dir) = model::locate(&self.dir, false)?;
+        let files = Files::Directory(dir.clone());
+        if dir.join("config.json").is_file() {
+            model::note_choice(&name, &files);
+        }
+        let checkpoint = match Checkpoint::open(files) {
             Ok(checkpoint) => checkpoint,
             // A checkpoint that is incomplete or invalid is a fault; one that is missing or unreadable is an error.
             Err(fault) if dir.join("config.json").is_file() && !is_unreadable(&fault) => {

@@ -1,6 +1,6 @@
 //! Measurements that run the model: calibration, and the search for a mixture by the model's output.
 
-use std::{error::Error, path::Path};
+use std::{cell::OnceCell, error::Error, path::Path};
 
 use qins_burn::{Backend, BlockCalibration, Device, calibrate};
 use qins_eval::{Candidates, Search, StandardCalibration, read_text, texts_of};
@@ -19,7 +19,11 @@ use crate::{
 };
 
 /// Runs models; a device is opened when it is first needed.
-pub(crate) struct Engine<'a>(Where<'a>);
+pub(crate) struct Engine<'a> {
+    place: Where<'a>,
+    /// What is calibrated on, once it is read: standard input cannot be read twice, and the standard calibration takes time.
+    texts: OnceCell<CalibrationTexts>,
+}
 
 enum Where<'a> {
     Device(&'a Device),
@@ -32,16 +36,16 @@ impl<'a> Engine<'a> {
 
     /// On an open device.
     pub(crate) fn on(device: &'a Device) -> Self {
-        Self(Where::Device(device))
+        Self { place: Where::Device(device), texts: OnceCell::new() }
     }
 
     /// On the device of a backend.
     pub(crate) fn of(backend: Backend) -> Self {
-        Self(Where::Backend(backend))
+        Self { place: Where::Backend(backend), texts: OnceCell::new() }
     }
 
     fn device(&self) -> Result<Device, Box<dyn Error>> {
-        match self.0 {
+        match self.place {
             Where::Device(device) => Ok(device.clone()),
             Where::Backend(backend) => Ok(backend.device()?),
         }
@@ -60,12 +64,20 @@ impl<'a> Engine<'a> {
         Ok(importance.into_iter().map(|(module, means)| (module, means.into())).collect())
     }
 
-    /// What to calibrate on: a text, or the standard calibration.
+    /// What to calibrate on: a text, or the standard calibration. A command has one, and one model.
     pub(super) fn calibration(
         &self,
         file: Option<&Path>,
         source: &ModelSource,
     ) -> Result<CalibrationTexts, Box<dyn Error>> {
+        if let Some(texts) = self.texts.get() {
+            return Ok(texts.clone());
+        }
+        let texts = self.read_calibration(file, source)?;
+        Ok(self.texts.get_or_init(|| texts).clone())
+    }
+
+    fn read_calibration(&self, file: Option<&Path>, source: &ModelSource) -> Result<CalibrationTexts, Box<dyn Error>> {
         let Some(file) = file else {
             let loader = &Loader(self.device()?);
             let (own_prompts, progress) = (own_calibration(source), &Bars::default());

@@ -128,6 +128,12 @@ fn candidate_checkpoint_equals_encoding_while_loading() {
     assert!((kl(&decoded) / kl(&coded) - 1.0).abs() < 0.05, "{}, {}", kl(&decoded), kl(&coded));
     assert_eq!(decoded["layers"].as_array().unwrap().len(), 15);
     home.qins(&format!("{COMMON} --candidate nowhere")).rejected("nowhere", &["nowhere"]);
+    // A number after a name may be a revision; a directory is what it is named.
+    home.qins(&format!("{COMMON} --candidate owner/name@4"))
+        .rejected("revision", &["OWNER/NAME@REVISION@BITS", "`owner/name@4`"]);
+    fs::rename(home.path("coded"), home.path("coded@4")).unwrap();
+    let run = home.qins(&format!("{COMMON} --candidate coded@4"));
+    assert!(run.out.contains("coded@4 "), "{}{}", run.out, run.err);
     let other = Home::new("a_mha/f32");
     let dir = other.path("model").display().to_string();
     home.qins(&format!("{COMMON} --candidate {dir}")).rejected("another shape", &["expected vocabulary, hidden size"]);

@@ -73,6 +73,10 @@ fn invalid_arguments_are_rejected() {
         ("--prompt-tokens 600", "at most 512"),
         ("--scheme q9", "q9"),
         ("--dtype i8", "--dtype"),
+        ("--model model --dtype f32", "expected --dtype with a synthetic model only"),
+        ("--targets full", "expected a --scheme to encode with --targets"),
+        // A head that is tied to the embedding.
+        ("--model synthetic:llama-3.2-1b --scheme q4 --targets lm_head", "lm_head"),
     ];
     for (arguments, messages) in cases {
         home.qins(&format!("bench {arguments}")).rejected(arguments, &[messages]);

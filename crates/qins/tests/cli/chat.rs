@@ -105,6 +105,8 @@ fn conversation_is_saved_loaded_and_read_by_generate() {
     assert!(printed.ends_with("]}\n") && printed.contains("\n{\"messages\":[{"), "{printed}");
     assert!(!home.path("-").exists());
     home.write("bad.json", "{\"messages\":[{\"role\":\"usr\",\"content\":\"a\"}]}");
+    home.write("two.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"prompt\":\"b\"}");
+    chat(&home, &greedy, "/load two.json\n").fails("two.json:1: expected `messages` alone, found another text");
     chat(&home, &greedy, "/load bad.json\n").fails("bad.json:1: unknown variant `usr`");
     home.write("bad.json", "{\"prompt\":\"a\"}");
     chat(&home, &greedy, "/load bad.json\n").fails("bad.json:1: expected `messages`, found none");

@@ -56,6 +56,24 @@ impl Case {
 }
 
 #[test]
+fn only_a_model_on_the_hub_is_downloaded_again() {
+    let case = Case::new();
+    let generate = |model: &[&str], is_offline| {
+        case.qins(&[&["generate", "--prompt-ids", "5", "--force-download"], model].concat(), is_offline)
+    };
+    for model in [&[][..], &["--model", "model"]] {
+        generate(model, false)
+            .rejected("here", &["expected a --model on the hub with --force-download, found another"]);
+    }
+    generate(&["--model", NAME], true).rejected("offline", &["HF_HUB_OFFLINE: expected no `1`", "downloaded again"]);
+    let mut command = case.command(&["generate", "--model", NAME, "--prompt-ids", "5"]);
+    let output = command.env("HF_HUB_DOWNLOAD_TIMEOUT", "soon").output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err.contains("HF_HUB_DOWNLOAD_TIMEOUT: expected a number of seconds above 0, found \"soon\""), "{err}");
+}
+
+#[test]
 fn model_is_downloaded_once_and_generates_as_its_directory() {
     let case = Case::new();
     let first = case.generate(NAME);

@@ -86,6 +86,9 @@ fn missing_or_out_of_range_field_is_named() {
     ] {
         rejected(&|c| c[field] = value.clone(), field);
     }
+    // Each within its bound.
+    let both = |c: &mut Value| (c["hidden_size"], c["intermediate_size"]) = (json!(1 << 20), json!(1 << 28));
+    rejected(&both, "expected a model of at most 2^42 weights");
 }
 
 #[test]

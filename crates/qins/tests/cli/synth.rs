@@ -52,6 +52,17 @@ fn shards_keep_their_limit_and_are_deterministic() {
 }
 
 #[test]
+fn configuration_of_quantised_weights_gives_plain_ones() {
+    let home = Home::new("b_gqa/f32");
+    home.qins("convert --model model --scheme q8 --out q8").done();
+    let run = home.qins("synth --config q8/config.json --out plain");
+    assert!(run.err.contains("q8/config.json: quantization_config is left out"), "{}", run.err);
+    run.done();
+    assert!(json_file(&home.path("plain/config.json")).get("quantization_config").is_none());
+    home.qins("generate --model plain --prompt-ids 5 --max-new-tokens 2").done();
+}
+
+#[test]
 fn invalid_configuration_is_rejected() {
     let home = Home::new("b_gqa/f32");
     home.write("list.json", "[]");
