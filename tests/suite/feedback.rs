@@ -67,7 +67,8 @@ fn inputs_are_those_of_the_whole_model() {
                 _ => expected.clone(),
             };
             let means = importance(&mut found, module).unwrap();
-            assert!(difference(&means, &mixed) < 1e-4, "{name} {module}: {}", difference(&means, &mixed));
+            // Products are rounded to 16 bits here, and some channels have inputs that nearly cancel.
+            assert!(difference(&means, &mixed) < 1e-3, "{name} {module}: {}", difference(&means, &mixed));
             // The same after factoring, which all linears of an input share.
             let feedback = found.feedback(module).unwrap().unwrap();
             assert_eq!((feedback.cols(), feedback.importance()), (spec.shape[1], &means), "{name} {module}");

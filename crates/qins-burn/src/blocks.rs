@@ -16,7 +16,7 @@ use crate::{
 /// The name under which a decoder of one block knows it.
 pub(crate) const ONLY: &str = "model.layers.0.";
 
-/// A plain model whose blocks are loaded one at a time.
+/// A plain model whose blocks are loaded one at a time, to be calibrated on: products may be [rounded](Projection::rounded).
 #[derive(Debug)]
 pub(crate) struct Blocks<'a> {
     checkpoint: &'a Checkpoint,
@@ -74,7 +74,7 @@ impl<'a> Blocks<'a> {
                 }
                 let fused = spec.fused.as_ref().map(|(fused, total, rows)| (name(fused), *total, rows.clone()));
                 let stored = LinearSpec { module: name(&spec.module), fused, ..spec.clone() };
-                let projection = loader.borrow_mut().linear(&stored)?;
+                let projection = loader.borrow_mut().linear(&stored)?.rounded();
                 loaded.borrow_mut().insert(spec.module.clone(), projection.clone());
                 Ok(projection)
             }

@@ -75,6 +75,12 @@ pub trait QinsBackend: burn::backend::Backend {
     #[fusion(dtype = x, shape = [x[0], weight.rows].into())]
     fn qins_linear(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;
 
+    /// [`qins_linear`](Self::qins_linear), in which a CPU may round weights and activations to 16 bits.
+    #[fusion(dtype = x, shape = [x[0], weight.rows].into())]
+    fn qins_linear_rounded(x: FloatTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self> {
+        Self::qins_linear(x, weight)
+    }
+
     /// The rows `ids[n]` of a matrix, decoded: `[n, cols]`.
     #[fusion(dtype = DType::F32, shape = [ids[0], weight.format.cols()].into())]
     fn qins_rows(ids: IntTensor<Self>, #[extension_type] weight: Weight<Self>) -> FloatTensor<Self>;

@@ -14,6 +14,13 @@ fn product(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u
     (y, [m, rows])
 }
 
+/// [`product`] with weights and activations rounded to 16 bits.
+fn rounded(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
+    let mut y = vec![0.0; m * rows];
+    kernel::linear_rounded(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
+    (y, [m, rows])
+}
+
 /// Some rows, decoded: `[n, cols]`.
 fn decoded(ids: &[u32], format: &MatrixFormat, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
     let (w, cols) = (kernel::Rows::new(format, parts), format.cols());
@@ -64,6 +71,13 @@ mod flex {
             let (m, format, rows) = (x.layout().shape()[0], weight.format, weight.rows);
             let parts = contiguous(weight);
             floats(product(whole(&x), m, &format, rows, &slices(&parts)))
+        }
+
+        fn qins_linear_rounded(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let x = x.to_contiguous();
+            let (m, format, rows) = (x.layout().shape()[0], weight.format, weight.rows);
+            let parts = contiguous(weight);
+            floats(rounded(whole(&x), m, &format, rows, &slices(&parts)))
         }
 
         fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
@@ -136,6 +150,13 @@ mod ndarray {
             let (m, format, rows) = (x.shape()[0], weight.format, weight.rows);
             let parts = row_major_parts(weight);
             tensor(product(whole(&x), m, &format, rows, &slices(&parts)))
+        }
+
+        fn qins_linear_rounded(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
+            let x = floats(x);
+            let (m, format, rows) = (x.shape()[0], weight.format, weight.rows);
+            let parts = row_major_parts(weight);
+            tensor(rounded(whole(&x), m, &format, rows, &slices(&parts)))
         }
 
         fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {

@@ -152,7 +152,7 @@ pub(super) fn round_to_i16(x: f32) -> i16 {
 }
 
 per_isa! {
-    fn round_row(with: With, x: &[f32], values: &mut [Block], steps: &mut [f32]) = round_row_inlined
+    pub(super) fn round_row(with: With, x: &[f32], values: &mut [Block], steps: &mut [f32]) = round_row_inlined
 }
 
 #[inline(always)]

@@ -10,7 +10,7 @@ use super::{
     activations::{Activations, BLOCK},
     isa::{Compute, Isa},
     levels::Companded,
-    panel::{self, PANEL, Products, TILE, Words},
+    panel::{self, PANEL, TILE, Words},
     prefetch::later_block,
     row::Matrix,
 };
@@ -71,16 +71,11 @@ fn gemv<I: Isa>(isa: I, w: &Matrix<'_>, rows: usize, x: &Activations, y: &mut [f
 
 /// Multiplies panels of rows of weights, one block of columns at a time, by all rows of activations.
 fn gemm<I: Isa>(isa: I, w: &Matrix<'_>, rows: usize, x: &Activations, y: &mut [f32]) {
-    let (m, tiles) = (x.rows(), panel::tiles(x));
-    let per_block = m.div_ceil(TILE);
-    // The outputs of a panel are contiguous, so that threads write to different cache lines.
-    let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
-    let multiply = |scratch: &mut Scratch, (p, out): (usize, &mut [[f32; PANEL]])| {
-        let Scratch { levels, words, units, products } = scratch;
-        let rows = p * PANEL..rows.min((p + 1) * PANEL);
+    let tiles = panel::tiles(x);
+    panel::by_panels(rows, x.rows(), y, Scratch::new, |scratch, rows, products| {
+        let Scratch { levels, words, units } = scratch;
         let panel: Vec<_> = levels.iter_mut().zip(rows).map(|(levels, r)| w.row(I::SIMD, r, levels)).collect();
-        products.fill([[0.0; TILE]; PANEL]);
-        for (b, tiles) in tiles.chunks_exact(per_block).enumerate() {
+        for (b, tiles) in tiles.chunks_exact(products.len()).enumerate() {
             for ((words, unit), row) in words.iter_mut().zip(&mut *units).zip(&panel) {
                 *unit = row.unit(b);
                 let (codes, bytes) = row.codes();
@@ -88,15 +83,6 @@ fn gemm<I: Isa>(isa: I, w: &Matrix<'_>, rows: usize, x: &Activations, y: &mut [f
                 isa.unpack(row, b, words);
             }
             isa.add_products(words, units, tiles, products);
-        }
-        for (j, out) in out.iter_mut().enumerate() {
-            out.iter_mut().zip(&products[j / TILE]).for_each(|(y, lanes)| *y = lanes[j % TILE]);
-        }
-    };
-    panels.par_chunks_mut(m).enumerate().for_each_init(|| Scratch::new(per_block), multiply);
-    y.par_chunks_mut(rows).enumerate().for_each(|(j, y)| {
-        for (y, panel) in y.chunks_mut(PANEL).zip(panels[j..].iter().step_by(m)) {
-            y.copy_from_slice(&panel[..y.len()]);
         }
     });
 }
@@ -106,16 +92,10 @@ struct Scratch {
     levels: Box<[Companded; PANEL]>,
     words: Box<Words>,
     units: [f32; PANEL],
-    products: Vec<Products>,
 }
 
 impl Scratch {
-    fn new(tiles: usize) -> Self {
-        Self {
-            levels: Box::new([Companded::EMPTY; PANEL]),
-            words: Box::new([[0; BLOCK]; PANEL]),
-            units: [0.0; PANEL],
-            products: vec![[[0.0; TILE]; PANEL]; tiles],
-        }
+    fn new() -> Self {
+        Self { levels: Box::new([Companded::EMPTY; PANEL]), words: Box::new([[0; BLOCK]; PANEL]), units: [0.0; PANEL] }
     }
 }

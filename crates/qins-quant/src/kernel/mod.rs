@@ -23,6 +23,7 @@ mod portable;
 mod prefetch;
 mod prepared;
 mod read;
+mod rounded;
 mod row;
 mod rows;
 mod simd;
@@ -39,6 +40,7 @@ pub(crate) use prefetch::fetch_part;
 pub(crate) use prepared::Prepared;
 #[doc(hidden)]
 pub use read::{read, read_bandwidth};
+pub use rounded::linear_rounded;
 pub use rows::Rows;
 pub use simd::Simd;
 pub(crate) use simd::per_isa;

@@ -1,5 +1,7 @@
 //! What the product with many rows of activations works on: rows of weights, and activations interleaved.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::activations::{Activations, BLOCK};
@@ -23,6 +25,31 @@ pub(super) struct Tile {
     /// For each pair of columns, that pair of every row; zeros for rows that there are not.
     pub(super) pairs: [[[i16; 2]; TILE]; BLOCK / 2],
     pub(super) steps: [f32; TILE],
+}
+
+/// `y[m, rows]`, computed a panel of rows of weights at a time: `multiply` adds the products of some rows with all tiles of activations to zeros.
+pub(super) fn by_panels<S>(
+    rows: usize,
+    m: usize,
+    y: &mut [f32],
+    scratch: impl Fn() -> S + Sync + Send,
+    multiply: impl Fn(&mut S, Range<usize>, &mut [Products]) + Sync + Send,
+) {
+    // The outputs of a panel are contiguous, so that threads write to different cache lines.
+    let mut panels = vec![[0.0; PANEL]; rows.div_ceil(PANEL) * m];
+    let buffers = || (scratch(), vec![[[0.0; TILE]; PANEL]; m.div_ceil(TILE)]);
+    panels.par_chunks_mut(m).enumerate().for_each_init(buffers, |(scratch, products), (p, out)| {
+        products.fill([[0.0; TILE]; PANEL]);
+        multiply(scratch, p * PANEL..rows.min((p + 1) * PANEL), products);
+        for (j, out) in out.iter_mut().enumerate() {
+            out.iter_mut().zip(&products[j / TILE]).for_each(|(y, lanes)| *y = lanes[j % TILE]);
+        }
+    });
+    y.par_chunks_mut(rows).enumerate().for_each(|(j, y)| {
+        for (y, panel) in y.chunks_mut(PANEL).zip(panels[j..].iter().step_by(m)) {
+            y.copy_from_slice(&panel[..y.len()]);
+        }
+    });
 }
 
 /// The tiles of each block of columns, one block after the other.
