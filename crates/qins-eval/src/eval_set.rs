@@ -79,7 +79,7 @@ pub enum Split {
     All,
     /// The odd-numbered prompts, counted from 0: for calibration and search.
     Calibration,
-    /// The even-numbered prompts: to confirm a choice. An even stride takes no others anyway.
+    /// The even-numbered prompts: to confirm a choice. With an even stride these are all.
     Confirmation,
 }
 
@@ -107,9 +107,9 @@ impl<'a> EvalSet<'a> {
             }
         };
         // Those of a file are all used.
-        let (split, stride) = match inputs.prompts {
-            Some(_) => (Split::All, 1),
-            None => (inputs.split, plan.prompt_stride.unwrap_or(1)),
+        let (split, stride) = match (inputs.prompts, plan.prompt_stride) {
+            (Some(_), _) | (None, None) => (Split::All, 1),
+            (None, Some(stride)) => (inputs.split, stride),
         };
         let even = if stride % 2 == 0 { stride } else { 2 * stride };
         let (first, step) = match split {
@@ -241,7 +241,7 @@ impl<'a> EvalSet<'a> {
         let which = match self.split {
             Split::All => "",
             Split::Calibration => ", odd-numbered from 0",
-            Split::Confirmation => ", even-numbered from 0: no mixture was chosen by them",
+            Split::Confirmation => ", even-numbered from 0",
         };
         Data { name: format!("{}{which}", self.prompts_name), count: self.prompts.len(), xxh3: hash(ids) }
     }

@@ -47,7 +47,7 @@ pub(crate) fn policy(
     check_recipes(&policy, &config, source)?;
     let file = args.calibrate.as_deref();
     if policy.uses_feedback() {
-        let is_asked_for = file.is_some() || args.effort.is_some();
+        let is_asked_for = args.asks_for_calibration();
         let can_read = source.checkpoint.files().contains("tokenizer.json");
         if is_asked_for || (by_default == ByDefault::Calibrated && Engine::RUNS_MODELS && can_read) {
             policy.calibration = Some(engine.calibration(file, source)?.into());
@@ -63,6 +63,14 @@ pub(crate) fn policy(
         policy.goal = target.is_measured(policy.calibration.is_some()).then(|| target.to_string());
     }
     Ok(policy)
+}
+
+/// Whether these options, without a calibration by default, have schemes chosen by what the model writes after prompts.
+#[cfg(feature = "burn")]
+pub(crate) fn is_measured(args: &EncodeArgs, recipe: &Recipe) -> bool {
+    let policy = Policy { overrides: args.overrides.clone(), ..Policy::new(args.targets(), recipe.clone()) };
+    let is_calibrated = policy.uses_feedback() && args.asks_for_calibration();
+    args.target.is_some_and(|target| target.is_measured(is_calibrated))
 }
 
 /// Checks each linear's options before a calibration, which takes long.

@@ -32,7 +32,7 @@ class QinsConfig(QuantizationConfigMixin):
 
     def __init__(self, scheme: str = "q8", targets="safe", overrides=(), kernel: str = "torch", **entry: Any) -> None:
         self.scheme, self.targets, self.overrides, self.kernel = scheme, targets, overrides, kernel
-        if entry and "format_version" not in entry:
+        if entry and not {"quant_method", "format_version"} & entry.keys():
             expected = "scheme, targets, overrides and kernel, or the entry of an encoded directory"
             raise PolicyError(f"QinsConfig: expected {expected}, found {', '.join(map(repr, entry))}")
         self.quantization = Quantization.parse(entry) if entry else Quantization()

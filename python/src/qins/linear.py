@@ -184,10 +184,12 @@ class Embedding(_Encoded):
         self.scale, self.dtype = scale, dtype
 
     def forward(self, ids: Tensor) -> Tensor:
-        # A GPU's answer would have to be waited for.
-        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_embeddings:
-            found = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-            raise IndexError(f"expected token ids below {self.num_embeddings}, found {found}")
+        # A GPU's answer would have to be waited for, and a graph has no numbers yet.
+        if ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+            low, high = (int(end) for end in ids.aminmax())
+            if low < 0 or high >= self.num_embeddings:
+                found = low if low < 0 else high
+                raise IndexError(f"expected token ids from 0 to {self.num_embeddings - 1}, found {found}")
         rows = self.decode(ids.reshape(-1)).to(self.dtype).view(*ids.shape, self.embedding_dim)
         return rows if self.scale is None else rows * torch.tensor(self.scale, dtype=self.dtype, device=rows.device)
 

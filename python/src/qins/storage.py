@@ -56,12 +56,12 @@ class Storage:
         return not (part == "step" or part == "curvature" and self.scheme in GROUPED)
 
 
-def expect(key: str, value: Any, kind: type) -> Any:
+def expect(key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     """The value, if it is of that kind. Raises `CheckpointError` otherwise."""
     if isinstance(value, kind):
         return value
-    names = {dict: "an object", list: "a list", str: "a text"}
-    raise CheckpointError(f"quantization_config: {key}: expected {names[kind]}, found {value!r}")
+    expected = {dict: "an object", list: "a list", str: "a text"}.get(kind, "a number")
+    raise CheckpointError(f"quantization_config: {key}: expected {expected}, found {value!r}")
 
 
 @dataclass
@@ -88,8 +88,9 @@ class Quantization:
                 raise CheckpointError(f"quantization_config: expected {key} {expected!r}, found {config.get(key)!r}")
         groups = expect("config_groups", config.get("config_groups", {}), dict)
         expect("ignore", config.get("ignore", []), list)
-        for key in ("fused", "copies", "output_sqnr_db"):
-            expect(key, config.get(key, {}), dict)
+        for key, kind in [("fused", list), ("copies", str), ("output_sqnr_db", (float, int))]:
+            for name, value in expect(key, config.get(key, {}), dict).items():
+                expect(f"{key}: {name}", value, kind)
         if config.get("goal") is not None:
             expect("goal", config["goal"], str)
         found = cls(

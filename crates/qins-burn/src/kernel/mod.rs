@@ -49,7 +49,7 @@ pub fn linear(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_linear(x.into_dispatch(), w.into()))
 }
 
-/// [`linear`], in which a CPU may round weights and activations to 16 bits: an NMSE of about 10⁻⁹, in less than half of the time with AVX-512.
+/// [`linear`], in which a CPU may round weights and activations to 16 bits, for many rows of `x`: see [`qins_quant::kernel::linear_rounded`].
 pub(crate) fn linear_rounded(x: Tensor<2>, w: Matrix) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::qins_linear_rounded(x.into_dispatch(), w.into()))
 }

@@ -125,8 +125,8 @@ impl HubBuilder {
     /// [`HubError::Setting`] where the endpoint is no URL, the token cannot be sent, or files are to be fetched again offline.
     pub fn build(mut self) -> Result<Hub, HubError> {
         if self.is_offline && self.is_forced {
-            let expected = "no `1` when files are to be downloaded again";
-            return Err(HubError::Setting { variable: "HF_HUB_OFFLINE", expected, found: "1".to_owned() });
+            let expected = "a hub to download files from again";
+            return Err(HubError::Setting { variable: "HF_HUB_OFFLINE", expected, found: "none".to_owned() });
         }
         self.endpoint.truncate(self.endpoint.trim_end_matches('/').len());
         let is_endpoint = |url: &Url| {

@@ -59,11 +59,16 @@ impl EncodeArgs {
         self.targets.clone().unwrap_or(Targets::Safe)
     }
 
-    /// That no option is given that has no effect where nothing is encoded.
+    /// Whether a calibration is asked for, which is not made by default.
+    pub(crate) fn asks_for_calibration(&self) -> bool {
+        self.calibrate.is_some() || self.effort.is_some()
+    }
+
+    /// Checks that no option says how to encode, where nothing is encoded, or nothing `but_controls`, which have the targets.
     ///
     /// # Errors
-    /// When one is.
-    pub(crate) fn expect_none(&self) -> Result<(), String> {
+    /// When one does.
+    pub(crate) fn expect_none(&self, but_controls: bool) -> Result<(), String> {
         let options = [
             (self.alpha.is_some(), "--alpha"),
             (self.bits_per_weight.is_some(), "--bits-per-weight"),
@@ -72,7 +77,7 @@ impl EncodeArgs {
             (self.calibrate.is_some(), "--calibrate"),
             (self.effort.is_some(), "--effort"),
             (!self.overrides.is_empty(), "--override"),
-            (self.targets.is_some(), "--targets"),
+            (self.targets.is_some() && !but_controls, "--targets"),
         ];
         match options.into_iter().find(|(given, _)| *given) {
             Some((_, name)) => Err(format!("expected a --scheme to encode with {name}, found none")),
@@ -88,7 +93,7 @@ impl EncodeArgs {
         // With --target each linear gets its own scheme: which one is here makes no difference.
         let scheme = scheme.or(self.target.map(|_| Scheme::Q8g));
         match scheme {
-            None => self.expect_none().map(|()| None),
+            None => self.expect_none(false).map(|()| None),
             Some(scheme) => {
                 if self.calibrate.is_some() && self.prune.is_none() && !self.any(scheme, Scheme::uses_importance) {
                     return Err(format!("expected a scheme that uses a calibration with --calibrate, found {scheme}"));

@@ -179,7 +179,7 @@ impl Bench {
             blocks: model.config().layers.len(),
             scheme: match (&policy, &self.model) {
                 (Some(policy), _) => policy.recipe.scheme.to_string(),
-                (None, Some(Model::Synthetic(_))) => format!("none ({})", self.dtype().name()),
+                (None, Some(Model::Synthetic(_))) => format!("none ({})", self.dtype.as_deref().unwrap_or("bf16")),
                 // As its files have them: plain, or converted before.
                 (None, _) => "as stored".to_owned(),
             },

@@ -21,7 +21,7 @@ use crate::{
     load::Loader,
     model,
     output::Outputs,
-    policy::{ByDefault, Engine, policy},
+    policy::{ByDefault, Engine, is_measured, policy},
     progress::note,
     stages::Bars,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Validate {
     #[arg(long, value_delimiter = ',', value_name = "SCHEMES")]
     scheme: Vec<SchemeOrNone>,
     /// Judge another checkpoint of the same shape if it is encoded, or show its metrics if it is plain. With `@BITS`, a plain
-    /// one is listed with the bits per weight of the format whose values it holds. One whose schemes `convert --target` chose by
+    /// one (on the hub OWNER/NAME@REVISION@BITS) is listed with the bits per weight of the format whose values it holds. One whose schemes `convert --target` chose by
     /// prompts is judged on others, and by a goal of kl or match. May be repeated
     #[arg(long = "candidate", value_name = "DIR[@BITS]")]
     candidates: Vec<OtherCheckpoint>,
@@ -93,8 +93,7 @@ impl Validate {
         outputs.expect_apart(&source)?;
         let reader = TextReader::open(source.checkpoint.files())?;
         let others = self.others(&source, &outputs)?;
-        let is_calibrated = self.encode.calibrate.is_some() || self.encode.effort.is_some();
-        let is_chosen = self.encode.target.is_some_and(|target| target.is_measured(is_calibrated));
+        let is_chosen = recipes.iter().any(|recipe| is_measured(&self.encode, recipe));
         let split = match others.iter().any(|other| other.goal.is_some()) || is_chosen {
             true => Split::Confirmation,
             false => Split::All,
@@ -103,9 +102,11 @@ impl Validate {
         if eval_set.split == Split::Confirmation {
             let chosen =
                 others.iter().filter_map(|Other { source, goal }| Some(format!("{} for {}", source.name, (*goal)?)));
-            let chosen: Vec<String> = chosen.chain(self.encode.target.map(|target| target.to_string())).collect();
-            let left = eval_set.prompts.len();
-            note(&format!("chosen by every other prompt: {}; all are judged on {left} others", chosen.join(", ")));
+            let target = self.encode.target.filter(|_| is_chosen).map(|target| target.to_string());
+            let (chosen, left) = (chosen.chain(target).collect::<Vec<_>>().join(", "), eval_set.prompts.len());
+            note(&format!(
+                "chosen by odd-numbered prompts: {chosen}; every variant is judged on {left} even-numbered ones"
+            ));
         }
         let device = self.device.device()?;
         // Before the baseline's work, so that invalid variants are reported first.
@@ -143,7 +144,7 @@ impl Validate {
             (schemes, _) => schemes.iter().map(|scheme| scheme.scheme()).collect(),
         };
         if requested.is_empty() {
-            self.encode.expect_none()?;
+            self.encode.expect_none(!self.candidates.is_empty())?;
         }
         requested.into_iter().filter_map(|scheme| self.encode.recipe(scheme).transpose()).collect()
     }

@@ -207,3 +207,39 @@ fn validation_of_0_tokens_is_rejected() {
     home.write("bad.jsonl", "{\"input_ids\":[5]}\n{\"id\":\"x\",\"input_ids\":[5],\"max_new_tokens\":0}");
     home.qins(&format!("{VALIDATE} --prompts bad.jsonl")).rejected("one", &[&["prompt `x`"], &messages[..]].concat());
 }
+
+#[test]
+fn options_without_a_scheme_are_rejected() {
+    let home = Home::new("b_gqa/f32");
+    home.write("text.txt", "A text.");
+    let options = [
+        "--targets full",
+        "--alpha 1",
+        "--prune 0.5",
+        "--entropy",
+        "--effort good",
+        "--override v=q8",
+        "--calibrate none.txt",
+    ];
+    for option in options {
+        for command in [
+            "generate --model model --prompt-ids 5",
+            "logits --model model --text text.txt --out scores",
+            "validate --model model --prompts prompts.jsonl --candidate model",
+            "validate --model model --preset cache --kv q8",
+        ] {
+            // The controls beside a candidate have targets.
+            if option.starts_with("--targets") && command.contains("--candidate") {
+                continue;
+            }
+            let command = format!("{command} {option}");
+            let name = option.split(' ').next().unwrap();
+            home.qins(&command).rejected(&command, &[&format!("expected a --scheme to encode with {name}")]);
+        }
+    }
+    for option in ["--max-new-tokens 5", "--temperature 1", "--seed 5"] {
+        let command = format!("validate --preset long --scheme q8 {option}");
+        let name = option.split(' ').next().unwrap();
+        home.qins(&command).rejected(&command, &[&format!("expected --prompts with {name}, found preset long")]);
+    }
+}

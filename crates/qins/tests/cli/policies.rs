@@ -82,38 +82,6 @@ fn last_matching_override_decides() {
 }
 
 #[test]
-fn options_without_a_scheme_are_rejected() {
-    let home = Home::new("b_gqa/f32");
-    home.write("text.txt", "A text.");
-    let options = [
-        "--targets full",
-        "--alpha 1",
-        "--prune 0.5",
-        "--entropy",
-        "--effort good",
-        "--override v=q8",
-        "--calibrate none.txt",
-    ];
-    for option in options {
-        for command in [
-            "generate --model model --prompt-ids 5",
-            "logits --model model --text text.txt --out scores",
-            "validate --model model --prompts prompts.jsonl --candidate model",
-            "validate --model model --preset cache --kv q8",
-        ] {
-            let command = format!("{command} {option}");
-            let name = option.split(' ').next().unwrap();
-            home.qins(&command).rejected(&command, &[&format!("expected a --scheme to encode with {name}")]);
-        }
-    }
-    for option in ["--max-new-tokens 5", "--temperature 1", "--seed 5"] {
-        let command = format!("validate --preset long --scheme q8 {option}");
-        let name = option.split(' ').next().unwrap();
-        home.qins(&command).rejected(&command, &[&format!("expected --prompts with {name}, found preset long")]);
-    }
-}
-
-#[test]
 fn options_without_effect_are_rejected_before_the_work() {
     let home = Home::new("b_gqa/f32");
     let cases: [(&str, &[&str]); 29] = [

@@ -62,7 +62,9 @@ fn calibrated_mixture_says_more_than_its_bits_in_one_scheme_or_in_other_places()
     // Judged on the prompts that it was not chosen by.
     expect_held_out_prompts(&report);
     assert!(
-        run.err.contains("chosen by every other prompt: mixture for bits=4.42; all are judged on 27 others"),
+        run.err.contains(
+            "chosen by odd-numbered prompts: mixture for bits=4.42; every variant is judged on 27 even-numbered ones"
+        ),
         "{}",
         run.err
     );
