@@ -7,17 +7,20 @@ use rayon::prelude::*;
 
 use super::backend::{PartOf, QinsBackend, Weight};
 
-/// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
-fn product(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
-    let mut y = vec![0.0; m * rows];
-    kernel::linear(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
-    (y, [m, rows])
-}
+/// [`kernel::linear`], or [`kernel::linear_rounded`].
+type Multiply = fn(kernel::Rows<'_>, [usize; 2], &[f32], &mut [f32]);
 
-/// [`product`] with weights and activations rounded to 16 bits.
-fn rounded(x: &[f32], m: usize, format: &MatrixFormat, rows: usize, parts: &[&[u32]]) -> (Vec<f32>, [usize; 2]) {
+/// `x[m, cols] · wᵀ`, of shape `[m, rows]`.
+fn product(
+    multiply: Multiply,
+    x: &[f32],
+    format: &MatrixFormat,
+    rows: usize,
+    parts: &[&[u32]],
+) -> (Vec<f32>, [usize; 2]) {
+    let m = x.len() / format.cols().max(1);
     let mut y = vec![0.0; m * rows];
-    kernel::linear_rounded(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
+    multiply(kernel::Rows::new(format, parts), [rows, format.cols()], x, &mut y);
     (y, [m, rows])
 }
 
@@ -67,17 +70,11 @@ mod flex {
 
     impl QinsBackend for Flex {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
-            let x = x.to_contiguous();
-            let (m, format, rows) = (x.layout().shape()[0], weight.format, weight.rows);
-            let parts = contiguous(weight);
-            floats(product(whole(&x), m, &format, rows, &slices(&parts)))
+            linear(kernel::linear, x, weight)
         }
 
         fn qins_linear_rounded(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
-            let x = x.to_contiguous();
-            let (m, format, rows) = (x.layout().shape()[0], weight.format, weight.rows);
-            let parts = contiguous(weight);
-            floats(rounded(whole(&x), m, &format, rows, &slices(&parts)))
+            linear(kernel::linear_rounded, x, weight)
         }
 
         fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
@@ -107,6 +104,12 @@ mod flex {
             let shape = [gate.layout().shape()[0], gate.layout().shape()[1]];
             floats((gated(whole::<f32>(&gate).to_vec(), whole(&up), activation), shape))
         }
+    }
+
+    fn linear(multiply: Multiply, x: FlexTensor, weight: Weight<Flex>) -> FlexTensor {
+        let (x, format, rows) = (x.to_contiguous(), weight.format, weight.rows);
+        let parts = contiguous(weight);
+        floats(product(multiply, whole(&x), &format, rows, &slices(&parts)))
     }
 
     fn contiguous(weight: Weight<Flex>) -> Vec<FlexTensor> {
@@ -146,17 +149,11 @@ mod ndarray {
 
     impl QinsBackend for NdArray {
         fn qins_linear(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
-            let x = floats(x);
-            let (m, format, rows) = (x.shape()[0], weight.format, weight.rows);
-            let parts = row_major_parts(weight);
-            tensor(product(whole(&x), m, &format, rows, &slices(&parts)))
+            linear(kernel::linear, x, weight)
         }
 
         fn qins_linear_rounded(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
-            let x = floats(x);
-            let (m, format, rows) = (x.shape()[0], weight.format, weight.rows);
-            let parts = row_major_parts(weight);
-            tensor(rounded(whole(&x), m, &format, rows, &slices(&parts)))
+            linear(kernel::linear_rounded, x, weight)
         }
 
         fn qins_rows(ids: IntTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
@@ -186,6 +183,12 @@ mod ndarray {
             let shape = [gate.shape()[0], gate.shape()[1]];
             tensor((gated(whole(&gate).to_vec(), whole(&up), activation), shape))
         }
+    }
+
+    fn linear(multiply: Multiply, x: NdArrayTensor, weight: Weight<NdArray>) -> NdArrayTensor {
+        let (x, format, rows) = (floats(x), weight.format, weight.rows);
+        let parts = row_major_parts(weight);
+        tensor(product(multiply, whole(&x), &format, rows, &slices(&parts)))
     }
 
     enum Array {
