@@ -81,7 +81,9 @@ impl Files {
     pub fn contains(&self, name: &str) -> bool {
         match self {
             Self::Directory(dir) => {
-                fs::symlink_metadata(dir.join(name)).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |_| true)
+                // Nor is there one in what is a file itself.
+                let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+                fs::symlink_metadata(dir.join(name)).map_or_else(|e| !absent.contains(&e.kind()), |_| true)
             }
             Self::Embedded { files, .. } => files.iter().any(|(n, _)| *n == name),
             Self::Memory(files) => files.contains_key(name),

@@ -46,9 +46,7 @@ impl Verify {
         let mut out = std::io::stdout().lock();
         let (name, dir) = model::locate(&self.dir, false)?;
         let files = Files::Directory(dir.clone());
-        if dir.join("config.json").is_file() {
-            model::note_choice(&name, &files);
-        }
+        model::note_choice(&name, &files);
         let checkpoint = match Checkpoint::open(files) {
             Ok(checkpoint) => checkpoint,
             // A checkpoint that is incomplete or invalid is a fault; one that is missing or unreadable is an error.
