@@ -40,6 +40,8 @@ pub(super) struct Activations {
     values: Vec<Block>,
     /// One entry per half block, or empty.
     bytes: Vec<Bytes>,
+    /// Four entries per block, or empty.
+    signed: Vec<Signed>,
     /// One entry per block, or empty: for each even group of 32, then each odd one, −128·Σ value. Adding this makes up for levels
     /// that are stored 128 too large.
     sums: Vec<[i32; 8]>,
@@ -53,6 +55,8 @@ pub(super) struct ActivationRow<'a> {
     pub(super) values: &'a [Block],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) bytes: &'a [Bytes],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
+    pub(super) signed: &'a [Signed],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX2 reads them"))]
     pub(super) sums: &'a [[i32; 8]],
     pub(super) steps: &'a [f32],
@@ -70,9 +74,19 @@ pub(super) struct Block(pub(super) [i16; BLOCK]);
 pub(super) struct Bytes {
     pub(super) high: [[i8; 64]; 2],
     pub(super) low: [[i8; 64]; 2],
-    /// For each lane, −128·Σ value over the columns summed in it: four of each half of a group. Adding this makes up for
-    /// levels that are stored 128 too large, so as to be unsigned.
-    pub(super) offset: [i32; 16],
+    /// For each lane, −128·Σ value over the columns summed in it, four of each half of a group, as 256·(the first) + (the second
+    /// shifted right by 24). Adding this makes up for levels that are stored 128 too large, so as to be unsigned.
+    pub(super) offset: [[i32; 16]; 2],
+}
+
+/// The values of 64 columns as bytes, and their negatives: weights can then be without signs, which choose between the two.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Signed {
+    /// value = 256·(the first) + the second.
+    pub(super) plus: [[i8; 64]; 2],
+    /// The same for −value.
+    pub(super) minus: [[i8; 64]; 2],
 }
 
 impl Activations {
@@ -89,14 +103,21 @@ impl Activations {
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
             .for_each(|((values, steps), x)| round_row(simd, with, x, values, steps));
-        Self { values, bytes: Vec::new(), sums: Vec::new(), steps, blocks }
+        Self { values, bytes: Vec::new(), signed: Vec::new(), sums: Vec::new(), steps, blocks }
     }
 
     /// Computes the bytes of the values as well.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn fill_bytes(&mut self, simd: Simd) {
-        self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [0; 16] }; 2 * self.steps.len()];
+        self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [[0; 16]; 2] }; 2 * self.steps.len()];
         bytes(simd, &self.values, &mut self.bytes);
+    }
+
+    /// Computes the bytes of the values and of their negatives as well.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn fill_signed(&mut self, simd: Simd) {
+        self.signed = vec![Signed { plus: [[0; 64]; 2], minus: [[0; 64]; 2] }; BLOCK / 64 * self.steps.len()];
+        signed(simd, &self.values, &mut self.signed);
     }
 
     /// Rearranges the columns of each two groups of 32, and computes their sums as well. Of the first sixteen of both groups come the
@@ -120,6 +141,7 @@ impl Activations {
         ActivationRow {
             values: &self.values[first..end],
             bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
+            signed: self.signed.get(BLOCK / 64 * first..BLOCK / 64 * end).unwrap_or_default(),
             sums: self.sums.get(first..end).unwrap_or_default(),
             steps: &self.steps[first..end],
         }
@@ -227,8 +249,30 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
                     *sum += values.iter().map(|value| i32::from(*value)).sum::<i32>();
                 }
             }
-            for (offset, sum) in bytes.offset[4 * g..].iter_mut().zip(sums) {
-                *offset = -128 * sum;
+            for (lane, sum) in (4 * g..).zip(sums) {
+                let offset: i32 = -128 * sum;
+                bytes.offset[0][lane] = offset >> 8;
+                bytes.offset[1][lane] = offset << 24;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+per_isa! {
+    fn signed(values: &[Block], signed: &mut [Signed]) = signed_inlined
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn signed_inlined(values: &[Block], signed: &mut [Signed]) {
+    let columns = values.iter().flat_map(|block| block.0.as_chunks::<64>().0);
+    for (values, Signed { plus, minus }) in columns.zip(signed) {
+        // Values are no less than −32639, so each has a negative.
+        for (byte, (plus, minus)) in plus.iter_mut().zip(minus).enumerate() {
+            for ((plus, minus), value) in plus.iter_mut().zip(minus).zip(values) {
+                *plus = high_and_low(*value)[byte];
+                *minus = high_and_low(value.wrapping_neg())[byte];
             }
         }
     }

@@ -11,7 +11,7 @@ pub enum Simd {
     Avx2,
     /// AVX2 with AVX-VNNI (Alder Lake, Zen 5 and later).
     AvxVnni,
-    /// AVX-512 of x86-64: F, BW, VL, VBMI and VNNI, with GFNI (Ice Lake, Zen 4 and later).
+    /// AVX-512 of x86-64: F, BW, VL, VBMI, VBMI2 and VNNI, with GFNI (Ice Lake, Zen 4 and later).
     Avx512,
     /// NEON of 64-bit ARM.
     Neon,
@@ -52,6 +52,7 @@ impl Simd {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("gfni")
             }

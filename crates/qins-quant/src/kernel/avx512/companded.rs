@@ -7,10 +7,10 @@ use core::arch::x86_64::*;
 
 use super::{
     curve,
-    lanes::{BLOCKS, Late, first},
+    lanes::{BLOCKS, Late, first, load},
 };
 use crate::kernel::{
-    activations::{ActivationRow, Activations, BLOCK, Block},
+    activations::{ActivationRow, Activations, BLOCK, Signed},
     levels::Companded,
     prefetch,
     row::{CompandedMatrix, CompandedRow},
@@ -18,7 +18,7 @@ use crate::kernel::{
 
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn gemv(w: &CompandedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     // SAFETY: this function enables what these need.
     let mut late = unsafe { Late::new(out) };
@@ -43,7 +43,7 @@ pub(super) fn gemv(w: &CompandedMatrix<'_>, x: &Activations, from: usize, out: &
 
 /// The weights of block `b`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs: &mut [[i16; 32]]) {
     let levels = Registers::new(levels);
     for (i, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().enumerate() {
@@ -58,19 +58,26 @@ pub(super) fn unpack(row: &CompandedRow<'_>, levels: &Companded, b: usize, pairs
 
 /// Adds the product of two rows to output `at`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
-fn add_product(row: &CompandedRow<'_>, levels: &Registers, a: ActivationRow<'_>, late: &mut Late<'_>, at: usize) {
-    let (values, blocks) = (a.values, a.steps.len());
-    assert!(values.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < late.len());
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+fn add_product(
+    row: &CompandedRow<'_>,
+    levels: &Registers,
+    a: ActivationRow<'_>,
+    late: &mut Late<'_, [__m512i; BLOCKS]>,
+    at: usize,
+) {
+    let blocks = a.steps.len();
+    let (signed, _) = a.signed.as_chunks();
+    assert!(signed.len() == blocks && row.codes.len().div_ceil(BLOCK) == blocks && at < late.len());
     for start in (0..blocks).step_by(BLOCKS) {
         let n = (blocks - start).min(BLOCKS);
         // SAFETY: by the assertion above, there are activations and steps for all blocks that are named.
         unsafe {
             let lanes = [
-                levels.block(row, start, values),
-                levels.block(row, start + 1, values),
-                levels.block(row, start + 2, values),
-                levels.block(row, start + 3, values),
+                levels.block(row, start, signed),
+                levels.block(row, start + 1, signed),
+                levels.block(row, start + 2, signed),
+                levels.block(row, start + 3, signed),
             ];
             late.add(at, lanes, [first(a.steps.as_ptr().add(start), n), _mm_set1_ps(row.unit)], n);
         }
@@ -90,23 +97,28 @@ struct Registers([__m512i; 4]);
 
 impl Registers {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
     fn new(levels: &Companded) -> Self {
         let [low, high] = [levels.low.as_ptr(), levels.high.as_ptr()];
         // SAFETY: both tables are 128 bytes.
         Self(unsafe { [low, low.add(64), high, high.add(64)].map(|p| _mm512_loadu_si512(p.cast())) })
     }
 
+    /// The low and the high bytes of the levels of 64 codes, without their signs.
+    #[inline(always)]
+    unsafe fn magnitudes(&self, codes: __m512i) -> [__m512i; 2] {
+        let [low0, low1, high0, high1] = self.0;
+        [_mm512_permutex2var_epi8(low0, codes, low1), _mm512_permutex2var_epi8(high0, codes, high1)]
+    }
+
     /// The levels of 64 codes, in their order.
     #[inline(always)]
     unsafe fn look_up(&self, codes: __m512i) -> [__m512i; 2] {
-        let [low0, low1, high0, high1] = self.0;
         // In this order, unpacking within 128-bit lanes gives the columns in their order.
         let codes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), codes);
         // Negative, but not −0, which is 128.
         let negative = _mm512_cmpgt_epu8_mask(codes, _mm512_set1_epi8(i8::MIN));
-        let low = _mm512_permutex2var_epi8(low0, codes, low1);
-        let high = _mm512_permutex2var_epi8(high0, codes, high1);
+        let [low, high] = self.magnitudes(codes);
         let low = _mm512_mask_sub_epi8(low, negative, _mm512_setzero_si512(), low);
         let high = _mm512_mask_sub_epi8(high, negative, _mm512_set1_epi8(-1), high);
         [_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)]
@@ -114,8 +126,8 @@ impl Registers {
 
     /// The lanes of Σ w·a of block `b`; zeros after the last.
     #[inline(always)]
-    unsafe fn block(&self, row: &CompandedRow<'_>, b: usize, values: &[Block]) -> __m512i {
-        let Some(a) = values.get(b) else { return _mm512_setzero_si512() };
+    unsafe fn block(&self, row: &CompandedRow<'_>, b: usize, a: &[[Signed; BLOCK / 64]]) -> __m512i {
+        let Some(a) = a.get(b) else { return _mm512_setzero_si512() };
         let from = row.codes.as_ptr().wrapping_add(b * BLOCK);
         for line in 0..BLOCK / 64 {
             prefetch::line(from.wrapping_add(64 * line));
@@ -128,15 +140,25 @@ impl Registers {
     }
 
     /// The lanes of Σ w·a of a block, of which `codes` gives 64 codes at a time.
+    ///
+    /// Bytes of levels are multiplied by bytes of activations: words would have to be put together, and the instructions that
+    /// move bytes are what there are most of.
     #[inline(always)]
-    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &Block) -> __m512i {
-        let mut sums = [_mm512_setzero_si512(); 2];
-        for (c, a) in a.0.as_chunks::<64>().0.iter().enumerate() {
-            let words = self.look_up(codes(c));
-            for ((sum, word), a) in sums.iter_mut().zip(words).zip(a.as_chunks::<32>().0) {
-                *sum = _mm512_dpwssd_epi32(*sum, word, _mm512_loadu_si512(a.as_ptr().cast()));
-            }
+    unsafe fn lanes(&self, codes: impl Fn(usize) -> __m512i, a: &[Signed; BLOCK / 64]) -> __m512i {
+        let [mut lows, mut low_high, mut high_low, mut highs] = [_mm512_setzero_si512(); 4];
+        for (c, a) in a.iter().enumerate() {
+            let codes = codes(c);
+            let negative = _mm512_movepi8_mask(codes);
+            let high_a = _mm512_mask_blend_epi8(negative, load(&a.plus[0]), load(&a.minus[0]));
+            let low_a = _mm512_mask_blend_epi8(negative, load(&a.plus[1]), load(&a.minus[1]));
+            let [low, high] = self.magnitudes(codes);
+            highs = _mm512_dpbusd_epi32(highs, high, high_a);
+            high_low = _mm512_dpbusd_epi32(high_low, high, low_a);
+            lows = _mm512_dpbusd_epi32(lows, low, low_a);
+            low_high = _mm512_dpbusd_epi32(low_high, low, high_a);
         }
-        _mm512_add_epi32(sums[0], sums[1])
+        let mixed = _mm512_add_epi32(low_high, high_low);
+        let upper = _mm512_add_epi32(mixed, _mm512_slli_epi32::<8>(highs));
+        _mm512_add_epi32(lows, _mm512_slli_epi32::<8>(upper))
     }
 }

@@ -6,7 +6,7 @@ use crate::kernel::levels::Curve;
 
 /// What [`fill`](crate::kernel::levels::fill) computes: the low bytes of 128 levels, then their high bytes.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn levels(curve: Curve) -> [__m512i; 4] {
     let [[low0, high0], [low1, high1]] = [sixty_four::<0>(curve), sixty_four::<64>(curve)];
     [low0, low1, high0, high1]
@@ -14,7 +14,7 @@ pub(super) fn levels(curve: Curve) -> [__m512i; 4] {
 
 /// The low and high bytes of the levels of 64 magnitudes, starting at `FIRST`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn sixty_four<const FIRST: usize>(curve: Curve) -> [__m512i; 2] {
     // Lane i of vector c has magnitude 4·i + c, so that the bytes of the four vectors lie side by side.
     let [c0, c1, c2, c3] = [0, 1, 2, 3].map(|c| {
@@ -34,7 +34,7 @@ fn sixty_four<const FIRST: usize>(curve: Curve) -> [__m512i; 2] {
 
 /// gain·level in the lower half of each lane.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn integers(curve: Curve, q: __m512) -> __m512i {
     let most = _mm512_set1_ps(f32::from(qins_codec::Code::MAX_MAGNITUDE));
     let bent = _mm512_mul_ps(_mm512_set1_ps(curve.k.get()), _mm512_sub_ps(most, q));

@@ -1,16 +1,15 @@
-//! The weights of a block, in words.
+//! The weights of a block whose levels are bytes, in words.
 
 // Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use core::arch::x86_64::*;
 
-use super::words;
 use crate::{Layout, Width, kernel::row::GroupedRow};
 
 /// The weights of block `b`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, weights: &mut [[i16; 32]]) {
     let (first, count) = (b * Layout::SUPER, row.group_scale.len());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
@@ -61,17 +60,8 @@ unsafe fn group<const BITS: usize>(packed: *const u8, row: &GroupedRow<'_>, curv
                 _mm256_permutex2var_epi16(levels[0], codes[1], levels[1]),
             ]
         }
-        Width::W6 | Width::W8 => {
-            let tables = row.levels.bytes().add(2 * curve * (1 << BITS));
-            halves_of(words::group::<BITS>(packed, tables, _mm512_set1_epi32(scale)))
-        }
+        Width::W6 | Width::W8 => unreachable!("their levels are words"),
     }
-}
-
-/// The two halves of a vector.
-#[inline(always)]
-unsafe fn halves_of(wide: __m512i) -> [__m256i; 2] {
-    [_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64::<1>(wide)]
 }
 
 /// 16 levels, times the scale.

@@ -72,13 +72,12 @@ impl ByteLevels for Bits<3> {
         let ones = load(&[2, 2, 2, 2, 5, 5, 5, 5, 16, 16, 16, 16, 19, 19, 19, 19]);
         let twos = _mm512_permutex2var_epi32(low, twos, high);
         let ones = _mm512_permutex2var_epi32(low, ones, high);
-        // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second.
-        let first = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(31, 0, 1, 2)), curves);
-        let second = select::<4>(_mm512_rolv_epi32(ones, _mm512_set4_epi32(27, 28, 29, 30)), curves);
-        [
-            select::<3>(_mm512_srlv_epi64(twos, load(&[0_i64, 2, 0, 2, 0, 2, 0, 2])), first),
-            select::<3>(_mm512_srlv_epi64(twos, load(&[4_i64, 6, 4, 6, 4, 6, 4, 6])), second),
-        ]
+        // The third bit of a code is bit q of its column's byte in the first half, and bit 4 + q in the second: both come to lie
+        // above the other two, and so does the second half's code above the first one's.
+        let twos = _mm512_srlv_epi64(twos, load(&[0_i64, 2, 0, 2, 0, 2, 0, 2]));
+        let ones = _mm512_rolv_epi32(ones, _mm512_set4_epi32(31, 0, 1, 2));
+        let both = select::<0b0011_0011>(twos, ones);
+        [select::<7>(both, curves), select::<7>(_mm512_srli_epi16::<4>(both), curves)]
     }
 
     #[inline(always)]

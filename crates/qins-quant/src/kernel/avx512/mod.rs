@@ -38,8 +38,10 @@ impl Isa for Avx512 {
     const SIMD: Simd = Simd::Avx512;
 
     fn arrange(self, w: &Matrix<'_>, x: &mut Activations) {
-        if w.has_byte_levels() {
-            x.fill_bytes(Self::SIMD);
+        match w {
+            Matrix::Companded(_) => x.fill_signed(Self::SIMD),
+            Matrix::Grouped(w) if w.width().has_byte_levels() => x.fill_bytes(Self::SIMD),
+            Matrix::Grouped(_) => {}
         }
     }
 
@@ -62,7 +64,7 @@ impl Isa for Avx512 {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
     match w {
         Matrix::Companded(w) => companded::gemv(w, x, first, out),
@@ -74,11 +76,15 @@ fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
     let (pairs, _) = words.as_chunks_mut::<32>();
     match row {
         Row::Companded(row, levels) => companded::unpack(row, levels, b, pairs),
-        Row::Grouped(row) => with_bits!(row.width, BITS => groups::unpack::<BITS>(row, b, pairs)),
+        Row::Grouped(row) => with_bits!(
+            row.width,
+            byte_levels BITS => groups::unpack::<BITS>(row, b, pairs),
+            word_levels BITS => words::unpack::<BITS>(row, b, pairs)
+        ),
     }
 }

@@ -7,7 +7,7 @@ use crate::kernel::{
     panel::{PANEL, Products, TILE, Tile, Words},
 };
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn add_products(w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut [Products]) {
     let ((pairs, last), (y_pairs, y_last)) = (x.as_chunks::<2>(), y.as_chunks_mut::<2>());
     for (x, y) in pairs.iter().zip(y_pairs) {
@@ -20,7 +20,7 @@ pub(super) fn add_products(w: &Words, units: &[f32; PANEL], x: &[Tile], y: &mut 
 
 /// Multiplies `ROWS` rows of weights at a time by some tiles: each weight is broadcast, and multiplied by 16 rows of activations.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn add_some<const ROWS: usize, const TILES: usize>(
     w: &Words,
     units: &[f32; PANEL],

@@ -1,4 +1,4 @@
-//! Rows of groups whose levels are words, which are looked up a group at a time: low and high bytes at once, and then scaled.
+//! Rows of groups whose levels are words: low and high bytes are looked up, put together and scaled, of 6-bit codes in two groups at a time.
 
 // Functions that must be inlined cannot enable AVX-512 themselves, and are therefore unsafe throughout.
 #![allow(unsafe_op_in_unsafe_fn)]
@@ -29,7 +29,7 @@ struct Scales([MaybeUninit<[i32; GROUPS]>; WIDENED]);
 
 /// Multiplies rows of weights, starting at row `from`, by each row of `x`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, from: usize, out: &mut [f32]) {
     let mut scales = Scales([const { MaybeUninit::uninit() }; WIDENED]);
     // SAFETY: this function enables what these need.
@@ -48,12 +48,12 @@ pub(super) fn gemv<const BITS: usize>(w: &GroupedMatrix<'_>, x: &Activations, fr
 
 /// Adds the product of two rows to output `at`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn add_product<const BITS: usize>(
     row: &GroupedRow<'_>,
     scales: &mut Scales,
     a: ActivationRow<'_>,
-    late: &mut Late<'_>,
+    late: &mut Late<'_, [__m512i; BLOCKS]>,
     at: usize,
 ) {
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
@@ -116,7 +116,7 @@ impl<const BITS: usize> Four<'_, BITS> {
     /// # Safety
     /// That of [`lanes`](Self::lanes).
     #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
     unsafe fn last(&self, b: usize, groups: usize) -> __m512i {
         self.lanes(b, groups)
     }
@@ -130,82 +130,155 @@ impl<const BITS: usize> Four<'_, BITS> {
         let mut sums = [_mm512_setzero_si512(); 2];
         let block = self.start + b;
         let codes = self.row.packed.as_ptr().wrapping_add(block * GROUPS * 4 * BITS);
-        for g in 0..groups {
+        let scales = self.scales.get_unchecked(b).as_ptr().cast::<i32>();
+        let a = self.values.get_unchecked(block).0.as_ptr().cast::<__m512i>();
+        let prefetch_codes = |from: usize, to: usize| {
             in_order();
-            let packed = codes.add(g * 4 * BITS);
             // Each cache line once: those that start here, if the block did at one.
-            for line in (g * BITS).div_ceil(16)..((g + 1) * BITS).div_ceil(16) {
+            for line in (from * BITS).div_ceil(16)..(to * BITS).div_ceil(16) {
                 prefetch::line(codes.wrapping_add(64 * line));
             }
-            let scale = self.scales.get_unchecked(b).as_ptr().cast::<i32>().add(g);
-            let curve = usize::from(self.row.selector.get_unchecked(2 * block + g / 4) >> (2 * (g % 4)) & 3);
-            let tables = self.row.levels.bytes().add(2 * curve * (1 << BITS));
-            let w = group::<BITS>(packed, tables, _mm512_set1_epi32(*scale));
-            let a = self.values.get_unchecked(block).0.as_ptr().cast::<__m512i>().add(g);
-            sums[g % 2] = _mm512_dpwssd_epi32(sums[g % 2], w, _mm512_loadu_si512(a));
+        };
+        match Width::of::<BITS>() {
+            Width::W6 => {
+                for g in (0..groups).step_by(2) {
+                    prefetch_codes(g, g + 2);
+                    let next = (g + 1).min(groups - 1);
+                    // The scale after the last is zero.
+                    let scales = [_mm512_set1_epi32(*scales.add(g)), _mm512_set1_epi32(*scales.add(g + 1))];
+                    let two = [Group::new::<BITS>(self.row, block, g), Group::new::<BITS>(self.row, block, next)];
+                    let [first, second] = of_6_bits(two, scales);
+                    sums[0] = _mm512_dpwssd_epi32(sums[0], first, _mm512_loadu_si512(a.add(g)));
+                    sums[1] = _mm512_dpwssd_epi32(sums[1], second, _mm512_loadu_si512(a.add(g + 1)));
+                }
+            }
+            Width::W8 => {
+                for g in 0..groups {
+                    prefetch_codes(g, g + 1);
+                    let scale = _mm512_set1_epi32(*scales.add(g));
+                    let weights = of_8_bits(Group::new::<BITS>(self.row, block, g), scale);
+                    sums[g % 2] = _mm512_dpwssd_epi32(sums[g % 2], weights, _mm512_loadu_si512(a.add(g)));
+                }
+            }
+            Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
         }
         _mm512_add_epi32(sums[0], sums[1])
     }
 }
 
-/// The weights of a group, in their order, whose low and high bytes of levels are at `tables`.
+/// The weights of block `b`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
+pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, weights: &mut [[i16; 32]]) {
+    let (from, count) = (b * GROUPS, row.group_scale.len());
+    assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(4));
+    assert!(row.levels.bytes.len() * 64 == 2 * Layout::CURVES * (1 << BITS));
+    let groups = count.saturating_sub(from);
+    let scale = |g: usize| (u32::from(row.group_scale[from + g]) * 0x0100_0100).cast_signed();
+    for (first, weights) in (0..groups).step_by(2).zip(weights.as_chunks_mut::<2>().0) {
+        let second = (first + 1).min(groups - 1);
+        let scales = [_mm512_set1_epi32(scale(first)), _mm512_set1_epi32(scale(second))];
+        // SAFETY: the row has these groups, and there are levels for each curve; each of `weights` is 32 words.
+        unsafe {
+            let two = [Group::new::<BITS>(row, b, first), Group::new::<BITS>(row, b, second)];
+            let of_groups = match Width::of::<BITS>() {
+                Width::W6 => of_6_bits(two, scales),
+                Width::W8 => [of_8_bits(two[0], scales[0]), of_8_bits(two[1], scales[1])],
+                Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
+            };
+            _mm512_storeu_si512(weights[0].as_mut_ptr().cast(), of_groups[0]);
+            _mm512_storeu_si512(weights[1].as_mut_ptr().cast(), of_groups[1]);
+        }
+    }
+}
+
+/// The codes of a group, and the low and high bytes of the levels of its curve.
+#[derive(Clone, Copy)]
+struct Group {
+    packed: *const u8,
+    tables: *const u8,
+}
+
+impl Group {
+    /// A group of a block of a row.
+    ///
+    /// # Safety
+    /// The row has it, and there are levels for each curve.
+    #[inline(always)]
+    unsafe fn new<const BITS: usize>(row: &GroupedRow<'_>, block: usize, g: usize) -> Self {
+        let curve = usize::from(row.selector.get_unchecked(2 * block + g / 4) >> (2 * (g % 4)) & 3);
+        Self {
+            packed: row.packed.as_ptr().add((block * GROUPS + g) * 4 * BITS),
+            tables: row.levels.bytes().add(2 * curve * (1 << BITS)),
+        }
+    }
+}
+
+/// The weights of two groups with codes of six bits, in their order.
 ///
 /// # Safety
-/// 4·BITS bytes can be read at `packed`, and twice 2ᴮᴵᵀˢ at `tables`.
+/// The groups have codes of so many bits.
 #[inline(always)]
-pub(super) unsafe fn group<const BITS: usize>(packed: *const u8, tables: *const u8, scale: __m512i) -> __m512i {
-    let table = |at: usize| _mm512_loadu_si512(tables.add(at).cast());
-    let levels = match Width::of::<BITS>() {
-        Width::W6 => {
-            // Each 64 bits have the fields of four columns: four bits, and above these the bytes with their two bits.
-            // Two loads and not one with a mask: that may wait for stores.
-            let fours = _mm512_castsi128_si512(_mm_loadu_si128(packed.cast()));
-            let twos = _mm512_castsi128_si512(_mm_loadl_epi64(packed.add(16).cast()));
-            let places = load(&[0, 16, 1, 17, 2, 16, 3, 17, 0, 16, 1, 17, 2, 16, 3, 17]);
-            let fields = _mm512_permutex2var_epi32(fours, places, twos);
-            let low = _mm512_multishift_epi64_epi8(load(&FOURS), fields);
-            let high = _mm512_multishift_epi64_epi8(load(&TWOS), fields);
-            // The lower byte of a word finds the lower one of a level, the upper byte the upper one.
-            let codes = _mm512_ternarylogic_epi32::<0xe4>(low, high, _mm512_set1_epi8(15));
-            let upper = _mm512_set1_epi16(0x4000);
-            let places = _mm512_ternarylogic_epi32::<0xea>(codes, _mm512_set1_epi8(0x3f), upper);
-            _mm512_permutex2var_epi8(table(0), places, table(64))
-        }
-        Width::W8 => {
-            // Codes are unsigned, and 128 stands for zero. Each level below zero is the negative of one above, except the
-            // first, which is −1 and has no counterpart.
-            let codes = _mm256_xor_si256(_mm256_loadu_si256(packed.cast()), _mm256_set1_epi8(i8::MIN));
-            let magnitudes = _mm512_castsi256_si512(_mm256_abs_epi8(codes));
-            let twice = _mm512_permutexvar_epi8(load(&TWICE), magnitudes);
-            let low = _mm512_permutex2var_epi8(table(128), twice, table(192));
-            let high = _mm512_permutex2var_epi8(table(256 + 128), twice, table(256 + 192));
-            let levels = _mm512_mask_blend_epi8(0xaaaa_aaaa_aaaa_aaaa, low, high);
-            let negative = _mm256_movepi8_mask(codes);
-            let levels = _mm512_mask_sub_epi16(levels, negative, _mm512_setzero_si512(), levels);
-            let first = _mm256_cmpeq_epi8_mask(codes, _mm256_set1_epi8(i8::MIN));
-            _mm512_mask_mov_epi16(levels, first, _mm512_set1_epi16(-(LARGEST_WEIGHT as i16)))
-        }
-        Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
-    };
+unsafe fn of_6_bits([first, second]: [Group; 2], scales: [__m512i; 2]) -> [__m512i; 2] {
+    // Eight columns of the first group, the same of the second, and so on: fields of four bits, and those of two above them.
+    let fours = _mm512_castsi128_si512(_mm_loadu_si128(first.packed.cast()));
+    let others = _mm512_castsi128_si512(_mm_loadu_si128(second.packed.cast()));
+    let fours = _mm512_permutex2var_epi64(fours, load(&[0_i64, 8, 1, 9, 0, 8, 1, 9]), others);
+    let fours = _mm512_srlv_epi64(fours, load(&[0_i64, 0, 0, 0, 4, 4, 4, 4]));
+    let twos = _mm512_broadcastq_epi64(_mm_loadl_epi64(first.packed.add(16).cast()));
+    let twos = _mm512_mask_broadcastq_epi64(twos, 0b1010_1010, _mm_loadl_epi64(second.packed.add(16).cast()));
+    let twos = _mm512_multishift_epi64_epi8(load(&TWOS), twos);
+    let codes = _mm512_ternarylogic_epi32::<0xe4>(fours, twos, _mm512_set1_epi8(15));
+    let [tables, others] = [first.tables, second.tables];
+    let (low, high) = (look_up(codes, [tables, others]), look_up(codes, [tables.add(64), others.add(64)]));
+    [
+        _mm512_mulhrs_epi16(_mm512_unpacklo_epi8(low, high), scales[0]),
+        _mm512_mulhrs_epi16(_mm512_unpackhi_epi8(low, high), scales[1]),
+    ]
+}
+
+/// The bytes of codes in two tables of 64, eight and eight. Only the lower six bits of a code matter.
+///
+/// # Safety
+/// The tables can be read.
+#[inline(always)]
+unsafe fn look_up(codes: __m512i, [first, second]: [*const u8; 2]) -> __m512i {
+    let of_first = _mm512_permutexvar_epi8(codes, _mm512_loadu_si512(first.cast()));
+    _mm512_mask_permutexvar_epi8(of_first, 0xff00_ff00_ff00_ff00, codes, _mm512_loadu_si512(second.cast()))
+}
+
+/// The weights of a group with codes of eight bits, in their order.
+///
+/// # Safety
+/// The group has codes of so many bits.
+#[inline(always)]
+unsafe fn of_8_bits(group: Group, scale: __m512i) -> __m512i {
+    let table = |at: usize| _mm512_loadu_si512(group.tables.add(at).cast());
+    // Codes are unsigned, and 128 stands for zero. Each level below zero is the negative of one above, except the
+    // first, which is −1 and has no counterpart.
+    let codes = _mm256_xor_si256(_mm256_loadu_si256(group.packed.cast()), _mm256_set1_epi8(i8::MIN));
+    let magnitudes = _mm256_abs_epi8(codes);
+    let twice = _mm512_permutexvar_epi8(load(&TWICE), _mm512_castsi256_si512(magnitudes));
+    let low = _mm512_permutex2var_epi8(table(128), twice, table(192));
+    let high = _mm512_permutex2var_epi8(table(256 + 128), twice, table(256 + 192));
+    let levels = _mm512_mask_blend_epi8(0xaaaa_aaaa_aaaa_aaaa, low, high);
+    let negative = _mm256_movepi8_mask(codes);
+    let levels = _mm512_mask_sub_epi16(levels, negative, _mm512_setzero_si512(), levels);
+    let first = _mm256_cmpeq_epi8_mask(codes, _mm256_set1_epi8(i8::MIN));
+    let levels = _mm512_mask_mov_epi16(levels, first, _mm512_set1_epi16(-(LARGEST_WEIGHT as i16)));
     _mm512_mulhrs_epi16(levels, scale)
 }
 
-/// For each byte of two per column, the position of the eight bits that start with the column's field of four bits.
-const FOURS: [u8; 64] = places(0, 4, 0);
-
-/// The same for two bits, four bits lower: so the field comes to lie above four others.
-const TWOS: [u8; 64] = places(32 - 4, 0, 2);
-
-/// Four columns have a byte each of 64 bits, from bit `first` on; later columns are higher up in it.
-const fn places(first: usize, per_sixteen: usize, per_eight: usize) -> [u8; 64] {
+/// For each byte, the position of eight bits: of the eight columns of a group that each 64 bits have, as of so many of the other group, the
+/// fields of two bits, four bits lower, so that they come to lie above four others.
+const TWOS: [u8; 64] = {
     let (mut places, mut i) = ([0; 64], 0);
     while i < 64 {
-        let c = i / 2;
-        places[i] = (first + 8 * (c % 4) + c / 16 * per_sixteen + c / 8 * per_eight) as u8;
+        places[i] = ((8 * (i % 8) + i / 16 * 2 + 64 - 4) % 64) as u8;
         i += 1;
     }
     places
-}
+};
 
 /// Each of 32 bytes twice.
 const TWICE: [u8; 64] = {
