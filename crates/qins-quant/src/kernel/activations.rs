@@ -74,8 +74,8 @@ pub(super) struct Block(pub(super) [i16; BLOCK]);
 pub(super) struct Bytes {
     pub(super) high: [[i8; 64]; 2],
     pub(super) low: [[i8; 64]; 2],
-    /// For each lane, −128·Σ value over the columns summed in it, four of each half of a group, as 256·(the first) + (the second
-    /// shifted right by 24). Adding this makes up for levels that are stored 128 too large, so as to be unsigned.
+    /// For each lane, −128·Σ value over the columns summed in it, four of each half of a group, as 256·(the first) + (the second,
+    /// unsigned, shifted right by 24). Adding this makes up for levels that are stored 128 too large, so as to be unsigned.
     pub(super) offset: [[i32; 16]; 2],
 }
 
@@ -268,7 +268,7 @@ per_isa! {
 fn signed_inlined(values: &[Block], signed: &mut [Signed]) {
     let columns = values.iter().flat_map(|block| block.0.as_chunks::<64>().0);
     for (values, Signed { plus, minus }) in columns.zip(signed) {
-        // Values are no less than −32639, so each has a negative.
+        // Values are within ±32639, so each has a negative; or their step is not finite, and they do not matter.
         for (byte, (plus, minus)) in plus.iter_mut().zip(minus).enumerate() {
             for ((plus, minus), value) in plus.iter_mut().zip(minus).zip(values) {
                 *plus = high_and_low(*value)[byte];

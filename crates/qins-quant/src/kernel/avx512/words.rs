@@ -127,42 +127,41 @@ impl<const BITS: usize> Four<'_, BITS> {
     /// The row has them, and their scales have been widened.
     #[inline(always)]
     unsafe fn lanes(&self, b: usize, groups: usize) -> __m512i {
-        let mut sums = [_mm512_setzero_si512(); 2];
+        // Not a loop: the compiler may leave one as it is, with the sums in memory.
+        let sums = self.two::<0>(b, groups, [_mm512_setzero_si512(); 2]);
+        let sums = self.two::<2>(b, groups, sums);
+        let sums = self.two::<4>(b, groups, sums);
+        let sums = self.two::<6>(b, groups, sums);
+        _mm512_add_epi32(sums[0], sums[1])
+    }
+
+    /// Adds the products of the `G`th and the next of `groups` groups of the `b`th block, if there are so many.
+    ///
+    /// # Safety
+    /// The row has these groups, and their scales have been widened.
+    #[inline(always)]
+    unsafe fn two<const G: usize>(&self, b: usize, groups: usize, sums: [__m512i; 2]) -> [__m512i; 2] {
+        if G >= groups {
+            return sums;
+        }
+        in_order();
         let block = self.start + b;
         let codes = self.row.packed.as_ptr().wrapping_add(block * GROUPS * 4 * BITS);
-        let scales = self.scales.get_unchecked(b).as_ptr().cast::<i32>();
-        let a = self.values.get_unchecked(block).0.as_ptr().cast::<__m512i>();
-        let prefetch_codes = |from: usize, to: usize| {
-            in_order();
-            // Each cache line once: those that start here, if the block did at one.
-            for line in (from * BITS).div_ceil(16)..(to * BITS).div_ceil(16) {
-                prefetch::line(codes.wrapping_add(64 * line));
-            }
-        };
-        match Width::of::<BITS>() {
-            Width::W6 => {
-                for g in (0..groups).step_by(2) {
-                    prefetch_codes(g, g + 2);
-                    let next = (g + 1).min(groups - 1);
-                    // The scale after the last is zero.
-                    let scales = [_mm512_set1_epi32(*scales.add(g)), _mm512_set1_epi32(*scales.add(g + 1))];
-                    let two = [Group::new::<BITS>(self.row, block, g), Group::new::<BITS>(self.row, block, next)];
-                    let [first, second] = of_6_bits(two, scales);
-                    sums[0] = _mm512_dpwssd_epi32(sums[0], first, _mm512_loadu_si512(a.add(g)));
-                    sums[1] = _mm512_dpwssd_epi32(sums[1], second, _mm512_loadu_si512(a.add(g + 1)));
-                }
-            }
-            Width::W8 => {
-                for g in 0..groups {
-                    prefetch_codes(g, g + 1);
-                    let scale = _mm512_set1_epi32(*scales.add(g));
-                    let weights = of_8_bits(Group::new::<BITS>(self.row, block, g), scale);
-                    sums[g % 2] = _mm512_dpwssd_epi32(sums[g % 2], weights, _mm512_loadu_si512(a.add(g)));
-                }
-            }
-            Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
+        // Each cache line once: those that start here, if the block did at one.
+        for line in const { (G * BITS).div_ceil(16) }..const { ((G + 2) * BITS).div_ceil(16) } {
+            prefetch::line(codes.wrapping_add(64 * line));
         }
-        _mm512_add_epi32(sums[0], sums[1])
+        // In place of one after the last, whose scale is zero, the last.
+        let second = if G + 1 < groups { G + 1 } else { G };
+        let two = [Group::new::<BITS>(self.row, block, G), Group::new::<BITS>(self.row, block, second)];
+        let scales = self.scales.get_unchecked(b).as_ptr().cast::<i32>();
+        let scales = [_mm512_set1_epi32(*scales.add(G)), _mm512_set1_epi32(*scales.add(G + 1))];
+        let [first, second] = weights::<BITS>(two, scales);
+        let a = self.values.get_unchecked(block).0.as_ptr().cast::<__m512i>().add(G);
+        [
+            _mm512_dpwssd_epi32(sums[0], first, _mm512_loadu_si512(a)),
+            _mm512_dpwssd_epi32(sums[1], second, _mm512_loadu_si512(a.add(1))),
+        ]
     }
 }
 
@@ -181,11 +180,7 @@ pub(super) fn unpack<const BITS: usize>(row: &GroupedRow<'_>, b: usize, weights:
         // SAFETY: the row has these groups, and there are levels for each curve; each of `weights` is 32 words.
         unsafe {
             let two = [Group::new::<BITS>(row, b, first), Group::new::<BITS>(row, b, second)];
-            let of_groups = match Width::of::<BITS>() {
-                Width::W6 => of_6_bits(two, scales),
-                Width::W8 => [of_8_bits(two[0], scales[0]), of_8_bits(two[1], scales[1])],
-                Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
-            };
+            let of_groups = self::weights::<BITS>(two, scales);
             _mm512_storeu_si512(weights[0].as_mut_ptr().cast(), of_groups[0]);
             _mm512_storeu_si512(weights[1].as_mut_ptr().cast(), of_groups[1]);
         }
@@ -211,6 +206,23 @@ impl Group {
             packed: row.packed.as_ptr().add((block * GROUPS + g) * 4 * BITS),
             tables: row.levels.bytes().add(2 * curve * (1 << BITS)),
         }
+    }
+}
+
+/// The weights of two groups, in their order.
+///
+/// # Safety
+/// The groups have codes of so many bits.
+#[inline(always)]
+unsafe fn weights<const BITS: usize>([first, second]: [Group; 2], scales: [__m512i; 2]) -> [__m512i; 2] {
+    match Width::of::<BITS>() {
+        Width::W6 => of_6_bits([first, second], scales),
+        Width::W8 => {
+            let first = of_8_bits(first, scales[0]);
+            in_order();
+            [first, of_8_bits(second, scales[1])]
+        }
+        Width::W3 | Width::W4 | Width::W5 => unreachable!("their levels are bytes"),
     }
 }
 
