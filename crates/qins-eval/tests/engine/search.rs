@@ -27,7 +27,8 @@ fn search(
     };
     let all: Vec<Linear> = specs.iter().map(linear).collect();
     let fits = Fits::of(&source.checkpoint, &all, &|_| true, None, &|| {})?;
-    let prompts: String = (0..16).map(|id| format!("{{\"id\":\"{id}\",\"input_ids\":[{id},2]}}\n")).collect();
+    let prompt = |id| format!("{{\"id\":\"{id}\",\"input_ids\":[{},{}]}}\n", id % 16, 2 + id / 16);
+    let prompts: String = (0..32).map(prompt).collect();
     let (loader, own_prompts) = (Loader::new(Fault::None), Some(("toy prompts", &prompts[..])));
     let search = Search { source, loader: &loader, own_prompts, texts: &[], progress: &() };
     run(search, Candidates { specs: &specs, fixed: &[], fits: &fits })
@@ -137,24 +138,31 @@ fn one_scheme_for_all_is_taken_unless_a_mixture_changes_less() {
 }
 
 #[test]
-fn a_choice_is_confirmed_on_texts() {
-    let passages = |texts: &[Vec<u32>]| {
+fn a_choice_is_confirmed_on_what_measured_no_part() {
+    // The passages of each plain run, and what the choice is said to be confirmed on.
+    let within = |texts: &[Vec<u32>]| {
         let recorder = Recorder::default();
         let found = search(&random_source(1), |search, candidates| {
             Search { texts, progress: &recorder, ..search }.within(9.5, candidates)
         });
         assert!(found.is_ok(), "{found:?}");
-        let passages = recorder.passages.into_inner().unwrap();
         let notes = recorder.notes.into_inner().unwrap();
-        let says_texts = notes.iter().any(|note| note.ends_with("8 texts that the fits have not seen"));
-        assert_eq!(says_texts, passages.len() > 1, "{notes:?}");
-        passages
+        let on = notes.iter().find_map(|note| note.strip_prefix("mixtures are compared on ")).unwrap().to_owned();
+        (recorder.passages.into_inner().unwrap(), on)
     };
-    let [of_prompts] = passages(&[])[..] else { panic!("one baseline") };
-    assert!(of_prompts > 0);
-    let texts = [vec![vec![1; 40]; 7], vec![vec![2; 17]]].concat();
-    assert_eq!(passages(&texts), [of_prompts, 8]);
+    // Half of the 32 prompts are for searches, and half of these measure no part.
+    let on_prompts = (vec![8, 8], "8 prompts by which they were not chosen".to_owned());
+    assert_eq!(within(&[]), on_prompts);
+    let texts = [vec![vec![1; 40]; 8], vec![vec![2; 17]]].concat();
+    assert_eq!(within(&texts), (vec![16, 9], "9 texts that the fits have not seen".to_owned()));
     // Too few; and of so few tokens none is left to predict.
-    assert_eq!(passages(&texts[..7]), [of_prompts]);
-    assert_eq!(passages(&[&texts[..7], &[vec![1; 16], Vec::new()]].concat()), [of_prompts]);
+    assert_eq!(within(&texts[..7]), on_prompts);
+    assert_eq!(within(&[&texts[..7], &[vec![1; 16], Vec::new()]].concat()), on_prompts);
+
+    let recorder = Recorder::default();
+    let found = search(&random_source(1), |search, candidates| {
+        Search { progress: &recorder, ..search }.run(OutputGoal::Kl(3e-2), candidates)
+    });
+    assert!(found.is_ok(), "{found:?}");
+    assert_eq!(recorder.passages.into_inner().unwrap(), [8, 8]);
 }
