@@ -330,3 +330,18 @@ fn passage(ids: &[u32]) -> Option<Passage> {
 fn shown(Estimate { value, low, high }: Estimate) -> String {
     format!("{value:.3e} [{low:.3e}, {high:.3e}]")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_that_judge_are_others_than_those_that_measure() {
+        let prompt =
+            |id: u32| Prompt { id: id.to_string(), input_ids: vec![id], max_new_tokens: None, expected_ids: None };
+        let mut measure: Vec<Prompt> = (0..5).map(prompt).collect();
+        let judge = every_second(&mut measure);
+        let ids = |prompts: &[Prompt]| prompts.iter().map(|prompt| prompt.input_ids[0]).collect::<Vec<_>>();
+        assert_eq!((ids(&measure), ids(&judge)), (vec![0, 2, 4], vec![1, 3]));
+    }
+}
