@@ -2,6 +2,8 @@
 
 use qins_codec::Curvature;
 
+#[cfg(target_arch = "x86_64")]
+use super::prefetch::next_line;
 use super::{
     Rows, Simd,
     activations::BLOCK,
@@ -128,6 +130,14 @@ impl<'a> CompandedMatrix<'a> {
         // Curvatures were checked when the matrix was made; an invalid one would count as linear.
         let curve = Curve::new(Curvature::new(self.curvature[r]).unwrap_or(Curvature::LINEAR), codes);
         CompandedRow { codes, curve, unit: self.scale[r] * curve.unit }
+    }
+
+    /// Prefetches the scales and curvatures of rows that come soon after row `r`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn fetch_after(&self, r: usize) {
+        next_line(self.scale, r);
+        next_line(self.curvature, r);
     }
 }
 

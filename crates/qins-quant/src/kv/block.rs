@@ -63,6 +63,15 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// The group of channels of values from `first` on, a multiple of [`GROUP`], of the first `n` tokens, if it is whole and stored in `f32`.
+    #[inline(always)]
+    pub(super) fn stored_values(self, first: usize, n: usize) -> Option<&'a [[f32; GROUP]]> {
+        match self {
+            Self::Rotated(block) | Self::Open(block) => block.stored_values(first, n),
+            Self::Closed(_) => None,
+        }
+    }
+
     /// Fetches the memory of `n` channels of keys from `first` on, for later.
     #[inline(always)]
     pub(super) fn fetch_keys(self, first: usize, n: usize) {

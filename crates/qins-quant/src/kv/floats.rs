@@ -156,6 +156,15 @@ impl FloatBlock {
         }
     }
 
+    /// As [`Block::stored_values`].
+    #[inline(always)]
+    pub(super) fn stored_values(&self, first: usize, n: usize) -> Option<&[[f32; GROUP]]> {
+        match &self.values {
+            Numbers::F32(all) if first + GROUP <= self.dim => Some(all[first * BLOCK..][..n * GROUP].as_chunks().0),
+            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => None,
+        }
+    }
+
     /// As [`Block::fetch_keys`].
     #[inline(always)]
     pub(super) fn fetch_keys(&self, first: usize, n: usize) {

@@ -100,13 +100,18 @@ fn add_all_values(
     out: &mut [f32],
 ) {
     let dim = block.dim();
-    let mut tile = [[0.0; GROUP]; BLOCK];
-    let tile = &mut tile[..n];
+    let mut read = [[0.0; GROUP]; BLOCK];
     for first in (0..dim).step_by(GROUP) {
         if let Some(next) = next {
             next.fetch_values(first, GROUP.min(dim - first));
         }
-        block.values(reader, first, tile);
+        let tile = match block.stored_values(first, n) {
+            Some(stored) => stored,
+            None => {
+                block.values(reader, first, &mut read[..n]);
+                &read[..n]
+            }
+        };
         let mut add = Group { first, dim, tile, out };
         let (mut row, rows) = (0, weights.len() / BLOCK);
         let weights = |row: usize| &weights[row * BLOCK..][..n];

@@ -1,5 +1,5 @@
-//! The integer product in AVX-512. The 128 levels of a companded row are two look-ups in two registers each; of a group whose
-//! levels are bytes, 64 or 128 levels are one.
+//! The integer product in AVX-512. The 128 levels of a companded row are looked up in four registers, their low and their high bytes; of a
+//! group whose levels are bytes, 64 or 128 levels are one look-up.
 
 #![allow(unsafe_code)]
 
@@ -11,6 +11,9 @@ mod indices;
 mod lanes;
 mod panel;
 mod words;
+
+use core::arch::x86_64::__cpuid;
+use std::sync::OnceLock;
 
 use super::{
     Simd,
@@ -67,7 +70,8 @@ impl Isa for Avx512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni")]
 fn gemv(w: &Matrix<'_>, x: &Activations, first: usize, out: &mut [f32]) {
     match w {
-        Matrix::Companded(w) => companded::gemv(w, x, first, out),
+        Matrix::Companded(w) if is_intel() => companded::gemv::<true>(w, x, first, out),
+        Matrix::Companded(w) => companded::gemv::<false>(w, x, first, out),
         Matrix::Grouped(w) => with_bits!(
             w.width(),
             byte_levels BITS => bytes::gemv::<BITS>(w, x, first, out),
@@ -87,4 +91,13 @@ fn unpack(row: &Row<'_>, b: usize, words: &mut [i16; BLOCK]) {
             word_levels BITS => words::unpack::<BITS>(row, b, pairs)
         ),
     }
+}
+
+/// Whether the processor is one of Intel's, where some instructions take longer than others that do the same.
+fn is_intel() -> bool {
+    static IS_INTEL: OnceLock<bool> = OnceLock::new();
+    *IS_INTEL.get_or_init(|| {
+        let vendor = __cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    })
 }
