@@ -181,7 +181,7 @@ mod tests {
         }
         let mut levels = Companded::EMPTY;
         for i in 0..128 {
-            (levels.low[i], levels.high[i]) = (i as u8 * 37 + 11, i as u8 * 91 + 5);
+            (levels.low[i], levels.high[i]) = ((i * 37 + 11) as u8, (i * 91 + 5) as u8);
         }
         let bytes = |register: __m512i| -> [u8; 64] {
             // SAFETY: both are 64 bytes without padding.
