@@ -3,7 +3,7 @@
 use std::{error::Error, path::PathBuf};
 
 use clap::Args;
-use qins_eval::{CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Preset, REPORT_MODEL, Split, report::Thresholds};
+use qins_eval::{CONTEXT_TAIL_TOKENS, EvalInputs, EvalSet, Plan, Preset, REPORT_MODEL, Split};
 use qins_model::{ModelConfig, ModelSource, TextReader, stop_ids};
 
 use super::{ModelArgs, parse_temperature};
@@ -56,18 +56,12 @@ impl EvalArgs {
         self.preset.unwrap_or(if model.model.is_some() { Preset::Standard } else { Preset::Quick })
     }
 
-    /// The evaluation set, and the thresholds of the preset.
-    pub(crate) fn eval_set<'a>(
-        &self,
-        model: &ModelArgs,
-        source: &ModelSource,
-        reader: &'a TextReader,
-        split: Split,
-    ) -> Result<(EvalSet<'a>, Thresholds), Box<dyn Error>> {
-        let embedded = model.model.is_none();
-        let mut plan = self.preset(model).plan(embedded);
+    /// What is evaluated, known before a model is opened or downloaded.
+    pub(crate) fn plan(&self, model: &ModelArgs) -> Result<Plan, Box<dyn Error>> {
+        let preset = self.preset(model);
+        let mut plan = preset.plan(model.model.is_none());
         if !self.contexts.is_empty() {
-            plan.contexts = self.contexts.iter().map(|tokens| self.preset(model).context(*tokens)).collect();
+            plan.contexts = self.contexts.iter().map(|tokens| preset.context(*tokens)).collect();
         }
         if plan.prompt_stride.is_none() && self.prompts.is_none() {
             let given = [
@@ -76,7 +70,6 @@ impl EvalArgs {
                 (self.seed.is_some(), "--seed"),
             ];
             if let Some((_, option)) = given.into_iter().find(|(given, _)| *given) {
-                let preset = self.preset(model);
                 return Err(format!("expected --prompts with {option}, found preset {preset}, which has none").into());
             }
         }
@@ -85,6 +78,18 @@ impl EvalArgs {
         if self.seed.is_some() && plan.temperature.is_none() {
             return Err("expected a --temperature above 0 with --seed, found none: all texts are greedy".into());
         }
+        Ok(plan)
+    }
+
+    /// The evaluation set of a [plan](Self::plan).
+    pub(crate) fn eval_set<'a>(
+        &self,
+        plan: &Plan,
+        model: &ModelArgs,
+        source: &ModelSource,
+        reader: &'a TextReader,
+        split: Split,
+    ) -> Result<EvalSet<'a>, Box<dyn Error>> {
         let config = ModelConfig::of(&source.checkpoint)?;
         let stops = stop_ids(source.checkpoint.files(), &config)?;
         let own = own_prompts(source);
@@ -92,9 +97,9 @@ impl EvalArgs {
         // A search uses a model's own prompts where it has any.
         let split = if own.is_some() == own_prompts.is_some() { split } else { Split::All };
         let inputs = EvalInputs { prompts: self.prompts.as_deref(), texts: &self.text, own_prompts, split };
-        let mut eval_set = EvalSet::new(&plan, inputs, reader, &config, stops, &Bars::default())?;
+        let mut eval_set = EvalSet::new(plan, inputs, reader, &config, stops, &Bars::default())?;
         eval_set.seed = self.seed.unwrap_or(0);
-        Ok((eval_set, plan.thresholds))
+        Ok(eval_set)
     }
 
     /// Adds the files that are read, and the baseline file: read if it exists, else written.

@@ -56,6 +56,7 @@ pub(crate) struct Sweep {
 impl Sweep {
     pub(crate) fn run(mut self) -> Outcome {
         self.model = self.eval.model(self.model);
+        let plan = self.eval.plan(&self.model)?;
         let mut outputs = self.eval.files(Outputs::default())?;
         let files = self.report.open(&mut outputs)?;
         let source = model::open(&self.model)?;
@@ -63,7 +64,7 @@ impl Sweep {
         let config = ModelConfig::of(&source.checkpoint)?;
         check_plain(&source.checkpoint, &config)?;
         let reader = TextReader::open(source.checkpoint.files())?;
-        let (eval_set, _) = self.eval.eval_set(&self.model, &source, &reader, Split::All)?;
+        let eval_set = self.eval.eval_set(&plan, &self.model, &source, &reader, Split::All)?;
         let mut variants = Vec::new();
         for targets in &self.targets {
             for scheme in &self.schemes {

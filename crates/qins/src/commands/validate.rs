@@ -85,7 +85,7 @@ impl Validate {
             let is_encoded = |scheme: &KvScheme| matches!(scheme.form(), KvForm::Coded(_));
             self.kv = KvScheme::ALL.into_iter().filter(is_encoded).collect();
         }
-        let recipes = self.recipes()?;
+        let (recipes, plan) = (self.recipes()?, self.eval.plan(&self.model)?);
         let inputs = Outputs::default().reads("--calibrate", self.encode.calibrate.as_deref());
         let mut outputs = self.eval.files(inputs)?;
         let files = self.report.open(&mut outputs)?;
@@ -98,7 +98,7 @@ impl Validate {
             true => Split::Confirmation,
             false => Split::All,
         };
-        let (eval_set, thresholds) = self.eval.eval_set(&self.model, &source, &reader, split)?;
+        let eval_set = self.eval.eval_set(&plan, &self.model, &source, &reader, split)?;
         if eval_set.split == Split::Confirmation {
             let chosen =
                 others.iter().filter_map(|Other { source, goal }| Some(format!("{} for {}", source.name, (*goal)?)));
@@ -110,7 +110,7 @@ impl Validate {
         }
         let device = self.device.device()?;
         // Before the baseline's work, so that invalid variants are reported first.
-        let variants = self.variants(recipes, others, thresholds, &source, &Engine::on(&device))?;
+        let variants = self.variants(recipes, others, plan.thresholds, &source, &Engine::on(&device))?;
         let evaluation = Evaluation {
             source: &source,
             loader: &Loader(device),

@@ -238,8 +238,11 @@ fn options_without_a_scheme_are_rejected() {
         }
     }
     for option in ["--max-new-tokens 5", "--temperature 1", "--seed 5"] {
-        let command = format!("validate --preset long --scheme q8 {option}");
-        let name = option.split(' ').next().unwrap();
-        home.qins(&command).rejected(&command, &[&format!("expected --prompts with {name}, found preset long")]);
+        // Before the model is looked for, which may be a download.
+        for command in ["validate", "validate --model absent", "sweep --model absent"] {
+            let command = format!("{command} --preset long {option}");
+            let name = option.split(' ').next().unwrap();
+            home.qins(&command).rejected(&command, &[&format!("expected --prompts with {name}, found preset long")]);
+        }
     }
 }
