@@ -40,6 +40,8 @@ pub(super) struct Activations {
     values: Vec<Block>,
     /// One entry per half block, or empty.
     bytes: Vec<Bytes>,
+    /// One entry per [`TOGETHER`] blocks of a row, the last of which may be fewer, or empty.
+    offsets: Vec<Offsets>,
     /// Four entries per block, or empty.
     signed: Vec<Signed>,
     /// One entry per block, or empty: for each even group of 32, then each odd one, −128·Σ value. Adding this makes up for levels
@@ -55,6 +57,8 @@ pub(super) struct ActivationRow<'a> {
     pub(super) values: &'a [Block],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) bytes: &'a [Bytes],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
+    pub(super) offsets: &'a [Offsets],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 reads them"))]
     pub(super) signed: &'a [Signed],
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX2 reads them"))]
@@ -74,10 +78,16 @@ pub(super) struct Block(pub(super) [i16; BLOCK]);
 pub(super) struct Bytes {
     pub(super) high: [[i8; 64]; 2],
     pub(super) low: [[i8; 64]; 2],
-    /// For each lane, −128·Σ value over the columns summed in it, four of each half of a group, as 256·(the first) + (the second,
-    /// unsigned, shifted right by 24). Adding this makes up for levels that are stored 128 too large, so as to be unsigned.
-    pub(super) offset: [[i32; 16]; 2],
 }
+
+/// −128·Σ value over each group of [`TOGETHER`] blocks, of two blocks and then of two others: the first group of each half block, the second
+/// of each, and so on; zero beyond the end of the row. Adding this makes up for levels that are stored 128 too large, so as to be unsigned.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub(super) struct Offsets(pub(super) [[[i32; 4]; 4]; TOGETHER / 2]);
+
+/// Blocks whose lanes AVX-512 adds together.
+pub(super) const TOGETHER: usize = 4;
 
 /// The values of 64 columns as bytes, and their negatives: weights can then be without signs, which choose between the two.
 #[derive(Clone)]
@@ -103,14 +113,19 @@ impl Activations {
             .zip(steps.par_chunks_mut(blocks))
             .zip(x.par_chunks(cols))
             .for_each(|((values, steps), x)| round_row(simd, with, x, values, steps));
-        Self { values, bytes: Vec::new(), signed: Vec::new(), sums: Vec::new(), steps, blocks }
+        Self { values, bytes: Vec::new(), offsets: Vec::new(), signed: Vec::new(), sums: Vec::new(), steps, blocks }
     }
 
-    /// Computes the bytes of the values as well.
+    /// Computes the bytes of the values, and the sums of groups, as well.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn fill_bytes(&mut self, simd: Simd) {
-        self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2], offset: [[0; 16]; 2] }; 2 * self.steps.len()];
+        self.bytes = vec![Bytes { high: [[0; 64]; 2], low: [[0; 64]; 2] }; 2 * self.steps.len()];
         bytes(simd, &self.values, &mut self.bytes);
+        let per_row = self.blocks.div_ceil(TOGETHER);
+        self.offsets = vec![Offsets([[[0; 4]; 4]; TOGETHER / 2]); self.rows() * per_row];
+        for (values, row) in self.values.chunks_exact(self.blocks).zip(self.offsets.chunks_exact_mut(per_row)) {
+            offsets(simd, values, row);
+        }
     }
 
     /// Computes the bytes of the values and of their negatives as well.
@@ -141,6 +156,7 @@ impl Activations {
         ActivationRow {
             values: &self.values[first..end],
             bytes: self.bytes.get(2 * first..2 * end).unwrap_or_default(),
+            offsets: self.offsets.chunks(self.blocks.div_ceil(TOGETHER)).nth(i).unwrap_or_default(),
             signed: self.signed.get(BLOCK / 64 * first..BLOCK / 64 * end).unwrap_or_default(),
             sums: self.sums.get(first..end).unwrap_or_default(),
             steps: &self.steps[first..end],
@@ -235,9 +251,8 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
     let halves = values.iter().flat_map(|block| block.0.as_chunks::<{ BLOCK / 2 }>().0);
     for (values, bytes) in halves.zip(bytes) {
         for (g, group) in values.as_chunks::<32>().0.iter().enumerate() {
-            let mut sums = [0; 4];
             for (h, half) in group.as_chunks::<16>().0.iter().enumerate() {
-                // One loop each, so that all are vectors.
+                // One loop each, so that both are vectors.
                 let at = 16 * g..16 * (g + 1);
                 for (high, value) in bytes.high[h][at.clone()].iter_mut().zip(half) {
                     *high = high_and_low(*value)[0];
@@ -245,17 +260,34 @@ fn bytes_inlined(values: &[Block], bytes: &mut [Bytes]) {
                 for (low, value) in bytes.low[h][at].iter_mut().zip(half) {
                     *low = high_and_low(*value)[1];
                 }
-                for (sum, values) in sums.iter_mut().zip(half.as_chunks::<4>().0) {
-                    *sum += values.iter().map(|value| i32::from(*value)).sum::<i32>();
-                }
-            }
-            for (lane, sum) in (4 * g..).zip(sums) {
-                let offset: i32 = -128 * sum;
-                bytes.offset[0][lane] = offset >> 8;
-                bytes.offset[1][lane] = offset << 24;
             }
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+per_isa! {
+    fn offsets(values: &[Block], offsets: &mut [Offsets]) = offsets_inlined
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn offsets_inlined(values: &[Block], offsets: &mut [Offsets]) {
+    for (two, offsets) in values.chunks(2).zip(offsets.iter_mut().flat_map(|all| &mut all.0)) {
+        let halves = two.iter().flat_map(|block| block.0.as_chunks::<{ BLOCK / 2 }>().0);
+        for (i, half) in halves.enumerate() {
+            for (group, offsets) in half.as_chunks().0.iter().zip(&mut *offsets) {
+                offsets[i] = offset(group);
+            }
+        }
+    }
+}
+
+/// −128·Σ value over a group.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn offset(group: &[i16; 32]) -> i32 {
+    -128 * group.iter().map(|value| i32::from(*value)).sum::<i32>()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -288,7 +320,7 @@ per_isa! {
 fn paired_inlined(as_bytes: bool, values: &mut [Block], sums: &mut [[i32; 8]]) {
     for (values, sums) in values.iter_mut().zip(sums) {
         for (g, group) in values.0.as_chunks::<32>().0.iter().enumerate() {
-            sums[g % 2 * 4 + g / 2] = -128 * group.iter().map(|value| i32::from(*value)).sum::<i32>();
+            sums[g % 2 * 4 + g / 2] = offset(group);
         }
         for groups in values.0.as_chunks_mut::<64>().0 {
             let columns = *groups;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Layout, Width,
     kernel::{
-        activations::{ActivationRow, Activations, Bytes},
+        activations::{ActivationRow, Activations, Bytes, Offsets},
         levels::GroupLevels,
         prefetch,
         row::{GroupedMatrix, GroupedRow},
@@ -68,6 +68,7 @@ fn add_product<const BITS: usize>(
     let (count, blocks) = (row.group_scale.len(), a.steps.len());
     assert!(row.packed.len() >= count * 4 * BITS && row.selector.len() >= count.div_ceil(FOUR));
     assert!(blocks == count.div_ceil(Layout::SUPER) && row.scale.len() == blocks && a.bytes.len() == 2 * blocks);
+    assert!(a.offsets.len() == blocks.div_ceil(BLOCKS));
     let whole = count / GROUPS;
     assert!(rest.groups == count % GROUPS && at < late.len());
     // SAFETY: by the assertions above, the row has all groups that are named, and blocks for them.
@@ -120,6 +121,7 @@ struct Four<'a, const BITS: usize> {
     /// The scales of two blocks and of two others: in each 128 bits those of the groups at one place of each half block.
     scales: [__m512i; 2],
     a: *const Bytes,
+    offsets: *const Offsets,
     present: &'a Present,
 }
 
@@ -149,6 +151,7 @@ where
                 by_place(_mm_maskz_loadu_epi8(present.scales[1], scale.wrapping_add(16).cast())),
             ],
             a: a.bytes.as_ptr().add(2 * BLOCKS * i),
+            offsets: a.offsets.as_ptr().add(i),
             present,
         }
     }
@@ -164,10 +167,12 @@ where
             add_lanes([self.half::<0>(levels), self.half::<1>(levels), self.half::<2>(levels), self.half::<3>(levels)]),
             add_lanes([self.half::<4>(levels), self.half::<5>(levels), self.half::<6>(levels), self.half::<7>(levels)]),
         ];
-        Halves([_mm512_mullo_epi32(sums[0], self.scales[0]), _mm512_mullo_epi32(sums[1], self.scales[1])])
+        let Offsets([first, second]) = &*self.offsets;
+        let [first, second] = [_mm512_add_epi32(sums[0], load(first)), _mm512_add_epi32(sums[1], load(second))];
+        Halves([_mm512_mullo_epi32(first, self.scales[0]), _mm512_mullo_epi32(second, self.scales[1])])
     }
 
-    /// The lanes of Σ level·a of the `I`th half of a block: four of each group.
+    /// The lanes of Σ (level + 128)·a of the `I`th half of a block: four of each group.
     ///
     /// # Safety
     /// That of [`new`](Self::new).
@@ -191,10 +196,9 @@ where
         };
         let [low, high] = Bits::<BITS>::indices(codes, self.curves::<I>());
         let [low, high] = [Bits::<BITS>::look_up(levels, low), Bits::<BITS>::look_up(levels, high)];
-        let upper = _mm512_dpbusd_epi32(load(&a.offset[0]), low, load(&a.high[0]));
+        let upper = _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, load(&a.high[0]));
         let upper = _mm512_dpbusd_epi32(upper, high, load(&a.high[1]));
-        let sums = _mm512_shldi_epi32::<8>(upper, load(&a.offset[1]));
-        let sums = _mm512_dpbusd_epi32(sums, low, load(&a.low[0]));
+        let sums = _mm512_dpbusd_epi32(_mm512_slli_epi32::<8>(upper), low, load(&a.low[0]));
         _mm512_dpbusd_epi32(sums, high, load(&a.low[1]))
     }
 

@@ -5,8 +5,10 @@
 
 use core::arch::x86_64::*;
 
+use crate::kernel::activations::TOGETHER;
+
 /// Blocks whose lanes are added together.
-pub(super) const BLOCKS: usize = 4;
+pub(super) const BLOCKS: usize = TOGETHER;
 
 /// The lanes whose sums are those of four blocks.
 pub(super) trait Lanes: Copy {
