@@ -207,6 +207,15 @@ fn linear_of_rows_of_lengths_around_borders_is_bit_identical_to_portable_and_to_
 }
 
 #[test]
+fn linear_of_rows_longer_than_what_kernels_prepare_at_a_time_is_bit_identical_to_portable() {
+    // AVX-512 widens the scales of 8192 columns at a time.
+    for (m, cols) in [(1, 8193), (2, 9216), (2, 9249)] {
+        let (forms, x) = (Forms::new([3, cols], &mut Random(11)), Random(12).normals(m * cols, 1.0));
+        forms.all().into_iter().for_each(|(form, w)| drop(on_every_isa(w, [3, cols], &x, form)));
+    }
+}
+
+#[test]
 fn error_bound_detects_one_wrong_weight() {
     for (rows, cols) in [(7, 3), (24, 33), (70, 300)] {
         let mut random = Random(4);
